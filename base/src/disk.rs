@@ -1,0 +1,154 @@
+//! The disk seam: what the servers may ask of a file system, and nothing else.
+//!
+//! ```text
+//!   consensus, block store ──▶ Disk, DiskFile ──┬── OsDisk   the machine's files
+//!                                               └── MemDisk  the simulation's: tears, loses, fills, fails
+//! ```
+//!
+//! Every call that makes something durable takes a [`CrashPoint`]. Calls block: on a server they run on
+//! threads of their own, never on the async ones.
+
+mod mem;
+mod os;
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use os::OsDisk;
+
+use crate::crash::CrashPoint;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Existing file, for reading.
+    Read,
+    /// Existing file, for reading and writing.
+    ReadWrite,
+}
+
+/// What is known of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Length in bytes; 0 for directories.
+    pub len_bytes: u64,
+    /// Is it a directory?
+    pub is_dir: bool,
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name, without its directory. Names that are not UTF-8 are left out of listings.
+    pub name: String,
+    /// What it is.
+    pub info: FileInfo,
+}
+
+/// Room on the file system of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Space {
+    /// Size of the file system.
+    pub capacity_bytes: u64,
+    /// What an unprivileged process may still write.
+    pub available_bytes: u64,
+}
+
+/// A file system. Paths are absolute or relative to the process; implementations are shared by `Arc`.
+///
+/// # Errors
+/// Every method reports the operating system's error unchanged; `ErrorKind::StorageFull` means no room.
+pub trait Disk: Send + Sync + Debug {
+    /// Opens an existing file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Creates a file for reading and writing; fails with `AlreadyExists` if the name is taken. The *name*
+    /// is durable only after [`Disk::sync_dir`] of its directory.
+    fn create_new(&self, path: &Path, point: CrashPoint) -> io::Result<Arc<dyn DiskFile>>;
+    /// Creates a directory and what is missing above it (mode 0700), and makes the new names durable.
+    fn create_dir_all(&self, path: &Path, point: CrashPoint) -> io::Result<()>;
+    /// Renames within a file system, replacing the target. Durable only after `sync_dir`.
+    fn rename(&self, from: &Path, to: &Path, point: CrashPoint) -> io::Result<()>;
+    /// Removes a file. Durable only after `sync_dir`.
+    fn remove_file(&self, path: &Path, point: CrashPoint) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path, point: CrashPoint) -> io::Result<()>;
+    /// Names in a directory, sorted.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// What a name is; `None` if there is nothing.
+    fn info(&self, path: &Path) -> io::Result<Option<FileInfo>>;
+    /// Room on the file system of `path`.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+    /// Takes an exclusive advisory lock on a file (created if missing) until the guard is dropped.
+    /// `ErrorKind::WouldBlock`: another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+}
+
+/// Held lock of [`Disk::lock`].
+pub trait DiskLock: Send + Sync + Debug {}
+
+/// An open file. Positional: there is no cursor, so one file can be used from several threads.
+///
+/// # Errors
+/// As [`Disk`]. After a failed sync the file's contents are unknown: condemn the volume or the log,
+/// never sync again (scar SC-48).
+pub trait DiskFile: Send + Sync + Debug {
+    /// Reads up to `buffer.len()` bytes at `offset_bytes`; 0 at the end.
+    fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset_bytes`. Durable only after a sync.
+    fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()>;
+    /// Makes contents and length durable (`fdatasync`).
+    fn sync(&self, point: CrashPoint) -> io::Result<()>;
+    /// Cuts or extends (with zeros). Durable only after a sync.
+    fn set_len(&self, len_bytes: u64, point: CrashPoint) -> io::Result<()>;
+    /// Sets room aside from `offset_bytes` on, reading as zeros, growing the file.
+    fn allocate(&self, offset_bytes: u64, len_bytes: u64, point: CrashPoint) -> io::Result<()>;
+    /// Asks the kernel to start writing a range back. A hint: never a promise of durability.
+    fn start_writeback(&self, offset_bytes: u64, len_bytes: u64);
+    /// Length in bytes.
+    fn len_bytes(&self) -> io::Result<u64>;
+    /// The descriptor, for sendfile; `None` where there is none (simulation): then copy.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Reads exactly `buffer.len()` bytes.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.read_at(&mut buffer[done..], offset_bytes + done as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a whole file of at most `limit_bytes`.
+///
+/// # Errors
+/// As [`Disk::open`]; `InvalidData` if the file is longer than the limit.
+pub fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let len_bytes = file.len_bytes()?;
+    if len_bytes > limit_bytes {
+        let text = format!("{} holds {len_bytes} bytes, expected at most {limit_bytes}", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let mut bytes = vec![0; usize::try_from(len_bytes).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Directory of a path, `.` if it has none.
+#[must_use]
+pub fn dir_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}

@@ -1,0 +1,2 @@
+//! An in-memory disk that can crash and fail, for the simulation and for tests.
+//! (Owned by the simulation work.)

@@ -1,0 +1,172 @@
+//! The machine's file system behind the [`Disk`] seam.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+use super::{DirEntry, Disk, DiskFile, DiskLock, FileInfo, OpenMode, Space, dir_of};
+use crate::crash::{self, CrashPoint, Side};
+
+/// Files of the machine.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct OsDisk;
+
+impl OsDisk {
+    /// Shared handle.
+    #[must_use]
+    pub fn shared() -> Arc<dyn Disk> {
+        Arc::new(Self)
+    }
+}
+
+/// Runs a durable step with its crash point on both sides.
+fn step<T>(point: CrashPoint, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    crash::reach(point, Side::Before);
+    let done = run()?;
+    crash::reach(point, Side::After);
+    Ok(done)
+}
+
+impl Disk for OsDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let write = mode == OpenMode::ReadWrite;
+        let file = OpenOptions::new().read(true).write(write).open(path)?;
+        Ok(Arc::new(OsFile(file)))
+    }
+
+    fn create_new(&self, path: &Path, point: CrashPoint) -> io::Result<Arc<dyn DiskFile>> {
+        step(point, || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true).mode(0o600);
+            Ok(Arc::new(OsFile(options.open(path)?)) as Arc<dyn DiskFile>)
+        })
+    }
+
+    fn create_dir_all(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        step(point, || {
+            let missing: Vec<PathBuf> = path
+                .ancestors()
+                .filter(|p| !p.as_os_str().is_empty())
+                .take_while(|p| !p.is_dir())
+                .map(Path::to_path_buf)
+                .collect();
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            missing.iter().try_for_each(|made| File::open(dir_of(made))?.sync_all())
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path, point: CrashPoint) -> io::Result<()> {
+        step(point, || fs::rename(from, to))
+    }
+
+    fn remove_file(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
+        step(point, || fs::remove_file(path))
+    }
+
+    fn sync_dir(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
+        step(point, || File::open(path)?.sync_all())
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let meta = match entry.metadata() {
+                Ok(meta) => meta,
+                // Removed between the listing and the look: as if it had not been listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            entries.push(DirEntry { name, info: info_of(&meta) });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn info(&self, path: &Path) -> io::Result<Option<FileInfo>> {
+        match fs::metadata(path) {
+            Ok(meta) => Ok(Some(info_of(&meta))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(Space {
+            capacity_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+            available_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(OsLock(file)))
+    }
+}
+
+fn info_of(meta: &fs::Metadata) -> FileInfo {
+    let is_dir = meta.is_dir();
+    FileInfo { len_bytes: if is_dir { 0 } else { meta.len() }, is_dir }
+}
+
+#[derive(Debug)]
+struct OsLock(#[allow(dead_code, reason = "the lock lives as long as the open file")] File);
+impl DiskLock for OsLock {}
+
+#[derive(Debug)]
+struct OsFile(File);
+
+impl DiskFile for OsFile {
+    fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize> {
+        loop {
+            match self.0.read_at(buffer, offset_bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+    fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset_bytes)
+    }
+    fn sync(&self, point: CrashPoint) -> io::Result<()> {
+        step(point, || self.0.sync_data())
+    }
+    fn set_len(&self, len_bytes: u64, point: CrashPoint) -> io::Result<()> {
+        step(point, || self.0.set_len(len_bytes))
+    }
+    fn allocate(&self, offset_bytes: u64, len_bytes: u64, point: CrashPoint) -> io::Result<()> {
+        step(point, || {
+            match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), offset_bytes, len_bytes) {
+                Ok(()) => Ok(()),
+                // File systems without fallocate: grow instead; room is then found when it is written.
+                Err(rustix::io::Errno::OPNOTSUPP) => {
+                    let end = offset_bytes.saturating_add(len_bytes);
+                    if self.0.metadata()?.len() < end { self.0.set_len(end) } else { Ok(()) }
+                }
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+    fn start_writeback(&self, offset_bytes: u64, len_bytes: u64) {
+        crate::net::sys::start_writeback(self.0.as_fd(), offset_bytes, len_bytes);
+    }
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}

@@ -1,0 +1,27 @@
+//! The world behind seams: clock, randomness, disk, network, spawn; durable files and crash points;
+//! configuration, metrics, logs, shutdown.
+//!
+//! ```text
+//!   namenode  datanode  client  transfer  auth        decide, never touch the world directly
+//!       │         │        │        │       │
+//!       └─────────┴────────┴────────┴───────┘
+//!                        base
+//!   clock · random · disk (OsDisk | MemDisk) · crash · two_slot · net · task · config · http · shutdown
+//! ```
+//!
+//! This is the only crate that may name `std::fs`, `std::net`, tokio's `fs` and `net`, `Instant::now`,
+//! `SystemTime`, randomness or spawn: `clippy.toml` bans them everywhere else, and the simulation can
+//! therefore put its own world behind the same calls.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this crate is the seam: it is where the banned calls live"
+)]
+
+pub mod clock;
+pub mod crash;
+pub mod disk;
+pub mod net;
+pub mod random;
+pub mod task;
+pub mod two_slot;

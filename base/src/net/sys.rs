@@ -1,0 +1,30 @@
+//! System calls that std does not offer.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// Sends `len_bytes` of a file to a socket without copying through user space.
+///
+/// # Errors
+/// The system's; `UnexpectedEof` if the file ends before.
+pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset_bytes: u64, len_bytes: u64) -> io::Result<()> {
+    let mut offset = offset_bytes;
+    let mut left = len_bytes;
+    while left > 0 {
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
+        match rustix::fs::sendfile(socket, file, Some(&mut offset), count) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => left -= n as u64,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Starts write-back of a range. A hint: errors show at the sync, which is what counts.
+pub(crate) fn start_writeback(file: BorrowedFd<'_>, offset_bytes: u64, len_bytes: u64) {
+    // rustix has no sync_file_range; POSIX_FADV_DONTNEED on dirty pages starts their write-back as well, but
+    // also drops clean ones, which readers may want. So leave it to the kernel's flusher.
+    let _unused = (file, offset_bytes, len_bytes);
+}

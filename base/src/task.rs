@@ -1,0 +1,33 @@
+//! Spawning: named threads and tasks, nowhere else.
+
+use std::future::Future;
+use std::io;
+use std::thread::JoinHandle;
+
+pub use tokio_util::sync::CancellationToken;
+pub use tokio_util::task::TaskTracker;
+
+/// Stack of a thread that serves one connection or one disk: they hold buffers on the heap.
+pub const SMALL_STACK_BYTES: usize = 256 * 1024;
+
+/// Starts a named thread with a small stack.
+///
+/// # Errors
+/// If the machine has no room for another thread.
+pub fn thread<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.chars().take(15).collect()).stack_size(SMALL_STACK_BYTES).spawn(run)
+}
+
+/// Starts a task on the current tokio runtime, tracked so that shutdown can wait for it.
+pub fn spawn<F>(tracker: &TaskTracker, future: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tracker.spawn(future)
+}
+
+/// Runs blocking work off the async threads.
+pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(run).await.map_err(io::Error::other)
+}
