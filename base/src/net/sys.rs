@@ -21,10 +21,3 @@ pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset_bytes: u64
     }
     Ok(())
 }
-
-/// Starts write-back of a range. A hint: errors show at the sync, which is what counts.
-pub(crate) fn start_writeback(file: BorrowedFd<'_>, offset_bytes: u64, len_bytes: u64) {
-    // rustix has no sync_file_range; POSIX_FADV_DONTNEED on dirty pages starts their write-back as well, but
-    // also drops clean ones, which readers may want. So leave it to the kernel's flusher.
-    let _unused = (file, offset_bytes, len_bytes);
-}
