@@ -17,6 +17,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use mem::{DiskFault, DiskFaultKind, MemDisk, SECTOR_BYTES};
 pub use os::OsDisk;
 
 use crate::crash::CrashPoint;
