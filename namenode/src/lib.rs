@@ -12,4 +12,5 @@
 //!   server     threads and sockets around the core; config, metrics, audit
 //! ```
 
+pub mod consensus;
 pub mod service;
