@@ -1,1 +1,35 @@
-//! stub
+//! The data plane that client and datanode share: Hadoop's DataTransferProtocol, version 28, with our
+//! extensions in fields numbered from 1000. Sans-I/O: bytes in, messages out; sockets belong to the shells.
+//!
+//! ```text
+//!   client ──op──▶ node 1 ──op──▶ node 2 ──op──▶ node 3      op.rs      version, opcode, delimited request
+//!          ◀─reply──     ◀─reply──      ◀─reply──            reply.rs   delimited answer to the set-up
+//!          ══packets═▶   ══packets═▶    ══packets═▶          packet.rs  lengths, header, chunk checksums, data
+//!          ◀──acks────   ◀──acks────    ◀──acks────          ack.rs     a reply per node, receipts in the last
+//! ```
+//!
+//! Every decoder here refuses rather than panics, and grows its buffers with the bytes that arrive, never by
+//! a length that somebody claims. Read [`op`] first, then [`packet`].
+
+#![deny(clippy::indexing_slicing)]
+
+pub mod ack;
+pub mod chunks;
+mod frame;
+pub mod op;
+pub mod packet;
+pub mod reply;
+
+pub use ack::Ack;
+pub use chunks::{ChecksumKind, ChunkFormat, ChunkMismatch};
+pub use frame::{MAX_MESSAGE_BYTES, WireError, decode_delimited, encode_delimited, read_delimited};
+pub use op::{BlockRef, Op, ReadSetup, Target, WriteSetup, WriteStage};
+pub use packet::{Packet, PacketBuffer, PacketHead, PacketView};
+pub use proto::transfer::Status;
+
+/// Version of the DataTransferProtocol that every operation starts with.
+pub const DATA_TRANSFER_VERSION: u16 = 28;
+
+/// Data bytes of a packet of ours, at most: large enough that system calls cost little, small enough that
+/// checksum and send find the bytes in the second-level cache.
+pub const PACKET_DATA_BYTES: usize = 256 * 1024;
