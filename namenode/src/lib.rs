@@ -13,4 +13,5 @@
 //! ```
 
 pub mod consensus;
+pub mod namespace;
 pub mod service;

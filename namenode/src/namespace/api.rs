@@ -1,0 +1,249 @@
+//! What goes in and comes out of the namespace besides commands: outcomes, block effects, views.
+
+use bytes::Bytes;
+use proto::error::FsResult;
+use proto::ids::{BlockId, ClusterId, GenerationStamp, InodeId, LeaseEpoch, NodeId, PoolId, SessionId, StorageId};
+use proto::namespace::FileStatus;
+
+/// Highest version of the command set that this build can apply ([`proto::log::Entry::version`]).
+pub const COMMAND_SET_VERSION: u32 = 1;
+
+/// Number of a storage in the replicated registry, from 0, never reused; below 2^24.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct StorageIndex(pub u32);
+
+/// A storage as the registry knows it. Addresses are not in it: they are soft state of the leader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StorageRecord {
+    /// The storage.
+    pub storage: StorageId,
+    /// The node that it belongs to, for good.
+    pub node: NodeId,
+    /// Kind of medium, as the node said (`DISK`, `SSD`).
+    pub media: String,
+    /// Rack of the node, a path such as `/default-rack`.
+    pub rack: String,
+}
+
+/// Names of the cluster, fixed at format.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its block pool.
+    pub pool: PoolId,
+    /// The user that formatted.
+    pub superuser: String,
+}
+
+/// A key from which block tokens are made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlockKey {
+    /// Number, ascending.
+    pub number: u32,
+    /// The secret.
+    pub key: Bytes,
+}
+
+/// What one command did. There is exactly one for each command of an entry, in order.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Applied {
+    /// What the caller is told.
+    pub result: FsResult<Outcome>,
+    /// What the block map must take over, in order. Empty on a refusal and on a replayed answer.
+    pub effects: Vec<BlockEffect>,
+    /// Answered from the session's remembered outcomes: nothing changed this time.
+    pub replayed: bool,
+}
+
+/// The result of a successful command.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// Nothing to tell.
+    Done,
+    /// The directory, new or already there.
+    Mkdir(FileStatus),
+    /// A file under construction.
+    Create {
+        /// The new inode.
+        inode: InodeId,
+        /// The lease that every later call for this inode must show.
+        lease_epoch: LeaseEpoch,
+        /// The first block, if the command asked for it.
+        first_block: Option<NewBlock>,
+        /// The file as it would be listed.
+        status: FileStatus,
+    },
+    /// A further block.
+    AddBlock(NewBlock),
+    /// The file, closed and visible.
+    Complete(FileStatus),
+    /// What a delete took out of the tree.
+    Deleted {
+        /// Files.
+        files: u64,
+        /// Directories, the named one included.
+        directories: u64,
+    },
+    /// One bounded step of reclaiming.
+    Reclaimed {
+        /// Inodes that still wait.
+        pending: u64,
+    },
+    /// A storage is in the registry.
+    StorageRegistered(StorageIndex),
+}
+
+/// A block that was just allocated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewBlock {
+    /// Its id.
+    pub block: BlockId,
+    /// Its stamp.
+    pub stamp: GenerationStamp,
+    /// Where it begins in its file.
+    pub offset_bytes: u64,
+    /// Copies wanted.
+    pub replication: u32,
+    /// Most bytes that it may hold.
+    pub block_size_bytes: u64,
+    /// Where the leader placed it.
+    pub storages: Vec<StorageIndex>,
+}
+
+/// A change of the set of blocks, for the block map.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BlockEffect {
+    /// A block is under construction.
+    Allocated {
+        /// The block.
+        block: BlockId,
+        /// Its stamp.
+        stamp: GenerationStamp,
+        /// Copies wanted.
+        replication: u32,
+        /// Where the leader placed it; nothing is known to be there yet.
+        storages: Vec<StorageIndex>,
+    },
+    /// A block has its final length.
+    Committed {
+        /// The block.
+        block: BlockId,
+        /// Its stamp.
+        stamp: GenerationStamp,
+        /// Its length.
+        len_bytes: u64,
+        /// Copies wanted.
+        replication: u32,
+        /// Storages whose receipts the leader has checked.
+        storages: Vec<StorageIndex>,
+    },
+    /// No file names the block any more: its replicas may go.
+    Freed {
+        /// The block.
+        block: BlockId,
+    },
+}
+
+/// A block as the namespace knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlockView {
+    /// Its id.
+    pub block: BlockId,
+    /// Its stamp.
+    pub stamp: GenerationStamp,
+    /// Its committed length; 0 while it is under construction.
+    pub len_bytes: u64,
+    /// Has it its final length?
+    pub committed: bool,
+    /// Copies wanted.
+    pub replication: u32,
+    /// The file that it belongs to.
+    pub inode: InodeId,
+    /// Where it begins in that file.
+    pub offset_bytes: u64,
+    /// Storages in the log: targets while under construction, proven copies once committed.
+    pub storages: Vec<StorageIndex>,
+}
+
+/// A file for reading.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OpenFile {
+    /// The file.
+    pub status: FileStatus,
+    /// Its blocks in order; only the last may be uncommitted.
+    pub blocks: Vec<BlockView>,
+}
+
+/// A file for writing, as the leader looks at it before it chooses targets.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WriteView {
+    /// The file.
+    pub inode: InodeId,
+    /// Most bytes of a block.
+    pub block_size_bytes: u64,
+    /// Copies wanted.
+    pub replication: u32,
+    /// Number of its blocks.
+    pub blocks: u64,
+    /// Bytes in committed blocks.
+    pub len_bytes: u64,
+    /// Its last block.
+    pub last_block: Option<BlockView>,
+}
+
+/// A file under construction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenLease {
+    /// The file.
+    pub inode: InodeId,
+    /// The lease in force.
+    pub lease_epoch: LeaseEpoch,
+    /// Who writes; `None` if the writer is gone, or writes without a session.
+    pub session: Option<SessionId>,
+    /// Not in the tree before it is complete.
+    pub unpublished: bool,
+}
+
+/// Numbers of the whole namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Files in the tree.
+    pub files: u64,
+    /// Directories in the tree, the root included.
+    pub directories: u64,
+    /// Blocks that some inode holds, those of unlinked trees included until they are reclaimed.
+    pub blocks: u64,
+    /// Files under construction, those in unlinked trees included until they are reclaimed.
+    pub open_files: u64,
+    /// Inodes of unlinked trees that wait to be reclaimed.
+    pub reclaim_pending: u64,
+    /// Sessions with remembered outcomes.
+    pub sessions: u64,
+}
+
+/// Why an image was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The bytes could not be read or written.
+    #[error("image: {0}")]
+    Io(#[from] std::io::Error),
+    /// The bytes are not an image, are damaged, or contradict themselves.
+    #[error("image is damaged: {what} (section {section}, byte {offset})")]
+    Damaged {
+        /// What is wrong.
+        what: String,
+        /// Kind of the section.
+        section: u32,
+        /// Where the section begins in the body.
+        offset: u64,
+    },
+    /// A version of the format that this build does not know.
+    #[error("image has format version {found}, this build reads {known}: start a newer build")]
+    Version {
+        /// In the image.
+        found: u32,
+        /// Highest known.
+        known: u32,
+    },
+}
