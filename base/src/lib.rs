@@ -19,9 +19,14 @@
 )]
 
 pub mod clock;
+pub mod config;
 pub mod crash;
 pub mod disk;
+pub mod http;
+pub mod logs;
+pub mod metrics;
 pub mod net;
 pub mod random;
+pub mod shutdown;
 pub mod task;
 pub mod two_slot;

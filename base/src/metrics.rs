@@ -1,0 +1,134 @@
+//! The registry behind `/metrics`: a role's own metrics plus what every process tells of itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::clock::{Clock, SystemClock};
+
+/// The metrics of one role. Names begin with `blockyard_`; labels never hold paths.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+}
+
+impl Metrics {
+    /// A registry with build information, up-time and the process' own figures.
+    #[must_use]
+    pub fn new(role: &str) -> Arc<Self> {
+        let mut registry = Registry::default();
+        let labels = [("role", role.to_owned()), ("version", env!("CARGO_PKG_VERSION").to_owned())];
+        registry.register("blockyard_build", "What runs here", Info::new(labels));
+        registry.register_collector(Box::new(ProcessFigures { clock: SystemClock::new() }));
+        Arc::new(Self { registry: Mutex::new(registry) })
+    }
+
+    /// Registers metrics. Do it once, at the start: a registry never forgets.
+    pub fn register<T>(&self, with: impl FnOnce(&mut Registry) -> T) -> T {
+        with(&mut self.registry.lock())
+    }
+
+    /// The text of `/metrics`. Collectors run now.
+    ///
+    /// # Errors
+    /// If a collector fails.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry.lock())?;
+        Ok(text)
+    }
+}
+
+/// Read when asked for, from /proc.
+#[derive(Debug)]
+struct ProcessFigures {
+    clock: SystemClock,
+}
+
+impl Collector for ProcessFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let up = self.clock.now().elapsed_from_start().as_secs_f64();
+        gauge(&mut encoder, "blockyard_up", "Time since the start", Some(&Unit::Seconds), up)?;
+        let status = ProcSelf::read();
+        if let Some(bytes) = status.resident_bytes {
+            gauge(&mut encoder, "process_resident_memory", "Resident memory", Some(&Unit::Bytes), bytes)?;
+        }
+        if let Some(threads) = status.threads {
+            gauge(&mut encoder, "process_threads", "Threads", None, threads)?;
+        }
+        if let Some(open) = status.open_descriptors {
+            gauge(&mut encoder, "process_open_fds", "Open file descriptors", None, open)?;
+        }
+        if let Some(seconds) = status.cpu_seconds {
+            let (name, help) = ("process_cpu", "Processor time, user and system");
+            let metric = ConstCounter::new(seconds);
+            let inner = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
+            metric.encode(inner)?;
+        }
+        Ok(())
+    }
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: f64,
+) -> Result<(), fmt::Error> {
+    let inner = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(inner)
+}
+
+/// What Linux tells of this process; nothing elsewhere.
+#[derive(Debug, Default)]
+struct ProcSelf {
+    resident_bytes: Option<f64>,
+    threads: Option<f64>,
+    open_descriptors: Option<f64>,
+    cpu_seconds: Option<f64>,
+}
+
+impl ProcSelf {
+    fn read() -> Self {
+        let mut this = Self::default();
+        if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
+            let field = |name: &str| -> Option<f64> {
+                let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+                line.split_whitespace().next()?.parse().ok()
+            };
+            this.resident_bytes = field("VmRSS:").map(|kib| kib * 1024.0);
+            this.threads = field("Threads:");
+        }
+        this.open_descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
+        let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        this.cpu_seconds = Some(spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9);
+        this
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::metrics::counter::Counter;
+
+    #[test]
+    fn own_metrics_stand_beside_the_process_figures() {
+        let metrics = Metrics::new("test");
+        let counter: Counter = Counter::default();
+        metrics.register(|registry| registry.register("blockyard_things", "Things", counter.clone()));
+        counter.inc();
+        let text = metrics.encode().unwrap();
+        for line in ["blockyard_things_total 1", "blockyard_up_seconds ", "process_cpu_seconds_total ", "# EOF"] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}
