@@ -1,1 +1,16 @@
-//! stub
+//! The client library: namespace calls, writers and readers, with deadlines, retries and failover.
+//!
+//! ```text
+//!   Client ── builder, namespace calls ──────▶ rpc      deadlines, retries, several namenodes
+//!     │                                         └─ session   numbered calls that take effect once
+//!     ├─ create() ─▶ Writer (shell) ─▶ write::FileWriter        (machine: event, now → effects)
+//!     │                 └─ pipeline    one socket to the first datanode
+//!     └─ open()   ─▶ Reader (shell) ─▶ read::BlockReadMachine   (machine)
+//!                       └─ replica     one socket to one replica, kept for the next read
+//! ```
+//!
+//! The machines decide and touch nothing; the shells do what they say. The simulation drives the same
+//! machines. Read [`write::FileWriter`] and [`read::BlockReadMachine`] first.
+
+pub mod read;
+pub mod write;

@@ -1,0 +1,17 @@
+//! Reading a file: a machine that reads a range of one block from whichever replica answers well.
+//!
+//! ```text
+//!   range of a block ─▶ replica 1 ─ packets ─▶ chunks verified ─▶ bytes for the application
+//!                          │ error, bad checksum, silence
+//!                          ▼
+//!                       replica 2, from the first byte that was not delivered … then ask where the block is
+//! ```
+
+mod machine;
+#[cfg(test)]
+mod machine_tests;
+
+pub use machine::{BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};
+
+/// Attempt at a replica, from 1. Events of an older attempt are ignored by the machine.
+pub type Attempt = u32;

@@ -1,0 +1,19 @@
+//! Writing a file: a machine that cuts data into packets and blocks, and what it needs.
+//!
+//! ```text
+//!   data ─▶ cut (packets of 256 KiB, a CRC-32C per 512 bytes) ─▶ window (bounded in bytes) ─▶ pipeline
+//!                                                                   ▲
+//!   block finished ◀── ack of its last packet, with receipts ───────┘── acks
+//!        └─▶ next block (commits the one before) … ─▶ complete (commits the last, publishes the file)
+//! ```
+
+mod cut;
+mod machine;
+#[cfg(test)]
+mod machine_tests;
+mod window;
+
+pub use machine::{FileWriter, WriteConfig, WriteEffect, WriteEvent};
+
+/// Attempt at a pipeline, from 1. Events of an older attempt are ignored by the machine.
+pub type Attempt = u32;
