@@ -12,6 +12,8 @@
 //!   server     threads and sockets around the core; config, metrics, audit
 //! ```
 
+pub mod blocks;
 pub mod consensus;
+pub mod core;
 pub mod namespace;
 pub mod service;

@@ -73,6 +73,26 @@ impl Namespace {
     }
     /// Calls `each` for every block, by ascending inode, then by position: to fill a block map after a restart.
     pub fn for_each_block(&self, _each: impl FnMut(BlockView)) {}
+    /// The id that the next allocation will get: an id below it that has no owner was removed.
+    #[must_use]
+    pub fn next_block_id(&self) -> BlockId {
+        BlockId::FIRST
+    }
+    /// Blocks with their final length.
+    #[must_use]
+    pub fn committed_blocks(&self) -> u64 {
+        0
+    }
+    /// Up to `limit` blocks after `after`, ascending: for scans in bounded steps.
+    #[must_use]
+    pub fn blocks_after(&self, _after: Option<BlockId>, _limit: usize) -> Vec<BlockId> {
+        Vec::new()
+    }
+    /// Would this call be answered from the session's remembered outcomes? Then the leader skips its own checks.
+    #[must_use]
+    pub fn remembers(&self, _session: Option<SessionId>, _call: u64) -> bool {
+        false
+    }
     /// The leader's check before it chooses targets for a further block.
     ///
     /// # Errors

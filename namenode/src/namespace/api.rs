@@ -142,6 +142,12 @@ pub enum BlockEffect {
     Freed {
         /// The block.
         block: BlockId,
+        /// Its last stamp.
+        stamp: GenerationStamp,
+        /// Its committed length; 0 if it was under construction.
+        len_bytes: u64,
+        /// Had it its final length?
+        committed: bool,
     },
 }
 

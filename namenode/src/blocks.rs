@@ -1,0 +1,441 @@
+//! The block map: which node holds which replica, what to copy, what to remove. Soft state, pure decisions.
+//!
+//! ```text
+//!   reports ─▶ streams ─▶ replicas (good │ odd) ─▶ judge ─┬▶ repair  ─▶ copy commands ─┐
+//!   effects of apply ────────▲                            └▶ removal ─▶ deletes ───────┼─▶ heartbeat replies
+//!   heartbeats ─▶ registry ─▶ placement ◀── add block ◀──────────────────────────────────┘
+//! ```
+//!
+//! Nothing here is logged: after a restart it is rebuilt from reports, and every member keeps it warm.
+//! Every decision is taken from the tables as they are at that moment, by [`judge`](BlockManager), and
+//! checked once more when a command leaves. Time, randomness and the namespace are arguments.
+
+mod command;
+mod facts;
+mod judge;
+mod locate;
+pub mod placement;
+mod registry;
+mod removal;
+mod repair;
+mod replicas;
+mod reports;
+mod safe_mode;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use base::clock::Moment;
+use proto::cluster::{
+    HeartbeatRequest, IncrementalReportRequest, IncrementalReportResponse, NodeCommand, RegisterRequest,
+    ReportBucketsRequest, ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse,
+};
+use proto::ids::{BlockId, NodeId, StorageId, Term};
+
+pub use command::{Mint, NodeBusiness};
+pub use facts::{Facts, Names};
+pub use locate::Located;
+pub use registry::{Address, Node, NodeIndex, NodeState, Registry, RegistryError, Storage, StorageIndex};
+pub use removal::Reason;
+pub use replicas::{Class, Odd, Replicas, Reported, classify};
+pub use reports::{Malformed, Part, Progress, Stream};
+pub use safe_mode::{SafeMode, Sight};
+
+use removal::Removal;
+use repair::Repair;
+
+/// Times and limits of the block map.
+#[derive(Clone, Debug)]
+pub struct BlocksConfig {
+    /// Silence after which a node is stale.
+    pub stale_after: Duration,
+    /// Silence after which its copies do not count.
+    pub dead_after: Duration,
+    /// Time from a block's commit until missing copies are made: their reports are on the way.
+    pub settle: Duration,
+    /// Time that a copy may take.
+    pub copy_timeout: Duration,
+    /// Copies that one node reads for others at a time.
+    pub copies_per_node: u32,
+    /// Time from the begin of a term in which nothing is deleted.
+    pub delete_delay: Duration,
+    /// Blocks in the delete commands of one heartbeat.
+    pub deletes_per_heartbeat: usize,
+    /// Deletes per minute that no user asked for; beyond it they stop and an alarm is raised.
+    pub unasked_deletes_per_minute: u32,
+}
+
+impl Default for BlocksConfig {
+    fn default() -> Self {
+        Self {
+            stale_after: Duration::from_secs(10),
+            dead_after: Duration::from_secs(300),
+            settle: Duration::from_secs(10),
+            copy_timeout: Duration::from_secs(120),
+            copies_per_node: 4,
+            delete_delay: Duration::from_secs(60),
+            deletes_per_heartbeat: 1000,
+            unasked_deletes_per_minute: 6000,
+        }
+    }
+}
+
+/// Leadership, as far as the block map cares.
+#[derive(Clone, Copy, Debug)]
+struct Leading {
+    term: Term,
+    since: Moment,
+    quorum_at: Option<Moment>,
+}
+
+/// Work that goes over many blocks, a bounded step at a time.
+#[derive(Debug)]
+enum Scan {
+    /// Every block of the namespace after this one.
+    All(Option<BlockId>),
+    /// Every odd replica after this block.
+    Odd(Option<BlockId>),
+    /// Every block of a storage after this one.
+    Storage(StorageIndex, Option<BlockId>),
+}
+
+/// Numbers for people and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockCounts {
+    /// Committed blocks with fewer copies than asked for, those without any included.
+    pub under_replicated: u64,
+    /// Committed blocks without any copy on a node that is alive.
+    pub missing: u64,
+    /// Blocks with a damaged replica that is not replaced yet.
+    pub corrupt: u64,
+    /// Copies under way.
+    pub pending_copy: u64,
+    /// Replicas that wait to be removed.
+    pub pending_delete: u64,
+    /// Times that deletes nobody asked for were stopped.
+    pub delete_alarms: u64,
+}
+
+/// The block map of one namenode.
+#[derive(Debug)]
+pub struct BlockManager {
+    config: BlocksConfig,
+    registry: Registry,
+    replicas: Replicas,
+    streams: Vec<Stream>,
+    repair: Repair,
+    removal: Removal,
+    safe_mode: SafeMode,
+    leading: Option<Leading>,
+    scans: VecDeque<Scan>,
+    open_targets: BTreeMap<BlockId, Vec<StorageIndex>>,
+    outboxes: BTreeMap<NodeIndex, VecDeque<(Moment, NodeCommand)>>,
+    next_number: u64,
+    next_report: u64,
+    unasked_left: u32,
+    unasked_refill: Moment,
+    delete_alarms: u64,
+}
+
+/// Blocks that one tick looks at, so that the lock is held about a millisecond.
+const STEP: usize = 2000;
+
+impl BlockManager {
+    /// An empty map, in safe mode.
+    #[must_use]
+    pub fn new(config: BlocksConfig, now: Moment) -> Self {
+        Self {
+            unasked_left: config.unasked_deletes_per_minute,
+            config,
+            registry: Registry::default(),
+            replicas: Replicas::default(),
+            streams: Vec::new(),
+            repair: Repair::default(),
+            removal: Removal::default(),
+            safe_mode: SafeMode::new(now),
+            leading: None,
+            scans: VecDeque::new(),
+            open_targets: BTreeMap::new(),
+            outboxes: BTreeMap::new(),
+            next_number: 1,
+            next_report: 1,
+            unasked_refill: now,
+            delete_alarms: 0,
+        }
+    }
+
+    /// Nodes and storages.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+    /// Who holds what.
+    #[must_use]
+    pub const fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+    /// Why the namenode is in safe mode; `None` if it is not.
+    #[must_use]
+    pub fn safe_mode(&self) -> Option<&str> {
+        self.safe_mode.reason()
+    }
+    /// Numbers for people.
+    #[must_use]
+    pub fn counts(&self) -> BlockCounts {
+        BlockCounts {
+            under_replicated: self.repair.under_count(),
+            missing: self.repair.missing_count(),
+            corrupt: self.repair.corrupt_count(),
+            pending_copy: self.repair.copies_count(),
+            pending_delete: self.removal.count(),
+            delete_alarms: self.delete_alarms,
+        }
+    }
+
+    /// Takes over a storage of the replicated registry; they come in its order, so that indexes agree.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn add_storage(
+        &mut self,
+        storage: &StorageId,
+        node: &NodeId,
+        media: &str,
+    ) -> Result<StorageIndex, RegistryError> {
+        let index = self.registry.add_storage(storage, node, media)?;
+        if self.streams.len() <= index.0 as usize {
+            self.streams.resize_with(index.0 as usize + 1, Stream::default);
+        }
+        Ok(index)
+    }
+
+    /// A node registered; its storages are in the registry already.
+    pub fn registered(&mut self, node: &NodeId, request: &RegisterRequest, now: Moment) {
+        let address = Address {
+            host: request.host.clone(),
+            transfer_port: u16::try_from(request.transfer_port).unwrap_or(0),
+            http_address: request.http_address.clone(),
+            rack: request.rack.clone(),
+            version: request.version.clone(),
+        };
+        let was_dead = self.registry.node_by_id(node).is_none_or(|i| self.registry.node(i).state == NodeState::Dead);
+        let index = self.registry.registered(node, address, now);
+        for report in &request.storages {
+            if let Some(storage) = self.storage_of(index, &report.storage) {
+                self.streams[storage.0 as usize].registered(report.incarnation);
+            }
+        }
+        self.usage(index, &request.storages);
+        if was_dead {
+            self.rescan_node(index);
+        }
+    }
+
+    /// Takes fullness and failures over; copies on a disk that failed are looked at again.
+    fn usage(&mut self, node: NodeIndex, reports: &[proto::cluster::StorageReport]) {
+        for failed in self.registry.usage(node, reports) {
+            self.scans.push_back(Scan::Storage(failed, None));
+        }
+    }
+
+    fn rescan_node(&mut self, node: NodeIndex) {
+        let storages = self.registry.node(node).storages.clone();
+        self.scans.extend(storages.into_iter().map(|storage| Scan::Storage(storage, None)));
+    }
+
+    /// A storage of this node by its name.
+    fn storage_of(&self, node: NodeIndex, storage: &str) -> Option<StorageIndex> {
+        let index = self.registry.storage(&StorageId::parse(storage).ok()?)?;
+        (self.registry.at(index).node == node).then_some(index)
+    }
+
+    /// Must this node report every storage in full?
+    #[must_use]
+    pub fn wants_full_report(&self, node: NodeIndex) -> bool {
+        let storages = &self.registry.node(node).storages;
+        let mut in_service = storages.iter().filter(|s| self.registry.at(**s).failure.is_none());
+        in_service.any(|storage| {
+            let stream = &self.streams[storage.0 as usize];
+            self.leading.map_or(!stream.complete(), |leading| !stream.full_in(leading.term))
+        })
+    }
+
+    /// The storage that a report is about, with its node; `None`: the node must register (again).
+    fn reporter(&mut self, node: &str, storage: &str, now: Moment) -> Option<StorageIndex> {
+        let node = self.registry.node_by_id(&NodeId::parse(node).ok()?)?;
+        self.registry.node(node).last_contact?;
+        let storage = self.storage_of(node, storage)?;
+        if self.registry.node(node).state == NodeState::Dead {
+            let transfers = self.registry.node(node).active_transfers;
+            self.registry.heartbeat(node, transfers, now);
+            self.rescan_node(node);
+        }
+        Some(storage)
+    }
+
+    /// Takes an incremental report in.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn incremental(
+        &mut self,
+        request: &IncrementalReportRequest,
+        names: &dyn Names,
+        now: Moment,
+    ) -> Result<IncrementalReportResponse, Malformed> {
+        let Some(storage) = self.reporter(&request.node, &request.storage, now) else {
+            return Ok(IncrementalReportResponse { reregister: true, ..Default::default() });
+        };
+        let mut touched = Vec::new();
+        let place = (request.incarnation, request.first_sequence);
+        let stream = &mut self.streams[storage.0 as usize];
+        let taken = stream.changes(storage, place, &request.changes, (&mut self.replicas, names), &mut touched);
+        self.changed(storage, &touched, names, now);
+        let Progress { next, full_report, reregister } = taken?;
+        Ok(IncrementalReportResponse { next_sequence: next, full_report, reregister })
+    }
+
+    /// Compares the bucket hashes of a full report.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn hashes(
+        &mut self,
+        request: &ReportHashesRequest,
+        names: &dyn Names,
+        now: Moment,
+    ) -> Result<ReportHashesResponse, Malformed> {
+        let Some(storage) = self.reporter(&request.node, &request.storage, now) else {
+            return Ok(ReportHashesResponse { reregister: true, ..Default::default() });
+        };
+        let number = self.next_report;
+        self.next_report += 1;
+        let stream = &mut self.streams[storage.0 as usize];
+        let place = (request.incarnation, request.sequence);
+        let term = self.leading.map(|leading| leading.term);
+        let Some(differing) = stream.hashes(storage, place, &request.hashes, number, &self.replicas, term)? else {
+            return Ok(ReportHashesResponse { reregister: true, ..Default::default() });
+        };
+        if differing.is_empty() {
+            self.reported_in_full(storage, names, now);
+        }
+        Ok(ReportHashesResponse { differing, report: number, reregister: false })
+    }
+
+    /// Takes buckets of a full report in.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn buckets(
+        &mut self,
+        request: &ReportBucketsRequest,
+        names: &dyn Names,
+        now: Moment,
+    ) -> Result<ReportBucketsResponse, Malformed> {
+        let reregister = ReportBucketsResponse { reregister: true, restart: false };
+        let Some(storage) = self.reporter(&request.node, &request.storage, now) else { return Ok(reregister) };
+        let stream = &mut self.streams[storage.0 as usize];
+        if stream.incarnation != request.incarnation {
+            return Ok(reregister);
+        }
+        let mut touched = Vec::new();
+        let term = self.leading.map(|leading| leading.term);
+        let place = (request.sequence, request.report, request.last);
+        let part =
+            stream.buckets(storage, place, &request.buckets, (&mut self.replicas, names), (term, &mut touched))?;
+        self.changed(storage, &touched, names, now);
+        if part == Part::Complete {
+            self.reported_in_full(storage, names, now);
+        }
+        Ok(ReportBucketsResponse { reregister: false, restart: part == Part::Restart })
+    }
+
+    fn reported_in_full(&mut self, storage: StorageIndex, names: &dyn Names, now: Moment) {
+        for block in self.removal.reported_in_full(storage, now) {
+            self.judge(block, names, now);
+        }
+    }
+
+    /// Reports changed these blocks on this storage.
+    fn changed(&mut self, storage: StorageIndex, blocks: &[BlockId], names: &dyn Names, now: Moment) {
+        for block in blocks {
+            if !self.replicas.is_good(*block, storage) && self.replicas.odd_at(*block, storage).is_none() {
+                self.removal.drop(storage, *block);
+            }
+            self.judge(*block, names, now);
+        }
+    }
+
+    /// A reader found replicas damaged.
+    pub fn mark_corrupt(&mut self, block: BlockId, storages: &[StorageIndex], names: &dyn Names, now: Moment) {
+        for storage in storages {
+            self.replicas.mark_corrupt(*storage, block, names);
+        }
+        self.judge(block, names, now);
+    }
+
+    /// A heartbeat. `None`: the node must register first.
+    pub fn heartbeat(&mut self, request: &HeartbeatRequest, names: &dyn Names, now: Moment) -> Option<NodeBusiness> {
+        let index = self.registry.node_by_id(&NodeId::parse(&request.node).ok()?)?;
+        self.registry.node(index).last_contact?;
+        if self.registry.heartbeat(index, request.active_transfers, now) {
+            self.rescan_node(index);
+        }
+        self.usage(index, &request.storages);
+        self.results(index, &request.results, names, now);
+        Some(NodeBusiness {
+            commands: self.commands_for(index, names, now),
+            full_report: self.wants_full_report(index),
+        })
+    }
+
+    /// This member leads from now on: it judges and commands.
+    pub fn lead(&mut self, term: Term, now: Moment) {
+        self.follow();
+        self.leading = Some(Leading { term, since: now, quorum_at: None });
+        self.scan_everything();
+    }
+    /// This member leads no more: what it meant to command is forgotten (scar SC-70).
+    pub fn follow(&mut self) {
+        self.leading = None;
+        self.repair.clear();
+        self.removal.clear();
+        self.outboxes.clear();
+        self.scans.clear();
+    }
+    /// The leader's quorum answered a question asked at `asked`.
+    pub fn quorum_confirmed(&mut self, asked: Moment) {
+        if let Some(leading) = &mut self.leading {
+            leading.quorum_at = leading.quorum_at.max(Some(asked));
+        }
+    }
+    fn scan_everything(&mut self) {
+        self.scans.clear();
+        self.scans.extend([Scan::All(None), Scan::Odd(None)]);
+    }
+
+    /// Judges and commands only as a leader that has found its blocks.
+    fn active(&self) -> bool {
+        self.leading.is_some() && self.safe_mode.reason().is_none()
+    }
+
+    /// Ends safe mode if its time has come. True if it ended just now.
+    pub fn look_at_safe_mode(&mut self, names: &dyn Names, now: Moment) -> bool {
+        let silent = |(index, storage): &(StorageIndex, &Storage)| {
+            storage.failure.is_none() && !self.streams[index.0 as usize].complete()
+        };
+        let sight = Sight {
+            committed: names.committed_blocks(),
+            known: self.replicas.known_blocks(),
+            silent_storages: self.registry.storages().filter(silent).count() as u64,
+        };
+        let ended = self.safe_mode.look(sight, now, self.config.dead_after);
+        if ended && self.leading.is_some() {
+            self.scan_everything();
+        }
+        ended
+    }
+}

@@ -1,0 +1,256 @@
+//! Commands to datanodes: ordered by ticks, handed out in replies to heartbeats, settled by results.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base::clock::Moment;
+use base::random::Randomness;
+use bytes::Bytes;
+use proto::cluster::node_command::Kind;
+use proto::cluster::{CommandResult, CopyReplica, DeleteReplicas, NodeCommand, ReplicaState};
+use proto::common::Block;
+use proto::ids::{BlockId, GenerationStamp, NodeId, StorageId};
+
+use super::facts::Names;
+use super::placement::{self, Wanted};
+use super::registry::{NodeIndex, NodeState, StorageIndex};
+use super::removal::Reason;
+use super::repair::{Copying, RETRY};
+use super::replicas::{Class, classify};
+use super::{BlockManager, Leading};
+
+/// Makes the token with which a copy may be written on these nodes, and names the pool.
+pub struct Mint<'a> {
+    /// Pool of every block.
+    pub pool: &'a str,
+    /// Token for (block, stamp) on nodes.
+    pub token: &'a dyn Fn(BlockId, GenerationStamp, &[NodeId]) -> Bytes,
+}
+
+/// What the reply to a heartbeat carries.
+#[derive(Debug, Default)]
+pub struct NodeBusiness {
+    /// Commands; empty unless this member leads.
+    pub commands: Vec<NodeCommand>,
+    /// Report every storage in full.
+    pub full_report: bool,
+}
+
+/// A command that was not fetched is not sent later than this.
+const FRESH: Duration = Duration::from_secs(10);
+/// A quorum that answered longer ago than this proves nothing.
+const QUORUM_FRESH: Duration = Duration::from_secs(5);
+/// Blocks that a tick tries to order copies for.
+const ORDERS: usize = 64;
+
+impl BlockManager {
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    pub(super) fn refill(&mut self, now: Moment) {
+        if now.since(self.unasked_refill) >= Duration::from_secs(60) {
+            self.unasked_refill = now;
+            self.unasked_left = self.config.unasked_deletes_per_minute;
+        }
+    }
+
+    /// Orders copies of the most endangered blocks, as many as their sources take.
+    pub(super) fn order_copies(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness, mint: &Mint<'_>) {
+        for block in self.repair.next_ready(ORDERS) {
+            let Some(facts) = names.facts(block) else { continue };
+            let good = self.counting(block);
+            let Some(from) = self.source(&good) else { continue };
+            let pending = self.repair.prune(block, |_| false);
+            let holders: Vec<NodeIndex> = self.nodes_of(&good).into_iter().collect();
+            let odd = self.replicas.odd_of(block);
+            let taken = odd.iter().map(|(storage, _)| *storage).chain(pending.iter().map(|copy| copy.target));
+            let want = Wanted {
+                copies: (facts.replication as usize).saturating_sub(holders.len() + pending.len()),
+                block_size_bytes: facts.len_bytes,
+                writer_host: String::new(),
+                exclude: taken.map(|storage| self.registry.at(storage).node).collect(),
+                holders,
+            };
+            let targets = placement::choose(&self.registry, &want, random);
+            if targets.is_empty() {
+                self.repair.later(block, now.plus(RETRY));
+                continue;
+            }
+            for target in targets {
+                let number = self.number();
+                let node = self.registry.node_of(target).id.clone();
+                let copy = CopyReplica {
+                    block: Some(Block {
+                        pool: mint.pool.to_owned(),
+                        id: block.raw(),
+                        stamp: facts.stamp.raw(),
+                        len_bytes: facts.len_bytes,
+                    }),
+                    from_storage: self.registry.at(from).id.as_str().to_owned(),
+                    targets: vec![self.registry.location(target)],
+                    token: (mint.token)(block, facts.stamp, &[node]),
+                };
+                let source = self.registry.at(from).node;
+                let command = NodeCommand { number, kind: Some(Kind::Copy(copy)) };
+                self.outboxes.entry(source).or_default().push_back((now, command));
+                let deadline = now.plus(self.config.copy_timeout);
+                self.repair.started(block, Copying { number, source, target, stamp: facts.stamp, deadline });
+            }
+            self.judge(block, names, now);
+        }
+    }
+
+    /// The least busy live holder.
+    fn source(&self, good: &[StorageIndex]) -> Option<StorageIndex> {
+        let able = |storage: &&StorageIndex| {
+            let node = self.registry.at(**storage).node;
+            self.repair.load(node) < self.config.copies_per_node && self.registry.node(node).state == NodeState::Live
+        };
+        good.iter().filter(able).min_by_key(|s| (self.repair.load(self.registry.at(**s).node), **s)).copied()
+    }
+
+    /// What a node did with commands.
+    pub(super) fn results(&mut self, node: NodeIndex, results: &[CommandResult], names: &dyn Names, now: Moment) {
+        for result in results.iter().filter(|result| !result.ok) {
+            if let Some(block) = self.repair.by_number(result.number) {
+                tracing::warn!(%block, error = %result.error, "a copy failed");
+                self.repair.prune(block, |copy| copy.number == result.number && copy.source == node);
+                self.judge(block, names, now);
+                self.repair.later(block, now.plus(RETRY));
+                continue;
+            }
+            let storages = self.registry.node(node).storages.clone();
+            for block in self.removal.refused(&storages, result.number) {
+                self.judge(block, names, now);
+            }
+        }
+    }
+
+    /// Commands for a node, in the reply to its heartbeat.
+    pub(super) fn commands_for(&mut self, node: NodeIndex, names: &dyn Names, now: Moment) -> Vec<NodeCommand> {
+        let Some(leading) = self.leading.filter(|_| self.active()) else { return Vec::new() };
+        let mut commands = Vec::new();
+        for (ordered, command) in self.outboxes.remove(&node).unwrap_or_default() {
+            if now.since(ordered) < FRESH {
+                commands.push(command);
+            } else if let Some(block) = self.repair.by_number(command.number) {
+                self.repair.prune(block, |copy| copy.number == command.number);
+                self.judge(block, names, now);
+            }
+        }
+        if self.may_delete(leading, now) {
+            for storage in self.registry.node(node).storages.clone() {
+                if self.streams[storage.0 as usize].full_in(leading.term) {
+                    commands.extend(self.deletes_of(storage, leading, names, now));
+                }
+            }
+        }
+        commands
+    }
+
+    fn may_delete(&self, leading: Leading, now: Moment) -> bool {
+        now.since(leading.since) >= self.config.delete_delay
+            && leading.quorum_at.is_some_and(|at| now.since(at) <= QUORUM_FRESH)
+    }
+
+    fn deletes_of(
+        &mut self,
+        storage: StorageIndex,
+        leading: Leading,
+        names: &dyn Names,
+        now: Moment,
+    ) -> Vec<NodeCommand> {
+        let mut batches: BTreeMap<Reason, (u64, Vec<Block>)> = BTreeMap::new();
+        for (block, reason) in self.removal.sendable(storage, now, self.config.deletes_per_heartbeat) {
+            let Some(replica) = self.may_go(block, storage, reason, leading, names) else {
+                self.removal.retract(storage, block);
+                continue;
+            };
+            if !reason.asked() && !self.spend() {
+                break;
+            }
+            let number = match batches.get(&reason) {
+                Some((number, _)) => *number,
+                None => self.number(),
+            };
+            self.removal.mark_sent(storage, block, now, number);
+            batches.entry(reason).or_insert((number, Vec::new())).1.push(replica);
+        }
+        let name = self.registry.at(storage).id.as_str();
+        let command = |(reason, (number, blocks)): (Reason, (u64, Vec<Block>))| NodeCommand {
+            number,
+            kind: Some(Kind::Delete(DeleteReplicas {
+                storage: name.to_owned(),
+                blocks,
+                reason: reason.as_str().into(),
+            })),
+        };
+        batches.into_iter().map(command).collect()
+    }
+
+    /// One delete that no user asked for. False: too many in this minute, an alarm is raised.
+    fn spend(&mut self) -> bool {
+        if self.unasked_left == 0 {
+            return false;
+        }
+        self.unasked_left -= 1;
+        if self.unasked_left == 0 {
+            self.delete_alarms += 1;
+            tracing::error!(
+                limit = self.config.unasked_deletes_per_minute,
+                "more replicas than the limit were to be removed in a minute without a user asking: removal pauses"
+            );
+        }
+        true
+    }
+
+    /// The deletion rule, for one replica, as things are now: the replica as its node knows it, or `None`.
+    fn may_go(
+        &self,
+        block: BlockId,
+        storage: StorageIndex,
+        reason: Reason,
+        leading: Leading,
+        names: &dyn Names,
+    ) -> Option<Block> {
+        let facts = names.facts(block);
+        let odd = self.replicas.odd_at(block, storage);
+        let class = odd.map(|odd| classify(&odd, block, names));
+        let mut others = self.counting(block);
+        others.retain(|other| *other != storage && self.streams[other.0 as usize].full_in(leading.term));
+        let others = self.nodes_of(&others).len() as u32;
+        let fits = match (reason, class, facts) {
+            (Reason::Deleted, Some(Class::Removed), None) => true,
+            (Reason::Stale, Some(Class::Stale), Some(f)) | (Reason::Corrupt, Some(Class::Corrupt), Some(f)) => {
+                f.committed && others >= names.minimum_copies(f.replication)
+            }
+            (Reason::Surplus, None, Some(f)) => {
+                self.replicas.is_good(block, storage) && f.committed && others >= f.replication.max(1)
+            }
+            _ => false,
+        };
+        let (stamp, len_bytes) = match (odd, facts) {
+            (Some(odd), _) => (odd.stamp, odd.len_bytes),
+            (None, Some(facts)) => (facts.stamp, facts.len_bytes),
+            (None, None) => return None,
+        };
+        fits.then(|| Block { pool: String::new(), id: block.raw(), stamp: stamp.raw(), len_bytes })
+    }
+
+    /// Storages whose receipts or reports prove a finalised replica of this stamp and length.
+    #[must_use]
+    pub fn proven(&self, block: BlockId, stamp: GenerationStamp, len_bytes: u64) -> Vec<StorageIndex> {
+        let odd = self.replicas.odd_of(block).into_iter().filter(|(_, odd)| {
+            odd.stamp == stamp && odd.len_bytes == len_bytes && odd.state == ReplicaState::Finalized && !odd.marked
+        });
+        odd.map(|(storage, _)| storage).chain(self.replicas.good(block)).collect()
+    }
+
+    /// Indexes of storages by name; names that are not registered are left out.
+    #[must_use]
+    pub fn storages_named(&self, names: &[String]) -> Vec<StorageIndex> {
+        names.iter().filter_map(|name| self.registry.storage(&StorageId::parse(name).ok()?)).collect()
+    }
+}

@@ -1,0 +1,189 @@
+//! The verdict on one block, from the tables as they are now; and the ticks that bring blocks before it.
+
+use std::collections::BTreeSet;
+
+use base::clock::Moment;
+use base::random::Randomness;
+use proto::ids::BlockId;
+
+use super::facts::{Facts, Names};
+use super::registry::{NodeIndex, NodeState, StorageIndex};
+use super::removal::Reason;
+use super::replicas::{Class, classify};
+use super::{BlockManager, STEP, Scan};
+use crate::namespace::BlockEffect;
+
+impl BlockManager {
+    /// Copies that count: reported, on nodes that are not dead, not told to go. One node may appear twice.
+    pub(super) fn counting(&self, block: BlockId) -> Vec<StorageIndex> {
+        let mut good = self.replicas.good(block);
+        good.retain(|storage| self.registry.counts(*storage) && !self.removal.is_sent(*storage, block));
+        good
+    }
+
+    /// Nodes of storages: what redundancy counts (scar SC-67).
+    pub(super) fn nodes_of(&self, storages: &[StorageIndex]) -> BTreeSet<NodeIndex> {
+        storages.iter().map(|storage| self.registry.at(*storage).node).collect()
+    }
+
+    /// Puts a block where it belongs: too few, too many, missing, damaged, removed, or nothing at all.
+    pub(super) fn judge(&mut self, block: BlockId, names: &dyn Names, now: Moment) {
+        self.repair.forget(block);
+        if !self.active() {
+            return;
+        }
+        self.judge_odd(block, names);
+        let Some(facts) = names.facts(block) else {
+            self.repair.prune(block, |_| true);
+            return;
+        };
+        if !facts.committed {
+            return;
+        }
+        let good = self.counting(block);
+        let arrived = |target: StorageIndex| good.contains(&target);
+        let lost = |target: StorageIndex| !self.registry.counts(target);
+        let pending = self.repair.prune(block, |copy| {
+            copy.stamp != facts.stamp || arrived(copy.target) || lost(copy.target) || copy.deadline <= now
+        });
+        let live = self.nodes_of(&good).len() as u32;
+        if live < facts.replication && !self.repair.is_settling(block, now) {
+            let ready = live > 0 && live + (pending.len() as u32) < facts.replication;
+            self.repair.set_under(block, live, ready);
+            if live == 0 {
+                self.repair.set_missing(block);
+            }
+        }
+        self.judge_surplus(block, &good, live, facts);
+    }
+
+    fn judge_odd(&mut self, block: BlockId, names: &dyn Names) {
+        for (storage, odd) in self.replicas.odd_of(block) {
+            match classify(&odd, block, names) {
+                Class::Removed => self.removal.want(storage, block, Reason::Deleted),
+                Class::Stale => self.removal.want(storage, block, Reason::Stale),
+                Class::Corrupt => {
+                    self.removal.want(storage, block, Reason::Corrupt);
+                    self.repair.set_corrupt(block);
+                }
+                Class::Unknown | Class::Open | Class::Good => self.removal.retract(storage, block),
+            }
+        }
+    }
+
+    /// Wishes the copies away that are more than asked for: a second one on a node first, then from the
+    /// rack with most copies, then from the fullest disk.
+    fn judge_surplus(&mut self, block: BlockId, good: &[StorageIndex], live: u32, facts: Facts) {
+        let mut left = good.to_vec();
+        let mut victims = Vec::new();
+        let mut nodes = BTreeSet::new();
+        for storage in good {
+            if !nodes.insert(self.registry.at(*storage).node) {
+                victims.push(*storage);
+            }
+        }
+        left.retain(|storage| !victims.contains(storage));
+        for _ in facts.replication.max(1)..live {
+            let crowd = |storage: &StorageIndex| {
+                let rack = &self.registry.node_of(*storage).rack;
+                left.iter().filter(|other| self.registry.node_of(**other).rack == *rack).count()
+            };
+            let free = |storage: &StorageIndex| self.registry.at(*storage).available_bytes;
+            let Some(victim) =
+                left.iter().copied().max_by_key(|s| (crowd(s), std::cmp::Reverse(free(s)), std::cmp::Reverse(*s)))
+            else {
+                break;
+            };
+            left.retain(|storage| *storage != victim);
+            victims.push(victim);
+        }
+        for storage in left {
+            self.removal.retract(storage, block);
+        }
+        for storage in victims {
+            self.removal.want(storage, block, Reason::Surplus);
+        }
+    }
+
+    /// Takes over what apply did to a block. `names` shows the state after the whole entry.
+    pub fn effect(&mut self, effect: &BlockEffect, names: &dyn Names, now: Moment) {
+        match effect {
+            BlockEffect::Allocated { block, storages, .. } => {
+                self.replicas.reconsider(*block, None, names);
+                self.open_at(*block, storages);
+            }
+            BlockEffect::Committed { block, .. } => {
+                self.close(*block);
+                self.replicas.reconsider(*block, None, names);
+                self.repair.settle(*block, now.plus(self.config.settle));
+            }
+            BlockEffect::Freed { block, stamp, len_bytes, committed, .. } => {
+                self.close(*block);
+                let (stamp, len_bytes, committed) = (*stamp, *len_bytes, *committed);
+                let before = Facts { stamp, len_bytes, committed, replication: 0 };
+                self.replicas.reconsider(*block, Some(before), names);
+                self.judge(*block, names, now);
+            }
+        }
+    }
+
+    /// Notes where an open block was placed: its storages have promised room.
+    pub fn open_at(&mut self, block: BlockId, storages: &[StorageIndex]) {
+        let known: Vec<_> = storages.iter().copied().filter(|s| (s.0 as usize) < self.streams.len()).collect();
+        for storage in &known {
+            self.registry.open_write(*storage, true);
+        }
+        self.open_targets.insert(block, known);
+    }
+    fn close(&mut self, block: BlockId) {
+        for storage in self.open_targets.remove(&block).unwrap_or_default() {
+            self.registry.open_write(storage, false);
+        }
+    }
+
+    /// Time passes: nodes die, safe mode ends, blocks come up for judgement, copies are ordered.
+    pub fn tick(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness, mint: &super::Mint<'_>) {
+        for died in self.registry.look(now, self.config.stale_after, self.config.dead_after) {
+            tracing::warn!(node = %self.registry.node(died).id, "a datanode is dead: its blocks are copied again");
+            self.outboxes.remove(&died);
+            self.rescan_node(died);
+        }
+        if self.look_at_safe_mode(names, now) {
+            tracing::info!("safe mode is over");
+        }
+        if !self.active() {
+            return;
+        }
+        for block in self.repair.take_due(now, STEP) {
+            self.judge(block, names, now);
+        }
+        self.scan_step(names, now);
+        self.refill(now);
+        self.order_copies(names, now, random, mint);
+    }
+
+    fn scan_step(&mut self, names: &dyn Names, now: Moment) {
+        let Some(scan) = self.scans.pop_front() else { return };
+        let blocks = match &scan {
+            Scan::All(after) => names.blocks_after(*after, STEP),
+            Scan::Odd(after) => self.replicas.odd_blocks_after(*after, STEP),
+            Scan::Storage(storage, after) => self.replicas.blocks_on(*storage, *after, STEP),
+        };
+        for block in &blocks {
+            self.judge(*block, names, now);
+        }
+        let Some(last) = blocks.last().copied() else { return };
+        self.scans.push_front(match scan {
+            Scan::All(_) => Scan::All(Some(last)),
+            Scan::Odd(_) => Scan::Odd(Some(last)),
+            Scan::Storage(storage, _) => Scan::Storage(storage, Some(last)),
+        });
+    }
+
+    /// Nodes by state: live, stale, dead.
+    #[must_use]
+    pub fn node_counts(&self) -> (u64, u64, u64) {
+        let count = |state| self.registry.nodes().filter(|(_, node)| node.state == state).count() as u64;
+        (count(NodeState::Live), count(NodeState::Stale), count(NodeState::Dead))
+    }
+}

@@ -1,0 +1,62 @@
+//! Where a block can be read: nearest first, stale nodes last.
+
+use proto::common::StorageLocation;
+use proto::ids::{BlockId, NodeId};
+
+use super::BlockManager;
+use super::registry::{NodeState, StorageIndex};
+
+/// Where to read a block.
+#[derive(Clone, Debug, Default)]
+pub struct Located {
+    /// Storages with addresses, nearest first.
+    pub locations: Vec<StorageLocation>,
+    /// Their nodes, for the token.
+    pub nodes: Vec<NodeId>,
+    /// Every replica that is known is damaged.
+    pub corrupt: bool,
+}
+
+impl BlockManager {
+    /// Locations of a block for a reader on `host`. Storages whose receipts were logged serve before their
+    /// reports arrive; they never count for anything else. Damaged replicas are named only if there are no
+    /// others.
+    #[must_use]
+    pub fn locate(&self, block: BlockId, logged: &[StorageIndex], wanted: u32, host: &str) -> Located {
+        let mut storages = self.replicas.good(block);
+        storages.retain(|storage| !self.removal.is_sent(*storage, block));
+        let odd = self.replicas.odd_of(block);
+        if storages.len() < wanted as usize {
+            let fresh = |s: &&StorageIndex| {
+                (s.0 as usize) < self.streams.len() && !odd.iter().any(|(o, _)| o == *s) && !storages.contains(s)
+            };
+            let more: Vec<_> = logged.iter().filter(fresh).copied().collect();
+            storages.extend(more);
+        }
+        storages.retain(|storage| self.reachable(*storage));
+        let corrupt = storages.is_empty() && !odd.is_empty();
+        if corrupt {
+            storages.extend(odd.iter().map(|(storage, _)| *storage).filter(|s| self.reachable(*s)));
+        }
+        // Readers of different blocks begin at different nodes.
+        let turn = storages.len().max(1);
+        let first = block.raw().unsigned_abs() as usize % turn;
+        storages.rotate_left(first);
+        storages.sort_by_key(|storage| {
+            let node = self.registry.node_of(*storage);
+            let near = !host.is_empty() && node.host == host;
+            (node.state != NodeState::Live, !near)
+        });
+        Located {
+            nodes: storages.iter().map(|storage| self.registry.node_of(*storage).id.clone()).collect(),
+            locations: storages.into_iter().map(|storage| self.registry.location(storage)).collect(),
+            corrupt,
+        }
+    }
+
+    /// Can a client dial the node of this storage, as far as is known?
+    fn reachable(&self, storage: StorageIndex) -> bool {
+        let node = self.registry.node_of(storage);
+        self.registry.at(storage).failure.is_none() && !node.host.is_empty() && node.state != NodeState::Dead
+    }
+}
