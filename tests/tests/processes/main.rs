@@ -1,0 +1,9 @@
+//! Tests with real processes, in one binary.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "these tests stand outside of the product, where people and operating systems are; a failed expectation is a failed test"
+)]
+
+mod rules;
