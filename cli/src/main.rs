@@ -1,2 +1,32 @@
-//! stub
-fn main() {}
+//! `blockyard`: the one binary. File verbs, server verbs, and a whole cluster with `blockyard dev`.
+//!
+//! ```text
+//!   args      what can be typed             verbs     put get cat ls …, over the client library
+//!   server    namenode | datanode           dev       a cluster on this machine, for development
+//!   exit      what exit statuses mean
+//! ```
+
+mod args;
+mod dev;
+mod exit;
+mod server;
+mod verbs;
+
+use std::process::ExitCode;
+
+use args::Command;
+
+fn main() -> ExitCode {
+    let cli = match args::parse() {
+        Ok(cli) => cli,
+        Err(status) => return status.into(),
+    };
+    let status = match cli.command {
+        Command::Files(verb) => verbs::run(verb, &cli.global),
+        Command::Dev(options) => dev::run(&options, &cli.global),
+        Command::Namenode(options) => server::namenode(&options, &cli.global),
+        Command::Datanode(options) => server::datanode(&options, &cli.global),
+        Command::Help(topic) => args::help(&topic),
+    };
+    status.into()
+}

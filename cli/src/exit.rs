@@ -1,0 +1,44 @@
+//! What the exit status says.
+
+use std::process::ExitCode;
+
+/// Exit status of a verb. Servers use the first four of their own kind ([`ServerExit`] values are the same numbers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Status(pub(crate) u8);
+
+impl Status {
+    /// Everything asked for was done.
+    pub(crate) const OK: Self = Self(0);
+    /// At least one item failed; for a server: it could not go on.
+    pub(crate) const FAILED: Self = Self(1);
+    /// The command line makes no sense; for a server: bad configuration.
+    pub(crate) const USAGE: Self = Self(2);
+    /// A server: it refused its storage (wrong cluster, unknown layout, lost identity, locked).
+    pub(crate) const STORAGE_REFUSED: Self = Self(3);
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status.0)
+    }
+}
+
+/// Text of `blockyard help exit-codes`.
+pub(crate) const TEXT: &str = "\
+file verbs
+    0  everything asked for was done
+    1  at least one item failed
+    2  the command line makes no sense
+    3  not found
+    4  permission denied
+    5  temporary: unreachable, safe mode, time-out; a retry may help
+  130  interrupted
+
+servers (namenode, datanode, dev)
+    0  stopped as asked
+    1  could not start, or could not go on
+    2  bad configuration or command line: restarting does not help
+    3  storage refused (wrong cluster, lost identity, unknown layout, folder in use): restarting does not help
+  130  ended at once by a second SIGINT;  143  by a second SIGTERM
+  `dev --exec CMD` ends with CMD's own status.
+";
