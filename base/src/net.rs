@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream, T
 use std::time::Duration;
 
 pub use std::net::TcpStream as BlockingStream;
+pub use tokio::net::tcp::{OwnedReadHalf as ReadHalf, OwnedWriteHalf as WriteHalf};
 pub use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) mod sys;

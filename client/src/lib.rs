@@ -12,5 +12,19 @@
 //! The machines decide and touch nothing; the shells do what they say. The simulation drives the same
 //! machines. Read [`write::FileWriter`] and [`read::BlockReadMachine`] first.
 
+pub mod address;
+mod avoid;
+mod client;
+mod list;
 pub mod read;
+pub mod retry;
+mod rpc;
+pub mod session;
 pub mod write;
+
+pub use client::{Client, ClientBuilder, CreateOptions, Replace};
+pub use list::Listing;
+pub use proto::error::{ErrorCode, FsError, FsResult};
+pub use proto::namespace::{DeleteResponse, FileKind, FileStatus, NodeStatus};
+pub use read::Reader;
+pub use write::Writer;

@@ -7,11 +7,16 @@
 //!                       replica 2, from the first byte that was not delivered … then ask where the block is
 //! ```
 
+pub(crate) mod idle;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod reader;
+mod replica;
+mod stream;
 
 pub use machine::{BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};
+pub use reader::Reader;
 
 /// Attempt at a replica, from 1. Events of an older attempt are ignored by the machine.
 pub type Attempt = u32;

@@ -11,9 +11,13 @@ mod cut;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod pipeline;
 mod window;
+mod writer;
 
 pub use machine::{FileWriter, WriteConfig, WriteEffect, WriteEvent};
+pub use writer::Writer;
+pub(crate) use writer::sleep_until;
 
 /// Attempt at a pipeline, from 1. Events of an older attempt are ignored by the machine.
 pub type Attempt = u32;

@@ -1,0 +1,543 @@
+//! The client: how it is built, and the calls on names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::clock::{Clock, Moment, SystemClock};
+use base::random::{OsRandom, Randomness};
+use base::task::TaskTracker;
+use parking_lot::Mutex;
+use proto::common::{Block, LocatedBlock};
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::namespace as n;
+use proto::namespace::FileStatus;
+use proto::path::FsPath;
+
+use crate::address::ClusterAddress;
+use crate::avoid::Avoided;
+use crate::list::Listing;
+use crate::read::idle::IdleConnections;
+use crate::read::{ReadConfig, Reader};
+use crate::rpc::{Call, Rpc, Stub};
+use crate::session::Session;
+use crate::write::{WriteConfig, Writer};
+
+/// Deadline of a call when the builder names none.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a cluster that was never reached is tried when the builder says nothing.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A cluster, as one user sees it. Cloning is cheap; all clones share connections and the session.
+///
+/// Every call ends by its deadline and says what is known: [`ErrorCode::OutcomeUnknown`] only if the call may
+/// have taken effect. Futures may be dropped at any time; a call that changes something may then have happened.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+/// What all clones, writers and readers share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) rpc: Rpc,
+    session: Mutex<Arc<Session>>,
+    timeout: Duration,
+    pub(crate) name: String,
+    host: String,
+    pub(crate) write: WriteConfig,
+    pub(crate) read: ReadConfig,
+    pub(crate) avoided: Avoided,
+    pub(crate) idle: IdleConnections,
+    pub(crate) tasks: TaskTracker,
+    renewed: Mutex<Moment>,
+}
+
+/// Builds a [`Client`].
+#[derive(Debug)]
+pub struct ClientBuilder {
+    address: Option<String>,
+    user: String,
+    host: String,
+    timeout: Duration,
+    patience: Duration,
+    write: WriteConfig,
+    read: ReadConfig,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Randomness>,
+}
+
+impl ClientBuilder {
+    /// Names the cluster: `blockyard://host:port[,host:port…]`.
+    #[must_use]
+    pub fn connect(mut self, address: impl Into<String>) -> Self {
+        self.address = Some(address.into());
+        self
+    }
+    /// Names the calling user.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = user.into();
+        self
+    }
+    /// Says on which host the caller runs, so that replicas near it are preferred.
+    #[must_use]
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.host = host.into();
+        self
+    }
+    /// Deadline of each call; 30 s unless set.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+    /// How long calls try a cluster that this client has never reached; 10 s unless set.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+    /// Bounds of writers.
+    #[must_use]
+    pub const fn write_config(mut self, config: WriteConfig) -> Self {
+        self.write = config;
+        self
+    }
+    /// Bounds of readers.
+    #[must_use]
+    pub const fn read_config(mut self, config: ReadConfig) -> Self {
+        self.read = config;
+        self
+    }
+    /// Checks the settings. Nothing is dialled before the first call.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidArgument`] for a malformed or missing address, or an empty user.
+    pub fn build(self) -> FsResult<Client> {
+        let missing = |what: &str, hint: &str| {
+            FsError::new(ErrorCode::InvalidArgument, format!("no {what} is named")).with_hint(hint)
+        };
+        let address = self.address.ok_or_else(|| missing("cluster", "call connect(\"blockyard://HOST:PORT\")"))?;
+        if self.user.is_empty() {
+            return Err(missing("user", "call user(NAME)"));
+        }
+        let address = ClusterAddress::parse(&address)?;
+        let session = Mutex::new(Session::new(self.random.as_ref()));
+        let name = format!("blockyard-{:016x}", self.random.next_u64());
+        let inner = Inner {
+            rpc: Rpc::new(&address, self.user, self.patience, self.clock, self.random)?,
+            session,
+            timeout: self.timeout,
+            name,
+            host: self.host,
+            write: self.write,
+            read: self.read,
+            avoided: Avoided::default(),
+            idle: IdleConnections::default(),
+            tasks: TaskTracker::new(),
+            renewed: Mutex::new(Moment::START),
+        };
+        Ok(Client { inner: Arc::new(inner) })
+    }
+}
+
+/// How a file is created. The default refuses to replace, wants the directory to exist, and publishes on close.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// Replace a file that is there, at the moment of publishing.
+    pub overwrite: bool,
+    /// Make missing directories above it.
+    pub parents: bool,
+    /// Permission bits, umask already applied; 0 stands for 0644.
+    pub mode: u32,
+    /// Copies; 0 stands for the cluster's default.
+    pub replication: u32,
+    /// Length of a block in bytes; 0 stands for the cluster's default.
+    pub block_size_bytes: u64,
+    /// The caller knows that no data follow: then no block is asked for.
+    pub empty: bool,
+}
+
+/// A change to how a name is moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replace {
+    /// A target that exists is an error.
+    #[default]
+    Refuse,
+    /// Replaces a file or an empty directory at the target.
+    Allow,
+}
+
+impl Client {
+    /// Begins to build a client.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder {
+            address: None,
+            user: String::new(),
+            host: String::new(),
+            timeout: DEFAULT_TIMEOUT,
+            patience: DEFAULT_PATIENCE,
+            write: WriteConfig::default(),
+            read: ReadConfig::default(),
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(OsRandom),
+        }
+    }
+
+    /// Creates a file for writing. It appears, whole, when the writer is closed.
+    ///
+    /// # Errors
+    /// The namenode's refusals; [`ErrorCode::OutcomeUnknown`] leaves at most an unpublished file behind.
+    pub async fn create(&self, path: &str, options: CreateOptions) -> FsResult<Writer> {
+        let path = FsPath::parse(path)?;
+        let request = n::CreateRequest {
+            header: None,
+            path: path.as_str().to_owned(),
+            mode: if options.mode == 0 { 0o644 } else { options.mode },
+            overwrite: options.overwrite,
+            parents: options.parents,
+            replication: options.replication,
+            block_size_bytes: options.block_size_bytes,
+            publish: n::Publish::OnClose as i32,
+            with_first_block: !options.empty,
+            client_host: self.inner.host.clone(),
+        };
+        let (answer, session) = self
+            .inner
+            .change("create", |mut stub, header| {
+                let request = n::CreateRequest { header: Some(header), ..request.clone() };
+                async move { stub.create(request).await }
+            })
+            .await?;
+        Ok(Writer::start(Arc::clone(&self.inner), session, path, answer))
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn open(&self, path: &str) -> FsResult<Reader> {
+        let path = FsPath::parse(path)?;
+        let answer = self.inner.open(&path, 0, 0, self.inner.deadline()).await?;
+        Reader::new(Arc::clone(&self.inner), path, answer)
+    }
+
+    /// What is known of a name.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn stat(&self, path: &str) -> FsResult<FileStatus> {
+        let path = FsPath::parse(path)?;
+        let answer = self
+            .inner
+            .ask("stat", |mut stub, header| {
+                let request = n::StatRequest { header: Some(header), path: path.as_str().to_owned() };
+                async move { stub.stat(request).await }
+            })
+            .await?;
+        answer.status.ok_or_else(incomplete)
+    }
+
+    /// The entries of a directory, page by page, by name. Nothing is asked before the first page is wanted.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidPath`].
+    pub fn list(&self, path: &str) -> FsResult<Listing> {
+        Ok(Listing::new(self.clone(), FsPath::parse(path)?))
+    }
+
+    pub(crate) async fn list_page(&self, path: &FsPath, start_after: &str) -> FsResult<n::ListResponse> {
+        self.inner
+            .ask("list", |mut stub, header| {
+                let request = n::ListRequest {
+                    header: Some(header),
+                    path: path.as_str().to_owned(),
+                    start_after: start_after.to_owned(),
+                    limit: 0,
+                };
+                async move { stub.list(request).await }
+            })
+            .await
+    }
+
+    /// Makes a directory; with `parents`, also what is missing above it, and an existing one is success.
+    /// `mode` has the umask applied already.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn mkdir(&self, path: &str, mode: u32, parents: bool) -> FsResult<FileStatus> {
+        let path = FsPath::parse(path)?;
+        let (answer, _) = self
+            .inner
+            .change("mkdir", |mut stub, header| {
+                let path = path.as_str().to_owned();
+                let request = n::MkdirRequest { header: Some(header), path, mode, parents };
+                async move { stub.mkdir(request).await }
+            })
+            .await?;
+        answer.status.ok_or_else(incomplete)
+    }
+
+    /// Renames a file or a tree to exactly `to`.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn rename(&self, from: &str, to: &str, replace: Replace) -> FsResult<()> {
+        let (from, to) = (FsPath::parse(from)?, FsPath::parse(to)?);
+        self.inner
+            .change("rename", |mut stub, header| {
+                let request = n::RenameRequest {
+                    header: Some(header),
+                    from: from.as_str().to_owned(),
+                    to: to.as_str().to_owned(),
+                    replace: replace == Replace::Allow,
+                };
+                async move { stub.rename(request).await }
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Removes a file or a directory, with `recursive` also a full one. Says how much went.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn delete(&self, path: &str, recursive: bool) -> FsResult<n::DeleteResponse> {
+        let path = FsPath::parse(path)?;
+        let (answer, _) = self
+            .inner
+            .change("delete", |mut stub, header| {
+                let path = path.as_str().to_owned();
+                let request = n::DeleteRequest { header: Some(header), path, recursive };
+                async move { stub.delete(request).await }
+            })
+            .await?;
+        Ok(answer)
+    }
+
+    /// Health and size of the cluster.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn status(&self) -> FsResult<n::ClusterStatusResponse> {
+        self.inner
+            .ask("cluster status", |mut stub, header| {
+                let request = n::ClusterStatusRequest { header: Some(header) };
+                async move { stub.cluster_status(request).await }
+            })
+            .await
+    }
+
+    /// The datanodes that the namenode knows.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn nodes(&self) -> FsResult<Vec<n::NodeStatus>> {
+        let answer = self
+            .inner
+            .ask("node list", |mut stub, header| {
+                let request = n::ListNodesRequest { header: Some(header) };
+                async move { stub.list_nodes(request).await }
+            })
+            .await?;
+        Ok(answer.nodes)
+    }
+
+    /// Identity, defaults and version of the cluster.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn server_info(&self) -> FsResult<n::ServerInfoResponse> {
+        self.inner
+            .ask("server info", |mut stub, header| {
+                let request = n::ServerInfoRequest { header: Some(header) };
+                async move { stub.server_info(request).await }
+            })
+            .await
+    }
+
+    /// Waits until dropped writers have told the namenode that nothing will come of them, `within` at most.
+    pub async fn settle(&self, within: Duration) {
+        self.inner.tasks.close();
+        let waited = tokio::time::timeout(within, self.inner.tasks.wait()).await;
+        if waited.is_err() {
+            tracing::debug!("writers were still ending after {within:?}");
+        }
+        self.inner.tasks.reopen();
+    }
+}
+
+impl Inner {
+    /// The end of a call that begins now.
+    pub(crate) fn deadline(&self) -> Moment {
+        self.rpc.clock.now().plus(self.timeout)
+    }
+
+    /// A call that changes nothing.
+    async fn ask<T, F, A>(&self, operation: &'static str, send: F) -> FsResult<T>
+    where
+        F: Fn(Stub, proto::common::RequestHeader) -> A,
+        A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        self.rpc.call(Call { operation, until: self.deadline(), session: None }, send).await
+    }
+
+    /// A call that changes something, with the session that it was made in. A session that the namenode has
+    /// forgotten is replaced: the refusal proves that the call did not take effect.
+    async fn change<T, F, A>(&self, operation: &'static str, send: F) -> FsResult<(T, Arc<Session>)>
+    where
+        F: Fn(Stub, proto::common::RequestHeader) -> A,
+        A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let until = self.deadline();
+        let session = self.session.lock().clone();
+        match self.rpc.call(Call { operation, until, session: Some(&session) }, &send).await {
+            Err(error) if error.code == ErrorCode::SessionExpired => {
+                let session = self.replace_session(&session);
+                let answer = self.rpc.call(Call { operation, until, session: Some(&session) }, &send).await?;
+                Ok((answer, session))
+            }
+            other => other.map(|answer| (answer, session)),
+        }
+    }
+
+    fn replace_session(&self, expired: &Arc<Session>) -> Arc<Session> {
+        let mut current = self.session.lock();
+        if Arc::ptr_eq(&current, expired) {
+            *current = Session::new(self.rpc.random.as_ref());
+        }
+        Arc::clone(&current)
+    }
+
+    /// Located blocks of a range of a file; `len_bytes` 0 is to the end.
+    pub(crate) async fn open(
+        &self,
+        path: &FsPath,
+        offset_bytes: u64,
+        len_bytes: u64,
+        until: Moment,
+    ) -> FsResult<n::OpenResponse> {
+        let call = Call { operation: "open", until, session: None };
+        self.rpc
+            .call(call, |mut stub, header| {
+                let request = n::OpenRequest {
+                    header: Some(header),
+                    path: path.as_str().to_owned(),
+                    offset_bytes,
+                    len_bytes,
+                    client_host: self.host.clone(),
+                };
+                async move { stub.open(request).await }
+            })
+            .await
+    }
+
+    /// The next block of a file that a writer holds.
+    pub(crate) async fn add_block(
+        &self,
+        session: &Arc<Session>,
+        request: n::AddBlockRequest,
+        until: Moment,
+    ) -> FsResult<LocatedBlock> {
+        let call = Call { operation: "add block", until, session: Some(session) };
+        let answer = self
+            .rpc
+            .call(call, |mut stub, header| {
+                let client_host = self.host.clone();
+                let request = n::AddBlockRequest { header: Some(header), client_host, ..request.clone() };
+                async move { stub.add_block(request).await }
+            })
+            .await?;
+        answer.block.ok_or_else(incomplete)
+    }
+
+    /// Gives a block back.
+    pub(crate) async fn abandon_block(
+        &self,
+        session: &Arc<Session>,
+        request: n::AbandonBlockRequest,
+        until: Moment,
+    ) -> FsResult<()> {
+        let call = Call { operation: "abandon block", until, session: Some(session) };
+        self.rpc
+            .call(call, |mut stub, header| {
+                let request = n::AbandonBlockRequest { header: Some(header), ..request.clone() };
+                async move { stub.abandon_block(request).await }
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Publishes a file.
+    pub(crate) async fn complete(&self, session: &Arc<Session>, request: n::CompleteRequest) -> FsResult<FileStatus> {
+        let call = Call { operation: "publish", until: self.deadline(), session: Some(session) };
+        let answer = self
+            .rpc
+            .call(call, |mut stub, header| {
+                let request = n::CompleteRequest { header: Some(header), ..request.clone() };
+                async move { stub.complete(request).await }
+            })
+            .await?;
+        answer.status.ok_or_else(incomplete)
+    }
+
+    /// Says that a writer gave up. Tried for a short time only: the lease runs out by itself.
+    pub(crate) async fn discard(&self, session: &Arc<Session>, request: n::DiscardRequest) {
+        let until = self.rpc.clock.now().plus(Duration::from_secs(3));
+        let call = Call { operation: "discard", until, session: Some(session) };
+        let told = self
+            .rpc
+            .call(call, |mut stub, header| {
+                let request = n::DiscardRequest { header: Some(header), ..request.clone() };
+                async move { stub.discard(request).await }
+            })
+            .await;
+        if let Err(error) = told {
+            tracing::debug!("a discarded writer could not be reported: {error}");
+        }
+    }
+
+    /// Tells the namenode of a corrupt replica.
+    pub(crate) async fn report_bad(&self, block: Block, storage: String) {
+        let call =
+            Call { operation: "report bad replica", until: self.rpc.clock.now().plus(Duration::from_secs(3)), session: None };
+        let told = self
+            .rpc
+            .call(call, |mut stub, header| {
+                let (block, storages) = (Some(block.clone()), vec![storage.clone()]);
+                let request = n::ReportBadReplicaRequest { header: Some(header), block, storages };
+                async move { stub.report_bad_replica(request).await }
+            })
+            .await;
+        if let Err(error) = told {
+            tracing::warn!("a corrupt replica of block {} could not be reported: {error}", block.id);
+        }
+    }
+
+    /// Renews the leases of a session, once in a while however many writers ask.
+    pub(crate) async fn renew_lease(&self, session: &Arc<Session>, every: Duration) {
+        let now = self.rpc.clock.now();
+        {
+            let mut renewed = self.renewed.lock();
+            if now.since(*renewed) < every / 2 {
+                return;
+            }
+            *renewed = now;
+        }
+        let call = Call { operation: "renew lease", until: now.plus(Duration::from_secs(10)), session: Some(session) };
+        let told = self
+            .rpc
+            .call(call, |mut stub, header| async move {
+                stub.renew_lease(n::RenewLeaseRequest { header: Some(header) }).await
+            })
+            .await;
+        if let Err(error) = told {
+            tracing::debug!("leases were not renewed: {error}");
+        }
+    }
+}
+
+pub(crate) fn incomplete() -> FsError {
+    FsError::new(ErrorCode::Internal, "the namenode's answer is incomplete")
+}

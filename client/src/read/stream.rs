@@ -1,0 +1,193 @@
+//! The shell around [`BlockReadMachine`]: one range of one block as a stream of verified bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::common::LocatedBlock;
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::path::FsPath;
+
+use super::replica::{Range, Replica};
+use super::{Attempt, BlockReadMachine, ReadEffect, ReadEvent};
+use crate::client::Inner;
+use crate::write::sleep_until;
+
+/// Pause before the namenode is asked again where a block is.
+const RELOCATE_PAUSE: Duration = Duration::from_millis(500);
+
+/// A range of a block that is being read.
+#[derive(Debug)]
+pub(super) struct BlockStream {
+    inner: Arc<Inner>,
+    path: FsPath,
+    /// Position of the block in its file, for asking again where it is.
+    block_start_bytes: u64,
+    machine: BlockReadMachine,
+    open: Option<Open>,
+    ready: VecDeque<Bytes>,
+    result: Option<FsResult<()>>,
+    started: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    attempt: Attempt,
+    host: String,
+    port: u32,
+    connection: Replica,
+}
+
+impl BlockStream {
+    /// `offset_bytes` and `len_bytes` are within the block.
+    pub(super) fn new(inner: Arc<Inner>, path: FsPath, mut block: LocatedBlock, offset_bytes: u64, len_bytes: u64) -> Self {
+        inner.avoided.order(&mut block.locations, inner.rpc.clock.now());
+        let block_start_bytes = block.offset_bytes;
+        let machine = BlockReadMachine::new(inner.read.clone(), block, offset_bytes, len_bytes);
+        let (open, ready, result) = (None, VecDeque::new(), None);
+        Self { inner, path, block_start_bytes, machine, open, ready, result, started: false }
+    }
+
+    /// The next verified bytes; `None` at the end of the range.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped while packets stream, nothing is lost. If it is dropped while a connection is
+    /// made, the next call goes on with another attempt.
+    pub(super) async fn next(&mut self) -> FsResult<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Ok(Some(bytes));
+            }
+            if let Some(result) = &self.result {
+                return result.clone().map(|()| None);
+            }
+            let event = self.next_event().await;
+            self.handle(event).await;
+        }
+    }
+
+    async fn next_event(&mut self) -> ReadEvent {
+        if !self.started {
+            self.started = true;
+            return ReadEvent::Start;
+        }
+        let deadline = self.machine.next_deadline();
+        let Some(open) = &mut self.open else {
+            // The connection was being made when a future was dropped: time decides.
+            sleep_until(deadline, self.inner.rpc.clock.now()).await;
+            return ReadEvent::Tick;
+        };
+        let attempt = open.attempt;
+        tokio::select! {
+            biased;
+            packet = open.connection.next_packet() => match packet {
+                Ok(packet) => ReadEvent::Packet { attempt, packet },
+                Err(why) => ReadEvent::Failed { attempt, why },
+            },
+            () = sleep_until(deadline, self.inner.rpc.clock.now()) => ReadEvent::Tick,
+        }
+    }
+
+    async fn handle(&mut self, event: ReadEvent) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let mut effects = Vec::new();
+            self.machine.handle(event, self.inner.rpc.clock.now(), &mut effects);
+            for effect in effects {
+                // An effect that is answered is the last of its batch.
+                next = self.perform(effect).await;
+            }
+        }
+    }
+
+    async fn perform(&mut self, effect: ReadEffect) -> Option<ReadEvent> {
+        match effect {
+            ReadEffect::Connect { attempt, location, block, token, offset_bytes, len_bytes } => {
+                let range = Range { block, token, offset_bytes, len_bytes };
+                let within = self.inner.read.open_timeout;
+                Some(self.connect(attempt, &location.host, location.transfer_port, &location, &range, within).await)
+            }
+            ReadEffect::Deliver(bytes) => {
+                self.ready.push_back(bytes);
+                None
+            }
+            ReadEffect::Close { .. } => {
+                self.open = None;
+                None
+            }
+            ReadEffect::Finish { .. } => {
+                self.finish().await;
+                None
+            }
+            ReadEffect::ReportBad { block, storage } => {
+                let inner = Arc::clone(&self.inner);
+                base::task::spawn(&self.inner.tasks, async move { inner.report_bad(block, storage).await });
+                None
+            }
+            ReadEffect::AvoidNode { node } => {
+                self.inner.avoided.add(node, self.inner.rpc.clock.now());
+                None
+            }
+            ReadEffect::Relocate { asked_before } => Some(ReadEvent::Relocated(self.relocate(asked_before).await)),
+            ReadEffect::Done(result) => {
+                self.result = Some(result.map_err(|error| error.with_path(self.path.as_str())));
+                None
+            }
+        }
+    }
+
+    async fn connect(
+        &mut self,
+        attempt: Attempt,
+        host: &str,
+        port: u32,
+        location: &proto::common::StorageLocation,
+        range: &Range,
+        within: Duration,
+    ) -> ReadEvent {
+        let now = self.inner.rpc.clock.now();
+        if let Some(mut connection) = self.inner.idle.take(host, port, now) {
+            // An idle connection may have been closed meanwhile: then a new one is dialled.
+            let asked = tokio::time::timeout(within, connection.request(range, &self.inner.name)).await;
+            if let Ok(Ok(response)) = asked {
+                self.open = Some(Open { attempt, host: host.to_owned(), port, connection });
+                return ReadEvent::Opened { attempt, response };
+            }
+        }
+        let dialled = tokio::time::timeout(within, async {
+            let mut connection = Replica::dial(location, within).await?;
+            let response = connection.request(range, &self.inner.name).await?;
+            Ok::<_, String>((connection, response))
+        });
+        match dialled.await {
+            Ok(Ok((connection, response))) => {
+                self.open = Some(Open { attempt, host: host.to_owned(), port, connection });
+                ReadEvent::Opened { attempt, response }
+            }
+            Ok(Err(why)) => ReadEvent::Failed { attempt, why },
+            Err(elapsed) => ReadEvent::Failed { attempt, why: format!("no answer to the request ({elapsed})") },
+        }
+    }
+
+    /// Everything was read and verified: says so, and keeps the connection for the next read.
+    async fn finish(&mut self) {
+        let Some(mut open) = self.open.take() else { return };
+        match open.connection.confirm().await {
+            Ok(()) if open.connection.is_clean() => {
+                self.inner.idle.put(open.host, open.port, open.connection, self.inner.rpc.clock.now());
+            }
+            Ok(()) => {}
+            Err(why) => tracing::trace!("a datanode did not wait for the reader's last word: {why}"),
+        }
+    }
+
+    async fn relocate(&self, asked_before: u32) -> FsResult<LocatedBlock> {
+        if asked_before > 0 {
+            tokio::time::sleep(RELOCATE_PAUSE).await;
+        }
+        let answer = self.inner.open(&self.path, self.block_start_bytes, 1, self.inner.deadline()).await?;
+        let found = answer.blocks.into_iter().find(|block| block.offset_bytes == self.block_start_bytes);
+        found.ok_or_else(|| FsError::new(ErrorCode::NotFound, "the file was replaced by a shorter one while it was read"))
+    }
+}
