@@ -412,6 +412,22 @@ impl BlockManager {
             leading.quorum_at = leading.quorum_at.max(Some(asked));
         }
     }
+    /// Time since the quorum was last known to follow this leader; `None`: not yet in this term.
+    #[must_use]
+    pub fn quorum_age(&self, now: Moment) -> Option<Duration> {
+        self.leading.and_then(|leading| leading.quorum_at).map(|at| now.since(at))
+    }
+    /// The namespace was replaced by an image: what was concluded from the old one is void, and every node
+    /// reports again.
+    pub fn forget_replicas(&mut self) {
+        self.replicas = Replicas::default();
+        self.repair.clear();
+        self.removal.clear();
+        self.outboxes.clear();
+        self.open_targets.clear();
+        self.registry.forget_open_writes();
+        self.streams.iter_mut().for_each(|stream| *stream = Stream::default());
+    }
     fn scan_everything(&mut self) {
         self.scans.clear();
         self.scans.extend([Scan::All(None), Scan::Odd(None)]);

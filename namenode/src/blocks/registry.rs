@@ -306,6 +306,10 @@ impl Registry {
         let count = &mut self.storages[index.0 as usize].open_writes;
         *count = if opened { *count + 1 } else { count.saturating_sub(1) };
     }
+    /// No open block is known any more.
+    pub(super) fn forget_open_writes(&mut self) {
+        self.storages.iter_mut().for_each(|storage| storage.open_writes = 0);
+    }
     /// A storage with its node's addresses, for clients.
     #[must_use]
     pub fn location(&self, index: StorageIndex) -> StorageLocation {

@@ -1,0 +1,148 @@
+//! Committed entries: applied to the namespace, carried over to the block map, answered.
+
+use base::clock::Moment;
+use prost::Message;
+use proto::ids::LogIndex;
+use proto::log::Entry;
+
+use super::batch::{Step, Then};
+use super::{Effect, NamenodeCore};
+use crate::consensus::{CommittedEntry, ImageInfo, Role};
+use crate::namespace::{Applied, Namespace};
+use crate::service::View;
+
+impl NamenodeCore {
+    /// Applies one entry and answers whoever waits for it.
+    pub(super) fn commit(&mut self, committed: &CommittedEntry, (now, wall_ns): (Moment, i64), out: &mut Vec<Effect>) {
+        let entry = match decode(committed) {
+            Ok(entry) => entry,
+            Err(reason) => return self.stop(reason, out),
+        };
+        let applied = self.shared.namespace.write().apply(committed.index, committed.term, &entry);
+        self.applied = committed.index;
+        self.upkeep.note_entry(committed.payload.len());
+        self.sync_storages();
+        {
+            let namespace = self.shared.namespace.read();
+            let mut blocks = self.shared.blocks.write();
+            for effect in applied.iter().flat_map(|applied| &applied.effects) {
+                blocks.effect(effect, &*namespace, now);
+            }
+        }
+        let ours =
+            |flight: &super::Flight| (flight.proposed.index, flight.proposed.term) == (committed.index, committed.term);
+        if self.flights.get(&committed.context).is_some_and(ours)
+            && let Some(flight) = self.flights.remove(&committed.context)
+        {
+            for (then, applied) in flight.items.into_iter().zip(applied) {
+                self.settle(then, applied, (now, wall_ns), out);
+            }
+        }
+    }
+
+    fn settle(&mut self, then: Then, applied: Applied, (now, wall_ns): (Moment, i64), out: &mut Vec<Effect>) {
+        match then {
+            Then::Answer { ticket, user, request } => {
+                let life_ms = i64::try_from(self.config.token_life.as_millis()).unwrap_or(i64::MAX);
+                let response = applied.result.and_then(|outcome| {
+                    self.shared.with((wall_ns, life_ms), |view: &View<'_>| view.answer(&user, &request, outcome))
+                });
+                out.push(Effect::Reply { ticket, response });
+            }
+            Then::Register { ticket, request, last: true, caller } => {
+                tracing::debug!(address = caller.address, "storages are registered");
+                let response = applied.result.and_then(|_| self.go_on_registering(&request, now));
+                out.push(Effect::Reply { ticket, response });
+            }
+            Then::Register { .. } => {}
+            Then::Upkeep(step) => {
+                if let Err(error) = &applied.result {
+                    tracing::warn!(?step, %error, "an operation of the cluster itself was refused");
+                }
+                self.upkeep.done(step);
+                if step == Step::Format {
+                    self.look_at_safe_mode(now);
+                }
+            }
+        }
+    }
+
+    /// Leadership as of now: begins or ends it.
+    pub(super) fn new_role(&mut self, role: Role, now: Moment, out: &mut Vec<Effect>) {
+        let before = std::mem::replace(&mut self.role, role);
+        {
+            let mut member = self.shared.member.write();
+            member.term = role.term;
+            member.serving = role.serving;
+            member.alone = self.alone();
+        }
+        if (before.serving, before.term) == (role.serving, role.term) {
+            return;
+        }
+        if before.serving {
+            tracing::info!(term = before.term.raw(), "this namenode leads no more");
+            self.shared.blocks.write().follow();
+            self.upkeep.running.clear();
+            self.abandon_all(out);
+        }
+        if role.serving {
+            let (hash, applied) = {
+                let namespace = self.shared.namespace.read();
+                (namespace.state_hash(), namespace.applied().0)
+            };
+            tracing::info!(
+                term = role.term.raw(),
+                applied = applied.raw(),
+                state_hash = format_args!("{hash:016x}"),
+                "this namenode leads"
+            );
+            self.leases.begin(now);
+            self.upkeep.last_entry = now;
+            self.shared.blocks.write().lead(role.term, now);
+            self.look_at_safe_mode(now);
+            self.bootstrap();
+        }
+    }
+
+    /// Replaces the state by an image that the leader sent.
+    pub(super) fn install(&mut self, image: &ImageInfo, out: &mut Vec<Effect>) {
+        let index = image.meta.index;
+        let loaded = match self.images.open(index) {
+            Ok(mut reader) => Namespace::read_from(&mut reader).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match loaded {
+            Ok(namespace) => {
+                *self.shared.namespace.write() = namespace;
+                self.shared.blocks.write().forget_replicas();
+                self.applied = index;
+                self.sync_storages();
+                tracing::info!(index = index.raw(), "an image of the leader was installed");
+            }
+            Err(reason) => self.stop(format!("the image at {index} cannot be loaded: {reason}"), out),
+        }
+    }
+
+    pub(super) fn stop(&mut self, reason: String, out: &mut Vec<Effect>) {
+        self.stopped = true;
+        self.shared.member.write().serving = false;
+        out.push(Effect::Stop(reason));
+    }
+
+    /// Index of the last applied entry.
+    #[must_use]
+    pub const fn applied(&self) -> LogIndex {
+        self.applied
+    }
+}
+
+/// An entry of a newer program, or one that is no entry, stops the member: it must not be skipped.
+fn decode(committed: &CommittedEntry) -> Result<Entry, String> {
+    if committed.payload.is_empty() {
+        return Ok(Entry::default());
+    }
+    let entry = Entry::decode(committed.payload.as_ref())
+        .map_err(|error| format!("the log entry at {} cannot be decoded: {error}", committed.index))?;
+    Namespace::check_version(&entry).map_err(|error| format!("the log entry at {}: {error}", committed.index))?;
+    Ok(entry)
+}

@@ -1,0 +1,222 @@
+//! What datanodes say: registration (new storages are logged first), heartbeats, reports.
+
+use auth::{Caller, MasterKey};
+use base::clock::Moment;
+use proto::cluster::{HeartbeatRequest, HeartbeatResponse, RegisterRequest, RegisterResponse};
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::ids::{NodeId, StorageId};
+use proto::log::CallerRecord;
+use proto::log::command::Op;
+
+use super::batch::{Then, Waiting};
+use super::{Effect, NamenodeCore};
+use crate::blocks::Malformed;
+use crate::service::read::not_formatted;
+use crate::service::request::{Request, Response, Ticket};
+
+/// Storages that one node may have.
+const MAX_STORAGES: usize = 1024;
+
+fn invalid(what: impl Into<String>) -> FsError {
+    FsError::new(ErrorCode::InvalidArgument, what)
+}
+
+impl NamenodeCore {
+    /// Takes a datanode's request in.
+    pub(super) fn node_request(
+        &mut self,
+        ticket: Ticket,
+        caller: Caller,
+        request: Request,
+        (now, wall_ns): (Moment, i64),
+        out: &mut Vec<Effect>,
+    ) {
+        let reports = matches!(request, Request::IncrementalReport(_) | Request::ReportBuckets(_));
+        let response = match &request {
+            Request::Register(register) => match self.missing_storages(register) {
+                Err(error) => Err(error),
+                Ok(missing) if missing.is_empty() => Ok(Response::Register(self.registered(register, now))),
+                Ok(missing) => return self.log_storages(ticket, &caller, &request, missing, out),
+            },
+            Request::Heartbeat(heartbeat) => self.heartbeat(heartbeat, now).map(Response::Heartbeat),
+            _ => self.report(&request, now),
+        };
+        out.push(Effect::Reply { ticket, response });
+        if reports {
+            self.look_at_safe_mode(now);
+            self.retry_parked((now, wall_ns), out);
+        }
+    }
+
+    /// Checks a registration; the storages that are not in the replicated registry.
+    fn missing_storages(&self, register: &RegisterRequest) -> FsResult<Vec<(StorageId, String)>> {
+        let namespace = self.shared.namespace.read();
+        let identity = namespace.identity().ok_or_else(not_formatted)?;
+        check_cluster(&register.cluster, identity.cluster.as_str(), &register.node)?;
+        let node = NodeId::parse(&register.node).map_err(|bad| invalid(bad.to_string()))?;
+        if register.host.is_empty() || register.host.len() > 255 || u16::try_from(register.transfer_port).is_err() {
+            return Err(invalid(format!("datanode {node} gives no usable host and port")));
+        }
+        if register.storages.len() > MAX_STORAGES {
+            return Err(invalid(format!("datanode {node} has more than {MAX_STORAGES} storages")));
+        }
+        let mut missing = Vec::new();
+        for report in &register.storages {
+            let storage = StorageId::parse(&report.storage).map_err(|bad| invalid(bad.to_string()))?;
+            match namespace.storage_index(&storage).and_then(|index| namespace.storages().get(index.0 as usize)) {
+                Some(record) if record.node == node => {}
+                Some(record) => {
+                    let owner = &record.node;
+                    let text = format!("storage {storage} belongs to datanode {owner}, not to {node}");
+                    let hint = "a disk was copied or moved: put it back, or give the node an empty folder";
+                    return Err(FsError::new(ErrorCode::WrongCluster, text).with_hint(hint));
+                }
+                None => missing.push((storage, report.media.clone())),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Puts new storages into the log; the registration goes on when the last of them is applied.
+    fn log_storages(
+        &mut self,
+        ticket: Ticket,
+        caller: &Caller,
+        request: &Request,
+        missing: Vec<(StorageId, String)>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Request::Register(register) = request else { return };
+        if !self.role.serving {
+            out.push(Effect::Reply { ticket, response: Err(self.not_leader()) });
+            return;
+        }
+        let record = self.own_record();
+        let count = missing.len();
+        for (number, (storage, media)) in missing.into_iter().enumerate() {
+            let op = Op::RegisterStorage(proto::log::RegisterStorage {
+                storage: storage.as_str().to_owned(),
+                node: register.node.clone(),
+                media,
+                rack: register.rack.clone(),
+            });
+            let last = number + 1 == count;
+            let request = Box::new(if last { request.clone() } else { Request::Register(RegisterRequest::default()) });
+            let then = Then::Register { ticket, caller: caller.clone(), request, last };
+            self.waiting.push_back(Waiting { record: record.clone(), call: (bytes::Bytes::new(), 0, 0), op, then });
+        }
+    }
+
+    /// The caller of the cluster's own operations.
+    pub(super) fn own_record(&self) -> CallerRecord {
+        let namespace = self.shared.namespace.read();
+        let user = namespace.identity().map_or_else(|| "blockyard".to_owned(), |identity| identity.superuser.clone());
+        CallerRecord { user, groups: vec![namespace.settings().superuser_group.clone()] }
+    }
+
+    fn registered(&self, register: &RegisterRequest, now: Moment) -> RegisterResponse {
+        let namespace = self.shared.namespace.read();
+        let mut blocks = self.shared.blocks.write();
+        let Ok(node) = NodeId::parse(&register.node) else { return RegisterResponse::default() };
+        blocks.registered(&node, register, now);
+        let index = blocks.registry().node_by_id(&node);
+        let mut response = RegisterResponse {
+            term: self.role.term.raw(),
+            heartbeat_interval_ms: self.config.heartbeat_interval.as_millis() as u64,
+            full_report: index.is_some_and(|index| blocks.wants_full_report(index)),
+            ..RegisterResponse::default()
+        };
+        if let Some(identity) = namespace.identity() {
+            identity.cluster.as_str().clone_into(&mut response.cluster);
+            identity.pool.as_str().clone_into(&mut response.pool);
+        }
+        let key = |key: &crate::namespace::BlockKey| {
+            MasterKey::from_slice(&key.key).map(|master| (key.number, master.node_key(&node).as_bytes().to_vec()))
+        };
+        let mut keys = namespace.block_keys().iter().rev().filter_map(key);
+        (response.key_number, response.node_key) = keys.next().map(|(n, k)| (n, k.into())).unwrap_or_default();
+        (response.previous_key_number, response.previous_node_key) =
+            keys.next().map(|(n, k)| (n, k.into())).unwrap_or_default();
+        tracing::info!(%node, host = register.host, port = register.transfer_port, "a datanode registered");
+        response
+    }
+
+    /// All storages of a registration are in the registry now.
+    pub(super) fn go_on_registering(&self, request: &Request, now: Moment) -> FsResult<Response> {
+        let Request::Register(register) = request else { return Err(invalid("not a registration")) };
+        match self.missing_storages(register)?.first() {
+            None => Ok(Response::Register(self.registered(register, now))),
+            Some((storage, _)) => Err(FsError::new(ErrorCode::Internal, format!("{storage} was not registered"))),
+        }
+    }
+
+    fn heartbeat(&self, heartbeat: &HeartbeatRequest, now: Moment) -> FsResult<HeartbeatResponse> {
+        let namespace = self.shared.namespace.read();
+        let identity = namespace.identity().ok_or_else(not_formatted)?;
+        check_cluster(&heartbeat.cluster, identity.cluster.as_str(), &heartbeat.node)?;
+        let business = self.shared.blocks.write().heartbeat(heartbeat, &*namespace, now);
+        let mut response = HeartbeatResponse {
+            term: self.role.term.raw(),
+            leader: self.role.serving,
+            key_number: namespace.block_keys().last().map_or(0, |key| key.number),
+            reregister: business.is_none(),
+            ..HeartbeatResponse::default()
+        };
+        if let Some(business) = business {
+            response.commands = pooled(business.commands, identity.pool.as_str());
+            response.full_report = business.full_report;
+        }
+        Ok(response)
+    }
+
+    fn report(&self, request: &Request, now: Moment) -> FsResult<Response> {
+        let namespace = self.shared.namespace.read();
+        let mut blocks = self.shared.blocks.write();
+        let malformed = |error: Malformed| invalid(error.to_string());
+        match request {
+            Request::IncrementalReport(report) => {
+                blocks.incremental(report, &*namespace, now).map(Response::IncrementalReport).map_err(malformed)
+            }
+            Request::ReportHashes(report) => {
+                blocks.hashes(report, &*namespace, now).map(Response::ReportHashes).map_err(malformed)
+            }
+            Request::ReportBuckets(report) => {
+                blocks.buckets(report, &*namespace, now).map(Response::ReportBuckets).map_err(malformed)
+            }
+            _ => Err(FsError::new(ErrorCode::Unsupported, "this call is not offered")),
+        }
+    }
+
+    /// Ends safe mode as soon as its time has come.
+    pub(super) fn look_at_safe_mode(&self, now: Moment) {
+        let namespace = self.shared.namespace.read();
+        if namespace.identity().is_none() || self.shared.blocks.read().safe_mode().is_none() {
+            return;
+        }
+        if self.role.serving && self.shared.blocks.write().look_at_safe_mode(&*namespace, now) {
+            tracing::info!("safe mode is over");
+        }
+    }
+}
+
+/// A node of another cluster is refused before anything it says is believed.
+fn check_cluster(found: &str, ours: &str, node: &str) -> FsResult<()> {
+    if found.is_empty() || found == ours {
+        return Ok(());
+    }
+    let text = format!("datanode {node} belongs to cluster {found}, this is {ours}");
+    let hint = "point the datanode at its own namenode, or give it an empty folder";
+    Err(FsError::new(ErrorCode::WrongCluster, text).with_hint(hint))
+}
+
+/// Names the pool in delete commands, where the block map leaves it out.
+fn pooled(mut commands: Vec<proto::cluster::NodeCommand>, pool: &str) -> Vec<proto::cluster::NodeCommand> {
+    for command in &mut commands {
+        if let Some(proto::cluster::node_command::Kind::Delete(delete)) = &mut command.kind {
+            for block in &mut delete.blocks {
+                pool.clone_into(&mut block.pool);
+            }
+        }
+    }
+    commands
+}

@@ -1,0 +1,220 @@
+//! What the cluster does by itself: formatting, time, leases, reclaiming, images.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use auth::token::Mode;
+use base::clock::Moment;
+use proto::ids::{BlockId, GenerationStamp, NodeId};
+use proto::log::command::Op;
+use proto::log::{self, CallerRecord};
+
+use super::batch::{Step, Then, Waiting};
+use super::{Bootstrap, Effect, ImageJob, NamenodeCore};
+use crate::blocks::Mint;
+use crate::consensus::{ImageInfo, ImageMeta};
+use crate::service::mint;
+
+/// Where the cluster's own work stands.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    /// When the last entry was proposed: time in the log counts from it.
+    pub(super) last_entry: Moment,
+    /// Steps in the log.
+    pub(super) running: BTreeSet<Step>,
+    bytes: u64,
+    entries: u64,
+    image_under_way: bool,
+    image_retry: Option<Moment>,
+    leases_at: Moment,
+}
+
+/// Inodes that one step of reclaiming takes: about a millisecond of the apply thread.
+const RECLAIM_STEP: u32 = 1000;
+/// Time between two looks at leases.
+const LEASE_LOOK: Duration = Duration::from_secs(1);
+/// Time after which an image that could not be written is tried again.
+const IMAGE_RETRY: Duration = Duration::from_secs(60);
+/// Age of a quorum's answer after which a leader of a group asks again.
+const QUORUM_ASK: Duration = Duration::from_secs(1);
+
+impl Upkeep {
+    pub(super) fn new(now: Moment) -> Self {
+        Self {
+            last_entry: now,
+            running: BTreeSet::new(),
+            bytes: 0,
+            entries: 0,
+            image_under_way: false,
+            image_retry: None,
+            leases_at: now,
+        }
+    }
+    pub(super) fn done(&mut self, step: Step) {
+        self.running.remove(&step);
+    }
+    /// Begins a step. False if it is under way.
+    fn begin(&mut self, step: Step) -> bool {
+        self.running.insert(step)
+    }
+    pub(super) fn note_entry(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.entries += 1;
+    }
+}
+
+impl NamenodeCore {
+    fn life_of_tokens_ms(&self) -> i64 {
+        i64::try_from(self.config.token_life.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Time passed.
+    pub(super) fn tick(&mut self, now: Moment, wall_ns: i64, out: &mut Vec<Effect>) {
+        self.consensus.tick();
+        self.shared.member.write().uptime_ms = now.since(self.started).as_millis() as u64;
+        if self.role.serving && self.alone() {
+            self.shared.blocks.write().quorum_confirmed(now);
+        }
+        self.tick_blocks(now, wall_ns);
+        if !self.role.serving {
+            return;
+        }
+        self.bootstrap();
+        self.look_at_leases(now);
+        if now.since(self.upkeep.last_entry) >= self.config.idle_entry {
+            self.step(Step::Time, [Op::Tick(log::Tick {})]);
+        }
+        if !self.alone() && !self.asking() {
+            self.ask_if_due(now, out);
+        }
+        self.retry_parked((now, wall_ns), out);
+        if self.upkeep.image_retry.is_some_and(|at| at <= now) {
+            self.upkeep.image_retry = None;
+        }
+    }
+
+    fn ask_if_due(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let stale = self.shared.blocks.read().quorum_age(now).is_none_or(|age| age >= QUORUM_ASK);
+        if stale {
+            self.ask_quorum(now, out);
+        }
+    }
+
+    fn tick_blocks(&self, now: Moment, wall_ns: i64) {
+        let namespace = self.shared.namespace.read();
+        let Some(identity) = namespace.identity() else { return };
+        let life_ms = self.life_of_tokens_ms();
+        let token = |block: BlockId, stamp: GenerationStamp, nodes: &[NodeId]| {
+            mint(
+                &namespace,
+                (wall_ns, life_ms),
+                (&identity.superuser, &[Mode::Copy, Mode::Write]),
+                (block, stamp),
+                nodes,
+            )
+        };
+        let mint = Mint { pool: identity.pool.as_str(), token: &token };
+        self.shared.blocks.write().tick(&*namespace, now, &*self.random, &mint);
+    }
+
+    /// Puts the cluster's own operations to the log, one group of a kind at a time.
+    fn step(&mut self, step: Step, ops: impl IntoIterator<Item = Op>) {
+        if !self.upkeep.begin(step) {
+            return;
+        }
+        let record = self.own_record();
+        for op in ops {
+            self.own(record.clone(), op, step);
+        }
+    }
+    fn own(&mut self, record: CallerRecord, op: Op, step: Step) {
+        self.waiting.push_back(Waiting { record, call: (bytes::Bytes::new(), 0, 0), op, then: Then::Upkeep(step) });
+    }
+
+    /// Formats an unformatted cluster: identity, settings, key and first directories in one entry.
+    pub(super) fn bootstrap(&mut self) {
+        if self.shared.namespace.read().identity().is_some() {
+            return;
+        }
+        let Some(Bootstrap { superuser, settings, directories }) = self.config.bootstrap.clone() else { return };
+        if !self.upkeep.begin(Step::Format) {
+            return;
+        }
+        let group = settings.superuser_group.clone();
+        let as_user = |user: &str| CallerRecord { user: user.to_owned(), groups: vec![user.to_owned(), group.clone()] };
+        let mut key = vec![0; auth::KEY_BYTES];
+        self.random.fill(&mut key);
+        let format = log::Format {
+            cluster: self.identity.cluster.as_str().to_owned(),
+            pool: self.identity.pool.as_str().to_owned(),
+            superuser: superuser.clone(),
+            settings: Some(settings),
+        };
+        self.own(as_user(&superuser), Op::Format(format), Step::Format);
+        self.own(as_user(&superuser), Op::SetBlockKey(log::SetBlockKey { number: 1, key: key.into() }), Step::Format);
+        for directory in directories {
+            let mkdir = log::Mkdir { path: directory.path, mode: directory.mode, parents: true };
+            self.own(as_user(&directory.owner), Op::Mkdir(mkdir), Step::Format);
+        }
+    }
+
+    fn look_at_leases(&mut self, now: Moment) {
+        if now.since(self.upkeep.leases_at) < LEASE_LOOK {
+            return;
+        }
+        self.upkeep.leases_at = now;
+        let (open, limit_ms) = {
+            let namespace = self.shared.namespace.read();
+            (namespace.open_files(), namespace.settings().lease_hard_limit_ms)
+        };
+        if limit_ms == 0 {
+            return;
+        }
+        let expired = self.leases.expired(open, Duration::from_millis(limit_ms), now);
+        let release = |lease: crate::namespace::OpenLease| {
+            Op::ReleaseLease(log::ReleaseLease {
+                session: lease.session.map(|session| session.as_bytes().to_vec().into()).unwrap_or_default(),
+                inode: lease.inode.raw(),
+                lease_epoch: lease.lease_epoch.raw(),
+            })
+        };
+        if !expired.is_empty() {
+            tracing::info!(files = expired.len(), "writers were silent for the lease's hard limit");
+            self.step(Step::ReleaseLease, expired.into_iter().map(release));
+        }
+    }
+
+    /// Goes on with what a commit made necessary.
+    pub(super) fn after_commit(&mut self, out: &mut Vec<Effect>) {
+        if self.role.serving && self.shared.namespace.read().reclaim_pending() > 0 {
+            self.step(Step::Reclaim, [Op::Reclaim(log::Reclaim { limit: RECLAIM_STEP })]);
+        }
+        let due = self.upkeep.bytes >= self.config.image_every_bytes
+            || self.upkeep.entries >= self.config.image_every_entries;
+        if due && !self.upkeep.image_under_way && self.upkeep.image_retry.is_none() {
+            let namespace = self.shared.namespace.read();
+            let (index, term) = namespace.applied();
+            let meta = ImageMeta { index, term, state_hash: namespace.state_hash() };
+            out.push(Effect::WriteImage(ImageJob { meta, frozen: namespace.freeze() }));
+            self.upkeep.image_under_way = true;
+            self.upkeep.bytes = 0;
+            self.upkeep.entries = 0;
+        }
+    }
+
+    /// The image thread is done.
+    pub(super) fn image_written(&mut self, result: Result<ImageInfo, String>, now: Moment) {
+        self.upkeep.image_under_way = false;
+        match result {
+            Ok(image) => {
+                tracing::info!(index = image.meta.index.raw(), bytes = image.body_bytes, "an image was written");
+                self.consensus.image_written(&image);
+            }
+            Err(error) => {
+                tracing::error!(error, "an image could not be written; the log is kept, and it is tried again");
+                self.upkeep.bytes = self.config.image_every_bytes;
+                self.upkeep.image_retry = Some(now.plus(IMAGE_RETRY));
+            }
+        }
+    }
+}

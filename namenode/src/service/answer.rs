@@ -1,0 +1,64 @@
+//! The outcome of a command, as the client is told it.
+
+use auth::token::Mode;
+use proto::common::{Block, LocatedBlock};
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::namespace as n;
+
+use super::View;
+use super::request::{Request, Response};
+use crate::namespace::{NewBlock, Outcome};
+
+impl View<'_> {
+    /// Puts an outcome into the answer that its request expects.
+    ///
+    /// # Errors
+    /// `Internal` if the outcome is of another kind than the request: shown, never guessed around.
+    pub fn answer(&self, user: &str, request: &Request, outcome: Outcome) -> FsResult<Response> {
+        Ok(match (request, outcome) {
+            (Request::Mkdir(_), Outcome::Mkdir(status)) => Response::Mkdir(n::MkdirResponse { status: Some(status) }),
+            (Request::Create(_), Outcome::Create { inode, lease_epoch, first_block, status }) => {
+                Response::Create(n::CreateResponse {
+                    inode: inode.raw(),
+                    lease_epoch: lease_epoch.raw(),
+                    first_block: first_block.map(|block| self.new_block(user, &block)),
+                    status: Some(status),
+                })
+            }
+            (Request::AddBlock(_), Outcome::AddBlock(block)) => {
+                Response::AddBlock(n::AddBlockResponse { block: Some(self.new_block(user, &block)) })
+            }
+            (Request::Complete(_), Outcome::Complete(status)) => {
+                Response::Complete(n::CompleteResponse { status: Some(status) })
+            }
+            (Request::Delete(_), Outcome::Deleted { files, directories }) => {
+                Response::Delete(n::DeleteResponse { files, directories })
+            }
+            (Request::AbandonBlock(_), Outcome::Done) => Response::AbandonBlock(n::AbandonBlockResponse {}),
+            (Request::Discard(_), Outcome::Done) => Response::Discard(n::DiscardResponse {}),
+            (Request::Rename(_), Outcome::Done) => Response::Rename(n::RenameResponse {}),
+            (request, outcome) => {
+                tracing::error!(command = request.command(), ?outcome, "an outcome of another kind");
+                return Err(FsError::new(ErrorCode::Internal, "the namespace answered another call"));
+            }
+        })
+    }
+
+    /// A block to write, with addresses and a token for all its targets.
+    fn new_block(&self, user: &str, block: &NewBlock) -> LocatedBlock {
+        let registry = self.blocks.registry();
+        let nodes: Vec<_> = block.storages.iter().map(|storage| registry.node_of(*storage).id.clone()).collect();
+        LocatedBlock {
+            block: Some(Block {
+                pool: self.pool().to_owned(),
+                id: block.block.raw(),
+                stamp: block.stamp.raw(),
+                len_bytes: 0,
+            }),
+            offset_bytes: block.offset_bytes,
+            token: self.mint(user, &[Mode::Write, Mode::Read], (block.block, block.stamp), &nodes),
+            locations: block.storages.iter().map(|storage| registry.location(*storage)).collect(),
+            corrupt: false,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Answers that change nothing: the namespace and the block map as they are.
+
+use auth::token::Mode;
+use proto::PROTOCOL_VERSION;
+use proto::common::{Block, LocatedBlock};
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::log::CallerRecord;
+use proto::namespace as n;
+use proto::path::FsPath;
+
+use super::View;
+use super::request::{Request, Response};
+use crate::blocks::{Node, NodeIndex, StorageIndex};
+use crate::namespace::BlockView;
+
+/// Entries of a listing page, if the client names no limit, and at most.
+pub const LIST_PAGE: usize = 1000;
+const LIST_MAX: usize = 10_000;
+/// Blocks in one answer to `open`; clients ask for the next range.
+pub const OPEN_BLOCKS: usize = 1000;
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl View<'_> {
+    /// Answers a request that only reads; `None` if it is not one.
+    #[must_use]
+    pub fn read(&self, who: &CallerRecord, request: &Request, now: base::clock::Moment) -> Option<FsResult<Response>> {
+        Some(match request {
+            Request::ServerInfo(_) => self.server_info().map(Response::ServerInfo),
+            Request::Stat(request) => self.stat(who, request).map(Response::Stat),
+            Request::List(request) => self.list(who, request).map(Response::List),
+            Request::Open(request) => self.open(who, request).map(Response::Open),
+            Request::ClusterStatus(_) => self.cluster_status().map(Response::ClusterStatus),
+            Request::ListNodes(_) => Ok(Response::ListNodes(self.list_nodes(now))),
+            _ => return None,
+        })
+    }
+
+    fn server_info(&self) -> FsResult<n::ServerInfoResponse> {
+        let identity = self.namespace.identity().ok_or_else(not_formatted)?;
+        let settings = self.namespace.settings();
+        Ok(n::ServerInfoResponse {
+            cluster: identity.cluster.as_str().to_owned(),
+            pool: identity.pool.as_str().to_owned(),
+            block_size_bytes: settings.default_block_size_bytes,
+            replication: settings.default_replication,
+            protocol_version: PROTOCOL_VERSION,
+            version: VERSION.to_owned(),
+            safe_mode: self.blocks.safe_mode().is_some(),
+        })
+    }
+
+    fn stat(&self, who: &CallerRecord, request: &n::StatRequest) -> FsResult<n::StatResponse> {
+        let status = self.namespace.stat(who, &FsPath::parse(&request.path)?)?;
+        Ok(n::StatResponse { status: Some(status) })
+    }
+
+    fn list(&self, who: &CallerRecord, request: &n::ListRequest) -> FsResult<n::ListResponse> {
+        let limit = if request.limit == 0 { LIST_PAGE } else { (request.limit as usize).min(LIST_MAX) };
+        let (entries, more) = self.namespace.list(who, &FsPath::parse(&request.path)?, &request.start_after, limit)?;
+        Ok(n::ListResponse { entries, more })
+    }
+
+    fn open(&self, who: &CallerRecord, request: &n::OpenRequest) -> FsResult<n::OpenResponse> {
+        let file = self.namespace.open(who, &FsPath::parse(&request.path)?)?;
+        let end = match request.len_bytes {
+            0 => u64::MAX,
+            len_bytes => request.offset_bytes.saturating_add(len_bytes),
+        };
+        let wanted = |block: &&BlockView| {
+            let after_begin = block.offset_bytes.saturating_add(block.len_bytes) > request.offset_bytes;
+            block.committed && after_begin && block.offset_bytes < end
+        };
+        let blocks = file.blocks.iter().filter(wanted).take(OPEN_BLOCKS);
+        let blocks = blocks.map(|block| self.located(&who.user, block, &request.client_host)).collect();
+        Ok(n::OpenResponse { status: Some(file.status), blocks })
+    }
+
+    fn located(&self, user: &str, block: &BlockView, host: &str) -> LocatedBlock {
+        let found = self.blocks.locate(block.block, &block.storages, block.replication, host);
+        LocatedBlock {
+            block: Some(Block {
+                pool: self.pool().to_owned(),
+                id: block.block.raw(),
+                stamp: block.stamp.raw(),
+                len_bytes: block.len_bytes,
+            }),
+            offset_bytes: block.offset_bytes,
+            token: self.mint(user, &[Mode::Read], (block.block, block.stamp), &found.nodes).to_vec().into(),
+            locations: found.locations,
+            corrupt: found.corrupt,
+        }
+    }
+
+    fn cluster_status(&self) -> FsResult<n::ClusterStatusResponse> {
+        let identity = self.namespace.identity().ok_or_else(not_formatted)?;
+        let names = self.namespace.counts();
+        let blocks = self.blocks.counts();
+        let (live, stale, dead) = self.blocks.node_counts();
+        let mut status = n::ClusterStatusResponse {
+            cluster: identity.cluster.as_str().to_owned(),
+            pool: identity.pool.as_str().to_owned(),
+            version: VERSION.to_owned(),
+            uptime_ms: self.member.uptime_ms,
+            safe_mode: self.blocks.safe_mode().is_some(),
+            safe_mode_reason: self.blocks.safe_mode().unwrap_or_default().to_owned(),
+            files: names.files,
+            directories: names.directories,
+            blocks: names.blocks,
+            under_replicated: blocks.under_replicated,
+            missing: blocks.missing,
+            corrupt: blocks.corrupt,
+            pending_copy: blocks.pending_copy,
+            pending_delete: blocks.pending_delete,
+            live_nodes: live + stale,
+            dead_nodes: dead,
+            open_files: names.open_files,
+            term: self.member.term.raw(),
+            applied_index: self.namespace.applied().0.raw(),
+            ..n::ClusterStatusResponse::default()
+        };
+        for (index, storage) in self.blocks.registry().storages() {
+            if self.blocks.registry().counts(index) {
+                status.capacity_bytes += storage.capacity_bytes;
+                status.used_bytes += storage.used_bytes;
+                status.available_bytes += storage.available_bytes;
+            }
+        }
+        Ok(status)
+    }
+
+    fn list_nodes(&self, now: base::clock::Moment) -> n::ListNodesResponse {
+        let node = |(_, node): (NodeIndex, &Node)| n::NodeStatus {
+            node: node.id.as_str().to_owned(),
+            host: node.host.clone(),
+            transfer_port: u32::from(node.transfer_port),
+            http_address: node.http_address.clone(),
+            rack: node.rack.clone(),
+            state: node.state.as_str().to_owned(),
+            last_contact_ms: node.last_contact.map_or(self.member.uptime_ms, |at| now.since(at).as_millis() as u64),
+            blocks: node.storages.iter().map(|storage| self.blocks.replicas().count_on(*storage)).sum(),
+            storages: node.storages.iter().map(|storage| self.storage_status(*storage)).collect(),
+            version: node.version.clone(),
+        };
+        n::ListNodesResponse { nodes: self.blocks.registry().nodes().map(node).collect() }
+    }
+
+    fn storage_status(&self, index: StorageIndex) -> n::StorageStatus {
+        let storage = self.blocks.registry().at(index);
+        n::StorageStatus {
+            storage: storage.id.as_str().to_owned(),
+            media: storage.media.clone(),
+            state: if storage.failure.is_some() { "failed" } else { "normal" }.to_owned(),
+            capacity_bytes: storage.capacity_bytes,
+            used_bytes: storage.used_bytes,
+            available_bytes: storage.available_bytes,
+            blocks: self.blocks.replicas().count_on(index),
+        }
+    }
+}
+
+/// The refusal of a cluster that is being made.
+pub(crate) fn not_formatted() -> FsError {
+    FsError::new(ErrorCode::Unavailable, "the cluster is being formatted").with_hint("try again in a moment")
+}
