@@ -14,7 +14,7 @@
 //! No call of [`Consensus`] touches a disk or a clock: it is driven by messages and ticks and answers with
 //! effects, so that the simulation runs the very thing that is shipped. [`LogWriter`] and [`ImageStore`] are
 //! the two places that write. Types of the `raft` crate do not leave this module, and its protobuf code
-//! never parses anything: wire and disk are the messages of `proto::raft` (see [`wire`](self)).
+//! never parses anything: wire and disk are the messages of `proto::raft` (see `wire`).
 //!
 //! The files of a member, all in one folder (formats: docs/formats/):
 //!
@@ -22,18 +22,26 @@
 //!   lock  identity  vote  log-<sequence>  image-<index>-<term>  image.reserve  formatting (while formatting)
 //! ```
 //!
-//! Read [`types`](self), then `member`, then `log` and `image`.
+//! Read `types`, then `member`, then `log`, `image` and `open`.
 
 mod error;
+mod files;
 mod image;
 mod log;
 mod member;
+mod open;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod timeout;
 mod types;
+mod wire;
 
 pub use error::{ConsensusError, ImageError, LogError, ProposeError, StepError};
 pub use image::{ImageReader, ImageStore};
 pub use log::LogWriter;
-pub use member::{Consensus, Opened, Recovered};
+pub use member::Consensus;
+pub use open::{Opened, Recovered};
 pub use types::{
     CommittedEntry, ConsensusConfig, Identity, ImageInfo, ImageMeta, PersistBatch, PersistDone, Proposed, ReadState,
     Ready, Role, Room, SendImage,

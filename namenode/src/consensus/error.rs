@@ -156,6 +156,14 @@ pub enum ImageError {
         /// Newest version known here.
         known: u32,
     },
+    /// A newer image exists: this one is of no use.
+    #[error("an image at index {newest} exists, {index} is of no use")]
+    Superseded {
+        /// The index asked for.
+        index: u64,
+        /// The newest image's.
+        newest: u64,
+    },
     /// There is no such image (it was superseded and removed).
     #[error("there is no image at index {index}")]
     Gone {
@@ -215,6 +223,9 @@ pub enum StepError {
     /// Its contents contradict themselves or the protocol.
     #[error("malformed Raft message: {0}")]
     Malformed(&'static str),
+    /// The disk has no room for its entries: the leader sends them again later.
+    #[error("no space left for the log")]
+    NoSpace,
     /// The leader knows of entries here that this member does not have (any more).
     #[error("the leader committed index {commit}, this member's log ends at {last}")]
     LogLost {

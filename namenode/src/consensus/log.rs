@@ -1,21 +1,20 @@
-//! The log on disk.
+//! The log on disk: segments of records, written by one thread, read back at the start.
+//!
+//! ```text
+//!   log-…17 (closed)   log-…18 (active)        log-…19 (spare, set aside)
+//!   ████████████ End   ████████ next ▸ 0 0 0   0 0 0 0 0 0 0 0
+//! ```
+//!
+//! Read `record`, then `writer`, then `scan` (how damage is judged). Format: docs/formats/log.md.
 
-use super::{LogError, PersistBatch, PersistDone};
+mod record;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-/// The one writer of segments and of the vote file. Owned by the committer thread; every call blocks.
-#[derive(Debug)]
-pub struct LogWriter {
-    condemned: bool,
-}
-
-impl LogWriter {
-    /// Makes all waiting batches durable with one sync. They must come in the order of their readies.
-    ///
-    /// # Errors
-    /// [`LogError`]: the log is condemned and the member must stop.
-    pub fn write(&mut self, batches: Vec<PersistBatch>) -> Result<PersistDone, LogError> {
-        let _ = batches;
-        self.condemned = true;
-        Err(LogError::Condemned)
-    }
-}
+pub(super) use record::cluster_hash;
+pub(super) use scan::{Scan, rot_error, scan};
+pub use writer::LogWriter;
+pub(super) use writer::{WriterParts, create_first};

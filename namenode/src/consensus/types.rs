@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proto::ids::{ClusterId, LogIndex, MemberId, PoolId, Term};
-use proto::raft::RaftMessage;
+use proto::raft::{HardState, RaftEntry, RaftMessage};
 
 /// Who a member is. Written once, by `format`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,13 +170,53 @@ pub struct ImageInfo {
 pub struct PersistBatch {
     /// Number of the Raft ready that waits for this batch; 0: none does.
     pub(super) number: u64,
+    /// Term and vote, when they changed.
+    pub(super) hard_state: Option<HardState>,
+    /// An image was installed: the log goes on after this index and term.
+    pub(super) restart: Option<(u64, u64)>,
+    /// Entries to append, after `restart`.
+    pub(super) entries: Vec<RaftEntry>,
+    /// Segments with nothing above this index can go.
+    pub(super) release_through: Option<u64>,
+    /// Seal the last batch, if nothing else is written.
+    pub(super) seal: bool,
+    /// Parts of an image that the leader sends.
+    pub(super) image_parts: Vec<RaftMessage>,
+}
+
+impl PersistBatch {
+    /// Is there anything to do?
+    pub(super) const fn has_work(&self) -> bool {
+        self.has_records()
+            || self.hard_state.is_some()
+            || self.release_through.is_some()
+            || self.seal
+            || !self.image_parts.is_empty()
+    }
+
+    /// Is there anything to append?
+    pub(super) const fn has_records(&self) -> bool {
+        self.restart.is_some() || !self.entries.is_empty()
+    }
+
+    /// Bytes of payload in it, for limits on what waits.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        let entries: usize = self.entries.iter().map(|entry| entry.data.len()).sum();
+        let parts = self.image_parts.iter().filter_map(|part| part.snapshot.as_ref());
+        entries + parts.map(|snapshot| snapshot.data.len()).sum::<usize>()
+    }
 }
 
 /// The writer's answer.
 #[derive(Debug, Default)]
 pub struct PersistDone {
-    /// Highest number that is durable now.
+    /// Highest number that is durable now; 0: none.
     pub(super) number: u64,
     /// Room left.
     pub(super) room: Room,
+    /// Bytes of records that fit without asking the disk for more.
+    pub(super) free_bytes: u64,
+    /// Images that are whole, verified and durable now: the messages that brought them, without their data.
+    pub(super) arrived: Vec<RaftMessage>,
 }
