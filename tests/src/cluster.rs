@@ -91,7 +91,7 @@ pub struct Role {
 #[derive(Debug)]
 struct Dev {
     child: Child,
-    events: Receiver<Value>,
+    events: Mutex<Receiver<Value>>,
     said: Arc<Mutex<Vec<String>>>,
 }
 
@@ -161,10 +161,10 @@ impl Cluster {
         assert!(self.dev.is_none(), "the cluster runs already");
         let began = Instant::now();
         let mut dev = Dev::spawn(&self.data_dir(), &self.options);
-        let first = wait::until("the ready line", READY, || match dev.events.try_recv() {
-            Ok(line) if line["type"] == "ready" => Some(Ok(line)),
-            Ok(_) => None,
-            Err(_) => dev.ended().map(Err),
+        let first = wait::until("the ready line", READY, || match dev.event() {
+            Some(line) if line["type"] == "ready" => Some(Ok(line)),
+            Some(_) => None,
+            None => dev.ended().map(Err),
         });
         match first {
             Ok(line) => {
@@ -221,11 +221,14 @@ impl Cluster {
         wait_gone(pid);
     }
 
+    /// Kills every role at once with SIGKILL, without waiting.
+    pub fn kill_roles(&self) {
+        self.ready.roles.iter().for_each(|role| signal(role.pid, Signal::KILL));
+    }
+
     /// Kills every process at once with SIGKILL: `dev` and all roles.
     pub fn kill_all(&mut self) {
-        for role in &self.ready.roles {
-            signal(role.pid, Signal::KILL);
-        }
+        self.kill_roles();
         if let Some(mut dev) = self.dev.take() {
             dev.kill();
         }
@@ -248,6 +251,15 @@ impl Cluster {
         let mut dev = self.dev.take().expect("the cluster runs");
         signal(i32::try_from(dev.child.id()).expect("pid"), Signal::TERM);
         command::wait_with_patience(&mut dev.child, Duration::from_secs(45))
+    }
+
+    /// Waits for an event of `dev` that fits.
+    ///
+    /// # Panics
+    /// If none comes in time.
+    pub fn event(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let dev = self.dev.as_ref().expect("the cluster runs");
+        wait::until(what, Duration::from_secs(30), || dev.event().filter(|event| fits(event)))
     }
 
     /// Is this role's process alive?
@@ -339,7 +351,11 @@ impl Dev {
         ];
         // They end with the pipes, that is with the process.
         readers.into_iter().for_each(|reader| drop(reader.expect("thread")));
-        Self { child, events, said }
+        Self { child, events: Mutex::new(events), said }
+    }
+
+    fn event(&self) -> Option<Value> {
+        self.events.lock().expect("lock").try_recv().ok()
     }
 
     fn ended(&mut self) -> Option<ExitStatus> {

@@ -56,7 +56,6 @@ impl Ended {
     ///
     /// # Panics
     /// If it failed, with what it said.
-    #[must_use]
     pub fn ok(self) -> Self {
         assert!(self.status.success(), "failed with {}: {}{}", self.status, self.text(), self.stderr);
         self

@@ -17,8 +17,11 @@
 
 pub mod cluster;
 pub mod command;
+pub mod ledger;
+pub mod mount;
 pub mod tree;
 pub mod wait;
+pub mod workload;
 
 pub use cluster::{Cluster, Options};
 

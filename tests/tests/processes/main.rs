@@ -6,4 +6,11 @@
     reason = "these tests stand outside of the product, where people and operating systems are; a failed expectation is a failed test"
 )]
 
+mod bad_input;
+mod contract;
+mod crash_points;
+mod full_disk;
+mod kills;
+mod main_job;
+mod nodes;
 mod rules;
