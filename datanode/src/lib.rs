@@ -1,1 +1,13 @@
-//! stub
+//! The datanode: a block store, a transfer server, and an agent that talks to the namenodes.
+//!
+//! ```text
+//!   clients, datanodes ══packets═▶ server ─▶ receive / serve ─▶ store ─▶ disks
+//!                                               │                 ▲
+//!   namenodes ◀──heartbeats, reports── agent ◀──┴──── changes ────┘
+//!             ───delete, copy────────▶
+//! ```
+//!
+//! `store`, `receive`, `serve` and `agent` decide without sockets and clocks of their own: the simulation runs
+//! the same code. `server` is the thin shell around them. Read [`store`] first.
+
+pub mod store;

@@ -348,14 +348,16 @@ impl Disk for MemDisk {
     fn create_new(&self, path: &Path, point: CrashPoint) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state.lock();
         let text = path.to_string_lossy().into_owned();
-        state.step(point, &text, |state| {
+        // The handle is made after the step: one that is dropped by a stop would lock the state again.
+        let id = state.step(point, &text, |state| {
             let device = state.device_of(&parts_of(path));
             let id = state.inodes.len();
             state.names.link(path, id)?;
             let contents = Contents::default();
             state.inodes.push(Some(Inode { contents, path: text.clone(), device, links: 1, handles: 0 }));
-            self.handle(state, id, true)
-        })
+            Ok(id)
+        })?;
+        self.handle(&mut state, id, true)
     }
 
     fn create_dir_all(&self, path: &Path, point: CrashPoint) -> io::Result<()> {

@@ -1,0 +1,426 @@
+//! The block store: volumes, replicas, their states, and what is reported of them.
+//!
+//! ```text
+//!   receive ──create──▶ ReplicaWriter ──finalise──▶ ┐
+//!   serve   ──open────▶ ReplicaReader               ├─ Volume (one per disk) ──▶ base::disk
+//!   agent   ──delete, reports, term─────────────────┘
+//! ```
+//!
+//! The formats are in docs/formats/block-files.md and docs/formats/identity-volume.md. What this module
+//! promises: a replica is *finalized* only when its data, checksums, trailer and names are durable; a
+//! half-written one is never served; nothing is erased because something is missing; a volume that fails a
+//! write or a sync is taken out and never trusted again while the process lives.
+
+mod commit;
+mod error;
+mod identity;
+mod journal;
+mod layout;
+mod meta;
+mod reader;
+mod replica;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod volume;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::clock::Moment;
+use base::disk::Disk;
+use base::random::Randomness;
+use parking_lot::Mutex;
+use proto::cluster::{Bucket, ReplicaRecord, StorageReport};
+use proto::ids::{BlockId, ClusterId, GenerationStamp, NodeId, PoolId, StorageId, Term};
+use transfer::{BlockRef, ChunkFormat};
+
+pub use error::StoreError;
+pub use reader::ReplicaReader;
+pub use replica::{Replica, ReplicaState};
+pub use writer::{FinalisedReplica, ReplicaWriter};
+
+use identity::Identity;
+use volume::Volume;
+
+/// Longest meta file that is read whole: checksums of a terabyte of data in chunks of 512 bytes would be
+/// 8 GiB, but blocks end at 32 GiB.
+const MAX_META_BYTES: u64 = 288 * 1024 * 1024;
+
+/// What the store is told by the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Room on each disk that blocks never use.
+    pub reserve_bytes: u64,
+    /// How long deleted replicas are kept while there is room.
+    pub trash_keep: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { reserve_bytes: 64 * 1024 * 1024, trash_keep: Duration::from_secs(600) }
+    }
+}
+
+/// The block store of one node.
+#[derive(Debug)]
+pub struct Store {
+    node: NodeId,
+    volumes: Vec<Arc<Volume>>,
+    /// Held while a replica is entered, so that a block is created on one volume only. No I/O under it.
+    entering: Mutex<()>,
+}
+
+impl Store {
+    /// Opens every volume, makes identities in empty folders, and finds out what replicas there are. Volumes
+    /// that cannot be used are returned beside; the others work.
+    ///
+    /// # Errors
+    /// If no volume can be used, if two of them belong to different nodes or clusters, or if another process
+    /// uses one.
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        dirs: &[PathBuf],
+        options: StoreOptions,
+        randomness: &dyn Randomness,
+        now: Moment,
+    ) -> Result<(Self, Vec<StoreError>), StoreError> {
+        let mut volumes: Vec<Arc<Volume>> = Vec::new();
+        let mut problems = Vec::new();
+        let fresh_node = known_node(disk.as_ref(), dirs).unwrap_or_else(|| NodeId::new(&randomness.uuid()));
+        for dir in dirs {
+            let fresh =
+                Identity { membership: None, node: fresh_node.clone(), storage: StorageId::new(&randomness.uuid()) };
+            // An incarnation is never 0, which means "none" in reports.
+            let incarnation = randomness.next_u64() | 1;
+            match Volume::open(Arc::clone(disk), dir, &fresh, incarnation, options, now) {
+                Ok(volume) => {
+                    check_same(&volumes, &volume)?;
+                    volumes.push(Arc::new(volume));
+                }
+                Err(error) => problems.push(error),
+            }
+        }
+        if volumes.is_empty() {
+            return Err(problems
+                .pop()
+                .unwrap_or_else(|| StoreError::NoStorage("(no folder is configured)".to_owned())));
+        }
+        let node = volumes.first().map_or(fresh_node, |volume| volume.node.clone());
+        let store = Self { node, volumes, entering: Mutex::new(()) };
+        store.hide_duplicates();
+        if let Some((cluster, pool)) = store.membership() {
+            store.volumes.iter().try_for_each(|volume| volume.join(&cluster, &pool))?;
+        }
+        Ok((store, problems))
+    }
+
+    /// This node's id, the same since its first start.
+    #[must_use]
+    pub const fn node(&self) -> &NodeId {
+        &self.node
+    }
+    /// Cluster and pool; `None` until the first registration.
+    #[must_use]
+    pub fn membership(&self) -> Option<(ClusterId, PoolId)> {
+        self.volumes.iter().find_map(|volume| volume.state.lock().membership.clone())
+    }
+    /// Joins the cluster that answered the first registration, durably; later only checks.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongCluster`] if the node belongs to another one; the disk's.
+    pub fn join(&self, cluster: &ClusterId, pool: &PoolId) -> Result<(), StoreError> {
+        if let Some((known_cluster, known_pool)) = self.membership()
+            && (known_cluster != *cluster || known_pool != *pool)
+        {
+            return Err(StoreError::WrongCluster {
+                what: "the namenode that answered".to_owned(),
+                found: format!("{cluster}, {pool}"),
+                expected: format!("{known_cluster}, {known_pool}"),
+            });
+        }
+        let mut joined = Err(StoreError::NoStorage("(none is left)".to_owned()));
+        for volume in self.working() {
+            match volume.join(cluster, pool) {
+                Ok(()) => joined = Ok(()),
+                Err(error) => joined = joined.or(Err(error)),
+            }
+        }
+        joined
+    }
+
+    /// The highest term that this node obeyed.
+    #[must_use]
+    pub fn highest_term(&self) -> Term {
+        self.volumes.iter().map(|volume| volume.term()).max().unwrap_or_default()
+    }
+    /// Makes a higher term durable on every working volume.
+    ///
+    /// # Errors
+    /// If no volume could keep it: then no command of that term may be carried out.
+    pub fn raise_term(&self, term: Term) -> Result<(), StoreError> {
+        let mut raised = Err(StoreError::NoStorage("(none is left)".to_owned()));
+        for volume in self.working() {
+            match volume.raise_term(term) {
+                Ok(()) => raised = Ok(()),
+                Err(error) => raised = raised.or(Err(error)),
+            }
+        }
+        raised
+    }
+
+    /// Starts a new replica with room reserved for `block.len_bytes`. `storage` names the disk, or leaves the
+    /// choice to the node (the one with the most room).
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`], [`StoreError::NoSpace`], [`StoreError::VolumeFailed`],
+    /// [`StoreError::NoStorage`], [`StoreError::WrongPool`]; the disk's. Nothing stays behind.
+    pub fn create(
+        &self,
+        block: &BlockRef,
+        storage: Option<&StorageId>,
+        chunks: ChunkFormat,
+    ) -> Result<ReplicaWriter, StoreError> {
+        self.check_pool(&block.pool)?;
+        let volume = self.choose(storage)?;
+        let reserved_bytes = volume.reserve(block.len_bytes)?;
+        if let Err(error) = self.enter(&volume, block) {
+            let mut state = volume.state.lock();
+            state.reserved_bytes = state.reserved_bytes.saturating_sub(reserved_bytes);
+            return Err(error);
+        }
+        ReplicaWriter::create(volume, block.pool.clone(), block.id, block.stamp, chunks, reserved_bytes)
+    }
+    fn enter(&self, volume: &Volume, block: &BlockRef) -> Result<(), StoreError> {
+        let _entering = self.entering.lock();
+        if self.find(block.id).is_some() {
+            return Err(StoreError::Exists(block.id));
+        }
+        let replica = Replica { stamp: block.stamp, len_bytes: 0, state: ReplicaState::BeingWritten };
+        volume.set_replica(block.id, Some(replica));
+        Ok(())
+    }
+
+    /// Opens a finalised replica whose stamp is not below the reader's.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::NotWhole`], [`StoreError::StaleStamp`],
+    /// [`StoreError::WrongPool`], [`StoreError::VolumeFailed`]; the disk's.
+    pub fn open_reader(&self, block: &BlockRef) -> Result<ReplicaReader, StoreError> {
+        self.check_pool(&block.pool)?;
+        let (volume, replica) = self.find(block.id).ok_or(StoreError::NotFound(block.id))?;
+        ReplicaReader::open(Arc::clone(volume), block, replica)
+    }
+    /// What is known of a replica.
+    #[must_use]
+    pub fn replica(&self, id: BlockId) -> Option<(StorageId, Replica)> {
+        self.find(id).map(|(volume, replica)| (volume.storage.clone(), replica))
+    }
+
+    /// Deletes a replica on the namenode's command: its files go to the trash. A replica that is not there is
+    /// no error (SC-49: a delete is a no-op then).
+    ///
+    /// # Errors
+    /// [`StoreError::StaleStamp`] unless the command names the replica's stamp; the disk's.
+    pub fn delete(
+        &self,
+        storage: &StorageId,
+        id: BlockId,
+        stamp: GenerationStamp,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let volume = self.volume(storage)?;
+        let pool = volume.pool()?;
+        let known = volume.state.lock().replicas.get(&id).copied();
+        let Some(replica) = known else { return Ok(()) };
+        // A replica that lost its checksums has no stamp: any stamp deletes it.
+        if replica.stamp != stamp && replica.stamp.raw() != 0 {
+            return Err(StoreError::StaleStamp { id, found: replica.stamp, sent: stamp });
+        }
+        volume.working()?;
+        volume.set_replica(id, None);
+        volume.move_to_trash(&pool, id, &replica, now)
+    }
+
+    /// What heartbeats say of each storage. No disk call.
+    #[must_use]
+    pub fn reports(&self) -> Vec<StorageReport> {
+        self.volumes.iter().map(|volume| volume.report()).collect()
+    }
+    /// Changes of a storage from number `from` on; `None` if they are not kept any more.
+    #[must_use]
+    pub fn changes(&self, storage: &StorageId, from: u64, limit: usize) -> Option<Vec<ReplicaRecord>> {
+        self.volume(storage).ok()?.state.lock().journal.since(from, limit)
+    }
+    /// Forgets changes that every namenode has heard.
+    pub fn forget_changes(&self, storage: &StorageId, below: u64) {
+        if let Ok(volume) = self.volume(storage) {
+            volume.state.lock().journal.forget_below(below);
+        }
+    }
+    /// Hash of each bucket, with the incarnation, the last change that they include, and the number of replicas.
+    #[must_use]
+    pub fn bucket_hashes(&self, storage: &StorageId) -> Option<BucketHashes> {
+        let volume = self.volume(storage).ok()?;
+        let state = volume.state.lock();
+        Some(BucketHashes {
+            incarnation: state.journal.incarnation(),
+            sequence: state.journal.sequence(),
+            hashes: state.journal.hashes().to_vec(),
+            replicas: state.journal.finalized(),
+        })
+    }
+    /// The replicas of some buckets, whole, and the last change that they include.
+    #[must_use]
+    pub fn buckets(&self, storage: &StorageId, wanted: &[u32]) -> Option<(u64, Vec<Bucket>)> {
+        let volume = self.volume(storage).ok()?;
+        let state = volume.state.lock();
+        let mut buckets: std::collections::BTreeMap<u32, Bucket> =
+            wanted.iter().map(|bucket| (*bucket, Bucket { bucket: *bucket, replicas: Vec::new() })).collect();
+        for (id, replica) in state.replicas.iter().filter(|(_, r)| r.state != ReplicaState::BeingWritten) {
+            if let Some(bucket) = buckets.get_mut(&id.bucket()) {
+                bucket.replicas.push(journal::record(*id, replica));
+            }
+        }
+        Some((state.journal.sequence(), buckets.into_values().collect()))
+    }
+
+    /// Upkeep, now and then, on a thread that may wait for disks: old trash goes, room is looked at.
+    pub fn tend(&self, now: Moment) {
+        for volume in self.working() {
+            let keep = volume.options().trash_keep;
+            let before = now.elapsed_from_start().checked_sub(keep).map(Moment::after_start);
+            let emptied = before.map_or(Ok(()), |before| volume.empty_trash(Some(before)));
+            if let Err(error) = emptied.and_then(|()| volume.refresh_space()) {
+                tracing::warn!(storage = %volume.storage, %error, "upkeep failed");
+            }
+        }
+    }
+    /// Numbers for metrics: replicas that are whole, volumes in service, volumes out of service.
+    #[must_use]
+    pub fn counts(&self) -> StoreCounts {
+        let mut counts = StoreCounts::default();
+        for volume in &self.volumes {
+            let state = volume.state.lock();
+            counts.finalized += state.journal.finalized();
+            counts.used_bytes += state.used_bytes;
+            counts.reserved_bytes += state.reserved_bytes;
+            if state.failed.is_some() {
+                counts.volumes_failed += 1;
+            } else {
+                counts.volumes_working += 1;
+            }
+        }
+        counts
+    }
+
+    fn check_pool(&self, pool: &PoolId) -> Result<(), StoreError> {
+        match self.membership() {
+            None => Err(StoreError::NotRegistered),
+            Some((_, ours)) if ours == *pool => Ok(()),
+            Some(_) => Err(StoreError::WrongPool(pool.to_string())),
+        }
+    }
+    fn working(&self) -> impl Iterator<Item = &Arc<Volume>> {
+        self.volumes.iter().filter(|volume| !volume.is_failed())
+    }
+    fn volume(&self, storage: &StorageId) -> Result<&Arc<Volume>, StoreError> {
+        let found = self.volumes.iter().find(|volume| volume.storage == *storage);
+        found.ok_or_else(|| StoreError::NoStorage(storage.to_string()))
+    }
+    fn choose(&self, storage: Option<&StorageId>) -> Result<Arc<Volume>, StoreError> {
+        if let Some(storage) = storage {
+            let volume = self.volume(storage)?;
+            volume.working()?;
+            return Ok(Arc::clone(volume));
+        }
+        let roomiest = self.working().max_by_key(|volume| volume.room_bytes());
+        roomiest.cloned().ok_or_else(|| StoreError::NoStorage("(none is left)".to_owned()))
+    }
+    fn find(&self, id: BlockId) -> Option<(&Arc<Volume>, Replica)> {
+        self.volumes.iter().find_map(|volume| {
+            let replica = volume.state.lock().replicas.get(&id).copied();
+            replica.map(|replica| (volume, replica))
+        })
+    }
+    /// A block found on two volumes is kept where it is whole and newest; the other copy is left alone and not
+    /// spoken of (SC-49: nothing is deleted at start).
+    fn hide_duplicates(&self) {
+        let mut best: std::collections::BTreeMap<BlockId, (usize, Replica)> = std::collections::BTreeMap::new();
+        for (index, volume) in self.volumes.iter().enumerate() {
+            let replicas: Vec<_> = volume.state.lock().replicas.iter().map(|(id, r)| (*id, *r)).collect();
+            for (id, replica) in replicas {
+                let rank = |r: &Replica| (r.state == ReplicaState::Finalized, r.stamp);
+                let loser = match best.get(&id) {
+                    Some((_, kept)) if rank(kept) >= rank(&replica) => Some(index),
+                    Some((other, _)) => Some(*other),
+                    None => None,
+                };
+                if loser != Some(index) {
+                    best.insert(id, (index, replica));
+                }
+                if let Some(loser) = loser.and_then(|loser| self.volumes.get(loser)) {
+                    tracing::warn!(block = %id, storage = %loser.storage, "a second copy on this node is ignored");
+                    loser.set_replica(id, None);
+                }
+            }
+        }
+    }
+}
+
+/// A storage's side of a full report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketHashes {
+    /// Incarnation of the storage's journal.
+    pub incarnation: u64,
+    /// Last change that the hashes include.
+    pub sequence: u64,
+    /// One hash per bucket.
+    pub hashes: Vec<u64>,
+    /// Finalised replicas.
+    pub replicas: u64,
+}
+
+/// Numbers of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreCounts {
+    /// Finalised replicas.
+    pub finalized: u64,
+    /// Bytes of replicas.
+    pub used_bytes: u64,
+    /// Bytes set aside for replicas that are being written.
+    pub reserved_bytes: u64,
+    /// Volumes in service.
+    pub volumes_working: u64,
+    /// Volumes taken out.
+    pub volumes_failed: u64,
+}
+
+/// The node id on the first volume that has one: new volumes of an old node get it.
+fn known_node(disk: &dyn Disk, dirs: &[PathBuf]) -> Option<NodeId> {
+    dirs.iter().find_map(|dir| match identity::IdentityFile::open(disk, dir) {
+        Ok(Some((_, identity))) => Some(identity.node),
+        Ok(None) | Err(_) => None,
+    })
+}
+
+/// Volumes of one node carry one node id and one cluster.
+fn check_same(volumes: &[Arc<Volume>], new: &Volume) -> Result<(), StoreError> {
+    let Some(first) = volumes.first() else { return Ok(()) };
+    let wrong = |found: String, expected: String| StoreError::WrongCluster {
+        what: new.dir.display().to_string(),
+        found,
+        expected,
+    };
+    if first.node != new.node {
+        return Err(wrong(format!("node {}", new.node), format!("node {}", first.node)));
+    }
+    let theirs = new.state.lock().membership.clone();
+    let known = volumes.iter().find_map(|volume| volume.state.lock().membership.clone());
+    match (known, theirs) {
+        (Some(known), Some(theirs)) if known != theirs => Err(wrong(theirs.0.to_string(), known.0.to_string())),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,152 @@
+//! Why the store refuses.
+
+use std::io;
+use std::path::Path;
+
+use base::two_slot::TwoSlotError;
+use proto::ids::{BlockId, GenerationStamp, StorageId};
+use transfer::Status;
+
+/// A refusal of the block store. Paths and ids are fields; causes are in the chain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No volume has room for the block.
+    #[error("no room: {wanted_bytes} bytes wanted, {room_bytes} usable; delete files or add a disk")]
+    NoSpace {
+        /// What the writer announced.
+        wanted_bytes: u64,
+        /// What could still be promised.
+        room_bytes: u64,
+    },
+    /// The volume is out of service.
+    #[error("storage {storage} is out of service: {reason}")]
+    VolumeFailed {
+        /// Its id.
+        storage: StorageId,
+        /// Why it was taken out.
+        reason: String,
+    },
+    /// This node has no such storage, or none at all that works.
+    #[error("this node has no working storage {0}")]
+    NoStorage(String),
+    /// The node has not joined a cluster yet.
+    #[error("this node has not registered with a namenode yet")]
+    NotRegistered,
+    /// Another pool than this node's.
+    #[error("pool {0} is not this node's")]
+    WrongPool(String),
+    /// No such replica.
+    #[error("{0}: no replica on this node")]
+    NotFound(BlockId),
+    /// There is one already.
+    #[error("{0}: a replica exists on this node")]
+    Exists(BlockId),
+    /// The caller knows another generation of the block.
+    #[error("{id}: replica has {found}, the caller says {sent}")]
+    StaleStamp {
+        /// The block.
+        id: BlockId,
+        /// Stamp of the replica.
+        found: GenerationStamp,
+        /// Stamp of the caller.
+        sent: GenerationStamp,
+    },
+    /// The replica is not finalised: half-written, damaged, or still being written.
+    #[error("{id}: replica is {state} and is not served")]
+    NotWhole {
+        /// The block.
+        id: BlockId,
+        /// State in words.
+        state: &'static str,
+    },
+    /// A range beyond the replica.
+    #[error("{id}: bytes {offset_bytes}+{len_bytes} are beyond the replica's {replica_bytes}")]
+    OutOfRange {
+        /// The block.
+        id: BlockId,
+        /// First byte wanted.
+        offset_bytes: u64,
+        /// Bytes wanted.
+        len_bytes: u64,
+        /// Bytes there.
+        replica_bytes: u64,
+    },
+    /// Packets that do not continue the replica.
+    #[error("{id}: packet at {offset_bytes} does not continue a replica of {replica_bytes} bytes on a chunk border")]
+    NotContinuous {
+        /// The block.
+        id: BlockId,
+        /// Where the packet starts.
+        offset_bytes: u64,
+        /// Bytes there.
+        replica_bytes: u64,
+    },
+    /// Data without the checksums that the set-up announced.
+    #[error("{0}: data and checksums do not belong together")]
+    Checksums(BlockId),
+    /// The replica was removed while it was written.
+    #[error("{0}: the replica was deleted while it was being written")]
+    Removed(BlockId),
+    /// A disk call failed.
+    #[error("{operation} {path}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// An identity or term file cannot be used.
+    #[error(transparent)]
+    Identity(#[from] TwoSlotError),
+    /// A volume that must not be touched.
+    #[error("{path}: {problem}")]
+    Refused {
+        /// The volume.
+        path: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// Volumes or namenodes of different clusters.
+    #[error("{what} belongs to {found}, this node to {expected}; nothing was changed")]
+    WrongCluster {
+        /// What does not fit.
+        what: String,
+        /// Where it belongs.
+        found: String,
+        /// Where the node belongs.
+        expected: String,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { operation, path: path.display().to_string(), source }
+    }
+    /// Is it only that the disk is full?
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } => true,
+            Self::Io { source, .. } => is_full(source),
+            _ => false,
+        }
+    }
+    /// As a status on the wire.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        match self {
+            Self::Exists(_) => Status::ErrorExists,
+            Self::NotContinuous { .. } | Self::OutOfRange { .. } => Status::ErrorInvalid,
+            Self::Checksums(_) => Status::ErrorChecksum,
+            _ => Status::Error,
+        }
+    }
+}
+
+/// Full disks are refused cleanly; every other failed write condemns its volume.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,137 @@
+//! Reading a finalised replica: its files, opened once, and what they were when they were opened.
+
+use std::io;
+use std::sync::Arc;
+
+use base::disk::{DiskFile, OpenMode};
+use proto::ids::{BlockId, GenerationStamp};
+use transfer::{BlockRef, ChecksumKind, ChunkFormat};
+
+use super::error::StoreError;
+use super::replica::{Replica, ReplicaState};
+use super::volume::Volume;
+use super::{meta, scan};
+
+/// A replica open for reading. It stays readable when the replica is deleted meanwhile.
+#[derive(Debug)]
+pub struct ReplicaReader {
+    id: BlockId,
+    stamp: GenerationStamp,
+    len_bytes: u64,
+    chunks: ChunkFormat,
+    data: Arc<dyn DiskFile>,
+    meta: Arc<dyn DiskFile>,
+    volume: Arc<Volume>,
+}
+
+impl ReplicaReader {
+    pub(crate) fn open(volume: Arc<Volume>, block: &BlockRef, replica: Replica) -> Result<Self, StoreError> {
+        volume.working()?;
+        if replica.state != ReplicaState::Finalized {
+            return Err(StoreError::NotWhole { id: block.id, state: replica.state.as_str() });
+        }
+        // A newer replica serves a reader that knows an older stamp: its bytes are a superset.
+        if replica.stamp < block.stamp {
+            return Err(StoreError::StaleStamp { id: block.id, found: replica.stamp, sent: block.stamp });
+        }
+        Self::open_files(&volume, block, replica).inspect_err(|error| {
+            let gone = matches!(error, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
+            // Deleted since we looked? Then it is not damaged.
+            let still = volume.state.lock().replicas.get(&block.id) == Some(&replica);
+            if still && (gone || matches!(error, StoreError::NotWhole { .. })) {
+                mark_corrupt(&volume, block.id);
+            }
+        })
+    }
+
+    fn open_files(volume: &Arc<Volume>, block: &BlockRef, replica: Replica) -> Result<Self, StoreError> {
+        let data_path = volume.data_path(&block.pool, block.id);
+        let meta_path = volume.meta_path(&block.pool, block.id, replica.stamp);
+        let open =
+            |path: &std::path::Path| volume.disk.open(path, OpenMode::Read).map_err(StoreError::io("open", path));
+        let (data, meta) = (open(&data_path)?, open(&meta_path)?);
+        let mut header = [0; meta::HEADER_BYTES as usize];
+        meta.read_exact_at(&mut header, 0).map_err(StoreError::io("read", &meta_path))?;
+        let damaged = StoreError::NotWhole { id: block.id, state: ReplicaState::Corrupt.as_str() };
+        let Some(chunks) = meta::decode_header(&header) else { return Err(damaged) };
+        if !volume.state.lock().checked.contains(&block.id) {
+            let trailer =
+                scan::read_trailer(volume.disk.as_ref(), &meta_path).map_err(StoreError::io("read", &meta_path))?;
+            if !trailer.is_some_and(|trailer| scan::sums_intact(volume.disk.as_ref(), &meta_path, &trailer)) {
+                return Err(damaged);
+            }
+            volume.state.lock().checked.insert(block.id);
+        }
+        let (stamp, len_bytes) = (replica.stamp, replica.len_bytes);
+        Ok(Self { id: block.id, stamp, len_bytes, chunks, data, meta, volume: Arc::clone(volume) })
+    }
+
+    /// The block.
+    #[must_use]
+    pub const fn id(&self) -> BlockId {
+        self.id
+    }
+    /// Stamp of the replica.
+    #[must_use]
+    pub const fn stamp(&self) -> GenerationStamp {
+        self.stamp
+    }
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+    /// How it is cut and which checksums it carries.
+    #[must_use]
+    pub const fn chunks(&self) -> ChunkFormat {
+        self.chunks
+    }
+    /// Its data file, for sendfile.
+    #[must_use]
+    pub fn data(&self) -> &dyn DiskFile {
+        self.data.as_ref()
+    }
+    /// Appends the stored checksums of `len_bytes` from `offset_bytes`, a chunk border. As stored: a reader
+    /// finds out by itself whether the data still agree.
+    ///
+    /// # Errors
+    /// The disk's; the replica is then marked corrupt and reported.
+    pub fn read_checksums(&self, offset_bytes: u64, len_bytes: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        if self.chunks.kind() == ChecksumKind::Null {
+            return Ok(());
+        }
+        let at = meta::HEADER_BYTES + self.chunks.checksums_bytes(offset_bytes);
+        let start = out.len();
+        // At most a packet's worth: the caller asks for no more.
+        out.resize(start + self.chunks.checksums_bytes(len_bytes) as usize, 0);
+        let read = self.meta.read_exact_at(out.get_mut(start..).unwrap_or_default(), at);
+        self.damage_on_error(read, "read the checksums of")
+    }
+    /// Reads data exactly.
+    ///
+    /// # Errors
+    /// As [`ReplicaReader::read_checksums`].
+    pub fn read_data(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        self.damage_on_error(self.data.read_exact_at(out, offset_bytes), "read")
+    }
+    /// Marks the replica corrupt: a reader or a copy found its bytes damaged.
+    pub fn mark_corrupt(&self) {
+        mark_corrupt(&self.volume, self.id);
+    }
+
+    fn damage_on_error(&self, result: io::Result<()>, operation: &'static str) -> Result<(), StoreError> {
+        result.map_err(|source| {
+            mark_corrupt(&self.volume, self.id);
+            StoreError::Io { operation, path: self.id.to_string(), source }
+        })
+    }
+}
+
+/// SC-52: damage that is noticed is reported, so that the namenode repairs it.
+pub(crate) fn mark_corrupt(volume: &Volume, id: BlockId) {
+    let found = volume.state.lock().replicas.get(&id).copied();
+    if let Some(replica) = found.filter(|replica| replica.state == ReplicaState::Finalized) {
+        tracing::warn!(block = %id, storage = %volume.storage, "replica is corrupt");
+        volume.set_replica(id, Some(Replica { state: ReplicaState::Corrupt, ..replica }));
+    }
+}

@@ -1,0 +1,175 @@
+//! The start-up scan: what replicas a volume holds, and in which state. Changes nothing on the disk:
+//! deletes wait for the namenode (SC-49).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use base::disk::{Disk, OpenMode, read_file};
+use base::two_slot::crc32c;
+use proto::ids::{BlockId, GenerationStamp, PoolId};
+
+use super::error::StoreError;
+use super::layout::{self, Name};
+use super::meta::{self, End, Trailer};
+use super::replica::{Replica, ReplicaState};
+
+/// Meta files up to this size are checked whole at start; the checksums of longer ones when they are first
+/// read. (64 KiB of checksums cover 8 MiB of data.)
+pub(crate) const WHOLE_CHECK_BYTES: u64 = 64 * 1024;
+/// The end of a longer meta file that is read first. Holds a trailer without digests.
+const TAIL_BYTES: u64 = 4096;
+
+/// What a scan found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) replicas: BTreeMap<BlockId, Replica>,
+    /// Bytes of data and meta files.
+    pub(crate) used_bytes: u64,
+    /// Meta files without data, left where they are.
+    pub(crate) orphans: u64,
+}
+
+/// Names of one block in its folder.
+#[derive(Debug, Default)]
+struct Files {
+    data_bytes: Option<u64>,
+    /// Highest stamp and the length of its meta file.
+    meta: Option<(GenerationStamp, u64)>,
+}
+
+pub(crate) fn scan(disk: &dyn Disk, volume: &Path, pool: &PoolId) -> Result<Found, StoreError> {
+    let mut found = Found::default();
+    let pool_dir = layout::pool_dir(volume, pool);
+    if disk.info(&pool_dir).map_err(StoreError::io("look at", &pool_dir))?.is_none() {
+        return Ok(found);
+    }
+    for entry in disk.read_dir(&pool_dir).map_err(StoreError::io("list", &pool_dir))? {
+        if entry.info.is_dir && layout::parse_folder(&entry.name).is_some() {
+            scan_folder(disk, &pool_dir.join(&entry.name), pool, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+fn scan_folder(disk: &dyn Disk, folder: &Path, pool: &PoolId, found: &mut Found) -> Result<(), StoreError> {
+    let mut files: BTreeMap<BlockId, Files> = BTreeMap::new();
+    for entry in disk.read_dir(folder).map_err(StoreError::io("list", folder))? {
+        let len_bytes = entry.info.len_bytes;
+        match layout::parse(&entry.name) {
+            Name::Data(id) => files.entry(id).or_default().data_bytes = Some(len_bytes),
+            Name::Meta(id, stamp) => {
+                let meta = &mut files.entry(id).or_default().meta;
+                if meta.is_none_or(|(known, _)| known < stamp) {
+                    *meta = Some((stamp, len_bytes));
+                }
+            }
+            Name::Other => continue,
+        }
+        found.used_bytes += len_bytes;
+    }
+    for (id, files) in files {
+        let Some(data_bytes) = files.data_bytes else {
+            found.orphans += 1;
+            continue;
+        };
+        let replica = match files.meta {
+            None => half_written(GenerationStamp::from_raw(0), 0),
+            Some((stamp, meta_bytes)) => {
+                let path = folder.join(layout::meta_name(id, stamp));
+                judge(disk, &path, &Seen { pool, id, stamp, data_bytes, meta_bytes })?
+            }
+        };
+        found.replicas.insert(id, replica);
+    }
+    Ok(())
+}
+
+struct Seen<'a> {
+    pool: &'a PoolId,
+    id: BlockId,
+    stamp: GenerationStamp,
+    data_bytes: u64,
+    meta_bytes: u64,
+}
+
+/// State of a replica from its meta file. Unreadable meta files leave the replica corrupt, not the volume failed.
+fn judge(disk: &dyn Disk, path: &Path, seen: &Seen<'_>) -> Result<Replica, StoreError> {
+    let corrupt = Replica { stamp: seen.stamp, len_bytes: seen.data_bytes, state: ReplicaState::Corrupt };
+    let (header, end) = match read_ends(disk, path, seen.meta_bytes) {
+        Ok(ends) => ends,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot read the checksums of a replica");
+            return Ok(corrupt);
+        }
+    };
+    let chunks = meta::decode_header(&header);
+    match end {
+        End::Newer(version) => Err(StoreError::Refused {
+            path: path.display().to_string(),
+            problem: format!("written by a newer program (trailer version {version}): use that program"),
+        }),
+        End::Trailer(trailer, trailer_bytes) => {
+            let fits = chunks.is_some_and(|chunks| {
+                let sums = chunks.checksums_bytes(trailer.len_bytes);
+                trailer.len_bytes == seen.data_bytes
+                    && meta::HEADER_BYTES + sums + trailer_bytes as u64 == seen.meta_bytes
+            });
+            let same = trailer.pool == *seen.pool && trailer.id == seen.id && trailer.stamp == seen.stamp;
+            if !fits || !same {
+                return Ok(corrupt);
+            }
+            if seen.meta_bytes <= WHOLE_CHECK_BYTES && !sums_intact(disk, path, &trailer) {
+                return Ok(corrupt);
+            }
+            Ok(Replica { stamp: seen.stamp, len_bytes: seen.data_bytes, state: ReplicaState::Finalized })
+        }
+        End::None | End::Needs(_) => {
+            let covered = chunks.map_or(0, |chunks| {
+                let sums = seen.meta_bytes.saturating_sub(meta::HEADER_BYTES);
+                let count = sums / chunks.kind().checksum_bytes().max(1) as u64;
+                count.saturating_mul(chunks.chunk_bytes()).min(seen.data_bytes)
+            });
+            Ok(half_written(seen.stamp, covered))
+        }
+    }
+}
+
+const fn half_written(stamp: GenerationStamp, len_bytes: u64) -> Replica {
+    Replica { stamp, len_bytes, state: ReplicaState::WaitingRecovery }
+}
+
+/// Header and end of a meta file.
+fn read_ends(disk: &dyn Disk, path: &Path, meta_bytes: u64) -> std::io::Result<(Vec<u8>, End)> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let mut header = vec![0; meta::HEADER_BYTES.min(meta_bytes) as usize];
+    file.read_exact_at(&mut header, 0)?;
+    let read_tail = |bytes: u64| {
+        let mut tail = vec![0; bytes.min(meta_bytes) as usize];
+        let at = meta_bytes - tail.len() as u64;
+        file.read_exact_at(&mut tail, at)?;
+        Ok::<_, std::io::Error>(Trailer::decode_end(&tail))
+    };
+    let end = match read_tail(TAIL_BYTES)? {
+        End::Needs(bytes) if (bytes as u64) <= meta_bytes => read_tail(bytes as u64)?,
+        end => end,
+    };
+    Ok((header, end))
+}
+
+/// Do the checksums of a meta file add up to what its trailer says?
+pub(crate) fn sums_intact(disk: &dyn Disk, path: &Path, trailer: &Trailer) -> bool {
+    let Ok(bytes) = read_file(disk, path, super::MAX_META_BYTES) else { return false };
+    let Some(chunks) = meta::decode_header(&bytes) else { return false };
+    let start = meta::HEADER_BYTES as usize;
+    let sums = usize::try_from(chunks.checksums_bytes(trailer.len_bytes)).unwrap_or(usize::MAX);
+    bytes.get(start..start.saturating_add(sums)).is_some_and(|sums| crc32c(sums) == trailer.crc_of_crcs)
+}
+
+/// Reads the trailer of a finalised replica's meta file; `None` if there is no valid one.
+pub(crate) fn read_trailer(disk: &dyn Disk, path: &Path) -> std::io::Result<Option<Trailer>> {
+    let meta_bytes = disk.info(path)?.map_or(0, |info| info.len_bytes);
+    match read_ends(disk, path, meta_bytes)?.1 {
+        End::Trailer(trailer, _) => Ok(Some(trailer)),
+        End::None | End::Needs(_) | End::Newer(_) => Ok(None),
+    }
+}

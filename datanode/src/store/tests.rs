@@ -1,0 +1,477 @@
+//! The store against a disk in memory: restarts, kills, power cuts, faults, full disks.
+
+use std::path::Path;
+
+use base::crash::{CrashPoint, Side};
+use base::disk::{DiskFault, DiskFaultKind, MemDisk};
+use base::random::SeededRandom;
+use proptest::prelude::*;
+use proto::cluster::ReplicaState as WireState;
+
+use super::*;
+
+const NOW: Moment = Moment::START;
+
+fn options() -> StoreOptions {
+    StoreOptions { reserve_bytes: 0, ..StoreOptions::default() }
+}
+
+fn dirs(volumes: usize) -> Vec<PathBuf> {
+    (0..volumes).map(|n| PathBuf::from(format!("/disk{n}"))).collect()
+}
+
+fn open(disk: &MemDisk, volumes: usize) -> Result<Store, StoreError> {
+    let (store, problems) = Store::open(&disk.shared(), &dirs(volumes), options(), &SeededRandom::new(7), NOW)?;
+    assert!(problems.is_empty(), "{problems:?}");
+    Ok(store)
+}
+
+/// A disk with a store that has joined a cluster.
+fn joined(volumes: usize) -> (MemDisk, Store) {
+    let disk = MemDisk::new();
+    let store = open(&disk, volumes).unwrap();
+    store.join(&ClusterId::new("1"), &PoolId::new("1")).unwrap();
+    (disk, store)
+}
+
+fn block(n: i64) -> BlockRef {
+    BlockRef {
+        pool: PoolId::new("1"),
+        id: BlockId::from_raw(BlockId::FIRST.raw() + n),
+        stamp: GenerationStamp::FIRST,
+        len_bytes: 4096,
+    }
+}
+
+fn bytes(n: i64, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i as i64 * 31 + n) as u8).collect()
+}
+
+fn put(writer: &mut ReplicaWriter, data: &[u8]) -> Result<(), StoreError> {
+    writer.write(writer.len_bytes(), data, &ChunkFormat::CRC32C_512.compute(data))
+}
+
+fn store_block(store: &Store, n: i64, len: usize) -> Result<FinalisedReplica, StoreError> {
+    let mut writer = store.create(&block(n), None, ChunkFormat::CRC32C_512)?;
+    put(&mut writer, &bytes(n, len))?;
+    writer.finalise()
+}
+
+/// Reads a replica whole and verifies its checksums.
+fn read(store: &Store, n: i64) -> Result<Vec<u8>, StoreError> {
+    let reader = store.open_reader(&block(n))?;
+    let mut data = vec![0; reader.len_bytes() as usize];
+    reader.read_data(0, &mut data)?;
+    let mut sums = Vec::new();
+    reader.read_checksums(0, reader.len_bytes(), &mut sums)?;
+    reader.chunks().verify(&data, &sums).map_err(|_mismatch| StoreError::Checksums(block(n).id))?;
+    Ok(data)
+}
+
+fn state(store: &Store, n: i64) -> Option<ReplicaState> {
+    store.replica(block(n).id).map(|(_, replica)| replica.state)
+}
+
+#[test]
+fn replicas_survive_a_restart_and_are_reported_alike() {
+    let (disk, store) = joined(2);
+    for n in 0..20 {
+        store_block(&store, n, n as usize * 300).unwrap();
+    }
+    let hashes = |store: &Store| -> Vec<Vec<u64>> {
+        let ids = store.reports().into_iter().map(|report| StorageId::parse(&report.storage).unwrap());
+        ids.map(|id| store.bucket_hashes(&id).unwrap().hashes).collect()
+    };
+    let before = hashes(&store);
+    drop(store);
+    disk.power_cut(&SeededRandom::new(3));
+    let store = open(&disk, 2).unwrap();
+    assert_eq!(hashes(&store), before);
+    for n in 0..20 {
+        assert_eq!(read(&store, n).unwrap(), bytes(n, n as usize * 300));
+    }
+    assert_eq!(store.counts().finalized, 20);
+    assert_eq!(store.counts().reserved_bytes, 0);
+}
+
+#[test]
+fn sc_47_no_power_cut_loses_a_finalised_replica_or_serves_a_torn_one() {
+    for seed in 0..200 {
+        let (disk, store) = joined(1);
+        let random = SeededRandom::new(seed);
+        for n in 0..4 {
+            store_block(&store, n, 1500).unwrap();
+        }
+        // A fifth one is stopped at some durable step.
+        let points = [
+            CrashPoint::BlockCreate,
+            CrashPoint::MetaCreate,
+            CrashPoint::BlockSync,
+            CrashPoint::MetaSync,
+            CrashPoint::BlockDirSync,
+        ];
+        let point = points[random.below(points.len() as u64) as usize];
+        let side = if random.below(2) == 0 { Side::Before } else { Side::After };
+        disk.stop_at(point, side, 1);
+        assert!(store_block(&store, 4, 1500).is_err());
+        drop(store);
+        disk.power_cut(&random);
+        let store = open(&disk, 1).unwrap();
+        for n in 0..4 {
+            assert_eq!(read(&store, n).unwrap(), bytes(n, 1500), "seed {seed}");
+        }
+        // Unacknowledged: it may be whole, half or gone, but never served wrong.
+        match read(&store, 4) {
+            Ok(data) => assert_eq!(data, bytes(4, 1500), "seed {seed}"),
+            Err(StoreError::NotFound(_) | StoreError::NotWhole { .. }) => {}
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn half_written_replicas_are_recognised_reported_and_never_served() {
+    let (disk, store) = joined(1);
+    let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(1, 700)).unwrap();
+    writer.sync().unwrap();
+    assert!(matches!(store.open_reader(&block(1)), Err(StoreError::NotWhole { .. })), "not while it is written");
+    disk.process_died();
+    drop(writer);
+    let store = open(&disk, 1).unwrap();
+    assert_eq!(state(&store, 1), Some(ReplicaState::WaitingRecovery));
+    assert!(matches!(store.open_reader(&block(1)), Err(StoreError::NotWhole { .. })));
+    let storage = store.replica(block(1).id).unwrap().0;
+    let changes = store.changes(&storage, 1, 10).unwrap();
+    assert_eq!((changes.len(), changes[0].state), (1, WireState::WaitingRecovery as i32));
+    assert_eq!(changes[0].len_bytes, 700);
+    let (_, buckets) = store.buckets(&storage, &[block(1).id.bucket()]).unwrap();
+    assert_eq!(buckets[0].replicas, changes);
+    assert_eq!(store.bucket_hashes(&storage).unwrap().replicas, 0);
+    store.delete(&storage, block(1).id, block(1).stamp, NOW).unwrap();
+    assert_eq!(state(&store, 1), None);
+}
+
+#[test]
+fn a_writer_that_goes_away_leaves_a_half_written_replica_and_no_reservation() {
+    let (_disk, store) = joined(1);
+    let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(1, 700)).unwrap();
+    assert_eq!(store.counts().reserved_bytes, 4096);
+    drop(writer);
+    assert_eq!(state(&store, 1), Some(ReplicaState::WaitingRecovery));
+    drop(store.create(&block(2), None, ChunkFormat::CRC32C_512).unwrap());
+    assert_eq!(state(&store, 2), None, "nothing was written, nothing stays");
+    assert_eq!(store.counts().reserved_bytes, 0);
+    assert!(matches!(store.create(&block(1), None, ChunkFormat::CRC32C_512), Err(StoreError::Exists(_))));
+}
+
+#[test]
+fn sc_50_missing_identity_is_refused() {
+    for damage in ["removed", "zeroed"] {
+        let (disk, store) = joined(1);
+        store_block(&store, 1, 100).unwrap();
+        drop(store);
+        disk.process_died();
+        let identity = Path::new("/disk0/identity");
+        if damage == "removed" {
+            disk.shared().remove_file(identity, CrashPoint::BlockRemove).unwrap();
+        } else {
+            let file = disk.shared().open(identity, base::disk::OpenMode::ReadWrite).unwrap();
+            file.write_at(&[0; 8192], 0).unwrap();
+        }
+        let files = disk.files();
+        let error = open(&disk, 1).unwrap_err().to_string();
+        assert!(error.contains("identity"), "{error}");
+        let left: Vec<_> = disk.files().into_iter().filter(|file| !file.ends_with("lock")).collect();
+        let before: Vec<_> = files.into_iter().filter(|file| !file.ends_with("lock")).collect();
+        assert_eq!(left, before, "nothing was erased");
+    }
+}
+
+#[test]
+fn sc_54_one_bad_volume_does_not_stop_the_others() {
+    let (disk, store) = joined(2);
+    for n in 0..6 {
+        store_block(&store, n, 100).unwrap();
+    }
+    drop(store);
+    disk.process_died();
+    disk.shared().remove_file(Path::new("/disk1/identity"), CrashPoint::BlockRemove).unwrap();
+    let (store, problems) = Store::open(&disk.shared(), &dirs(2), options(), &SeededRandom::new(1), NOW).unwrap();
+    assert_eq!((problems.len(), store.reports().len()), (1, 1));
+    store_block(&store, 9, 100).unwrap();
+}
+
+#[test]
+fn folders_in_use_and_of_other_clusters_are_refused() {
+    let (disk, store) = joined(1);
+    let second = Store::open(&disk.shared(), &dirs(1), options(), &SeededRandom::new(1), NOW);
+    assert!(second.unwrap_err().to_string().contains("another process"));
+    let other = store.join(&ClusterId::new("2"), &PoolId::new("1"));
+    assert!(matches!(other, Err(StoreError::WrongCluster { .. })));
+    let wrong = BlockRef { pool: PoolId::new("2"), ..block(1) };
+    assert!(matches!(store.create(&wrong, None, ChunkFormat::CRC32C_512), Err(StoreError::WrongPool(_))));
+    drop(store);
+    let elsewhere = [PathBuf::from("/other")];
+    let (stranger, _) = Store::open(&disk.shared(), &elsewhere, options(), &SeededRandom::new(99), NOW).unwrap();
+    stranger.join(&ClusterId::new("2"), &PoolId::new("2")).unwrap();
+    drop(stranger);
+    let both = [PathBuf::from("/disk0"), PathBuf::from("/other")];
+    let mixed = Store::open(&disk.shared(), &both, options(), &SeededRandom::new(1), NOW);
+    assert!(matches!(mixed, Err(StoreError::WrongCluster { .. })));
+}
+
+#[test]
+fn sc_48_a_failed_sync_takes_the_volume_out_and_the_others_go_on() {
+    let (disk, store) = joined(2);
+    let storages: Vec<StorageId> =
+        store.reports().iter().map(|report| StorageId::parse(&report.storage).unwrap()).collect();
+    disk.inject(DiskFault::once(DiskFaultKind::SyncError).on("disk0"));
+    let mut writer = store.create(&block(1), Some(&storages[0]), ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(1, 100)).unwrap();
+    assert!(writer.finalise().is_err());
+    assert!(writer.finalise().is_err(), "never tried again");
+    drop(writer);
+    let reports = store.reports();
+    assert!(reports[0].failed && !reports[1].failed);
+    let refused = store.create(&block(2), Some(&storages[0]), ChunkFormat::CRC32C_512);
+    assert!(matches!(refused, Err(StoreError::VolumeFailed { .. })));
+    store_block(&store, 2, 100).unwrap();
+    assert_eq!(read(&store, 2).unwrap(), bytes(2, 100));
+    assert_eq!(store.counts().reserved_bytes, 0);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_taken_out() {
+    let (disk, store) = joined(1);
+    store_block(&store, 1, 100).unwrap();
+    disk.inject(DiskFault::lasting(DiskFaultKind::ReadOnly));
+    assert!(store_block(&store, 2, 100).is_err());
+    assert!(store.reports()[0].failed);
+    assert_eq!(store.counts().reserved_bytes, 0);
+}
+
+#[test]
+fn sc_55_a_full_disk_is_a_clean_refusal() {
+    let (disk, store) = joined(1);
+    disk.add_device(Path::new("/disk0"), 3 << 20);
+    drop(store);
+    // The device takes what is created from now on.
+    let store = {
+        disk.process_died();
+        open(&disk, 1).unwrap()
+    };
+    let mut stored = 0;
+    let refusal = loop {
+        match store_block(&store, stored, 300_000) {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(refusal.is_full(), "{refusal}");
+    assert!(stored >= 3, "{stored}");
+    assert!(!store.reports()[0].failed, "full is not broken");
+    assert_eq!(store.counts().reserved_bytes, 0);
+    assert_eq!(state(&store, stored), None, "no partial replica stays");
+    (0..stored).for_each(|n| assert_eq!(read(&store, n).unwrap(), bytes(n, 300_000)));
+    // SC-57: deletes work, and the trash makes room at once.
+    let storage = store.replica(block(0).id).unwrap().0;
+    for n in 0..stored {
+        store.delete(&storage, block(n).id, block(n).stamp, NOW).unwrap();
+    }
+    store_block(&store, 100, 300_000).unwrap();
+}
+
+#[test]
+fn full_in_mid_block_removes_the_partial_replica() {
+    let (disk, store) = joined(1);
+    for skip in 0..6 {
+        disk.inject(DiskFault::once(DiskFaultKind::NoSpace).on("current").after(skip));
+        let result = store_block(&store, skip as i64, 5000);
+        if result.is_ok() {
+            disk.clear_faults();
+            continue;
+        }
+        assert!(result.unwrap_err().is_full());
+        assert_eq!(state(&store, skip as i64), None);
+        assert_eq!(store.counts().reserved_bytes, 0);
+        let name = format!("blk_{}", block(skip as i64).id.raw());
+        assert!(!disk.files().iter().any(|file| file.contains(&name)), "step {skip}");
+    }
+    assert!(disk.faults_fired() >= 2);
+    assert!(!store.reports()[0].failed);
+}
+
+#[test]
+fn flipped_bits_in_checksums_and_trailer_are_found_at_start_or_first_read() {
+    for offset in [0_u64, 2, 9, 40, 60, 80] {
+        let (disk, store) = joined(1);
+        store_block(&store, 1, 3000).unwrap();
+        drop(store);
+        disk.process_died();
+        let meta = disk.files().into_iter().find(|file| file.ends_with(".meta")).unwrap();
+        disk.flip_bit(Path::new(&meta), offset, 3).unwrap();
+        let store = open(&disk, 1).unwrap();
+        assert_ne!(state(&store, 1), Some(ReplicaState::Finalized), "byte {offset}");
+        assert!(read(&store, 1).is_err());
+    }
+}
+
+#[test]
+fn sc_60_a_meta_file_cut_at_any_byte_is_never_whole() {
+    let (disk, store) = joined(1);
+    store_block(&store, 1, 1200).unwrap();
+    drop(store);
+    let path = disk.files().into_iter().find(|file| file.ends_with(".meta")).unwrap();
+    let len = disk.shared().info(Path::new(&path)).unwrap().unwrap().len_bytes;
+    for cut in (0..len).rev() {
+        disk.process_died();
+        let file = disk.shared().open(Path::new(&path), base::disk::OpenMode::ReadWrite).unwrap();
+        file.set_len(cut, CrashPoint::MetaSync).unwrap();
+        let store = open(&disk, 1).unwrap();
+        assert_eq!(state(&store, 1), Some(ReplicaState::WaitingRecovery), "cut at {cut}");
+    }
+}
+
+#[test]
+fn sc_52_lost_data_files_are_reported_corrupt() {
+    let (disk, store) = joined(1);
+    let done = store_block(&store, 1, 1200).unwrap();
+    let data = disk.files().into_iter().find(|file| file.contains("blk_") && !file.ends_with(".meta")).unwrap();
+    disk.shared().remove_file(Path::new(&data), CrashPoint::BlockRemove).unwrap();
+    assert!(store.open_reader(&block(1)).is_err());
+    let last = store.changes(&done.storage, 1, 10).unwrap().pop().unwrap();
+    assert_eq!(last.state, WireState::Corrupt as i32);
+}
+
+#[test]
+fn sc_62_a_replica_under_another_name_is_corrupt() {
+    let (disk, store) = joined(1);
+    store_block(&store, 1, 1200).unwrap();
+    drop(store);
+    disk.process_died();
+    for file in disk.files().into_iter().filter(|file| file.contains("blk_")) {
+        let other = file.replace(&block(1).id.to_string(), &block(2).id.to_string());
+        disk.shared().rename(Path::new(&file), Path::new(&other), CrashPoint::BlockRemove).unwrap();
+    }
+    let store = open(&disk, 1).unwrap();
+    assert_eq!(state(&store, 2), Some(ReplicaState::Corrupt));
+}
+
+#[test]
+fn sc_49_deletes_are_by_stamp_and_absent_replicas_are_no_error() {
+    let (disk, store) = joined(1);
+    let done = store_block(&store, 1, 1200).unwrap();
+    let (id, stamp) = (block(1).id, block(1).stamp);
+    assert!(matches!(store.delete(&done.storage, id, stamp.next(), NOW), Err(StoreError::StaleStamp { .. })));
+    let reader = store.open_reader(&block(1)).unwrap();
+    store.delete(&done.storage, id, stamp, NOW).unwrap();
+    store.delete(&done.storage, id, stamp, NOW).unwrap();
+    let mut data = vec![0; 1200];
+    reader.read_data(0, &mut data).unwrap();
+    assert_eq!(data, bytes(1, 1200), "an open reader reads on");
+    assert!(disk.files().iter().any(|file| file.contains("/trash/")));
+    store.tend(NOW.plus(Duration::from_secs(599)));
+    assert!(disk.files().iter().any(|file| file.contains("/trash/")), "quarantine holds");
+    store.tend(NOW.plus(Duration::from_secs(600)));
+    assert!(!disk.files().iter().any(|file| file.contains("/trash/")));
+    store_block(&store, 1, 1200).unwrap();
+}
+
+#[test]
+fn a_crash_in_mid_delete_leaves_something_that_is_deleted_again() {
+    for point in [CrashPoint::MetaRemove, CrashPoint::BlockRemove] {
+        for side in [Side::Before, Side::After] {
+            let (disk, store) = joined(1);
+            let done = store_block(&store, 1, 1200).unwrap();
+            disk.stop_at(point, side, 1);
+            assert!(store.delete(&done.storage, block(1).id, block(1).stamp, NOW).is_err());
+            drop(store);
+            disk.process_died();
+            let store = open(&disk, 1).unwrap();
+            store.delete(&done.storage, block(1).id, block(1).stamp, NOW).unwrap();
+            assert_eq!(state(&store, 1), None);
+            disk.process_died();
+            drop(store);
+            assert_eq!(state(&open(&disk, 1).unwrap(), 1), None, "{point:?} {side:?}");
+        }
+    }
+}
+
+#[test]
+fn a_block_on_two_volumes_is_kept_where_it_is_whole() {
+    let (disk, store) = joined(2);
+    let storages: Vec<StorageId> =
+        store.reports().iter().map(|report| StorageId::parse(&report.storage).unwrap()).collect();
+    let mut writer = store.create(&block(1), Some(&storages[0]), ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(1, 700)).unwrap();
+    writer.sync().unwrap();
+    drop(writer);
+    drop(store);
+    disk.process_died();
+    // Another life of the node wrote it on the other disk.
+    let only = [PathBuf::from("/disk1")];
+    let (store, _) = Store::open(&disk.shared(), &only, options(), &SeededRandom::new(1), NOW).unwrap();
+    store_block(&store, 1, 900).unwrap();
+    drop(store);
+    disk.process_died();
+    let files = disk.files();
+    let store = open(&disk, 2).unwrap();
+    assert_eq!(store.replica(block(1).id).unwrap().0, storages[1]);
+    assert_eq!(disk.files(), files, "nothing is deleted at start");
+}
+
+#[test]
+fn terms_are_kept() {
+    let (disk, store) = joined(2);
+    store.raise_term(Term::from_raw(5)).unwrap();
+    drop(store);
+    disk.power_cut(&SeededRandom::new(1));
+    assert_eq!(open(&disk, 2).unwrap().highest_term(), Term::from_raw(5));
+}
+
+#[test]
+fn gaps_and_unaligned_packets_are_refused() {
+    let (_disk, store) = joined(1);
+    let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(1, 1000)).unwrap();
+    let data = bytes(1, 512);
+    let sums = ChunkFormat::CRC32C_512.compute(&data);
+    for offset in [1000, 1024, 100, u64::MAX] {
+        let refused = writer.write(offset, &data, &sums);
+        assert!(matches!(refused, Err(StoreError::NotContinuous { .. })), "{offset}");
+    }
+    assert!(matches!(writer.write(512, &data, &sums[1..]), Err(StoreError::Checksums(_))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn sc_34_resent_packets_around_chunk_borders_keep_data_and_checksums_together(
+        ends in proptest::collection::vec(1_usize..3000, 1..6), back in proptest::collection::vec(0_usize..4, 6)) {
+        let (disk, store) = joined(1);
+        let whole = bytes(1, 3000);
+        let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+        let mut longest = 0;
+        for (end, back) in ends.iter().zip(back) {
+            // From the last chunk border or some chunks before it, as after a repair.
+            let chunk = (longest / 512_usize).saturating_sub(back);
+            let start = chunk * 512;
+            if *end <= start {
+                continue;
+            }
+            let data = &whole[start..*end];
+            writer.write(start as u64, data, &ChunkFormat::CRC32C_512.compute(data)).unwrap();
+            longest = longest.max(*end);
+            prop_assert_eq!(writer.len_bytes(), longest as u64);
+        }
+        writer.finalise().unwrap();
+        prop_assert_eq!(read(&store, 1).unwrap(), &whole[..longest]);
+        drop(writer);
+        drop(store);
+        disk.process_died();
+        let store = open(&disk, 1).unwrap();
+        prop_assert_eq!(read(&store, 1).unwrap(), &whole[..longest]);
+    }
+}

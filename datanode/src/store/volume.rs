@@ -1,0 +1,378 @@
+//! One volume: a folder on one disk, with its replicas, its room and its changes.
+//!
+//! ```text
+//!   Volume ── state (mutex, held without I/O): replicas, journal, reserved and used bytes, failure
+//!          ├─ committer: shared directory syncs
+//!          └─ identity and term files
+//! ```
+//!
+//! Lock order: a volume's `files` before its `state`; never two volumes at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base::clock::Moment;
+use base::crash::CrashPoint;
+use base::disk::{Disk, DiskLock, Space};
+use parking_lot::Mutex;
+use proto::cluster::StorageReport;
+use proto::ids::{BlockId, ClusterId, GenerationStamp, NodeId, PoolId, StorageId, Term};
+
+use super::StoreOptions;
+use super::commit::DirCommitter;
+use super::error::{StoreError, is_full};
+use super::identity::{Identity, IdentityFile, TermFile};
+use super::journal::Journal;
+use super::layout;
+use super::replica::{Replica, ReplicaState};
+use super::scan;
+
+/// A volume of this node.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) node: NodeId,
+    pub(crate) storage: StorageId,
+    pub(crate) committer: DirCommitter,
+    pub(crate) state: Mutex<State>,
+    files: Mutex<Files>,
+    options: StoreOptions,
+    _lock: Box<dyn DiskLock>,
+}
+
+#[derive(Debug)]
+struct Files {
+    identity: IdentityFile,
+    term: TermFile,
+}
+
+/// What changes; the mutex around it is never held across a disk call.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) membership: Option<(ClusterId, PoolId)>,
+    pub(crate) replicas: BTreeMap<BlockId, Replica>,
+    pub(crate) journal: Journal,
+    pub(crate) reserved_bytes: u64,
+    pub(crate) used_bytes: u64,
+    pub(crate) trash: VecDeque<Trashed>,
+    /// Finalised replicas whose checksums were compared with their trailer since the start.
+    pub(crate) checked: BTreeSet<BlockId>,
+    pub(crate) failed: Option<String>,
+    space: Space,
+    folders_made: BTreeSet<u16>,
+}
+
+/// A deleted replica that is kept a while.
+#[derive(Clone, Debug)]
+pub(crate) struct Trashed {
+    pub(crate) names: [String; 2],
+    pub(crate) bytes: u64,
+    pub(crate) since: Moment,
+}
+
+impl Volume {
+    /// Opens a volume, or makes one in an empty folder. `node` is the id that new volumes of this node get.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        fresh: &Identity,
+        incarnation: u64,
+        options: StoreOptions,
+        now: Moment,
+    ) -> Result<Self, StoreError> {
+        disk.create_dir_all(dir, CrashPoint::VolumeDirCreate).map_err(StoreError::io("create", dir))?;
+        let lock = take_lock(disk.as_ref(), dir)?;
+        let (identity_file, identity) = match IdentityFile::open(disk.as_ref(), dir)? {
+            Some(found) => found,
+            None => {
+                refuse_if_used(disk.as_ref(), dir)?;
+                (IdentityFile::create(disk.as_ref(), dir, fresh)?, fresh.clone())
+            }
+        };
+        let term = TermFile::open_or_create(disk.as_ref(), dir)?;
+        let mut found = scan::Found::default();
+        if let Some((_, pool)) = &identity.membership {
+            found = scan::scan(disk.as_ref(), dir, pool)?;
+        }
+        if found.orphans > 0 {
+            tracing::warn!(dir = %dir.display(), orphans = found.orphans, "checksum files without data are left alone");
+        }
+        let mut journal = Journal::new(incarnation);
+        found.replicas.iter().for_each(|(id, replica)| journal.found(*id, replica));
+        let volume = Self {
+            node: identity.node,
+            storage: identity.storage,
+            dir: dir.to_path_buf(),
+            committer: DirCommitter::default(),
+            files: Mutex::new(Files { identity: identity_file, term }),
+            options,
+            _lock: lock,
+            state: Mutex::new(State {
+                membership: identity.membership,
+                replicas: found.replicas,
+                journal,
+                reserved_bytes: 0,
+                used_bytes: found.used_bytes,
+                trash: VecDeque::new(),
+                checked: BTreeSet::new(),
+                failed: None,
+                space: Space::default(),
+                folders_made: BTreeSet::new(),
+            }),
+            disk,
+        };
+        volume.find_trash(now)?;
+        volume.refresh_space()?;
+        Ok(volume)
+    }
+
+    /// Makes the volume a member of a cluster, durably.
+    pub(crate) fn join(&self, cluster: &ClusterId, pool: &PoolId) -> Result<(), StoreError> {
+        if self.state.lock().membership.is_some() {
+            return Ok(());
+        }
+        let membership = Some((cluster.clone(), pool.clone()));
+        let identity =
+            Identity { membership: membership.clone(), node: self.node.clone(), storage: self.storage.clone() };
+        let written = self.files.lock().identity.write(&identity, &self.dir);
+        self.guard(written)?;
+        self.state.lock().membership = membership;
+        Ok(())
+    }
+    pub(crate) fn term(&self) -> Term {
+        self.files.lock().term.term()
+    }
+    pub(crate) fn raise_term(&self, term: Term) -> Result<(), StoreError> {
+        self.working()?;
+        let raised = self.files.lock().term.raise(term, &self.dir);
+        self.guard(raised)
+    }
+
+    /// Refuses if the volume is out of service.
+    pub(crate) fn working(&self) -> Result<(), StoreError> {
+        match &self.state.lock().failed {
+            None => Ok(()),
+            Some(reason) => Err(StoreError::VolumeFailed { storage: self.storage.clone(), reason: reason.clone() }),
+        }
+    }
+    pub(crate) fn is_failed(&self) -> bool {
+        self.state.lock().failed.is_some()
+    }
+    /// Passes a result through; an error of the disk other than "full" takes the volume out (SC-48).
+    pub(crate) fn guard<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Io { operation, path, source }) = &result
+            && !is_full(source)
+        {
+            self.condemn(format!("{operation} {path}: {source}"));
+        }
+        result
+    }
+    pub(crate) fn condemn(&self, reason: String) {
+        let mut state = self.state.lock();
+        if state.failed.is_none() {
+            tracing::error!(storage = %self.storage, dir = %self.dir.display(), reason, "volume is out of service");
+            state.failed = Some(reason);
+        }
+    }
+
+    pub(crate) fn pool(&self) -> Result<PoolId, StoreError> {
+        let state = self.state.lock();
+        state.membership.as_ref().map(|(_, pool)| pool.clone()).ok_or(StoreError::NotRegistered)
+    }
+    pub(crate) fn folder_path(&self, pool: &PoolId, folder: u16) -> PathBuf {
+        layout::pool_dir(&self.dir, pool).join(layout::folder_name(folder))
+    }
+    pub(crate) fn data_path(&self, pool: &PoolId, id: BlockId) -> PathBuf {
+        self.folder_path(pool, layout::folder_of(id)).join(layout::data_name(id))
+    }
+    pub(crate) fn meta_path(&self, pool: &PoolId, id: BlockId, stamp: GenerationStamp) -> PathBuf {
+        self.folder_path(pool, layout::folder_of(id)).join(layout::meta_name(id, stamp))
+    }
+    /// Makes a block's folder once per start.
+    pub(crate) fn make_folder(&self, pool: &PoolId, folder: u16) -> Result<(), StoreError> {
+        if self.state.lock().folders_made.contains(&folder) {
+            return Ok(());
+        }
+        let path = self.folder_path(pool, folder);
+        let made = self.disk.create_dir_all(&path, CrashPoint::VolumeDirCreate);
+        self.guard(made.map_err(StoreError::io("create", &path)))?;
+        self.state.lock().folders_made.insert(folder);
+        Ok(())
+    }
+    /// Makes the names in a folder durable, together with everyone who waits for the same.
+    pub(crate) fn commit_names(&self, pool: &PoolId, folder: u16) -> Result<(), StoreError> {
+        let path = self.folder_path(pool, folder);
+        let done = self.committer.commit(folder, || self.disk.sync_dir(&path, CrashPoint::BlockDirSync));
+        self.guard(done.map_err(StoreError::io("sync", &path)))
+    }
+
+    /// Asks the file system for its room. Not on the heartbeat's path.
+    pub(crate) fn refresh_space(&self) -> Result<(), StoreError> {
+        let space = self.disk.space(&self.dir);
+        let space = self.guard(space.map_err(StoreError::io("look at the room of", &self.dir)))?;
+        self.state.lock().space = space;
+        Ok(())
+    }
+    /// Sets room aside for a block, clearing the trash if that is what it takes. The promise is what the
+    /// writer announced, or less where less is there: writing then finds out.
+    pub(crate) fn reserve(&self, wanted_bytes: u64) -> Result<u64, StoreError> {
+        self.refresh_space()?;
+        let needed_bytes = wanted_bytes.clamp(MIN_ROOM_BYTES, MAX_NEEDED_BYTES);
+        if self.room_bytes() < needed_bytes && self.state.lock().trash.front().is_some() {
+            self.empty_trash(None)?;
+            self.refresh_space()?;
+        }
+        let room_bytes = self.room_bytes();
+        if room_bytes < needed_bytes {
+            return Err(StoreError::NoSpace { wanted_bytes, room_bytes });
+        }
+        let reserved_bytes = wanted_bytes.min(room_bytes);
+        self.state.lock().reserved_bytes += reserved_bytes;
+        Ok(reserved_bytes)
+    }
+    pub(crate) fn room_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        let kept = state.reserved_bytes.saturating_add(self.options.reserve_bytes);
+        state.space.available_bytes.saturating_sub(kept)
+    }
+
+    /// What heartbeats and registrations say of this volume. No disk call.
+    pub(crate) fn report(&self) -> StorageReport {
+        let state = self.state.lock();
+        let kept = state.reserved_bytes.saturating_add(self.options.reserve_bytes);
+        // Trash is cleared when room is needed.
+        let trash_bytes = state.trash.iter().map(|trashed| trashed.bytes).sum::<u64>();
+        StorageReport {
+            storage: self.storage.to_string(),
+            media: "DISK".to_owned(),
+            capacity_bytes: state.space.capacity_bytes,
+            used_bytes: state.used_bytes,
+            available_bytes: state.space.available_bytes.saturating_add(trash_bytes).saturating_sub(kept),
+            failed: state.failed.is_some(),
+            failure: state.failed.clone().unwrap_or_default(),
+            incarnation: state.journal.incarnation(),
+            sequence: state.journal.sequence(),
+        }
+    }
+
+    /// Changes a replica and notes the change.
+    pub(crate) fn set_replica(&self, id: BlockId, after: Option<Replica>) {
+        let mut state = self.state.lock();
+        let before = match after {
+            Some(replica) => state.replicas.insert(id, replica),
+            None => state.replicas.remove(&id),
+        };
+        state.checked.remove(&id);
+        // Only the namenodes' view counts here: a replica that nobody heard of may vanish unheard.
+        let silent =
+            |replica: Option<&Replica>| replica.is_none_or(|replica| replica.state == ReplicaState::BeingWritten);
+        if !(silent(before.as_ref()) && silent(after.as_ref())) {
+            state.journal.changed(id, before.as_ref(), after.as_ref());
+        }
+    }
+
+    /// Moves a replica's files to the trash: checksums first, so that a crash in between leaves data without
+    /// checksums, which is reported and deleted again.
+    pub(crate) fn move_to_trash(
+        &self,
+        pool: &PoolId,
+        id: BlockId,
+        replica: &Replica,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let trash = self.dir.join(layout::TRASH);
+        let made = self.disk.create_dir_all(&trash, CrashPoint::VolumeDirCreate);
+        self.guard(made.map_err(StoreError::io("create", &trash)))?;
+        let names = [layout::meta_name(id, replica.stamp), layout::trash_name(id, replica.stamp)];
+        let [meta_name, trash_name] = &names;
+        let (meta, data) = (self.meta_path(pool, id, replica.stamp), self.data_path(pool, id));
+        self.move_away(&meta, &trash.join(meta_name), CrashPoint::MetaRemove)?;
+        self.move_away(&data, &trash.join(trash_name), CrashPoint::BlockRemove)?;
+        let bytes = replica.len_bytes + replica.len_bytes / 128;
+        let mut state = self.state.lock();
+        state.used_bytes = state.used_bytes.saturating_sub(bytes);
+        state.trash.push_back(Trashed { names, bytes, since: now });
+        Ok(())
+    }
+    fn move_away(&self, from: &Path, to: &Path, point: CrashPoint) -> Result<(), StoreError> {
+        match self.disk.rename(from, to, point) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => self.guard(other.map_err(StoreError::io("move to the trash", from))),
+        }
+    }
+    /// Removes what has been in the trash since `before`; everything if `None`.
+    pub(crate) fn empty_trash(&self, before: Option<Moment>) -> Result<(), StoreError> {
+        loop {
+            let oldest = {
+                let mut state = self.state.lock();
+                let due = state.trash.front().is_some_and(|t| before.is_none_or(|before| t.since <= before));
+                if due { state.trash.pop_front() } else { None }
+            };
+            let Some(trashed) = oldest else { return Ok(()) };
+            for (name, point) in trashed.names.iter().zip([CrashPoint::MetaRemove, CrashPoint::BlockRemove]) {
+                self.remove(&self.dir.join(layout::TRASH).join(name), point)?;
+            }
+        }
+    }
+    /// Removes a file that may be gone already.
+    pub(crate) fn remove(&self, path: &Path, point: CrashPoint) -> Result<(), StoreError> {
+        match self.disk.remove_file(path, point) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => self.guard(other.map_err(StoreError::io("remove", path))),
+        }
+    }
+    /// What an earlier run left in the trash: its time starts again.
+    fn find_trash(&self, now: Moment) -> Result<(), StoreError> {
+        let trash = self.dir.join(layout::TRASH);
+        if self.disk.info(&trash).map_err(StoreError::io("look at", &trash))?.is_none() {
+            return Ok(());
+        }
+        let entries = self.disk.read_dir(&trash).map_err(StoreError::io("list", &trash))?;
+        let mut state = self.state.lock();
+        for entry in entries.into_iter().filter(|entry| !entry.info.is_dir) {
+            let names = [entry.name.clone(), entry.name];
+            state.trash.push_back(Trashed { names, bytes: entry.info.len_bytes, since: now });
+        }
+        Ok(())
+    }
+    pub(crate) fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+}
+
+/// A block needs at least this much room, whatever its writer announced.
+const MIN_ROOM_BYTES: u64 = 1024 * 1024;
+/// A writer that announces a whole block but writes a small file is not turned away from a small disk: this
+/// much room is enough to begin.
+const MAX_NEEDED_BYTES: u64 = 8 * 1024 * 1024;
+
+fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, StoreError> {
+    let path = dir.join(layout::LOCK);
+    match disk.lock(&path) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(StoreError::Refused {
+            path: dir.display().to_string(),
+            problem: "another process uses this folder: stop it, or give each datanode its own".to_owned(),
+        }),
+        other => other.map_err(StoreError::io("lock", &path)),
+    }
+}
+
+/// A folder without an identity is new only if it is empty (SC-50). What a first start leaves that died
+/// before its identity was durable counts as empty.
+fn refuse_if_used(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    let harmless = |name: &str| name == layout::LOCK || name == "identity.new" || name == "lost+found";
+    let entries = disk.read_dir(dir).map_err(StoreError::io("list", dir))?;
+    match entries.iter().find(|entry| !harmless(&entry.name)) {
+        None => Ok(()),
+        Some(entry) => Err(StoreError::Refused {
+            path: dir.display().to_string(),
+            problem: format!(
+                "has no identity file but is not empty (it holds {:?}): restore the identity file, or give an empty folder; nothing was erased",
+                entry.name
+            ),
+        }),
+    }
+}
