@@ -220,6 +220,11 @@ impl NamenodeCore {
     pub const fn role(&self) -> Role {
         self.role
     }
+    /// Time between two [`Event::Tick`].
+    #[must_use]
+    pub const fn tick_interval(&self) -> std::time::Duration {
+        self.config.tick
+    }
     fn alone(&self) -> bool {
         self.identity.initial_voters.len() == 1
     }

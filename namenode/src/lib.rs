@@ -12,8 +12,13 @@
 //!   server     threads and sockets around the core; config, metrics, audit
 //! ```
 
+pub mod audit;
 pub mod blocks;
+pub mod config;
 pub mod consensus;
 pub mod core;
+pub mod doors;
+pub mod metrics;
 pub mod namespace;
+pub mod server;
 pub mod service;

@@ -89,10 +89,10 @@ mod tests {
         let other = RequestHeader { protocol_version: 9, ..good.clone() };
         assert_eq!(code(stat(Some(other))), ErrorCode::VersionMismatch);
         for (session, call, lowest) in [(vec![1; 15], 1, 1), (vec![1; 16], 0, 0), (vec![1; 16], 2, 3)] {
-            let bad = RequestHeader { session, call, lowest_unanswered: lowest, ..good.clone() };
+            let bad = RequestHeader { session: session.into(), call, lowest_unanswered: lowest, ..good.clone() };
             assert_eq!(code(stat(Some(bad))), ErrorCode::InvalidArgument);
         }
-        let session = RequestHeader { session: vec![1; 16], call: 3, lowest_unanswered: 2, ..good };
+        let session = RequestHeader { session: vec![1; 16].into(), call: 3, lowest_unanswered: 2, ..good };
         assert!(admit(&stat(Some(session))).is_ok());
         assert_eq!(caller(None, "a").unwrap_err().code, ErrorCode::InvalidArgument);
     }

@@ -1,0 +1,248 @@
+//! Settings of a namenode, as they stand in the section `[namenode]` of its file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base::config::{ByteSize, HumanDuration};
+use proto::log::Settings;
+use serde::{Deserialize, Serialize};
+
+use crate::blocks::BlocksConfig;
+use crate::consensus::ConsensusConfig;
+use crate::core::{Bootstrap, CoreConfig, InitialDirectory};
+
+/// Settings of a namenode. What is replicated (`superuser`, `replication`, `block_size`, `lease_hard_limit`,
+/// `directories`) is read at the first start only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamenodeConfig {
+    /// Address for clients and datanodes; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Address of the operations pages; port 0 takes a free one.
+    pub http: SocketAddr,
+    /// Accept addresses that other machines can reach, although nothing is authenticated or encrypted yet.
+    pub insecure: bool,
+    /// Folder of log and images. A first start formats it if it is empty or missing, and never otherwise.
+    pub dir: PathBuf,
+    /// The user above all permission checks.
+    pub superuser: String,
+    /// Default number of copies.
+    pub replication: u32,
+    /// Default size of a block.
+    pub block_size: ByteSize,
+    /// Directories of a new cluster, each `PATH MODE OWNER`, parents first. None: `/tmp` (1777) and the
+    /// superuser's `/user/NAME`.
+    pub directories: Vec<String>,
+    /// Time between heartbeats that datanodes are told.
+    pub heartbeat_interval: HumanDuration,
+    /// Silence after which a datanode is stale.
+    pub stale_after: HumanDuration,
+    /// Silence after which a datanode's copies do not count and are made again elsewhere.
+    pub dead_after: HumanDuration,
+    /// Time after a block's commit in which missing copies are only waited for.
+    pub settle: HumanDuration,
+    /// Time from the begin of a leadership in which no replica is removed.
+    pub delete_delay: HumanDuration,
+    /// Deletes per minute that no user asked for; beyond it they stop and an alarm is logged.
+    pub unasked_deletes_per_minute: u32,
+    /// Silence after which a writer's lease is taken away.
+    pub lease_hard_limit: HumanDuration,
+    /// Bytes of log after which an image is written.
+    pub image_every: ByteSize,
+    /// Size of a log segment.
+    pub log_segment: ByteSize,
+    /// Longest time that a call may wait, if the client names no shorter one.
+    pub call_deadline: HumanDuration,
+    /// Calls in work at a time; more are refused as overload.
+    pub max_calls: u32,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Default for NamenodeConfig {
+    fn default() -> Self {
+        let blocks = BlocksConfig::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8020)),
+            http: SocketAddr::from(([127, 0, 0, 1], 9870)),
+            insecure: false,
+            dir: PathBuf::new(),
+            superuser: String::new(),
+            replication: 3,
+            block_size: ByteSize(128 << 20),
+            directories: Vec::new(),
+            heartbeat_interval: HumanDuration(SECOND * 3),
+            stale_after: HumanDuration(blocks.stale_after),
+            dead_after: HumanDuration(blocks.dead_after),
+            settle: HumanDuration(blocks.settle),
+            delete_delay: HumanDuration(blocks.delete_delay),
+            unasked_deletes_per_minute: blocks.unasked_deletes_per_minute,
+            lease_hard_limit: HumanDuration(SECOND * 1200),
+            image_every: ByteSize(64 << 20),
+            log_segment: ByteSize(ConsensusConfig::default().segment_bytes),
+            call_deadline: HumanDuration(SECOND * 30),
+            max_calls: 4096,
+        }
+    }
+}
+
+/// Settings that contradict each other or cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("namenode.{key}: {what}")]
+pub struct BadSetting {
+    /// Which setting.
+    pub key: &'static str,
+    /// What is wrong, and what to write.
+    pub what: String,
+}
+
+fn bad<T>(key: &'static str, what: impl Into<String>) -> Result<T, BadSetting> {
+    Err(BadSetting { key, what: what.into() })
+}
+
+/// Smallest block (HDFS: 1 MiB); small enough for tests of many blocks.
+const MIN_BLOCK_BYTES: u64 = 64 << 10;
+const MAX_BLOCK_BYTES: u64 = 8 << 30;
+const MAX_REPLICATION: u32 = 512;
+
+impl NamenodeConfig {
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// The first [`BadSetting`].
+    pub fn validate(&self) -> Result<(), BadSetting> {
+        for (key, address) in [("listen", self.listen), ("http", self.http)] {
+            if let Err(error) = base::http::refuse_non_loopback(address, self.insecure) {
+                return bad(key, error.to_string());
+            }
+        }
+        if self.dir.as_os_str().is_empty() {
+            return bad("dir", "name the folder that keeps log and images");
+        }
+        if auth::Caller::simple(&self.superuser, "", "").is_none() {
+            return bad("superuser", format!("{:?} is not a user name", self.superuser));
+        }
+        if self.replication == 0 || self.replication > MAX_REPLICATION {
+            return bad("replication", format!("write a number from 1 to {MAX_REPLICATION}"));
+        }
+        if !(MIN_BLOCK_BYTES..=MAX_BLOCK_BYTES).contains(&self.block_size.0) || !self.block_size.0.is_multiple_of(512) {
+            return bad("block_size", "write a multiple of 512 from 64KiB to 8GiB");
+        }
+        if self.heartbeat_interval.0 < Duration::from_millis(100) {
+            return bad("heartbeat_interval", "write at least 100ms");
+        }
+        if self.stale_after.0 <= self.heartbeat_interval.0 {
+            return bad("stale_after", "write more than heartbeat_interval, or every datanode is stale");
+        }
+        if self.dead_after.0 <= self.stale_after.0 {
+            return bad("dead_after", "write more than stale_after");
+        }
+        if self.lease_hard_limit.0 < SECOND {
+            return bad("lease_hard_limit", "write at least 1s");
+        }
+        if self.max_calls == 0 || self.call_deadline.0.is_zero() {
+            return bad("max_calls", "max_calls and call_deadline must not be 0");
+        }
+        self.initial_directories().map(|_| ())
+    }
+
+    fn initial_directories(&self) -> Result<Vec<InitialDirectory>, BadSetting> {
+        let made = |path: &str, mode, owner: &str| InitialDirectory { path: path.into(), mode, owner: owner.into() };
+        if self.directories.is_empty() {
+            let home = format!("/user/{}", self.superuser);
+            return Ok(vec![
+                made("/tmp", 0o1777, &self.superuser),
+                made("/user", 0o755, &self.superuser),
+                made(&home, 0o755, &self.superuser),
+            ]);
+        }
+        let parse = |text: &String| {
+            let mut parts = text.split_whitespace();
+            let (path, mode, owner) = (parts.next()?, parts.next()?, parts.next()?);
+            let mode = u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o7777)?;
+            proto::path::FsPath::parse(path).ok().filter(|_| parts.next().is_none()).map(|_| made(path, mode, owner))
+        };
+        let parse =
+            |text| parse(text).ok_or_else(|| format!("{text:?} is not PATH MODE OWNER, such as \"/tmp 1777 root\""));
+        let all: Result<Vec<_>, String> = self.directories.iter().map(parse).collect();
+        all.or_else(|what| bad("directories", what))
+    }
+
+    /// The core's settings.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn core(&self) -> Result<CoreConfig, BadSetting> {
+        let settings = Settings {
+            superuser_group: "supergroup".to_owned(),
+            default_replication: self.replication,
+            default_block_size_bytes: self.block_size.0,
+            max_replication: MAX_REPLICATION,
+            min_block_size_bytes: MIN_BLOCK_BYTES,
+            max_block_size_bytes: MAX_BLOCK_BYTES,
+            lease_hard_limit_ms: self.lease_hard_limit.0.as_millis() as u64,
+            feature_level: 1,
+            max_blocks_per_file: 1 << 20,
+            max_directory_entries: 16 << 20,
+        };
+        Ok(CoreConfig {
+            consensus: ConsensusConfig { segment_bytes: self.log_segment.0, ..ConsensusConfig::default() },
+            blocks: BlocksConfig {
+                stale_after: self.stale_after.0,
+                dead_after: self.dead_after.0,
+                settle: self.settle.0,
+                delete_delay: self.delete_delay.0,
+                unasked_deletes_per_minute: self.unasked_deletes_per_minute,
+                ..BlocksConfig::default()
+            },
+            heartbeat_interval: self.heartbeat_interval.0,
+            image_every_bytes: self.image_every.0,
+            bootstrap: Some(Bootstrap {
+                superuser: self.superuser.clone(),
+                settings,
+                directories: self.initial_directories()?,
+            }),
+            ..CoreConfig::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> NamenodeConfig {
+        NamenodeConfig { dir: "/d".into(), superuser: "ana".into(), ..NamenodeConfig::default() }
+    }
+
+    #[test]
+    fn each_bad_setting_is_named() {
+        assert_eq!(good().validate(), Ok(()));
+        type Break = fn(&mut NamenodeConfig);
+        let cases: [(&str, Break); 8] = [
+            ("dir", |c| c.dir = PathBuf::new()),
+            ("superuser", |c| c.superuser = "a b".into()),
+            ("replication", |c| c.replication = 0),
+            ("block_size", |c| c.block_size = ByteSize(1000)),
+            ("listen", |c| c.listen = SocketAddr::from(([0, 0, 0, 0], 1))),
+            ("stale_after", |c| c.stale_after = HumanDuration(SECOND)),
+            ("dead_after", |c| c.dead_after = HumanDuration(SECOND)),
+            ("directories", |c| c.directories = vec!["/x 9999 ana".into()]),
+        ];
+        for (key, spoil) in cases {
+            let mut config = good();
+            spoil(&mut config);
+            assert_eq!(config.validate().unwrap_err().key, key);
+        }
+        let open = NamenodeConfig { insecure: true, listen: SocketAddr::from(([0, 0, 0, 0], 1)), ..good() };
+        assert_eq!(open.validate(), Ok(()));
+    }
+
+    #[test]
+    fn the_default_directories_are_tmp_and_the_superusers_home() {
+        let bootstrap = good().core().unwrap().bootstrap.unwrap();
+        let paths: Vec<_> = bootstrap.directories.iter().map(|d| (d.path.as_str(), d.mode)).collect();
+        assert_eq!(paths, [("/tmp", 0o1777), ("/user", 0o755), ("/user/ana", 0o755)]);
+    }
+}
