@@ -1,203 +1,238 @@
 //! The namespace: a deterministic state machine over the log. No clock, no randomness, no I/O.
-pub mod api;
+//!
+//! ```text
+//!   log::Entry ──apply──▶ [Applied { result, effects, replayed }]     one for each command, in order
+//!                  │
+//!       ┌──────────┼─────────────┬──────────────┐
+//!   sessions     ops/          registry        queue of unlinked trees
+//!   (retries)    validate,     (storages,      (reclaimed in bounded steps)
+//!                then change   keys, settings)
+//!                  │
+//!                store        inodes, entries, blocks, open files: 16 KiB pages, running hash
+//!                  │
+//!   freeze() ──▶ FrozenNamespace ──write_to──▶ image ──read_from──▶ an equal Namespace
+//! ```
+//!
+//! Rules of this module:
+//! - *Closed*: whatever a command reads is in the log or came from it. Ids and stamps are given here.
+//! - *Validate, then change*: an operation decides first and then makes changes that cannot fail (scar SC-03).
+//! - *By inode*: writers name inodes, not paths, and a writer whose file was unlinked is told so (SC-01, SC-02).
+//! - *One fact once*: who writes a file is in one table; leases, totals and indexes are derived from it (SC-13).
+//!
+//! Read [`api`] first, then `ops/create.rs`, then `store.rs`. Formats: `docs/formats/commands.md`, `image.md`.
+
+mod access;
+mod answers;
+mod api;
+#[cfg(test)]
+mod audit;
+mod hash;
+mod image;
+mod ops;
+mod query;
+mod registry;
+mod resolve;
+mod sessions;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
 pub use api::*;
+pub use image::FrozenNamespace;
 use proto::error::{ErrorCode, FsError, FsResult};
-use proto::ids::{BlockId, InodeId, LeaseEpoch, LogIndex, SessionId, StorageId, Term};
-use proto::log::{CallerRecord, Entry, Settings};
-use proto::namespace::FileStatus;
-use proto::path::FsPath;
-use std::io;
+use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch, LogIndex, SessionId, Term};
+use proto::log::command::Op;
+use proto::log::{CallerRecord, Command, Entry, Settings};
+use registry::Registry;
+use sessions::{Admission, Sessions};
+use store::Store;
 
 /// The whole namespace.
-#[derive(Default)]
 pub struct Namespace {
+    identity: Option<Identity>,
     settings: Settings,
+    keys: Vec<BlockKey>,
+    registry: Registry,
+    store: Store,
+    sessions: Sessions,
+    next: NextIds,
+    /// Tops of unlinked trees, by inode id; the last one is reclaimed first.
+    queue: Vec<u64>,
+    /// Inodes in those trees. Derived.
+    pending: u64,
+    log_time_ms: u64,
+    applied: (LogIndex, Term),
 }
 
-fn unsupported<T>() -> FsResult<T> {
-    Err(FsError::new(ErrorCode::Unsupported, "not offered yet"))
+/// The ids that are given next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct NextIds {
+    inode: InodeId,
+    block: BlockId,
+    stamp: GenerationStamp,
+    epoch: LeaseEpoch,
+}
+
+/// The circumstances of one command.
+struct Call<'a> {
+    caller: Option<&'a CallerRecord>,
+    session: Option<SessionId>,
+    now_ns: i64,
+}
+
+impl Call<'_> {
+    fn caller(&self) -> FsResult<&CallerRecord> {
+        self.caller.ok_or_else(|| FsError::new(ErrorCode::InvalidArgument, "the command names no caller"))
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Namespace {
-    /// An unformatted namespace: everything but `Format` is refused.
+    /// An unformatted namespace: everything but `Format` and `Tick` is refused.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            identity: None,
+            settings: Settings::default(),
+            keys: Vec::new(),
+            registry: Registry::default(),
+            store: Store::new(),
+            sessions: Sessions::new(),
+            next: NextIds {
+                inode: InodeId::ROOT,
+                block: BlockId::FIRST,
+                stamp: GenerationStamp::FIRST,
+                epoch: LeaseEpoch::from_raw(1),
+            },
+            queue: Vec::new(),
+            pending: 0,
+            log_time_ms: 0,
+            applied: (LogIndex::default(), Term::default()),
+        }
     }
-    /// Can this build apply the entry? The caller must stop, not skip, when it cannot.
+
+    /// Can this build apply the entry? The caller must stop, not skip, when it cannot: skipping would make this
+    /// member differ from the others.
     ///
     /// # Errors
     /// `VersionMismatch` for a newer command set.
     pub fn check_version(entry: &Entry) -> FsResult<()> {
         if entry.version <= COMMAND_SET_VERSION {
-            Ok(())
-        } else {
-            Err(FsError::new(ErrorCode::VersionMismatch, "newer"))
+            return Ok(());
+        }
+        let message =
+            format!("the log has commands of version {}, this build knows {COMMAND_SET_VERSION}", entry.version);
+        Err(FsError::new(ErrorCode::VersionMismatch, message).with_hint("start a newer build on this member"))
+    }
+
+    /// Applies one entry; exactly one [`Applied`] for each command, in order. An entry without commands moves time
+    /// and index only. An entry that [`Namespace::check_version`] refuses, or that was applied before, changes
+    /// nothing and refuses each command.
+    pub fn apply(&mut self, index: LogIndex, term: Term, entry: &Entry) -> Vec<Applied> {
+        let fit = Self::check_version(entry).and_then(|()| self.check_next(index));
+        if let Err(refusal) = fit {
+            return entry.commands.iter().map(|_| Applied::refused(refusal.clone())).collect();
+        }
+        self.applied = (index, term);
+        self.log_time_ms = self.log_time_ms.saturating_add(entry.elapsed_ms);
+        self.sessions.expire(self.log_time_ms);
+        entry.commands.iter().map(|command| self.apply_one(entry, command)).collect()
+    }
+
+    fn check_next(&self, index: LogIndex) -> FsResult<()> {
+        if index > self.applied.0 {
+            return Ok(());
+        }
+        Err(FsError::new(ErrorCode::Internal, format!("{index} comes after {} was applied", self.applied.0)))
+    }
+
+    fn apply_one(&mut self, entry: &Entry, command: &Command) -> Applied {
+        let session = match command.session.as_ref() {
+            [] => None,
+            bytes => match SessionId::from_slice(bytes) {
+                Some(session) => Some(session),
+                None => return Applied::refused(FsError::new(ErrorCode::InvalidArgument, "a session is 16 bytes")),
+            },
+        };
+        if let Some(session) = session {
+            match self.sessions.admit(session, command.call, command.lowest_unanswered, self.log_time_ms) {
+                Ok(Admission::New) => {}
+                Ok(Admission::Again(answer)) => {
+                    return Applied { result: answers::decode(&answer), effects: Vec::new(), replayed: true };
+                }
+                Err(refusal) => return Applied::refused(refusal),
+            }
+        }
+        let caller = entry.callers.get(command.caller as usize);
+        let call = Call { caller, session, now_ns: entry.leader_wall_ns };
+        let mut effects = Vec::new();
+        let result = self.run(&call, command.op.as_ref(), &mut effects);
+        // A refusal that may be over soon is not remembered: the client sends the same call again to find out.
+        if let Some(session) = session
+            && !result.as_ref().is_err_and(FsError::retryable)
+        {
+            self.sessions.remember(session, command.call, answers::encode(&result));
+        }
+        Applied { result, effects, replayed: false }
+    }
+
+    fn run(&mut self, call: &Call<'_>, op: Option<&Op>, effects: &mut Vec<BlockEffect>) -> FsResult<Outcome> {
+        let Some(op) = op else {
+            return Err(FsError::new(ErrorCode::Unsupported, "the command set of this version has no such command"));
+        };
+        match op {
+            Op::Format(format) => return self.format(call, format),
+            Op::Tick(_) => return Ok(Outcome::Done),
+            _ if self.identity.is_none() => {
+                return Err(FsError::new(ErrorCode::Unavailable, "the cluster is not formatted yet"));
+            }
+            _ => {}
+        }
+        match op {
+            Op::Mkdir(mkdir) => self.mkdir(call, mkdir),
+            Op::Create(create) => self.create(call, create, effects),
+            Op::AddBlock(add) => self.add_block(call, add, effects),
+            Op::AbandonBlock(abandon) => self.abandon_block(call, abandon, effects),
+            Op::Complete(complete) => self.complete(call, complete, effects),
+            Op::Discard(discard) => self.discard(call, discard, effects),
+            Op::Rename(rename) => self.rename(call, rename, effects),
+            Op::Delete(delete) => self.delete(call, delete, effects),
+            Op::Reclaim(reclaim) => Ok(self.reclaim(reclaim, effects)),
+            Op::ReleaseLease(release) => self.release_lease(release, effects),
+            Op::RegisterStorage(register) => self.register_storage(register),
+            Op::SetBlockKey(key) => self.set_block_key(key),
+            Op::UpdateSettings(update) => self.update_settings(call, update),
+            Op::Format(_) | Op::Tick(_) => Ok(Outcome::Done),
         }
     }
-    /// Applies one entry; exactly one [`Applied`] for each command, in order. An empty entry only moves the index.
-    pub fn apply(&mut self, _index: LogIndex, _term: Term, entry: &Entry) -> Vec<Applied> {
-        entry.commands.iter().map(|_| Applied { result: unsupported(), effects: vec![], replayed: false }).collect()
-    }
-    /// Status of a path. Needs the right to pass through every directory above.
-    ///
-    /// # Errors
-    /// `NotFound`, `PermissionDenied`, `NotADirectory`.
-    pub fn stat(&self, _who: &CallerRecord, _path: &FsPath) -> FsResult<FileStatus> {
-        unsupported()
-    }
-    /// At most `limit` entries by name after `start_after`, and whether more follow. `path` of each is its name.
-    ///
-    /// # Errors
-    /// As [`Namespace::stat`].
-    pub fn list(
-        &self,
-        _who: &CallerRecord,
-        _path: &FsPath,
-        _start_after: &str,
-        _limit: usize,
-    ) -> FsResult<(Vec<FileStatus>, bool)> {
-        unsupported()
-    }
-    /// A file and all its blocks. Needs the right to read it.
-    ///
-    /// # Errors
-    /// As [`Namespace::stat`], and `IsADirectory`.
-    pub fn open(&self, _who: &CallerRecord, _path: &FsPath) -> FsResult<OpenFile> {
-        unsupported()
-    }
-    /// A block by its id.
-    #[must_use]
-    pub fn block(&self, _block: BlockId) -> Option<BlockView> {
-        None
-    }
-    /// Calls `each` for every block, by ascending inode, then by position: to fill a block map after a restart.
-    pub fn for_each_block(&self, _each: impl FnMut(BlockView)) {}
-    /// The id that the next allocation will get: an id below it that has no owner was removed.
-    #[must_use]
-    pub fn next_block_id(&self) -> BlockId {
-        BlockId::FIRST
-    }
-    /// Blocks with their final length.
-    #[must_use]
-    pub fn committed_blocks(&self) -> u64 {
-        0
-    }
-    /// Up to `limit` blocks after `after`, ascending: for scans in bounded steps.
-    #[must_use]
-    pub fn blocks_after(&self, _after: Option<BlockId>, _limit: usize) -> Vec<BlockId> {
-        Vec::new()
-    }
-    /// Would this call be answered from the session's remembered outcomes? Then the leader skips its own checks.
-    #[must_use]
-    pub fn remembers(&self, _session: Option<SessionId>, _call: u64) -> bool {
-        false
-    }
-    /// The leader's check before it chooses targets for a further block.
-    ///
-    /// # Errors
-    /// `LeaseLost` if the lease is not (any more) the caller's, `NotFound` if the file is gone.
-    pub fn file_for_write(
-        &self,
-        _inode: InodeId,
-        _epoch: LeaseEpoch,
-        _session: Option<SessionId>,
-    ) -> FsResult<WriteView> {
-        unsupported()
-    }
-    /// Replicated settings; all zero before format.
-    #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-    /// Names of the cluster; `None` before format.
-    #[must_use]
-    pub fn identity(&self) -> Option<&Identity> {
-        None
-    }
-    /// The keys of block tokens, oldest first; the last one is in use.
-    #[must_use]
-    pub fn block_keys(&self) -> &[BlockKey] {
-        &[]
-    }
-    /// The registry: position = [`StorageIndex`].
-    #[must_use]
-    pub fn storages(&self) -> &[StorageRecord] {
-        &[]
-    }
-    /// Index of a registered storage.
-    #[must_use]
-    pub fn storage_index(&self, _storage: &StorageId) -> Option<StorageIndex> {
-        None
-    }
-    /// Copies that `complete` and a further block ask for: min(2, replication, registered nodes), at least 1.
-    #[must_use]
-    pub fn minimum_copies(&self, _replication: u32) -> u32 {
-        1
-    }
-    /// Is this caller above all permission checks?
-    #[must_use]
-    pub fn is_superuser(&self, _who: &CallerRecord) -> bool {
-        false
-    }
-    /// Numbers of the whole.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        Counts::default()
-    }
-    /// Every file under construction, by inode.
-    #[must_use]
-    pub fn open_files(&self) -> Vec<OpenLease> {
-        Vec::new()
-    }
-    /// Inodes of unlinked trees that wait for `Reclaim`; the leader proposes it while this is not 0.
-    #[must_use]
-    pub fn reclaim_pending(&self) -> u64 {
-        0
-    }
-    /// Hash of the whole state: equal on every member at the same index, after replay and after loading an image.
-    #[must_use]
-    pub fn state_hash(&self) -> u64 {
-        0
-    }
-    /// Index and term of the last applied entry; zeros at first.
-    #[must_use]
-    pub fn applied(&self) -> (LogIndex, Term) {
-        (LogIndex::default(), Term::default())
-    }
-    /// Monotonic time that the log has counted, in ms.
-    #[must_use]
-    pub fn log_time_ms(&self) -> u64 {
-        0
-    }
+
     /// A view of this moment for writing an image elsewhere, made in time proportional to the number of pages.
     #[must_use]
     pub fn freeze(&self) -> FrozenNamespace {
-        FrozenNamespace {}
+        FrozenNamespace::of(self)
     }
+
     /// Reads an image body.
     ///
     /// # Errors
     /// [`ImageError`]: the reader failed, or what it gave is not a whole and consistent image.
-    pub fn read_from(_reader: &mut dyn io::Read) -> Result<Self, ImageError> {
-        Err(ImageError::Version { found: 0, known: 0 })
+    pub fn read_from(reader: &mut dyn std::io::Read) -> Result<Self, ImageError> {
+        image::read(reader)
     }
 }
 
-/// A namespace at one moment, independent of what happens to the original.
-pub struct FrozenNamespace {}
-
-impl FrozenNamespace {
-    /// Index and term of the last entry that is in it.
-    #[must_use]
-    pub fn applied(&self) -> (LogIndex, Term) {
-        (LogIndex::default(), Term::default())
-    }
-    /// Encodes the image body. Two members at the same index write the same bytes.
-    ///
-    /// # Errors
-    /// [`ImageError::Io`] of the writer.
-    pub fn write_to(&self, _writer: &mut dyn io::Write) -> Result<(), ImageError> {
-        Err(ImageError::Version { found: 0, known: 0 })
+impl Applied {
+    fn refused(refusal: FsError) -> Self {
+        Self { result: Err(refusal), effects: Vec::new(), replayed: false }
     }
 }
+
+/// An answer as sessions keep it.
+type Answer = Arc<[u8]>;

@@ -1,0 +1,189 @@
+//! Answers as sessions and images keep them: `docs/formats/image.md`, section of outcomes.
+#![deny(clippy::indexing_slicing)]
+
+use prost::Message;
+use proto::common::ErrorDetail;
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch};
+use proto::namespace::FileStatus;
+
+use super::{Answer, NewBlock, Outcome, StorageIndex};
+
+#[derive(Clone, PartialEq, Message)]
+struct AnswerRecord {
+    #[prost(message, optional, tag = "1")]
+    refusal: Option<ErrorDetail>,
+    #[prost(uint32, tag = "2")]
+    kind: u32,
+    #[prost(message, optional, tag = "3")]
+    status: Option<FileStatus>,
+    #[prost(uint64, tag = "4")]
+    inode: u64,
+    #[prost(uint64, tag = "5")]
+    lease_epoch: u64,
+    #[prost(message, optional, tag = "6")]
+    block: Option<NewBlockRecord>,
+    #[prost(uint64, repeated, tag = "7")]
+    numbers: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NewBlockRecord {
+    #[prost(sint64, tag = "1")]
+    id: i64,
+    #[prost(uint64, tag = "2")]
+    stamp: u64,
+    #[prost(uint64, tag = "3")]
+    offset_bytes: u64,
+    #[prost(uint32, tag = "4")]
+    replication: u32,
+    #[prost(uint64, tag = "5")]
+    block_size_bytes: u64,
+    #[prost(uint32, repeated, tag = "6")]
+    storages: Vec<u32>,
+}
+
+const DONE: u32 = 1;
+const MKDIR: u32 = 2;
+const CREATE: u32 = 3;
+const ADD_BLOCK: u32 = 4;
+const COMPLETE: u32 = 5;
+const DELETED: u32 = 6;
+const RECLAIMED: u32 = 7;
+const STORAGE_REGISTERED: u32 = 8;
+
+/// Encodes what a caller was told.
+pub(super) fn encode(result: &FsResult<Outcome>) -> Answer {
+    let record = match result {
+        Err(refusal) => AnswerRecord { refusal: Some(refusal.to_detail()), ..AnswerRecord::default() },
+        Ok(outcome) => record_of(outcome),
+    };
+    record.encode_to_vec().into()
+}
+
+/// Decodes an answer of [`encode`]; anything else is an answer that is lost.
+pub(super) fn decode(bytes: &[u8]) -> FsResult<Outcome> {
+    let record = AnswerRecord::decode(bytes).map_err(|error| lost(&error.to_string()))?;
+    match record.refusal {
+        Some(refusal) => Err(FsError::from_detail(refusal)),
+        None => outcome_of(record).ok_or_else(|| lost("it is of an unknown kind"))?,
+    }
+}
+
+fn lost(why: &str) -> FsError {
+    FsError::new(ErrorCode::OutcomeUnknown, format!("the remembered answer cannot be read: {why}"))
+}
+
+fn record_of(outcome: &Outcome) -> AnswerRecord {
+    let empty = AnswerRecord::default();
+    match outcome {
+        Outcome::Done => AnswerRecord { kind: DONE, ..empty },
+        Outcome::Mkdir(status) => AnswerRecord { kind: MKDIR, status: Some(status.clone()), ..empty },
+        Outcome::Create { inode, lease_epoch, first_block, status } => AnswerRecord {
+            kind: CREATE,
+            inode: inode.raw(),
+            lease_epoch: lease_epoch.raw(),
+            block: first_block.as_ref().map(block_record),
+            status: Some(status.clone()),
+            ..empty
+        },
+        Outcome::AddBlock(block) => AnswerRecord { kind: ADD_BLOCK, block: Some(block_record(block)), ..empty },
+        Outcome::Complete(status) => AnswerRecord { kind: COMPLETE, status: Some(status.clone()), ..empty },
+        Outcome::Deleted { files, directories } => {
+            AnswerRecord { kind: DELETED, numbers: vec![*files, *directories], ..empty }
+        }
+        Outcome::Reclaimed { pending } => AnswerRecord { kind: RECLAIMED, numbers: vec![*pending], ..empty },
+        Outcome::StorageRegistered(index) => {
+            AnswerRecord { kind: STORAGE_REGISTERED, numbers: vec![u64::from(index.0)], ..empty }
+        }
+    }
+}
+
+fn outcome_of(record: AnswerRecord) -> Option<FsResult<Outcome>> {
+    let mut numbers = record.numbers.iter().copied();
+    Some(Ok(match record.kind {
+        DONE => Outcome::Done,
+        MKDIR => Outcome::Mkdir(record.status?),
+        CREATE => Outcome::Create {
+            inode: InodeId::from_raw(record.inode),
+            lease_epoch: LeaseEpoch::from_raw(record.lease_epoch),
+            first_block: record.block.map(new_block),
+            status: record.status?,
+        },
+        ADD_BLOCK => Outcome::AddBlock(new_block(record.block?)),
+        COMPLETE => Outcome::Complete(record.status?),
+        DELETED => Outcome::Deleted { files: numbers.next()?, directories: numbers.next()? },
+        RECLAIMED => Outcome::Reclaimed { pending: numbers.next()? },
+        STORAGE_REGISTERED => Outcome::StorageRegistered(StorageIndex(u32::try_from(numbers.next()?).ok()?)),
+        _ => return None,
+    }))
+}
+
+fn block_record(block: &NewBlock) -> NewBlockRecord {
+    NewBlockRecord {
+        id: block.block.raw(),
+        stamp: block.stamp.raw(),
+        offset_bytes: block.offset_bytes,
+        replication: block.replication,
+        block_size_bytes: block.block_size_bytes,
+        storages: block.storages.iter().map(|storage| storage.0).collect(),
+    }
+}
+
+fn new_block(record: NewBlockRecord) -> NewBlock {
+    NewBlock {
+        block: BlockId::from_raw(record.id),
+        stamp: GenerationStamp::from_raw(record.stamp),
+        offset_bytes: record.offset_bytes,
+        replication: record.replication,
+        block_size_bytes: record.block_size_bytes,
+        storages: record.storages.into_iter().map(StorageIndex).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_answer_comes_back() {
+        let status = FileStatus { path: "/a".into(), mode: 0o644, mtime_ns: i64::MIN, ..FileStatus::default() };
+        let block = NewBlock {
+            block: BlockId::from_raw(-16),
+            stamp: GenerationStamp::from_raw(u64::MAX),
+            offset_bytes: 7,
+            replication: 512,
+            block_size_bytes: 1 << 40,
+            storages: vec![StorageIndex(0), StorageIndex((1 << 24) - 1)],
+        };
+        let create = |first_block| Outcome::Create {
+            inode: InodeId::from_raw(u64::MAX),
+            lease_epoch: LeaseEpoch::from_raw(3),
+            first_block,
+            status: status.clone(),
+        };
+        for answer in [
+            Ok(Outcome::Done),
+            Ok(Outcome::Mkdir(status.clone())),
+            Ok(create(None)),
+            Ok(create(Some(block.clone()))),
+            Ok(Outcome::AddBlock(block)),
+            Ok(Outcome::Complete(status.clone())),
+            Ok(Outcome::Deleted { files: 1, directories: u64::MAX }),
+            Ok(Outcome::Reclaimed { pending: 9 }),
+            Ok(Outcome::StorageRegistered(StorageIndex(5))),
+            Err(FsError::not_found("/x").with_hint("look")),
+        ] {
+            assert_eq!(decode(&encode(&answer)), answer);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_a_lost_answer(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            // Some garbage is a well-formed record: it only must not panic.
+            decode(&bytes).ok();
+        }
+    }
+}

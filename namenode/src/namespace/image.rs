@@ -1,0 +1,57 @@
+//! Images: the whole replicated state as checksummed sections, written from a frozen view while operations go on.
+//!
+//! ```text
+//!   "BYNSIMG1" version │ frame │ frame │ … │ end frame        frame = kind, length, records, CRC32C, records
+//!   meta · strings · storages · keys · inodes · blocks · open files · sessions · answers · queue · end
+//! ```
+//!
+//! Everything is in the order of ids, so that members at the same index write the same bytes. Slots, indexes and
+//! totals are not in it. Layout and what a reader does with damage: `docs/formats/image.md`.
+
+mod frame;
+mod read;
+mod records;
+mod write;
+
+pub(super) use read::read;
+pub use write::FrozenNamespace;
+
+/// First bytes of an image body.
+const MAGIC: [u8; 8] = *b"BYNSIMG1";
+/// Version of the layout.
+const VERSION: u32 = 1;
+
+/// Kinds of sections, in the order in which they come. The numbers are durable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Section {
+    Meta = 1,
+    Strings = 2,
+    Storages = 3,
+    Keys = 4,
+    Inodes = 5,
+    Blocks = 6,
+    Open = 7,
+    Sessions = 8,
+    Answers = 9,
+    Queue = 10,
+    End = 15,
+}
+
+impl Section {
+    const ALL: [Self; 11] = [
+        Self::Meta,
+        Self::Strings,
+        Self::Storages,
+        Self::Keys,
+        Self::Inodes,
+        Self::Blocks,
+        Self::Open,
+        Self::Sessions,
+        Self::Answers,
+        Self::Queue,
+        Self::End,
+    ];
+    fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|section| *section as u32 == number)
+    }
+}

@@ -1,0 +1,411 @@
+//! Decoding an image: every record is checked by itself, then the whole is checked to be one tree.
+#![deny(clippy::indexing_slicing)]
+
+use std::io::Read;
+
+use hashbrown::HashMap;
+use proto::ids::{
+    BlockId, ClusterId, GenerationStamp, InodeId, LeaseEpoch, LogIndex, NodeId, PoolId, SessionId, StorageId, Term,
+};
+use rustc_hash::FxBuildHasher;
+
+use super::frame::{Frame, FrameReader, cut_short};
+use super::records::{
+    AnswerOfCall, BlockRecord, End, InodeRecord, Key, Meta, OpenRecord, Queued, SessionRecord, Storage, Text,
+};
+use super::{MAGIC, Section, VERSION};
+use crate::namespace::access::check_principal;
+use crate::namespace::registry::{MAX_KEYS, MAX_STORAGES, check_settings};
+use crate::namespace::sessions::{MAX_OUTCOMES, MAX_RANGES, MAX_SESSIONS, Session};
+use crate::namespace::store::NONE;
+use crate::namespace::store::records::{Block, Inode, Kind, Open, Pin, flags};
+use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord};
+
+/// Longest media and rack, as at registration.
+const MAX_TEXT_BYTES: usize = 255;
+/// Most storages of a block.
+const MAX_HOMES: usize = 512;
+
+/// A record that breaks a rule.
+type Fault = String;
+
+/// Reads an image body to its end.
+pub(in crate::namespace) fn read(reader: &mut dyn Read) -> Result<Namespace, ImageError> {
+    let mut head = [0; 12];
+    reader.read_exact(&mut head).map_err(|error| cut_short(error, 0))?;
+    let (magic, version) = head.split_at(MAGIC.len());
+    if magic != MAGIC {
+        return Err(ImageError::Damaged { what: "it does not begin like an image".into(), section: 0, offset: 0 });
+    }
+    let found = version.try_into().map_or(0, u32::from_le_bytes);
+    if found != VERSION {
+        return Err(ImageError::Version { found, known: VERSION });
+    }
+    let mut frames = FrameReader::new(reader, head.len() as u64);
+    let mut loader = Loader::default();
+    loop {
+        let frame = frames.next()?;
+        if loader.take(&frame)? {
+            frames.expect_end()?;
+            return loader.finish().map_err(|what| frame.damaged(what));
+        }
+        loader.records += u64::from(frame.records());
+    }
+}
+
+#[derive(Default)]
+struct Loader {
+    namespace: Namespace,
+    meta: Option<()>,
+    records: u64,
+    /// Slot and parent's id of each linked inode, until all inodes are there.
+    entries: Vec<(u32, u64)>,
+    last_inode: u64,
+    /// Inode and id of the last block.
+    last_block: Option<(u64, i64)>,
+    /// Sessions whose answers are not all there, and how many are missing.
+    sessions: std::collections::VecDeque<(SessionId, Session, u32)>,
+    last_session: Option<SessionId>,
+    state_hash: u64,
+}
+
+impl Loader {
+    /// Takes a frame over; true after the last one.
+    fn take(&mut self, frame: &Frame) -> Result<bool, ImageError> {
+        if self.meta.is_none() && frame.section != Section::Meta {
+            return Err(frame.damaged("the first section is missing"));
+        }
+        match frame.section {
+            Section::Meta => frame.each(|record| self.take_meta(record)),
+            Section::Strings => frame.each(|record| self.take_text(&record)),
+            Section::Storages => frame.each(|record| self.take_storage(record)),
+            Section::Keys => frame.each(|record| self.take_key(record)),
+            Section::Inodes => frame.each(|record| self.take_inode(&record)),
+            Section::Blocks => frame.each(|record| self.take_block(&record)),
+            Section::Open => frame.each(|record| self.take_open(&record)),
+            Section::Sessions => frame.each(|record| self.take_session(&record)),
+            Section::Answers => frame.each(|record| self.take_answer(&record)),
+            Section::Queue => frame.each(|record: Queued| {
+                self.namespace.queue.push(record.inode);
+                Ok(())
+            }),
+            Section::End => {
+                let records = self.records;
+                frame.each(|end: End| {
+                    self.state_hash = end.state_hash;
+                    check(end.records == records, || format!("{records} records instead of {}", end.records))
+                })?;
+                return Ok(true);
+            }
+        }?;
+        Ok(false)
+    }
+
+    fn take_meta(&mut self, meta: Meta) -> Result<(), Fault> {
+        check(self.meta.is_none(), || "a second one".into())?;
+        self.meta = Some(());
+        let namespace = &mut self.namespace;
+        let settings = meta.settings.unwrap_or_default();
+        if meta.formatted {
+            check_settings(&settings).map_err(|error| error.to_string())?;
+            check_principal("user", &meta.superuser).map_err(|error| error.to_string())?;
+            namespace.identity = Some(Identity {
+                cluster: ClusterId::parse(&meta.cluster).map_err(|bad| bad.to_string())?,
+                pool: PoolId::parse(&meta.pool).map_err(|bad| bad.to_string())?,
+                superuser: meta.superuser,
+            });
+        }
+        namespace.settings = settings;
+        namespace.applied = (LogIndex::from_raw(meta.index), Term::from_raw(meta.term));
+        namespace.log_time_ms = meta.log_time_ms;
+        let first = namespace.next;
+        namespace.next = NextIds {
+            inode: InodeId::from_raw(meta.next_inode),
+            block: BlockId::from_raw(meta.next_block),
+            stamp: GenerationStamp::from_raw(meta.next_stamp),
+            epoch: LeaseEpoch::from_raw(meta.next_epoch),
+        };
+        let next = namespace.next;
+        let forward = next.inode >= first.inode
+            && next.block >= first.block
+            && next.stamp >= first.stamp
+            && next.epoch >= first.epoch;
+        check(forward, || "ids before the first ones".into())
+    }
+
+    fn take_text(&mut self, record: &Text) -> Result<(), Fault> {
+        check_principal("user or group", &record.text).map_err(|error| error.to_string())?;
+        let interned = &mut self.namespace.store.interned;
+        check(interned.find(&record.text).is_none(), || "a string twice".into())?;
+        interned.intern(&record.text);
+        Ok(())
+    }
+
+    fn take_storage(&mut self, record: Storage) -> Result<(), Fault> {
+        let registry = &mut self.namespace.registry;
+        let storage = StorageId::parse(&record.storage).map_err(|bad| bad.to_string())?;
+        let node = NodeId::parse(&record.node).map_err(|bad| bad.to_string())?;
+        check(registry.records().len() < MAX_STORAGES, || "too many storages".into())?;
+        check(registry.find(&storage).is_none(), || "a storage twice".into())?;
+        check(record.media.len() <= MAX_TEXT_BYTES && record.rack.len() <= MAX_TEXT_BYTES, || "a long text".into())?;
+        registry.push(StorageRecord { storage, node, media: record.media, rack: record.rack });
+        Ok(())
+    }
+
+    fn take_key(&mut self, record: Key) -> Result<(), Fault> {
+        let keys = &mut self.namespace.keys;
+        let ascending = keys.last().is_none_or(|last| last.number < record.number);
+        check(ascending && keys.len() < MAX_KEYS, || "too many keys, or out of order".into())?;
+        // The key must not lie in memory as a part of the image.
+        keys.push(BlockKey { number: record.number, key: bytes::Bytes::copy_from_slice(&record.key) });
+        Ok(())
+    }
+
+    fn take_inode(&mut self, record: &InodeRecord) -> Result<(), Fault> {
+        let fits = record.id > self.last_inode && record.id < self.namespace.next.inode.raw();
+        check(fits, || format!("inode {} is out of order, or was never given", record.id))?;
+        self.last_inode = record.id;
+        let inode = inode_of(record)?;
+        let strings = self.namespace.store.interned.texts().len() as u64;
+        let known = u64::from(inode.owner) < strings && u64::from(inode.group) < strings;
+        check(known, || "an owner or group without a string".into())?;
+        let store = &mut self.namespace.store;
+        check(store.inodes.has_room(1), || "too many inodes".into())?;
+        let slot = store.add_inode(inode);
+        if record.parent == 0 {
+            let floating = record.id == InodeId::ROOT.raw() || inode.has(flags::UNPUBLISHED | flags::DETACHED);
+            return check(floating && record.name.is_empty(), || format!("inode {} has no place", record.id));
+        }
+        check(!inode.has(flags::UNPUBLISHED | flags::DETACHED), || "an entry of what is not linked".into())?;
+        check(record.id != InodeId::ROOT.raw(), || "the root has a parent".into())?;
+        proto::path::check_name(&record.name).map_err(|error| error.to_string())?;
+        store.set_name(slot, &record.name);
+        self.entries.push((slot, record.parent));
+        Ok(())
+    }
+
+    fn take_block(&mut self, record: &BlockRecord) -> Result<(), Fault> {
+        let next = self.namespace.next;
+        let key = (record.inode, record.id);
+        check(self.last_block.is_none_or(|last| last < key), || "blocks are out of order".into())?;
+        self.last_block = Some(key);
+        let given = record.id < next.block.raw() && record.stamp < next.stamp.raw();
+        check(given, || format!("block {} or its stamp was never given", record.id))?;
+        check(record.storages.len() <= MAX_HOMES, || "too many storages".into())?;
+        let storages = self.namespace.registry.records().len() as u64;
+        check(record.storages.iter().all(|home| u64::from(*home) < storages), || "an unknown storage".into())?;
+        let store = &mut self.namespace.store;
+        let slot = store.slot(record.inode).ok_or_else(|| format!("block {} of no inode", record.id))?;
+        let file = *store.inode(slot);
+        check(!file.is_dir() && store.block_slot(record.id).is_none(), || format!("block {} is twice", record.id))?;
+        let last = store.extent(slot).last;
+        let settled = last == NONE || store.block(last).committed();
+        check(settled, || format!("block {} comes after an open one", record.id))?;
+        let flags = u8::try_from(record.flags).map_err(|error| error.to_string())?;
+        check(flags <= flags::COMMITTED, || "unknown flags".into())?;
+        let committed = flags == flags::COMMITTED;
+        check(committed || file.has(flags::OPEN | flags::DETACHED), || "an open block in a closed file".into())?;
+        check(committed == (record.len_bytes > 0), || "the length contradicts the state".into())?;
+        check(record.len_bytes <= file.block_size_bytes(), || "a block above the block size".into())?;
+        let digest = match record.digest.as_ref() {
+            [] => None,
+            bytes => Some(bytes.try_into().map_err(|error| format!("digest: {error}"))?),
+        };
+        check(store.blocks.has_room(1), || "too many blocks".into())?;
+        let block =
+            Block { id: record.id, stamp: record.stamp, len_bytes: record.len_bytes, flags, ..Block::default() };
+        store.push_block(slot, block, &record.storages, digest);
+        Ok(())
+    }
+
+    fn take_open(&mut self, record: &OpenRecord) -> Result<(), Fault> {
+        let next = self.namespace.next;
+        let store = &mut self.namespace.store;
+        check(record.epoch < next.epoch.raw(), || "a lease that was never given".into())?;
+        let slot = store.slot(record.inode).filter(|slot| store.inode(*slot).has(flags::OPEN));
+        let slot = slot.filter(|slot| store.open_of(*slot).is_none());
+        let slot = slot.ok_or_else(|| format!("inode {} is not open, or twice", record.inode))?;
+        let pinned = record.pin_parent != 0;
+        check(pinned == store.inode(slot).has(flags::UNPUBLISHED), || "a pin contradicts its inode".into())?;
+        let pin = if pinned {
+            proto::path::check_name(&record.pin_name).map_err(|error| error.to_string())?;
+            let name = record.pin_name.as_str().into();
+            Some(Pin { parent: record.pin_parent, name, overwrite: record.pin_overwrite })
+        } else {
+            None
+        };
+        let session = match record.session.as_ref() {
+            [] => None,
+            bytes => Some(SessionId::from_slice(bytes).ok_or("a session is 16 bytes")?),
+        };
+        store.set_open(slot, Open { epoch: record.epoch, session, pin });
+        Ok(())
+    }
+
+    fn take_session(&mut self, record: &SessionRecord) -> Result<(), Fault> {
+        let id = SessionId::from_slice(&record.session).ok_or("a session is 16 bytes")?;
+        check(self.last_session.is_none_or(|last| last < id), || "sessions are out of order".into())?;
+        self.last_session = Some(id);
+        check(self.sessions.len() < MAX_SESSIONS, || "too many sessions".into())?;
+        let few = record.answers as usize <= MAX_OUTCOMES && record.forgotten.len() <= 2 * MAX_RANGES;
+        check(few && record.lowest > 0, || "impossible numbers".into())?;
+        let mut session = Session { seen: record.seen, lowest: record.lowest, ..Session::default() };
+        let mut above = record.lowest;
+        let mut ends = record.forgotten.iter().copied();
+        while let Some(first) = ends.next() {
+            let last = ends.next().ok_or("half a range")?;
+            check(above <= first && first <= last && last < u64::MAX - 1, || "ranges are out of order".into())?;
+            session.forgotten.insert(first, last);
+            above = last + 2;
+        }
+        self.sessions.push_back((id, session, record.answers));
+        Ok(())
+    }
+
+    fn take_answer(&mut self, record: &AnswerOfCall) -> Result<(), Fault> {
+        self.restore_full_sessions();
+        let (_, session, missing) = self.sessions.front_mut().ok_or("an answer of no session")?;
+        let fits = record.call >= session.lowest && session.outcomes.iter().all(|(call, _)| *call != record.call);
+        check(fits, || format!("call {} is answered twice, or acknowledged", record.call))?;
+        session.outcomes.push_back((record.call, record.answer.as_ref().into()));
+        *missing -= 1;
+        Ok(())
+    }
+
+    fn restore_full_sessions(&mut self) {
+        while let Some((id, session, _)) = self.sessions.pop_front_if(|(_, _, missing)| *missing == 0) {
+            self.namespace.sessions.restore(id, session);
+        }
+    }
+
+    /// Puts the whole together and checks it as a whole.
+    fn finish(mut self) -> Result<Namespace, Fault> {
+        self.restore_full_sessions();
+        check(self.sessions.is_empty(), || "answers are missing".into())?;
+        self.link_entries()?;
+        self.check_queue()?;
+        let floating = self.floating()?;
+        self.count_totals(floating)?;
+        let Self { mut namespace, state_hash, .. } = self;
+        for lease in namespace.open_files() {
+            if let Some(session) = lease.session {
+                check(namespace.sessions.knows(session), || format!("{} is written by no session", lease.inode))?;
+            }
+            namespace.sessions.lease_taken(lease.session);
+        }
+        for top in &namespace.queue {
+            if let Some(slot) = namespace.store.slot(*top) {
+                let (files, directories) = namespace.store.weight(slot);
+                namespace.pending += files + directories;
+            }
+        }
+        check(namespace.state_hash() == state_hash, || "the state hash does not match".into())?;
+        Ok(namespace)
+    }
+
+    fn link_entries(&mut self) -> Result<(), Fault> {
+        let store = &mut self.namespace.store;
+        let mut entries = Vec::with_capacity(self.entries.len());
+        for (slot, parent) in std::mem::take(&mut self.entries) {
+            let parent = store.slot(parent).filter(|parent| store.inode(*parent).is_dir());
+            let parent = parent.ok_or_else(|| format!("{:?} has no directory", store.name(slot)))?;
+            check(store.child(parent, store.name(slot)).is_none(), || "a name twice in a directory".into())?;
+            store.place(parent, slot);
+            entries.push((parent, slot));
+        }
+        entries.sort_unstable();
+        for group in entries.chunk_by(|a, b| a.0 == b.0) {
+            if let Some((parent, _)) = group.first() {
+                store.set_children(*parent, group.iter().map(|(_, slot)| *slot).collect());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_queue(&self) -> Result<(), Fault> {
+        let store = &self.namespace.store;
+        let mut seen: HashMap<u64, (), FxBuildHasher> = HashMap::default();
+        for top in &self.namespace.queue {
+            let detached = store.slot(*top).is_some_and(|slot| store.inode(slot).has(flags::DETACHED));
+            check(detached && seen.insert(*top, ()).is_none(), || format!("inode {top} is queued by mistake"))?;
+        }
+        Ok(())
+    }
+
+    /// Slots of all inodes without a directory, after checking that each has a reason: the root, an unpublished
+    /// file, or the top of an unlinked tree on the queue.
+    fn floating(&self) -> Result<Vec<u32>, Fault> {
+        let store = &self.namespace.store;
+        let (mut floating, mut open, mut detached) = (Vec::new(), 0, 0);
+        for (_, slot) in store.by_id.freeze().iter() {
+            let inode = store.inode(slot);
+            open += usize::from(inode.has(flags::OPEN));
+            detached += usize::from(inode.has(flags::DETACHED));
+            if inode.parent == NONE {
+                floating.push(slot);
+            }
+        }
+        check(open == store.open.len(), || "an open file without its lease".into())?;
+        check(detached == self.namespace.queue.len(), || "an unlinked tree that is not on the queue".into())?;
+        let root = store.slot(InodeId::ROOT.raw()).filter(|slot| store.inode(*slot).is_dir());
+        check(root.is_some() == self.namespace.identity.is_some(), || "the root is missing, or alone".into())?;
+        Ok(floating)
+    }
+
+    /// Sets the totals of all directories, from below. What is not reached from above is in a loop.
+    fn count_totals(&mut self, tops: Vec<u32>) -> Result<(), Fault> {
+        let store = &mut self.namespace.store;
+        let mut reached = tops.len() as u64;
+        let mut directories: Vec<u32> = tops.into_iter().filter(|slot| store.inode(*slot).is_dir()).collect();
+        let mut at = 0;
+        while let Some(directory) = directories.get(at).copied() {
+            let children = &store.directory(directory).children;
+            reached += children.len();
+            directories.extend(children.iter().filter(|child| store.inode(*child).is_dir()));
+            at += 1;
+        }
+        check(reached == u64::from(store.inodes.len()), || "directories in a loop".into())?;
+        for directory in directories.into_iter().rev() {
+            let sum = |(files, below): (u64, u64), (more_files, more_below): (u64, u64)| {
+                (files + more_files, below + more_below)
+            };
+            let children = &store.directory(directory).children;
+            let (files, below) = children.iter().map(|child| store.weight(child)).fold((0, 0), sum);
+            store.set_totals(directory, files, below);
+        }
+        Ok(())
+    }
+}
+
+fn inode_of(record: &InodeRecord) -> Result<Inode, Fault> {
+    let kind = match record.kind {
+        1 => Kind::File,
+        2 => Kind::Directory,
+        other => return Err(format!("unknown kind {other} of inode")),
+    };
+    let small = |number: u32| u16::try_from(number).map_err(|error| error.to_string());
+    let inode = Inode {
+        id: record.id,
+        mtime_ns: record.mtime_ns,
+        ctime_ns: record.ctime_ns,
+        atime_ns: record.atime_ns,
+        owner: record.owner,
+        group: record.group,
+        block_size_units: record.block_size_units,
+        mode: small(record.mode)?,
+        replication: small(record.replication)?,
+        kind,
+        flags: u8::try_from(record.flags).map_err(|error| error.to_string())?,
+        ..Inode::default()
+    };
+    let allowed = if inode.is_dir() { flags::DETACHED } else { flags::ALL };
+    check(inode.mode <= 0o7777 && inode.flags & !allowed == 0, || "impossible mode or flags".into())?;
+    let sized = inode.block_size_units > 0 && inode.replication > 0;
+    let unsized_ = inode.block_size_units == 0 && inode.replication == 0;
+    check(if inode.is_dir() { unsized_ } else { sized }, || "block size or replication contradict the kind".into())?;
+    Ok(inode)
+}
+
+fn check(right: bool, what: impl FnOnce() -> Fault) -> Result<(), Fault> {
+    if right { Ok(()) } else { Err(what()) }
+}

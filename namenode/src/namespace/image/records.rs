@@ -1,0 +1,164 @@
+//! The records of an image. Durable: fields are only ever added (`docs/formats/image.md`).
+
+use bytes::Bytes;
+use prost::Message;
+use proto::log::Settings;
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Meta {
+    #[prost(bool, tag = "1")]
+    pub(super) formatted: bool,
+    #[prost(string, tag = "2")]
+    pub(super) cluster: String,
+    #[prost(string, tag = "3")]
+    pub(super) pool: String,
+    #[prost(string, tag = "4")]
+    pub(super) superuser: String,
+    #[prost(message, optional, tag = "5")]
+    pub(super) settings: Option<Settings>,
+    #[prost(uint64, tag = "6")]
+    pub(super) index: u64,
+    #[prost(uint64, tag = "7")]
+    pub(super) term: u64,
+    #[prost(uint64, tag = "8")]
+    pub(super) next_inode: u64,
+    #[prost(sint64, tag = "9")]
+    pub(super) next_block: i64,
+    #[prost(uint64, tag = "10")]
+    pub(super) next_stamp: u64,
+    #[prost(uint64, tag = "11")]
+    pub(super) next_epoch: u64,
+    #[prost(uint64, tag = "12")]
+    pub(super) log_time_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Text {
+    #[prost(string, tag = "1")]
+    pub(super) text: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Storage {
+    #[prost(string, tag = "1")]
+    pub(super) storage: String,
+    #[prost(string, tag = "2")]
+    pub(super) node: String,
+    #[prost(string, tag = "3")]
+    pub(super) media: String,
+    #[prost(string, tag = "4")]
+    pub(super) rack: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Key {
+    #[prost(uint32, tag = "1")]
+    pub(super) number: u32,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) key: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct InodeRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) id: u64,
+    /// 0: the root, or not linked.
+    #[prost(uint64, tag = "2")]
+    pub(super) parent: u64,
+    #[prost(string, tag = "3")]
+    pub(super) name: String,
+    #[prost(uint32, tag = "4")]
+    pub(super) kind: u32,
+    #[prost(uint32, tag = "5")]
+    pub(super) flags: u32,
+    #[prost(uint32, tag = "6")]
+    pub(super) mode: u32,
+    #[prost(uint32, tag = "7")]
+    pub(super) owner: u32,
+    #[prost(uint32, tag = "8")]
+    pub(super) group: u32,
+    #[prost(sfixed64, tag = "9")]
+    pub(super) mtime_ns: i64,
+    #[prost(sfixed64, tag = "10")]
+    pub(super) ctime_ns: i64,
+    #[prost(sfixed64, tag = "11")]
+    pub(super) atime_ns: i64,
+    #[prost(uint32, tag = "12")]
+    pub(super) replication: u32,
+    #[prost(uint32, tag = "13")]
+    pub(super) block_size_units: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct BlockRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) inode: u64,
+    #[prost(sint64, tag = "2")]
+    pub(super) id: i64,
+    #[prost(uint64, tag = "3")]
+    pub(super) stamp: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) len_bytes: u64,
+    #[prost(uint32, tag = "5")]
+    pub(super) flags: u32,
+    #[prost(uint32, repeated, tag = "6")]
+    pub(super) storages: Vec<u32>,
+    #[prost(bytes = "bytes", tag = "7")]
+    pub(super) digest: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct OpenRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) inode: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) epoch: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) session: Bytes,
+    /// 0: the file is visible.
+    #[prost(uint64, tag = "4")]
+    pub(super) pin_parent: u64,
+    #[prost(string, tag = "5")]
+    pub(super) pin_name: String,
+    #[prost(bool, tag = "6")]
+    pub(super) pin_overwrite: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SessionRecord {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) session: Bytes,
+    #[prost(uint64, tag = "2")]
+    pub(super) seen: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) lowest: u64,
+    /// First and last call of each range of forgotten ones, in turn.
+    #[prost(uint64, repeated, tag = "4")]
+    pub(super) forgotten: Vec<u64>,
+    /// Number of its answers in the section of answers.
+    #[prost(uint32, tag = "5")]
+    pub(super) answers: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct AnswerOfCall {
+    #[prost(uint64, tag = "1")]
+    pub(super) call: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) answer: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Queued {
+    #[prost(uint64, tag = "1")]
+    pub(super) inode: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct End {
+    /// Records before this one.
+    #[prost(uint64, tag = "1")]
+    pub(super) records: u64,
+    #[prost(fixed64, tag = "2")]
+    pub(super) state_hash: u64,
+}

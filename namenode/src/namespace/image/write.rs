@@ -1,0 +1,215 @@
+//! The frozen view and its encoding.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::ids::{LogIndex, SessionId, Term};
+use proto::log::Settings;
+
+use super::frame::FrameWriter;
+use super::records::{
+    AnswerOfCall, BlockRecord, End, InodeRecord, Key, Meta, OpenRecord, Queued, SessionRecord, Storage, Text,
+};
+use super::{MAGIC, Section, VERSION};
+use crate::namespace::sessions::Session;
+use crate::namespace::store::NONE;
+use crate::namespace::store::ids::FrozenIds;
+use crate::namespace::store::names::NamePages;
+use crate::namespace::store::records::{Block, Inode, Open};
+use crate::namespace::store::sharded::Sharded;
+use crate::namespace::store::slab::Pages;
+use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord};
+
+/// A namespace at one moment, independent of what happens to the original. Holding it costs the memory of the
+/// pages that change meanwhile.
+pub struct FrozenNamespace {
+    identity: Option<Identity>,
+    settings: Settings,
+    keys: Vec<BlockKey>,
+    storages: Arc<Vec<StorageRecord>>,
+    strings: Arc<Vec<Arc<str>>>,
+    inodes: Pages<Inode>,
+    names: NamePages,
+    ids: FrozenIds,
+    blocks: Pages<Block>,
+    more_homes: Sharded<u32, Box<[u32]>>,
+    digests: Sharded<u32, [u8; 16]>,
+    open: Sharded<u64, Open>,
+    sessions: Sharded<SessionId, Arc<Session>>,
+    queue: Vec<u64>,
+    next: NextIds,
+    log_time_ms: u64,
+    applied: (LogIndex, Term),
+    state_hash: u64,
+}
+
+impl FrozenNamespace {
+    pub(in crate::namespace) fn of(namespace: &Namespace) -> Self {
+        let store = &namespace.store;
+        Self {
+            identity: namespace.identity.clone(),
+            settings: namespace.settings.clone(),
+            keys: namespace.keys.clone(),
+            storages: namespace.registry.records().clone(),
+            strings: store.interned.texts().clone(),
+            inodes: store.inodes.freeze(),
+            names: store.names.pages().clone(),
+            ids: store.by_id.freeze(),
+            blocks: store.blocks.freeze(),
+            more_homes: store.more_homes.clone(),
+            digests: store.digests.clone(),
+            open: store.open.clone(),
+            sessions: namespace.sessions.freeze(),
+            queue: namespace.queue.clone(),
+            next: namespace.next,
+            log_time_ms: namespace.log_time_ms,
+            applied: namespace.applied,
+            state_hash: namespace.state_hash(),
+        }
+    }
+
+    /// Index and term of the last entry that is in it.
+    #[must_use]
+    pub const fn applied(&self) -> (LogIndex, Term) {
+        self.applied
+    }
+    /// [`Namespace::state_hash`] of that moment.
+    #[must_use]
+    pub const fn state_hash(&self) -> u64 {
+        self.state_hash
+    }
+
+    /// Encodes the image body. Two members at the same index write the same bytes.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`] of the writer.
+    pub fn write_to(&self, writer: &mut dyn Write) -> Result<(), ImageError> {
+        writer.write_all(&MAGIC)?;
+        writer.write_all(&VERSION.to_le_bytes())?;
+        let mut frames = FrameWriter::new(writer);
+        frames.put(Section::Meta, &self.meta())?;
+        self.write_registry(&mut frames)?;
+        for (_, slot) in self.ids.iter() {
+            frames.put(Section::Inodes, &self.inode_record(self.inodes.get(slot)))?;
+        }
+        for (id, slot) in self.ids.iter() {
+            self.write_blocks(&mut frames, id, self.inodes.get(slot))?;
+        }
+        for (id, open) in self.open.sorted() {
+            frames.put(Section::Open, &open_record(*id, open))?;
+        }
+        self.write_sessions(&mut frames)?;
+        for inode in &self.queue {
+            frames.put(Section::Queue, &Queued { inode: *inode })?;
+        }
+        let end = End { records: frames.total(), state_hash: self.state_hash };
+        frames.put(Section::End, &end)?;
+        frames.flush()
+    }
+
+    fn meta(&self) -> Meta {
+        let identity = self.identity.as_ref();
+        Meta {
+            formatted: identity.is_some(),
+            cluster: identity.map_or_else(String::new, |identity| identity.cluster.to_string()),
+            pool: identity.map_or_else(String::new, |identity| identity.pool.to_string()),
+            superuser: identity.map_or_else(String::new, |identity| identity.superuser.clone()),
+            settings: Some(self.settings.clone()),
+            index: self.applied.0.raw(),
+            term: self.applied.1.raw(),
+            next_inode: self.next.inode.raw(),
+            next_block: self.next.block.raw(),
+            next_stamp: self.next.stamp.raw(),
+            next_epoch: self.next.epoch.raw(),
+            log_time_ms: self.log_time_ms,
+        }
+    }
+
+    fn write_registry(&self, frames: &mut FrameWriter<'_>) -> Result<(), ImageError> {
+        for text in self.strings.iter() {
+            frames.put(Section::Strings, &Text { text: text.as_ref().to_owned() })?;
+        }
+        for record in self.storages.iter() {
+            let record = Storage {
+                storage: record.storage.to_string(),
+                node: record.node.to_string(),
+                media: record.media.clone(),
+                rack: record.rack.clone(),
+            };
+            frames.put(Section::Storages, &record)?;
+        }
+        for key in &self.keys {
+            frames.put(Section::Keys, &Key { number: key.number, key: key.key.clone() })?;
+        }
+        Ok(())
+    }
+
+    fn inode_record(&self, inode: &Inode) -> InodeRecord {
+        InodeRecord {
+            id: inode.id,
+            parent: if inode.parent == NONE { 0 } else { self.inodes.get(inode.parent).id },
+            name: self.names.text(inode.name).to_owned(),
+            kind: inode.kind as u32,
+            flags: u32::from(inode.flags),
+            mode: u32::from(inode.mode),
+            owner: inode.owner,
+            group: inode.group,
+            mtime_ns: inode.mtime_ns,
+            ctime_ns: inode.ctime_ns,
+            atime_ns: inode.atime_ns,
+            replication: u32::from(inode.replication),
+            block_size_units: inode.block_size_units,
+        }
+    }
+
+    fn write_blocks(&self, frames: &mut FrameWriter<'_>, id: u64, inode: &Inode) -> Result<(), ImageError> {
+        let mut at = if inode.is_dir() { NONE } else { inode.content };
+        while at != NONE {
+            let block = self.blocks.get(at);
+            let more = self.more_homes.get(&at).into_iter().flatten().copied();
+            let record = BlockRecord {
+                inode: id,
+                id: block.id,
+                stamp: block.stamp,
+                len_bytes: block.len_bytes,
+                flags: u32::from(block.flags),
+                storages: block.inline_homes().chain(more).collect(),
+                digest: self.digests.get(&at).map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(digest)),
+            };
+            frames.put(Section::Blocks, &record)?;
+            at = block.next;
+        }
+        Ok(())
+    }
+
+    fn write_sessions(&self, frames: &mut FrameWriter<'_>) -> Result<(), ImageError> {
+        let sessions = self.sessions.sorted();
+        for (id, session) in &sessions {
+            let record = SessionRecord {
+                session: Bytes::copy_from_slice(id.as_bytes()),
+                seen: session.seen,
+                lowest: session.lowest,
+                forgotten: session.forgotten.iter().flat_map(|(first, last)| [*first, *last]).collect(),
+                answers: session.outcomes.len() as u32,
+            };
+            frames.put(Section::Sessions, &record)?;
+        }
+        for (call, answer) in sessions.iter().flat_map(|(_, session)| &session.outcomes) {
+            frames.put(Section::Answers, &AnswerOfCall { call: *call, answer: Bytes::copy_from_slice(answer) })?;
+        }
+        Ok(())
+    }
+}
+
+fn open_record(inode: u64, open: &Open) -> OpenRecord {
+    let pin = open.pin.as_ref();
+    OpenRecord {
+        inode,
+        epoch: open.epoch,
+        session: open.session.map_or_else(Bytes::new, |session| Bytes::copy_from_slice(session.as_bytes())),
+        pin_parent: pin.map_or(0, |pin| pin.parent),
+        pin_name: pin.map_or_else(String::new, |pin| pin.name.to_string()),
+        pin_overwrite: pin.is_some_and(|pin| pin.overwrite),
+    }
+}

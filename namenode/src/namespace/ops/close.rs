@@ -1,0 +1,75 @@
+//! The end of a write: `complete` makes a file whole and visible, `discard` gives it up.
+
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::log::{Complete, Discard};
+use proto::path::FsPath;
+
+use crate::namespace::access::{EXECUTE, WRITE, Who};
+use crate::namespace::store::records::Pin;
+use crate::namespace::{BlockEffect, Call, Namespace, Outcome};
+
+/// Where an unpublished file goes.
+struct Place {
+    directory: u32,
+    name: Box<str>,
+    old: Option<u32>,
+}
+
+impl Namespace {
+    /// Rights and the state of the target are checked again: both may have changed since `create`.
+    pub(in crate::namespace) fn complete(
+        &mut self,
+        call: &Call<'_>,
+        complete: &Complete,
+        effects: &mut Vec<BlockEffect>,
+    ) -> FsResult<Outcome> {
+        let slot = self.writable(complete.inode, complete.lease_epoch, call.session)?;
+        let last = self.judge_last(slot, complete.last.as_ref())?;
+        let place = match self.store.open_of(slot).and_then(|open| open.pin.as_ref()) {
+            Some(pin) => Some(self.place(&self.who_calls(call)?, pin)?),
+            None => None,
+        };
+
+        self.settle(slot, last, effects);
+        self.end_lease(slot);
+        self.store.edit(slot, |inode| {
+            inode.mtime_ns = call.now_ns;
+            inode.ctime_ns = call.now_ns;
+        });
+        if let Some(place) = place {
+            self.put_in_place(place.directory, &place.name, slot, place.old, call.now_ns, effects);
+        }
+        let path = self.store.path(slot);
+        Ok(Outcome::Complete(self.status(slot, &path)))
+    }
+
+    /// An unpublished file vanishes; a visible one stays listed as open, and nobody's.
+    pub(in crate::namespace) fn discard(
+        &mut self,
+        call: &Call<'_>,
+        discard: &Discard,
+        effects: &mut Vec<BlockEffect>,
+    ) -> FsResult<Outcome> {
+        let slot = self.writable(discard.inode, discard.lease_epoch, call.session)?;
+
+        self.abandon_file(slot, effects);
+        Ok(Outcome::Done)
+    }
+
+    fn place(&self, who: &Who<'_>, pin: &Pin) -> FsResult<Place> {
+        let directory = self.store.slot(pin.parent).filter(|slot| self.store.alive(*slot)).ok_or_else(|| {
+            FsError::new(ErrorCode::NotFound, "the directory of the file was deleted while it was written")
+                .with_path(&*pin.name)
+        })?;
+        who.need(&self.store, directory, WRITE | EXECUTE)?;
+        let old = self.store.child(directory, &pin.name);
+        match old {
+            Some(old) => {
+                let path = FsPath::parse(&self.store.path(old)).unwrap_or_else(|_| FsPath::root());
+                self.check_replaceable(who, directory, old, pin.overwrite, &path)?;
+            }
+            None => self.check_entries(directory)?,
+        }
+        Ok(Place { directory, name: pin.name.clone(), old })
+    }
+}

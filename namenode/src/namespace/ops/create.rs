@@ -1,0 +1,158 @@
+//! `create`: a file under construction, visible at once or pinned to its place until it is complete.
+//!
+//! ```text
+//!   publish on close:  create ─▶ unlinked inode + Pin{directory id, name} ─▶ complete links it, or replaces
+//!   at once:           create ─▶ linked inode, listed as open             ─▶ complete closes it
+//! ```
+
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::ids::{InodeId, LeaseEpoch};
+use proto::log::Create;
+use proto::path::FsPath;
+
+use super::mkdir::parent_missing;
+use super::{Modes, OWNER_WRITE_EXECUTE};
+use crate::namespace::access::{EXECUTE, WRITE, Who};
+use crate::namespace::resolve::mode_bits;
+use crate::namespace::store::records::{BLOCK_SIZE_UNIT, Kind, Open, Pin, flags};
+use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
+
+/// What a create asks for, checked.
+struct Wanted {
+    mode: u16,
+    replication: u16,
+    block_size_units: u32,
+    first_block: Option<Vec<u32>>,
+}
+
+impl Namespace {
+    /// The file that is overwritten is unlinked here if the new one is visible at once, else at complete.
+    pub(in crate::namespace) fn create(
+        &mut self,
+        call: &Call<'_>,
+        create: &Create,
+        effects: &mut Vec<BlockEffect>,
+    ) -> FsResult<Outcome> {
+        let who = self.who_calls(call)?;
+        let path = FsPath::parse(&create.path)?;
+        let wanted = self.wanted(create)?;
+        let walk = self.walk(&who, &path)?;
+        let (Some(name), Some(above)) = (path.name(), path.parent()) else {
+            return Err(FsError::new(ErrorCode::IsADirectory, "the root is a directory").with_path("/"));
+        };
+        let old = walk.missing.is_empty().then_some(walk.at);
+        let directory = match old {
+            Some(old) => self.store.inode(old).parent,
+            None => walk.at,
+        };
+        if let Some(old) = old {
+            self.check_replaceable(&who, directory, old, create.overwrite, &path)?;
+            who.need(&self.store, directory, WRITE | EXECUTE)?;
+            self.check_room(1)?;
+        } else {
+            if walk.missing.len() > 1 && !create.parents {
+                return Err(parent_missing(&path));
+            }
+            self.check_addable(&who, directory, walk.missing.len(), &above)?;
+        }
+
+        let owner = self.store.interned.intern(who.user);
+        let directory = match walk.missing.split_last() {
+            Some((_, parents)) if !parents.is_empty() => {
+                let mode = self.store.inode(directory).mode & 0o777 | OWNER_WRITE_EXECUTE;
+                self.make_directories(directory, parents, Modes { between: mode, last: mode }, owner, call.now_ns)
+            }
+            _ => directory,
+        };
+        let mut inode = self.new_inode(Kind::File, wanted.mode, owner, directory, call.now_ns);
+        inode.replication = wanted.replication;
+        inode.block_size_units = wanted.block_size_units;
+        let slot = self.store.add_inode(inode);
+        let pin = if create.publish_at_once {
+            self.put_in_place(directory, name, slot, old, call.now_ns, effects);
+            None
+        } else {
+            let parent = self.store.inode(directory).id;
+            Some(Pin { parent, name: name.into(), overwrite: create.overwrite })
+        };
+        let lease_epoch = self.take_lease(slot, call.session, pin);
+        let first_block = wanted.first_block.map(|homes| self.allocate(slot, &homes, effects));
+        let status = self.status(slot, path.as_str());
+        Ok(Outcome::Create { inode: InodeId::from_raw(inode.id), lease_epoch, first_block, status })
+    }
+
+    fn wanted(&self, create: &Create) -> FsResult<Wanted> {
+        let settings = &self.settings;
+        let or = |value: u64, default: u64| if value == 0 { default } else { value };
+        let replication = or(create.replication.into(), settings.default_replication.into());
+        let block_size_bytes = or(create.block_size_bytes, settings.default_block_size_bytes);
+        if replication > u64::from(settings.max_replication) {
+            let most = settings.max_replication;
+            return Err(registry::invalid(format!("replication {replication} is above the limit of {most}")));
+        }
+        let (least, most) = (settings.min_block_size_bytes, settings.max_block_size_bytes);
+        if !(least..=most).contains(&block_size_bytes) || !block_size_bytes.is_multiple_of(BLOCK_SIZE_UNIT) {
+            return Err(registry::invalid(format!(
+                "block size {block_size_bytes} is not a multiple of {BLOCK_SIZE_UNIT} from {least} to {most}"
+            )));
+        }
+        let range = |error: std::num::TryFromIntError| registry::invalid(error.to_string());
+        Ok(Wanted {
+            mode: mode_bits(create.mode)?,
+            replication: u16::try_from(replication).map_err(range)?,
+            block_size_units: u32::try_from(block_size_bytes / BLOCK_SIZE_UNIT).map_err(range)?,
+            first_block: create.with_first_block.then(|| self.targets(&create.first_block_storages)).transpose()?,
+        })
+    }
+
+    /// May a file take the place of this entry?
+    pub(super) fn check_replaceable(
+        &self,
+        who: &Who<'_>,
+        directory: u32,
+        old: u32,
+        overwrite: bool,
+        path: &FsPath,
+    ) -> FsResult<()> {
+        let inode = self.store.inode(old);
+        let refuse = |code, message: &str| Err(FsError::new(code, message).with_path(path.as_str()));
+        if inode.is_dir() {
+            return refuse(ErrorCode::IsADirectory, "a directory has this name");
+        }
+        if !overwrite {
+            return if inode.has(flags::OPEN) {
+                refuse(ErrorCode::FileOpen, "the file exists and is being written")
+            } else {
+                refuse(ErrorCode::AlreadyExists, "the file exists")
+            };
+        }
+        who.need(&self.store, old, WRITE)?;
+        who.need_unstuck(&self.store, directory, old)
+    }
+
+    /// Links a file into a directory, instead of the file that has its name, if any.
+    pub(super) fn put_in_place(
+        &mut self,
+        directory: u32,
+        name: &str,
+        slot: u32,
+        old: Option<u32>,
+        now_ns: i64,
+        effects: &mut Vec<BlockEffect>,
+    ) {
+        if let Some(old) = old {
+            self.store.unlink(old);
+            self.discard_tree(old, effects);
+        }
+        self.store.link(directory, name, slot);
+        self.touch(directory, now_ns);
+    }
+
+    fn take_lease(&mut self, slot: u32, session: Option<proto::ids::SessionId>, pin: Option<Pin>) -> LeaseEpoch {
+        let epoch = self.next.epoch;
+        self.next.epoch = epoch.next();
+        self.store.set_open(slot, Open { epoch: epoch.raw(), session, pin });
+        self.sessions.lease_taken(session);
+        epoch
+    }
+}

@@ -1,0 +1,47 @@
+//! `mkdir`, with parents if asked.
+
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::log::Mkdir;
+use proto::path::FsPath;
+
+use super::{Modes, OWNER_WRITE_EXECUTE};
+use crate::namespace::resolve::mode_bits;
+use crate::namespace::{Call, Namespace, Outcome};
+
+impl Namespace {
+    /// With `parents`, missing parents are made (with the mode, and rights of their owner to go on), and a
+    /// directory that is there already is success; its mode stays.
+    pub(in crate::namespace) fn mkdir(&mut self, call: &Call<'_>, mkdir: &Mkdir) -> FsResult<Outcome> {
+        let who = self.who_calls(call)?;
+        let path = FsPath::parse(&mkdir.path)?;
+        let mode = mode_bits(mkdir.mode)?;
+        let walk = self.walk(&who, &path)?;
+        if walk.missing.is_empty() {
+            return self.already_there(walk.at, mkdir.parents, &path).map(Outcome::Mkdir);
+        }
+        if walk.missing.len() > 1 && !mkdir.parents {
+            return Err(parent_missing(&path));
+        }
+        self.check_addable(&who, walk.at, walk.missing.len(), &path)?;
+
+        let owner = self.store.interned.intern(who.user);
+        let modes = Modes { between: mode | OWNER_WRITE_EXECUTE, last: mode };
+        let slot = self.make_directories(walk.at, &walk.missing, modes, owner, call.now_ns);
+        Ok(Outcome::Mkdir(self.status(slot, path.as_str())))
+    }
+
+    fn already_there(&self, slot: u32, parents: bool, path: &FsPath) -> FsResult<proto::namespace::FileStatus> {
+        if self.store.inode(slot).is_dir() && parents {
+            return Ok(self.status(slot, path.as_str()));
+        }
+        let message = if self.store.inode(slot).is_dir() { "the directory exists" } else { "a file has this name" };
+        Err(FsError::new(ErrorCode::AlreadyExists, message).with_path(path.as_str()))
+    }
+}
+
+/// The directory above a path is not there.
+pub(super) fn parent_missing(path: &FsPath) -> FsError {
+    FsError::new(ErrorCode::NotFound, "the parent directory does not exist")
+        .with_path(path.parent().map_or_else(String::new, |parent| parent.as_str().to_owned()))
+        .with_hint("make it first (mkdir -p), or ask for missing parents to be made")
+}

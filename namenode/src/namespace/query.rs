@@ -1,0 +1,281 @@
+//! Reading: what callers and the service ask without changing anything.
+
+use prost::Message;
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch, LogIndex, SessionId, StorageId, Term};
+use proto::log::{CallerRecord, Settings};
+use proto::namespace::{FileKind, FileStatus};
+use proto::path::FsPath;
+
+use super::access::{EXECUTE, READ};
+use super::hash::Mixer;
+use super::registry::root;
+use super::store::hash_kind;
+use super::store::records::{Block, Kind, flags};
+use super::{
+    BlockKey, BlockView, Counts, Identity, Namespace, OpenFile, OpenLease, StorageIndex, StorageRecord, WriteView,
+};
+
+impl Namespace {
+    /// Status of a path. Needs the right to pass through every directory above.
+    ///
+    /// # Errors
+    /// `NotFound`, `PermissionDenied`, `NotADirectory`.
+    pub fn stat(&self, who: &CallerRecord, path: &FsPath) -> FsResult<FileStatus> {
+        let slot = self.find(&self.who(who)?, path)?;
+        Ok(self.status(slot, path.as_str()))
+    }
+
+    /// At most `limit` entries by name after `start_after`, and whether more follow. `path` of each is its name.
+    /// Needs READ and EXECUTE on the directory. A file is listed as its own only entry.
+    ///
+    /// # Errors
+    /// As [`Namespace::stat`].
+    pub fn list(
+        &self,
+        who: &CallerRecord,
+        path: &FsPath,
+        start_after: &str,
+        limit: usize,
+    ) -> FsResult<(Vec<FileStatus>, bool)> {
+        let who = self.who(who)?;
+        let slot = self.find(&who, path)?;
+        if !self.store.inode(slot).is_dir() {
+            return Ok((vec![self.status(slot, self.store.name(slot))], false));
+        }
+        who.need(&self.store, slot, READ | EXECUTE)?;
+        let mut rest = self.store.entries_after(slot, start_after);
+        let page = rest.by_ref().take(limit).map(|entry| self.status(entry, self.store.name(entry))).collect();
+        let more = rest.next().is_some();
+        Ok((page, more))
+    }
+
+    /// A file and all its blocks. Needs the right to read it.
+    ///
+    /// # Errors
+    /// As [`Namespace::stat`], and `IsADirectory`.
+    pub fn open(&self, who: &CallerRecord, path: &FsPath) -> FsResult<OpenFile> {
+        let who = self.who(who)?;
+        let slot = self.find(&who, path)?;
+        if self.store.inode(slot).is_dir() {
+            return Err(FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(path.as_str()));
+        }
+        who.need(&self.store, slot, READ)?;
+        Ok(OpenFile { status: self.status(slot, path.as_str()), blocks: self.views(slot).collect() })
+    }
+
+    /// A block by its id.
+    #[must_use]
+    pub fn block(&self, block: BlockId) -> Option<BlockView> {
+        let slot = self.store.block_slot(block.raw())?;
+        let inode = self.store.block(slot).inode;
+        if self.store.inode(inode).content == slot {
+            return Some(self.view(slot, 0));
+        }
+        self.views(inode).find(|view| view.block == block)
+    }
+
+    /// Calls `each` for every block, by ascending inode, then by position: to fill a block map after a restart.
+    pub fn for_each_block(&self, mut each: impl FnMut(BlockView)) {
+        for (_, slot) in self.store.by_id.freeze().iter() {
+            self.views(slot).for_each(&mut each);
+        }
+    }
+
+    /// The id that the next allocation will get: an id below it that has no owner was removed.
+    #[must_use]
+    pub const fn next_block_id(&self) -> BlockId {
+        self.next.block
+    }
+    /// Blocks with their final length.
+    #[must_use]
+    pub const fn committed_blocks(&self) -> u64 {
+        self.store.committed
+    }
+    /// Up to `limit` blocks after `after`, ascending: for scans in bounded steps.
+    #[must_use]
+    pub fn blocks_after(&self, after: Option<BlockId>, limit: usize) -> Vec<BlockId> {
+        let from = after.map_or(BlockId::FIRST, BlockId::next).raw();
+        let ids = self.store.by_block.range(from.cast_unsigned(), self.next.block.raw().cast_unsigned(), limit);
+        ids.into_iter().map(|id| BlockId::from_raw(id.cast_signed())).collect()
+    }
+    /// Would this call be answered from the session's remembered outcomes? Then the leader skips its own checks.
+    #[must_use]
+    pub fn remembers(&self, session: Option<SessionId>, call: u64) -> bool {
+        session.is_some_and(|session| self.sessions.remembers(session, call))
+    }
+
+    fn views(&self, inode: u32) -> impl Iterator<Item = BlockView> {
+        self.store.chain(inode).scan(0, |offset_bytes, slot| {
+            let view = self.view(slot, *offset_bytes);
+            *offset_bytes += view.len_bytes;
+            Some(view)
+        })
+    }
+    pub(super) fn view(&self, slot: u32, offset_bytes: u64) -> BlockView {
+        let block: &Block = self.store.block(slot);
+        let inode = self.store.inode(block.inode);
+        BlockView {
+            block: BlockId::from_raw(block.id),
+            stamp: GenerationStamp::from_raw(block.stamp),
+            len_bytes: block.len_bytes,
+            committed: block.committed(),
+            replication: u32::from(inode.replication),
+            inode: InodeId::from_raw(inode.id),
+            offset_bytes,
+            storages: self.store.homes(slot).map(StorageIndex).collect(),
+        }
+    }
+
+    /// The leader's check before it chooses targets for a further block.
+    ///
+    /// # Errors
+    /// `LeaseLost` if the lease is not (any more) the caller's, `NotFound` if the file is gone.
+    pub fn file_for_write(&self, inode: InodeId, epoch: LeaseEpoch, session: Option<SessionId>) -> FsResult<WriteView> {
+        let slot = self.writable(inode.raw(), epoch.raw(), session)?;
+        let file = self.store.inode(slot);
+        let extent = self.store.extent(slot);
+        let last_block = (extent.count > 0).then(|| {
+            let uncounted = self.store.block(extent.last).len_bytes;
+            self.view(extent.last, extent.len_bytes - uncounted)
+        });
+        Ok(WriteView {
+            inode,
+            block_size_bytes: file.block_size_bytes(),
+            replication: u32::from(file.replication),
+            blocks: extent.count,
+            len_bytes: extent.len_bytes,
+            last_block,
+        })
+    }
+
+    /// Replicated settings; all zero before format.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+    /// Names of the cluster; `None` before format.
+    #[must_use]
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+    /// The keys of block tokens, oldest first; the last one is in use.
+    #[must_use]
+    pub fn block_keys(&self) -> &[BlockKey] {
+        &self.keys
+    }
+    /// The registry: position = [`StorageIndex`].
+    #[must_use]
+    pub fn storages(&self) -> &[StorageRecord] {
+        self.registry.records()
+    }
+    /// Index of a registered storage.
+    #[must_use]
+    pub fn storage_index(&self, storage: &StorageId) -> Option<StorageIndex> {
+        self.registry.find(storage).map(StorageIndex)
+    }
+    /// Is this caller above all permission checks?
+    #[must_use]
+    pub fn is_superuser(&self, who: &CallerRecord) -> bool {
+        self.identity.as_ref().is_some_and(|identity| {
+            identity.superuser == who.user || who.groups.contains(&self.settings.superuser_group)
+        })
+    }
+
+    /// Numbers of the whole.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let top = root(&self.store).map(|root| self.store.directory(root));
+        Counts {
+            files: top.map_or(0, |top| top.files),
+            directories: top.map_or(0, |top| top.directories + 1),
+            blocks: u64::from(self.store.blocks.len()),
+            open_files: self.store.open.len() as u64,
+            reclaim_pending: self.pending,
+            sessions: self.sessions.len() as u64,
+        }
+    }
+    /// Every file under construction, by inode.
+    #[must_use]
+    pub fn open_files(&self) -> Vec<OpenLease> {
+        let lease = |(id, open): (&u64, &super::store::records::Open)| OpenLease {
+            inode: InodeId::from_raw(*id),
+            lease_epoch: LeaseEpoch::from_raw(open.epoch),
+            session: open.session,
+            unpublished: open.pin.is_some(),
+        };
+        self.store.open.sorted().into_iter().map(lease).collect()
+    }
+    /// Inodes of unlinked trees that wait for `Reclaim`; the leader proposes it while this is not 0.
+    #[must_use]
+    pub const fn reclaim_pending(&self) -> u64 {
+        self.pending
+    }
+    /// Hash of the whole state: equal on every member at the same index, after replay and after loading an image.
+    #[must_use]
+    pub fn state_hash(&self) -> u64 {
+        let mut mixer = Mixer::new(hash_kind::REST);
+        mixer.word(self.store.hash).word(self.sessions.hash);
+        mixer.word(self.next.inode.raw()).word(self.next.block.raw().cast_unsigned());
+        mixer.word(self.next.stamp.raw()).word(self.next.epoch.raw());
+        mixer.word(self.log_time_ms).word(self.applied.0.raw()).word(self.applied.1.raw());
+        if let Some(identity) = &self.identity {
+            for text in [identity.cluster.as_str(), identity.pool.as_str(), &identity.superuser] {
+                mixer.bytes(text.as_bytes());
+            }
+        }
+        mixer.bytes(&self.settings.encode_to_vec());
+        for key in &self.keys {
+            mixer.word(u64::from(key.number)).bytes(&key.key);
+        }
+        for record in self.registry.records().iter() {
+            for text in [record.storage.as_str(), record.node.as_str(), &record.media, &record.rack] {
+                mixer.bytes(text.as_bytes());
+            }
+        }
+        for text in self.store.interned.texts().iter() {
+            mixer.bytes(text.as_bytes());
+        }
+        for inode in &self.queue {
+            mixer.word(*inode);
+        }
+        mixer.finish()
+    }
+    /// Index and term of the last applied entry; zeros at first.
+    #[must_use]
+    pub const fn applied(&self) -> (LogIndex, Term) {
+        self.applied
+    }
+    /// Monotonic time that the log has counted, in ms.
+    #[must_use]
+    pub const fn log_time_ms(&self) -> u64 {
+        self.log_time_ms
+    }
+
+    pub(super) fn status(&self, slot: u32, path: &str) -> FileStatus {
+        let inode = self.store.inode(slot);
+        let directory = inode.is_dir();
+        FileStatus {
+            path: path.to_owned(),
+            inode: inode.id,
+            kind: match inode.kind {
+                Kind::Directory => FileKind::Directory,
+                Kind::File => FileKind::File,
+                Kind::Free => FileKind::Unspecified,
+            }
+            .into(),
+            len_bytes: if directory { 0 } else { self.store.extent(slot).len_bytes },
+            replication: u32::from(inode.replication),
+            block_size_bytes: inode.block_size_bytes(),
+            mode: u32::from(inode.mode),
+            owner: self.store.text(inode.owner).to_owned(),
+            group: self.store.text(inode.group).to_owned(),
+            mtime_ns: inode.mtime_ns,
+            atime_ns: inode.atime_ns,
+            ctime_ns: inode.ctime_ns,
+            nlink: 1,
+            open_for_write: inode.has(flags::OPEN),
+            children: if directory { self.store.directory(slot).children.len() } else { 0 },
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Memory of the namespace: inodes, entries, blocks and their indexes. No rule of the file system is decided here;
+//! every change keeps the running hash and the derived indexes in step.
+//!
+//! ```text
+//!   id ──ids──▶ slot ──slab──▶ Inode{parent, name, …} ──content──▶ Block ─next─▶ Block   (file)
+//!                 ▲                                   └─content──▶ Directory{children, totals}
+//!   (parent, name) ──index──┘
+//!   rare: open files · storages beyond four · digests · last block of files with several
+//! ```
+//!
+//! Replicated: inodes, blocks, open files, interned strings, all keyed by *ids*. Local: slots, pages, indexes,
+//! totals; they are rebuilt from an image and are in no hash.
+
+mod blocks;
+pub(crate) mod children;
+pub(crate) mod ids;
+mod index;
+mod interned;
+pub(crate) mod names;
+pub(crate) mod records;
+pub(crate) mod sharded;
+pub(crate) mod slab;
+mod tree;
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+pub(crate) use blocks::Extent;
+use children::Children;
+use ids::IdTable;
+pub(crate) use ids::NONE;
+use index::NameIndex;
+pub(crate) use interned::Interned;
+use names::Names;
+use records::{Block, Inode, Kind, Open};
+use sharded::Sharded;
+use slab::Slab;
+
+use super::hash::Mixer;
+
+/// Kinds of things in the state hash.
+pub(crate) mod hash_kind {
+    pub(crate) const INODE: u64 = 1;
+    pub(crate) const BLOCK: u64 = 2;
+    pub(crate) const OPEN: u64 = 3;
+    pub(crate) const SESSION: u64 = 4;
+    pub(crate) const OUTCOME: u64 = 5;
+    pub(crate) const REST: u64 = 6;
+}
+
+/// What a directory has beside its inode. Derived: rebuilt on load.
+#[derive(Default)]
+pub(crate) struct Directory {
+    /// Entries in order.
+    pub(crate) children: Children,
+    /// Files anywhere below.
+    pub(crate) files: u64,
+    /// Directories anywhere below, itself not included.
+    pub(crate) directories: u64,
+}
+
+/// All inodes and blocks.
+pub(crate) struct Store {
+    pub(crate) inodes: Slab<Inode>,
+    pub(crate) names: Names,
+    pub(crate) by_id: IdTable,
+    pub(crate) blocks: Slab<Block>,
+    pub(crate) by_block: IdTable,
+    /// Storages of blocks that have more than fit the record: all but the first four.
+    pub(crate) more_homes: Sharded<u32, Box<[u32]>>,
+    pub(crate) digests: Sharded<u32, [u8; 16]>,
+    pub(crate) open: Sharded<u64, Open>,
+    pub(crate) interned: Interned,
+    /// Last block, number and bytes of files with more than one block. Derived.
+    extents: HashMap<u32, Extent, FxBuildHasher>,
+    /// Blocks with their final length. Derived.
+    pub(crate) committed: u64,
+    directories: Vec<Directory>,
+    free_directories: Vec<u32>,
+    index: NameIndex,
+    /// Wrapping sum of the hashes of all records: order does not matter, so it can follow every change.
+    pub(crate) hash: u64,
+}
+
+impl Store {
+    pub(crate) fn new() -> Self {
+        Self {
+            inodes: Slab::new(),
+            names: Names::new(),
+            by_id: IdTable::default(),
+            blocks: Slab::new(),
+            by_block: IdTable::default(),
+            more_homes: Sharded::new(),
+            digests: Sharded::new(),
+            open: Sharded::new(),
+            interned: Interned::default(),
+            extents: HashMap::default(),
+            committed: 0,
+            directories: Vec::new(),
+            free_directories: Vec::new(),
+            index: NameIndex::new(),
+            hash: 0,
+        }
+    }
+
+    /// The inode in a slot.
+    pub(crate) fn inode(&self, slot: u32) -> &Inode {
+        self.inodes.get(slot)
+    }
+    /// Slot of an inode.
+    pub(crate) fn slot(&self, id: u64) -> Option<u32> {
+        self.by_id.get(id)
+    }
+    /// Slot of a block.
+    pub(crate) fn block_slot(&self, id: i64) -> Option<u32> {
+        self.by_block.get(id.cast_unsigned())
+    }
+    /// The name of an inode; empty if it has none.
+    pub(crate) fn name(&self, slot: u32) -> &str {
+        self.names.pages().text(self.inode(slot).name)
+    }
+    /// The directory part of a directory's inode.
+    pub(crate) fn directory(&self, slot: u32) -> &Directory {
+        &self.directories[self.inode(slot).content as usize]
+    }
+    pub(super) fn directory_mut(&mut self, slot: u32) -> &mut Directory {
+        let number = self.inode(slot).content as usize;
+        &mut self.directories[number]
+    }
+
+    /// Adds an inode that is not linked yet. A directory gets its directory part.
+    pub(crate) fn add_inode(&mut self, mut inode: Inode) -> u32 {
+        inode.parent = NONE;
+        inode.name = names::NameRef::NONE;
+        inode.content = NONE;
+        if inode.is_dir() {
+            inode.content = self.free_directories.pop().unwrap_or_else(|| {
+                self.directories.push(Directory::default());
+                (self.directories.len() - 1) as u32
+            });
+        }
+        let slot = self.inodes.insert(inode);
+        self.by_id.insert(inode.id, slot);
+        self.hash = self.hash.wrapping_add(self.inode_hash(slot));
+        slot
+    }
+    /// Removes an inode that is not linked, has no entries and no blocks.
+    pub(crate) fn remove_inode(&mut self, slot: u32) {
+        self.hash = self.hash.wrapping_sub(self.inode_hash(slot));
+        let inode = *self.inode(slot);
+        if inode.is_dir() {
+            *self.directory_mut(slot) = Directory::default();
+            self.free_directories.push(inode.content);
+        }
+        self.names.remove(inode.name);
+        self.by_id.remove(inode.id);
+        self.inodes.remove(slot);
+    }
+    /// Changes fields of an inode, all but id, kind, parent, name and content.
+    pub(crate) fn edit(&mut self, slot: u32, change: impl FnOnce(&mut Inode)) {
+        let before = self.inode_hash(slot);
+        change(self.inodes.get_mut(slot));
+        self.hash = self.hash.wrapping_sub(before).wrapping_add(self.inode_hash(slot));
+    }
+    /// What an inode adds to the state hash. It names ids only, so that slots stay local.
+    fn inode_hash(&self, slot: u32) -> u64 {
+        let inode = self.inode(slot);
+        let parent = if inode.parent == NONE { 0 } else { self.inode(inode.parent).id };
+        inode_hash(inode, parent, self.names.pages().get(inode.name))
+    }
+
+    /// Marks a file as under construction, or changes who writes it.
+    pub(crate) fn set_open(&mut self, slot: u32, open: Open) {
+        let id = self.inode(slot).id;
+        let added = open_hash(id, &open);
+        let unpublished = open.pin.is_some();
+        let removed = self.open.insert(id, open).map_or(0, |before| open_hash(id, &before));
+        self.hash = self.hash.wrapping_add(added).wrapping_sub(removed);
+        self.edit(slot, |inode| {
+            inode.flags |= records::flags::OPEN;
+            if unpublished {
+                inode.flags |= records::flags::UNPUBLISHED;
+            } else {
+                inode.flags &= !records::flags::UNPUBLISHED;
+            }
+        });
+    }
+    /// Ends construction; returns what was open.
+    pub(crate) fn clear_open(&mut self, slot: u32) -> Option<Open> {
+        let id = self.inode(slot).id;
+        let before = self.open.remove(&id)?;
+        self.hash = self.hash.wrapping_sub(open_hash(id, &before));
+        self.edit(slot, |inode| inode.flags &= !(records::flags::OPEN | records::flags::UNPUBLISHED));
+        Some(before)
+    }
+    /// Who writes this file?
+    pub(crate) fn open_of(&self, slot: u32) -> Option<&Open> {
+        self.open.get(&self.inode(slot).id)
+    }
+
+    /// Name of an owner or group.
+    pub(crate) fn text(&self, number: u32) -> &str {
+        self.interned.text(number)
+    }
+}
+
+/// The hash of an inode and its entry.
+pub(crate) fn inode_hash(inode: &Inode, parent: u64, name: &[u8]) -> u64 {
+    let small = u64::from(inode.mode)
+        | u64::from(inode.replication) << 16
+        | (inode.kind as u64) << 32
+        | u64::from(inode.flags) << 40;
+    Mixer::new(hash_kind::INODE)
+        .word(inode.id)
+        .word(parent)
+        .word(inode.mtime_ns.cast_unsigned())
+        .word(inode.ctime_ns.cast_unsigned())
+        .word(inode.atime_ns.cast_unsigned())
+        .word(u64::from(inode.owner) << 32 | u64::from(inode.group))
+        .word(u64::from(inode.block_size_units))
+        .word(small)
+        .bytes(name)
+        .finish()
+}
+
+fn open_hash(id: u64, open: &Open) -> u64 {
+    let mut mixer = Mixer::new(hash_kind::OPEN);
+    mixer.word(id).word(open.epoch).bytes(open.session.as_ref().map_or(&[], |session| session.as_bytes()));
+    if let Some(pin) = &open.pin {
+        mixer.word(pin.parent).word(u64::from(pin.overwrite)).bytes(pin.name.as_bytes());
+    }
+    mixer.finish()
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A new inode of a kind, with equal times.
+pub(crate) fn fresh(id: u64, kind: Kind, mode: u16, owner: u32, group: u32, now_ns: i64) -> Inode {
+    Inode { id, kind, mode, owner, group, mtime_ns: now_ns, ctime_ns: now_ns, atime_ns: now_ns, ..Inode::default() }
+}

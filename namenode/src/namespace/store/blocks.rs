@@ -1,0 +1,152 @@
+//! Blocks of files: a chain of records from the inode, with the end of longer chains kept aside.
+
+use super::records::{Block, INLINE_HOMES, flags};
+use super::{NONE, Store, hash_kind};
+use crate::namespace::hash::Mixer;
+
+/// End and sums of a file's blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Extent {
+    /// Slot of the last block; [`NONE`] if there is none.
+    pub(crate) last: u32,
+    /// Number of blocks.
+    pub(crate) count: u64,
+    /// Bytes in committed blocks.
+    pub(crate) len_bytes: u64,
+}
+
+impl Store {
+    /// The block in a slot.
+    pub(crate) fn block(&self, slot: u32) -> &Block {
+        self.blocks.get(slot)
+    }
+    /// End and sums of the blocks of a file.
+    pub(crate) fn extent(&self, inode: u32) -> Extent {
+        if let Some(extent) = self.extents.get(&inode) {
+            return *extent;
+        }
+        match self.inode(inode).content {
+            NONE => Extent { last: NONE, count: 0, len_bytes: 0 },
+            first => Extent { last: first, count: 1, len_bytes: self.block(first).len_bytes },
+        }
+    }
+    fn set_extent(&mut self, inode: u32, extent: Extent) {
+        if extent.count > 1 {
+            self.extents.insert(inode, extent);
+        } else {
+            self.extents.remove(&inode);
+        }
+    }
+    /// Slots of the blocks of a file, in order.
+    pub(crate) fn chain(&self, inode: u32) -> impl Iterator<Item = u32> {
+        let some = |slot: u32| (slot != NONE).then_some(slot);
+        let first = if self.inode(inode).is_dir() { None } else { some(self.inode(inode).content) };
+        std::iter::successors(first, move |slot| some(self.block(*slot).next))
+    }
+    /// Logged storages of a block.
+    pub(crate) fn homes(&self, slot: u32) -> impl Iterator<Item = u32> {
+        self.block(slot).inline_homes().chain(self.more_homes.get(&slot).into_iter().flatten().copied())
+    }
+    /// Appends a block to a file.
+    pub(crate) fn push_block(&mut self, inode: u32, mut block: Block, homes: &[u32], digest: Option<[u8; 16]>) -> u32 {
+        let mut extent = self.extent(inode);
+        block.inode = inode;
+        block.next = NONE;
+        let slot = self.blocks.insert(block);
+        self.by_block.insert(block.id.cast_unsigned(), slot);
+        self.write_homes(slot, homes);
+        if let Some(digest) = digest {
+            self.digests.insert(slot, digest);
+        }
+        if extent.last == NONE {
+            self.inodes.get_mut(inode).content = slot;
+        } else {
+            self.blocks.get_mut(extent.last).next = slot;
+        }
+        self.committed += u64::from(block.committed());
+        extent.last = slot;
+        extent.count += 1;
+        extent.len_bytes += block.len_bytes;
+        self.set_extent(inode, extent);
+        self.hash = self.hash.wrapping_add(self.block_hash(slot));
+        slot
+    }
+    fn write_homes(&mut self, slot: u32, homes: &[u32]) {
+        self.blocks.get_mut(slot).set_inline_homes(homes);
+        match homes.get(INLINE_HOMES..).filter(|rest| !rest.is_empty()) {
+            Some(rest) => drop(self.more_homes.insert(slot, rest.into())),
+            None => drop(self.more_homes.remove(&slot)),
+        }
+    }
+    /// Gives a block its final length and its proven storages.
+    pub(crate) fn commit_block(&mut self, slot: u32, len_bytes: u64, homes: &[u32], digest: Option<[u8; 16]>) {
+        self.hash = self.hash.wrapping_sub(self.block_hash(slot));
+        let inode = self.block(slot).inode;
+        let mut extent = self.extent(inode);
+        let block = self.blocks.get_mut(slot);
+        extent.len_bytes += len_bytes;
+        block.len_bytes = len_bytes;
+        block.flags |= flags::COMMITTED;
+        self.committed += 1;
+        self.write_homes(slot, homes);
+        if let Some(digest) = digest {
+            self.digests.insert(slot, digest);
+        }
+        self.set_extent(inode, extent);
+        self.hash = self.hash.wrapping_add(self.block_hash(slot));
+    }
+    /// Removes the last block of a file; returns it.
+    pub(crate) fn pop_block(&mut self, inode: u32) -> Option<Block> {
+        let mut extent = self.extent(inode);
+        let last = self.chain(inode).last()?;
+        let before = self.chain(inode).take_while(|slot| *slot != last).last();
+        extent.count -= 1;
+        extent.len_bytes -= self.block(last).len_bytes;
+        match before {
+            Some(before) => {
+                self.blocks.get_mut(before).next = NONE;
+                extent.last = before;
+            }
+            None => {
+                self.inodes.get_mut(inode).content = NONE;
+                extent.last = NONE;
+            }
+        }
+        self.set_extent(inode, extent);
+        Some(self.drop_block(last))
+    }
+    /// Removes all blocks of a file; returns them in order.
+    pub(crate) fn clear_blocks(&mut self, inode: u32) -> Vec<Block> {
+        let slots: Vec<u32> = self.chain(inode).collect();
+        if !slots.is_empty() {
+            self.inodes.get_mut(inode).content = NONE;
+            self.extents.remove(&inode);
+        }
+        slots.into_iter().map(|slot| self.drop_block(slot)).collect()
+    }
+    fn drop_block(&mut self, slot: u32) -> Block {
+        self.hash = self.hash.wrapping_sub(self.block_hash(slot));
+        let block = *self.block(slot);
+        self.committed -= u64::from(block.committed());
+        self.more_homes.remove(&slot);
+        self.digests.remove(&slot);
+        self.by_block.remove(block.id.cast_unsigned());
+        self.blocks.remove(slot);
+        block
+    }
+    /// What a block adds to the state hash. The order of a file's blocks is the order of their ids.
+    fn block_hash(&self, slot: u32) -> u64 {
+        let block = self.block(slot);
+        let mut mixer = Mixer::new(hash_kind::BLOCK);
+        mixer
+            .word(block.id.cast_unsigned())
+            .word(block.stamp)
+            .word(block.len_bytes)
+            .word(self.inode(block.inode).id)
+            .word(u64::from(block.flags));
+        for home in self.homes(slot) {
+            mixer.word(u64::from(home));
+        }
+        mixer.bytes(self.digests.get(&slot).map_or(&[], |digest| digest)).finish()
+    }
+}

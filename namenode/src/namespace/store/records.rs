@@ -1,0 +1,195 @@
+//! The fixed-size records of inodes and blocks, and what open files have beside.
+//!
+//! ```text
+//!   Inode, 64 bytes                                     Block, 48 bytes
+//!   id · mtime · ctime · atime                          id · stamp · len
+//!   parent slot · name · owner · group   (the entry)    inode slot · next block of the file
+//!   block size · first block or directory               up to four logged storages, 24 bits each
+//!   mode · replication · kind · flags                   their number · flags
+//! ```
+
+use proto::ids::SessionId;
+
+use super::ids::NONE;
+use super::names::NameRef;
+
+/// Block sizes are kept in units of a checksum chunk.
+pub(crate) const BLOCK_SIZE_UNIT: u64 = 512;
+/// Storages that fit into a block record.
+pub(crate) const INLINE_HOMES: usize = 4;
+
+/// What an inode is. The numbers are durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// A free slot.
+    #[default]
+    Free = 0,
+    /// A regular file.
+    File = 1,
+    /// A directory.
+    Directory = 2,
+}
+
+/// Flags of an inode. The numbers are durable.
+pub(crate) mod flags {
+    /// Under construction: exactly these inodes have an [`super::Open`].
+    pub(crate) const OPEN: u8 = 1;
+    /// Not in the tree yet: appears at complete.
+    pub(crate) const UNPUBLISHED: u8 = 2;
+    /// Top of an unlinked tree that waits to be reclaimed.
+    pub(crate) const DETACHED: u8 = 4;
+    /// Every flag that this version knows.
+    pub(crate) const ALL: u8 = OPEN | UNPUBLISHED | DETACHED;
+    /// Of a block: it has its final length.
+    pub(crate) const COMMITTED: u8 = 1;
+}
+
+/// An inode with its first (and today only) entry.
+#[derive(Clone, Copy)]
+pub(crate) struct Inode {
+    pub(crate) id: u64,
+    pub(crate) mtime_ns: i64,
+    pub(crate) ctime_ns: i64,
+    pub(crate) atime_ns: i64,
+    /// Slot of the directory; [`NONE`] for the root and for what is not linked.
+    pub(crate) parent: u32,
+    pub(crate) name: NameRef,
+    /// Index of an interned string.
+    pub(crate) owner: u32,
+    /// Index of an interned string.
+    pub(crate) group: u32,
+    /// In units of [`BLOCK_SIZE_UNIT`]; 0 for directories.
+    pub(crate) block_size_units: u32,
+    /// Files: slot of the first block, or [`NONE`]. Directories: number of the [`super::Directory`].
+    pub(crate) content: u32,
+    pub(crate) mode: u16,
+    pub(crate) replication: u16,
+    pub(crate) kind: Kind,
+    pub(crate) flags: u8,
+}
+
+impl Default for Inode {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            mtime_ns: 0,
+            ctime_ns: 0,
+            atime_ns: 0,
+            parent: NONE,
+            name: NameRef::NONE,
+            owner: 0,
+            group: 0,
+            block_size_units: 0,
+            content: NONE,
+            mode: 0,
+            replication: 0,
+            kind: Kind::Free,
+            flags: 0,
+        }
+    }
+}
+
+impl Inode {
+    pub(crate) fn is_dir(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+    pub(crate) const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+    pub(crate) fn block_size_bytes(&self) -> u64 {
+        u64::from(self.block_size_units) * BLOCK_SIZE_UNIT
+    }
+}
+
+/// A block of a file.
+#[derive(Clone, Copy)]
+pub(crate) struct Block {
+    pub(crate) id: i64,
+    pub(crate) stamp: u64,
+    /// 0 until committed.
+    pub(crate) len_bytes: u64,
+    /// Slot of the file.
+    pub(crate) inode: u32,
+    /// Slot of the next block of the file, or [`NONE`].
+    pub(crate) next: u32,
+    pub(crate) homes: [[u8; 3]; INLINE_HOMES],
+    pub(crate) home_count: u8,
+    pub(crate) flags: u8,
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            stamp: 0,
+            len_bytes: 0,
+            inode: NONE,
+            next: NONE,
+            homes: [[0; 3]; INLINE_HOMES],
+            home_count: 0,
+            flags: 0,
+        }
+    }
+}
+
+impl Block {
+    pub(crate) const fn committed(&self) -> bool {
+        self.flags & flags::COMMITTED != 0
+    }
+    /// The storages that fit; the others are in a side table.
+    pub(crate) fn inline_homes(&self) -> impl Iterator<Item = u32> {
+        self.homes
+            .iter()
+            .take(usize::from(self.home_count))
+            .map(|[low, middle, high]| u32::from_le_bytes([*low, *middle, *high, 0]))
+    }
+    /// Keeps the first storages; the caller puts the rest into the side table.
+    pub(crate) fn set_inline_homes(&mut self, homes: &[u32]) {
+        self.home_count = 0;
+        for (to, home) in self.homes.iter_mut().zip(homes) {
+            let [low, middle, high, _] = home.to_le_bytes();
+            *to = [low, middle, high];
+            self.home_count += 1;
+        }
+    }
+}
+
+/// What a file under construction has beside its inode. The only place that says who writes (scar SC-13).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Open {
+    /// Lease in force.
+    pub(crate) epoch: u64,
+    /// Who holds it.
+    pub(crate) session: Option<SessionId>,
+    /// Where the file will appear, if it is unpublished.
+    pub(crate) pin: Option<Pin>,
+}
+
+/// The place of an unpublished file, by inode: a rename of the directory in between moves it along (scar SC-02).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pin {
+    /// Id of the directory.
+    pub(crate) parent: u64,
+    /// Name in it.
+    pub(crate) name: Box<str>,
+    /// May it replace a file of that name?
+    pub(crate) overwrite: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_keep_their_size() {
+        assert_eq!((size_of::<Inode>(), size_of::<Block>()), (64, 48));
+    }
+
+    #[test]
+    fn storages_of_24_bits_come_back() {
+        let mut block = Block::default();
+        block.set_inline_homes(&[0, 1, (1 << 24) - 1, 77, 78]);
+        assert_eq!(block.inline_homes().collect::<Vec<_>>(), [0, 1, (1 << 24) - 1, 77]);
+    }
+}

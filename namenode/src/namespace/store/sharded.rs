@@ -1,0 +1,76 @@
+//! Ordered maps for the rare things, in 64 shared shards: a frozen view costs 64 clones, and the first change of a
+//! shard after it copies that shard only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const SHARDS: usize = 64;
+
+/// A key that can tell its shard.
+pub(crate) trait ShardKey: Ord + Clone {
+    /// Any number that spreads keys evenly.
+    fn spread(&self) -> usize;
+}
+impl ShardKey for u32 {
+    fn spread(&self) -> usize {
+        *self as usize
+    }
+}
+impl ShardKey for u64 {
+    fn spread(&self) -> usize {
+        *self as usize
+    }
+}
+impl ShardKey for proto::ids::SessionId {
+    fn spread(&self) -> usize {
+        usize::from(self.as_bytes()[0])
+    }
+}
+
+/// A map that is cheap to freeze: `clone` is the frozen view.
+#[derive(Clone)]
+pub(crate) struct Sharded<K, V> {
+    shards: Vec<Arc<BTreeMap<K, V>>>,
+    len: usize,
+}
+
+impl<K: ShardKey, V: Clone> Sharded<K, V> {
+    /// An empty map.
+    pub(crate) fn new() -> Self {
+        Self { shards: std::iter::repeat_with(Arc::default).take(SHARDS).collect(), len: 0 }
+    }
+    /// Number of keys.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+    /// Value of a key.
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.shards[key.spread() % SHARDS].get(key)
+    }
+    /// Value of a key, for change.
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let shard = &mut self.shards[key.spread() % SHARDS];
+        if shard.contains_key(key) { Arc::make_mut(shard).get_mut(key) } else { None }
+    }
+    /// Sets a value; returns the one before.
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let before = Arc::make_mut(&mut self.shards[key.spread() % SHARDS]).insert(key, value);
+        self.len += usize::from(before.is_none());
+        before
+    }
+    /// Removes a key.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        let shard = &mut self.shards[key.spread() % SHARDS];
+        if !shard.contains_key(key) {
+            return None;
+        }
+        self.len -= 1;
+        Arc::make_mut(shard).remove(key)
+    }
+    /// Everything, by key.
+    pub(crate) fn sorted(&self) -> Vec<(&K, &V)> {
+        let mut all: Vec<_> = self.shards.iter().flat_map(|shard| shard.iter()).collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all
+    }
+}

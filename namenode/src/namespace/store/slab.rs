@@ -1,0 +1,108 @@
+//! Fixed-size records in shared pages of at most 16 KiB.
+//!
+//! ```text
+//!   pages: [Arc ─▶ 16 KiB] [Arc ─▶ 16 KiB] …      slot = page * RECORDS + position
+//!            ▲ freeze() clones the Arcs; the next write to a page copies that page once
+//! ```
+//!
+//! One writer; slots are reused, most recently freed first. Slot numbers are local to this process: they are
+//! in no image and in no hash.
+
+use std::sync::Arc;
+
+const PAGE_BYTES: usize = 16 * 1024;
+
+/// Pages of records, shared with frozen views.
+#[derive(Clone)]
+pub(crate) struct Pages<T>(Vec<Arc<[T]>>);
+
+impl<T> Pages<T> {
+    /// Records in a page: a power of two, so that a slot splits by shifts.
+    const RECORDS: usize = {
+        let fit = PAGE_BYTES / size_of::<T>();
+        1 << (usize::BITS - 1 - fit.leading_zeros())
+    };
+
+    /// The record in a slot that was given out.
+    pub(crate) fn get(&self, slot: u32) -> &T {
+        let slot = slot as usize;
+        &self.0[slot / Self::RECORDS][slot % Self::RECORDS]
+    }
+}
+
+/// Records with slots.
+pub(crate) struct Slab<T> {
+    pages: Pages<T>,
+    free: Vec<u32>,
+    next: u32,
+    live: u32,
+}
+
+impl<T: Copy + Default> Slab<T> {
+    /// Most records, well below the end of the slot numbers.
+    pub(crate) const MAX: u32 = u32::MAX - (1 << 20);
+
+    /// An empty slab.
+    pub(crate) const fn new() -> Self {
+        Self { pages: Pages(Vec::new()), free: Vec::new(), next: 0, live: 0 }
+    }
+    /// Number of records.
+    pub(crate) const fn len(&self) -> u32 {
+        self.live
+    }
+    /// Is there room for `more` records? Asked before a command changes anything.
+    pub(crate) fn has_room(&self, more: usize) -> bool {
+        u64::from(self.live) + more as u64 <= u64::from(Self::MAX)
+    }
+    /// Puts a record into a free slot.
+    pub(crate) fn insert(&mut self, record: T) -> u32 {
+        self.live += 1;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            let slot = self.next;
+            self.next += 1;
+            if slot as usize / Pages::<T>::RECORDS == self.pages.0.len() {
+                self.pages.0.push(std::iter::repeat_n(T::default(), Pages::<T>::RECORDS).collect());
+            }
+            slot
+        });
+        *self.get_mut(slot) = record;
+        slot
+    }
+    /// The record in a slot that was given out.
+    pub(crate) fn get(&self, slot: u32) -> &T {
+        self.pages.get(slot)
+    }
+    /// The record, for change. Copies its page first if a frozen view still holds it.
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut T {
+        let slot = slot as usize;
+        &mut Arc::make_mut(&mut self.pages.0[slot / Pages::<T>::RECORDS])[slot % Pages::<T>::RECORDS]
+    }
+    /// Gives a slot back.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        *self.get_mut(slot) = T::default();
+        self.live -= 1;
+        self.free.push(slot);
+    }
+    /// The pages of this moment.
+    pub(crate) fn freeze(&self) -> Pages<T> {
+        self.pages.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frozen_view_does_not_move() {
+        let mut slab = Slab::<u64>::new();
+        let slots: Vec<u32> = (0..5000).map(|n| slab.insert(n)).collect();
+        let frozen = slab.freeze();
+        *slab.get_mut(slots[7]) = 70;
+        slab.remove(slots[8]);
+        assert_eq!(slab.insert(80), slots[8], "freed slots are reused");
+        assert_eq!((*frozen.get(slots[7]), *frozen.get(slots[8])), (7, 8));
+        assert_eq!((*slab.get(slots[7]), *slab.get(slots[8])), (70, 80));
+        assert_eq!(slab.len(), 5000);
+    }
+}

@@ -1,0 +1,8 @@
+//! Tests of the whole namespace.
+
+mod harness;
+mod images;
+mod limits;
+mod model;
+mod outcomes;
+mod scars;
