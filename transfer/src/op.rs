@@ -26,6 +26,9 @@ pub const WRITE_BLOCK: u8 = 80;
 /// Code of READ_BLOCK.
 pub const READ_BLOCK: u8 = 81;
 
+/// Stands for a storage that the sender did not name: the node chooses.
+pub const ANY_STORAGE: &str = "DS-any";
+
 const PREFIX_BYTES: usize = 3;
 
 /// An operation, as asked for.
@@ -199,8 +202,8 @@ impl Target {
     }
 }
 
-/// WRITE_BLOCK in words of ours. An empty `client_name` says that a datanode sends: then there is no set-up
-/// reply and there are no packet acks, but the final ack is sent (see docs/formats/transfer.md).
+/// WRITE_BLOCK in words of ours. An empty `client_name` says that a datanode sends a copy: it gets set-up reply
+/// and acks like a client (see docs/formats/transfer.md).
 #[derive(Clone, Debug, PartialEq)]
 pub struct WriteSetup {
     /// The block; `len_bytes` is the room to reserve.
@@ -312,7 +315,7 @@ fn targets_from_wire(op: &OpWriteBlock) -> Result<Vec<Target>, WireError> {
     let target = |info: &DatanodeInfo| {
         let id = &info.id;
         // Hadoop clients may leave the storages out; the node then chooses, told so by this well-formed none.
-        let storage = storages.next().map_or("DS-any", String::as_str);
+        let storage = storages.next().map_or(ANY_STORAGE, String::as_str);
         Target::checked(&id.datanode_uuid, storage, id.ip_addr.clone(), id.xfer_port)
     };
     op.targets.iter().map(target).collect()

@@ -1,0 +1,111 @@
+//! What every operation of this node needs: its store, its keys, and the checks before anything is touched.
+
+use parking_lot::RwLock;
+use proto::ids::NodeId;
+use transfer::{BlockRef, ChecksumKind, ReadSetup, Status, WriteSetup, WriteStage};
+
+use auth::NodeKeys;
+use auth::token::{self, Mode, Wanted};
+
+use crate::serve::ReadSession;
+use crate::store::{ReplicaWriter, Store, StoreError};
+
+/// An operation refused before it began.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// As told to the peer.
+    pub status: Status,
+    /// For people.
+    pub message: String,
+}
+
+impl Refusal {
+    fn new(status: Status, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::new(error.status(), crate::receive::chain(&error))
+    }
+}
+
+/// A datanode without its sockets.
+#[derive(Debug)]
+pub struct Node {
+    store: Store,
+    keys: RwLock<NodeKeys>,
+}
+
+impl Node {
+    /// A node over its store. It opens nothing until [`Node::set_keys`].
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, keys: RwLock::new(NodeKeys::default()) }
+    }
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> &NodeId {
+        self.store.node()
+    }
+    /// Its store.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+    /// Takes the keys of a registration.
+    pub fn set_keys(&self, keys: NodeKeys) {
+        *self.keys.write() = keys;
+    }
+    /// Number of the newest key; `None` before the first registration.
+    #[must_use]
+    pub fn key_number(&self) -> Option<u32> {
+        self.keys.read().newest().map(|(number, _)| number)
+    }
+    pub(crate) fn with_keys<T>(&self, run: impl FnOnce(&NodeKeys) -> T) -> T {
+        run(&self.keys.read())
+    }
+
+    /// Checks a write and starts its replica. `now_wall_ms` is for the token's end only.
+    ///
+    /// # Errors
+    /// [`Refusal`], to be sent to the peer. Nothing stays behind.
+    pub fn begin_write(&self, setup: &WriteSetup, now_wall_ms: i64) -> Result<ReplicaWriter, Refusal> {
+        if setup.stage != WriteStage::PipelineSetupCreate {
+            let what = setup.stage.as_str_name();
+            return Err(Refusal::new(Status::ErrorUnsupported, format!("{what} is not offered by this version")));
+        }
+        if setup.chunks.kind() == ChecksumKind::Null {
+            return Err(Refusal::new(Status::ErrorUnsupported, "blocks are written with checksums only"));
+        }
+        // A datanode that copies has no client.
+        let mode = if setup.client_name.is_empty() { Mode::Copy } else { Mode::Write };
+        if setup.new_stamp < setup.block.stamp {
+            return Err(Refusal::new(Status::ErrorInvalid, "the new generation stamp is below the block's"));
+        }
+        let block = BlockRef { stamp: setup.new_stamp, ..setup.block.clone() };
+        self.check_token(&setup.token, &block, mode, now_wall_ms)?;
+        // Storages of Hadoop clients may be left out of a pipeline: then this node chooses.
+        let storage = setup.storage.as_ref().filter(|storage| storage.as_str() != transfer::op::ANY_STORAGE);
+        Ok(self.store.create(&block, storage, setup.chunks)?)
+    }
+
+    /// Checks a read and opens the replica.
+    ///
+    /// # Errors
+    /// As [`Node::begin_write`].
+    pub fn begin_read(&self, setup: &ReadSetup, now_wall_ms: i64) -> Result<ReadSession, Refusal> {
+        self.check_token(&setup.token, &setup.block, Mode::Read, now_wall_ms)?;
+        let reader = self.store.open_reader(&setup.block)?;
+        Ok(ReadSession::new(reader, setup.offset_bytes, setup.len_bytes, setup.send_checksums)?)
+    }
+
+    fn check_token(&self, bytes: &[u8], block: &BlockRef, mode: Mode, now_wall_ms: i64) -> Result<(), Refusal> {
+        let wanted = Wanted { pool: &block.pool, block: block.id, stamp: block.stamp, mode };
+        let checked = token::decode(bytes)
+            .and_then(|token| self.with_keys(|keys| token::check(Some(&token), keys, self.id(), &wanted, now_wall_ms)));
+        checked.map_err(|error| Refusal::new(Status::ErrorAccessToken, error.to_string()))
+    }
+}

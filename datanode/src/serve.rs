@@ -1,0 +1,119 @@
+//! Serving a read: a replica's range as packets.
+//!
+//! ```text
+//!   offset rounded down to a chunk ── packets of 256 KiB: head, checksums as stored, data ── end rounded up
+//!   then one empty packet marked last
+//! ```
+//!
+//! Data leave by sendfile where there is a descriptor, in calls of a packet each; the simulation copies. The
+//! node does not verify what it serves: it sends the checksums as they were stored, and the reader compares.
+
+use bytes::Bytes;
+use proto::transfer::BlockOpResponse;
+use transfer::{ChecksumKind, ChunkFormat, PACKET_DATA_BYTES, Packet, PacketHead, reply};
+
+use crate::store::{ReplicaReader, StoreError};
+
+/// One packet to be sent: bytes, then a range of the data file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadStep {
+    /// What the packet says of itself.
+    pub head: PacketHead,
+    /// Its checksums.
+    pub checksums: Vec<u8>,
+    /// Start of its data in the replica.
+    pub offset_bytes: u64,
+    /// Length of its data.
+    pub len_bytes: u64,
+}
+
+impl ReadStep {
+    /// The packet's bytes before its data.
+    #[must_use]
+    pub fn prefix(&self) -> Vec<u8> {
+        let mut prefix = self.head.encode(self.checksums.len(), self.len_bytes as usize);
+        prefix.extend_from_slice(&self.checksums);
+        prefix
+    }
+}
+
+/// A read under way.
+#[derive(Debug)]
+pub struct ReadSession {
+    reader: ReplicaReader,
+    at_bytes: u64,
+    end_bytes: u64,
+    start_bytes: u64,
+    seqno: i64,
+    send_checksums: bool,
+    ended: bool,
+}
+
+impl ReadSession {
+    /// Reads `len_bytes` from `offset_bytes`, widened to whole chunks.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfRange`].
+    pub fn new(
+        reader: ReplicaReader,
+        offset_bytes: u64,
+        len_bytes: u64,
+        send_checksums: bool,
+    ) -> Result<Self, StoreError> {
+        let replica_bytes = reader.len_bytes();
+        let wanted_end = offset_bytes.checked_add(len_bytes).filter(|end| *end <= replica_bytes);
+        let Some(wanted_end) = wanted_end else {
+            return Err(StoreError::OutOfRange { id: reader.id(), offset_bytes, len_bytes, replica_bytes });
+        };
+        let chunk_bytes = reader.chunks().chunk_bytes();
+        let start_bytes = offset_bytes - offset_bytes % chunk_bytes;
+        let end_bytes = wanted_end.div_ceil(chunk_bytes).saturating_mul(chunk_bytes).min(replica_bytes);
+        Ok(Self { reader, at_bytes: start_bytes, end_bytes, start_bytes, seqno: 0, send_checksums, ended: false })
+    }
+    /// The answer that precedes the packets.
+    #[must_use]
+    pub fn reply(&self) -> BlockOpResponse {
+        let stored = self.reader.chunks();
+        let none = || ChunkFormat::new(ChecksumKind::Null, 512).unwrap_or(stored);
+        reply::reading(if self.send_checksums { stored } else { none() }, self.start_bytes)
+    }
+    /// The replica.
+    #[must_use]
+    pub const fn reader(&self) -> &ReplicaReader {
+        &self.reader
+    }
+    /// The next packet, without its data; `None` after the last one.
+    ///
+    /// # Errors
+    /// The disk's; the connection is then to be closed.
+    pub fn next_step(&mut self) -> Result<Option<ReadStep>, StoreError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let chunk_bytes = self.reader.chunks().chunk_bytes();
+        // Whole chunks in every packet but the last; a chunk is at most 1 MiB.
+        let most_bytes = (PACKET_DATA_BYTES as u64 / chunk_bytes).max(1) * chunk_bytes;
+        let len_bytes = (self.end_bytes - self.at_bytes).min(most_bytes);
+        let last = len_bytes == 0;
+        let mut checksums = Vec::new();
+        if self.send_checksums && !last {
+            self.reader.read_checksums(self.at_bytes, len_bytes, &mut checksums)?;
+        }
+        let head = PacketHead { offset_bytes: self.at_bytes, seqno: self.seqno, last, sync: false };
+        let step = ReadStep { head, checksums, offset_bytes: self.at_bytes, len_bytes };
+        self.at_bytes += len_bytes;
+        self.seqno += 1;
+        self.ended = last;
+        Ok(Some(step))
+    }
+    /// The next packet with its data copied; `None` after the last one.
+    ///
+    /// # Errors
+    /// As [`ReadSession::next_step`].
+    pub fn next_packet(&mut self) -> Result<Option<Packet>, StoreError> {
+        let Some(step) = self.next_step()? else { return Ok(None) };
+        let mut data = vec![0; step.len_bytes as usize];
+        self.reader.read_data(step.offset_bytes, &mut data)?;
+        Ok(Some(Packet { head: step.head, checksums: Bytes::from(step.checksums), data: Bytes::from(data) }))
+    }
+}
