@@ -4,6 +4,8 @@ use std::future::Future;
 use std::io;
 use std::thread::JoinHandle;
 
+/// Tasks that end with their owner: dropping the set stops them.
+pub use tokio::task::JoinSet;
 pub use tokio_util::sync::CancellationToken;
 pub use tokio_util::task::TaskTracker;
 

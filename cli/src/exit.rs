@@ -13,6 +13,14 @@ impl Status {
     pub(crate) const FAILED: Self = Self(1);
     /// The command line makes no sense; for a server: bad configuration.
     pub(crate) const USAGE: Self = Self(2);
+    /// A file verb: not found. (A server's 3 is [`Status::STORAGE_REFUSED`].)
+    pub(crate) const NOT_FOUND: Self = Self(3);
+    /// Permission denied, or not authenticated.
+    pub(crate) const DENIED: Self = Self(4);
+    /// Temporary: a retry may help.
+    pub(crate) const TEMPORARY: Self = Self(5);
+    /// Ctrl-C.
+    pub(crate) const INTERRUPTED: Self = Self(130);
     /// A server: it refused its storage (wrong cluster, unknown layout, lost identity, locked).
     pub(crate) const STORAGE_REFUSED: Self = Self(3);
 }

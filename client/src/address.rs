@@ -79,7 +79,8 @@ fn parse_one(text: &str, one: &str) -> FsResult<HostPort> {
         None => DEFAULT_PORT,
         Some(port) => port.parse().map_err(|error| invalid(text, &format!("port {port:?}: {error}")))?,
     };
-    let well_formed = !host.is_empty() && !host.chars().any(|c| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '@'));
+    let well_formed =
+        !host.is_empty() && !host.chars().any(|c| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '@'));
     if !well_formed {
         return Err(invalid(text, &format!("host {host:?} is not one")));
     }

@@ -500,8 +500,11 @@ impl Inner {
 
     /// Tells the namenode of a corrupt replica.
     pub(crate) async fn report_bad(&self, block: Block, storage: String) {
-        let call =
-            Call { operation: "report bad replica", until: self.rpc.clock.now().plus(Duration::from_secs(3)), session: None };
+        let call = Call {
+            operation: "report bad replica",
+            until: self.rpc.clock.now().plus(Duration::from_secs(3)),
+            session: None,
+        };
         let told = self
             .rpc
             .call(call, |mut stub, header| {

@@ -24,10 +24,9 @@ pub enum Verdict {
 pub const fn judge(error: &FsError) -> Verdict {
     match error.code {
         ErrorCode::NotLeader => Verdict::Again { elsewhere: true, doubtful: false },
-        ErrorCode::SafeMode
-        | ErrorCode::Overloaded
-        | ErrorCode::NotEnoughNodes
-        | ErrorCode::NotReplicatedYet => Verdict::Again { elsewhere: false, doubtful: false },
+        ErrorCode::SafeMode | ErrorCode::Overloaded | ErrorCode::NotEnoughNodes | ErrorCode::NotReplicatedYet => {
+            Verdict::Again { elsewhere: false, doubtful: false }
+        }
         ErrorCode::Unavailable => Verdict::Again { elsewhere: true, doubtful: true },
         // The same number again: the server answers from memory if the first attempt took effect.
         ErrorCode::Timeout | ErrorCode::OutcomeUnknown => Verdict::Again { elsewhere: false, doubtful: true },
@@ -38,7 +37,8 @@ pub const fn judge(error: &FsError) -> Verdict {
 /// What a caller is told when a call that changes something ends without an answer of which it is sure.
 #[must_use]
 pub fn unknown_outcome(operation: &str, last: &FsError) -> FsError {
-    let text = format!("{operation} was sent and not answered in time: it may or may not have happened ({})", last.message);
+    let text =
+        format!("{operation} was sent and not answered in time: it may or may not have happened ({})", last.message);
     FsError { path: last.path.clone(), ..FsError::new(ErrorCode::OutcomeUnknown, text) }
         .with_hint("look before trying again")
 }

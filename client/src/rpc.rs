@@ -144,7 +144,7 @@ impl Rpc {
             Err(elapsed) => {
                 *namenode.stub.lock() = None;
                 let text = format!("{} at {} was not answered in time ({elapsed})", call.operation, namenode.address);
-                FsError::new(ErrorCode::Timeout, text).with_hint("try again, or give it more time with --timeout")
+                FsError::new(ErrorCode::Timeout, text).with_hint("try again")
             }
         };
         Err(Failed { verdict: judge(&error), error, unreached: false })
@@ -161,8 +161,11 @@ impl Rpc {
             return Ok(stub);
         }
         let refused = |why: String| Failed {
-            error: FsError::new(ErrorCode::Unavailable, format!("cannot reach the cluster: {why} ({})", namenode.address))
-                .with_hint("start a local one with `blockyard dev`, or name another with --fs"),
+            error: FsError::new(
+                ErrorCode::Unavailable,
+                format!("cannot reach the cluster: {why} ({})", namenode.address),
+            )
+            .with_hint("start a local one with `blockyard dev`, or name another with --fs"),
             // Nothing was sent.
             verdict: Verdict::Again { elsewhere: true, doubtful: false },
             unreached: true,

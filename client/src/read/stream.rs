@@ -41,7 +41,13 @@ struct Open {
 
 impl BlockStream {
     /// `offset_bytes` and `len_bytes` are within the block.
-    pub(super) fn new(inner: Arc<Inner>, path: FsPath, mut block: LocatedBlock, offset_bytes: u64, len_bytes: u64) -> Self {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        path: FsPath,
+        mut block: LocatedBlock,
+        offset_bytes: u64,
+        len_bytes: u64,
+    ) -> Self {
         inner.avoided.order(&mut block.locations, inner.rpc.clock.now());
         let block_start_bytes = block.offset_bytes;
         let machine = BlockReadMachine::new(inner.read.clone(), block, offset_bytes, len_bytes);
@@ -188,6 +194,8 @@ impl BlockStream {
         }
         let answer = self.inner.open(&self.path, self.block_start_bytes, 1, self.inner.deadline()).await?;
         let found = answer.blocks.into_iter().find(|block| block.offset_bytes == self.block_start_bytes);
-        found.ok_or_else(|| FsError::new(ErrorCode::NotFound, "the file was replaced by a shorter one while it was read"))
+        found.ok_or_else(|| {
+            FsError::new(ErrorCode::NotFound, "the file was replaced by a shorter one while it was read")
+        })
     }
 }

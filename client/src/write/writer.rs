@@ -129,7 +129,8 @@ impl Writer {
     }
 
     fn gone(&self) -> FsError {
-        FsError::new(ErrorCode::WriteFailed, "the writer was stopped; nothing was published").with_path(self.path.as_str())
+        FsError::new(ErrorCode::WriteFailed, "the writer was stopped; nothing was published")
+            .with_path(self.path.as_str())
     }
 }
 
@@ -213,9 +214,10 @@ impl Driver {
                 None
             }
             WriteEffect::OpenPipeline { attempt, block } => {
-                let within = self.machine.next_deadline().map_or(self.inner.write.open_timeout, |deadline| {
-                    deadline.since(self.inner.rpc.clock.now())
-                });
+                let within = self
+                    .machine
+                    .next_deadline()
+                    .map_or(self.inner.write.open_timeout, |deadline| deadline.since(self.inner.rpc.clock.now()));
                 match Pipeline::open(&block, &self.inner.name, within).await {
                     Ok(pipeline) => {
                         self.pipeline = Some((attempt, pipeline));

@@ -1,0 +1,193 @@
+//! `get`: files and trees out of the cluster. A local file gets its name when it is whole.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base::local::{self, LocalWriter};
+use bytes::Bytes;
+use clap::Args;
+use client::{ErrorCode, FileKind, FileStatus, FsError, Reader};
+
+use super::Outcome;
+use super::cat::copy_out;
+use super::context::{Context, below, name_of, typed};
+use super::failure::Failure;
+use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
+
+/// Flags of `get`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "If DESTINATION is a directory, the sources are copied into it; otherwise it is the name of the copy.
+`-` as the destination is standard output. A file that is there is only replaced with -f.
+
+Examples:
+  blockyard get /data/report.csv .            a file
+  blockyard get -r /data/logs logs            a tree; as logs/logs if logs exists
+  blockyard get /backup.tar - | tar t         a stream"
+)]
+pub(crate) struct GetOptions {
+    /// Paths of the cluster, then where to copy them on this machine
+    #[arg(required = true, num_args = 2.., value_name = "SOURCE… DESTINATION")]
+    paths: Vec<String>,
+    #[command(flatten)]
+    transfer: TransferOptions,
+}
+
+impl GetOptions {
+    /// Is the destination standard output?
+    pub(crate) fn to_stdout(&self) -> bool {
+        self.paths.last().is_some_and(|last| last == "-")
+    }
+}
+
+/// Runs `get`.
+pub(crate) async fn run(options: &GetOptions, context: &Context) -> Outcome {
+    let Some((target, sources)) = options.paths.split_last() else {
+        return Err(Failure::usage("nothing to get", "blockyard get SOURCE… DESTINATION"));
+    };
+    if options.to_stdout() {
+        for source in sources {
+            match copy_out(context, typed(source)).await {
+                Ok(()) => {}
+                Err(failure) => return Err(context.explained(failure).await),
+            }
+        }
+        return Ok(());
+    }
+    let target_path = PathBuf::from(target);
+    let existing = local::info(&target_path).map_err(|error| Failure::local("look at", &target_path, &error))?;
+    let into = existing.is_some_and(|found| found.is_dir());
+    if !into && (sources.len() > 1 || target.ends_with('/')) {
+        return Err(Failure::item(&target_path, "not a directory on this machine", "make it with mkdir"));
+    }
+    let mut get = Get { options, context, transfer: Transfer::new("get", &options.transfer, context) };
+    for source in sources {
+        if let Err(failure) = get.source(typed(source), &target_path, into).await {
+            get.transfer.shared().failed(failure.at(source)).await;
+        }
+    }
+    get.transfer.finish(options.transfer.recursive || sources.len() > 1).await
+}
+
+struct Get<'a> {
+    options: &'a GetOptions,
+    context: &'a Context,
+    transfer: Transfer,
+}
+
+impl Get<'_> {
+    async fn source(&mut self, source: &str, target: &Path, into: bool) -> Outcome {
+        let status = self.context.client.stat(source).await?;
+        let target = match (into, name_of(source)) {
+            (true, Some(name)) => target.join(name),
+            _ => target.to_owned(),
+        };
+        if status.kind() != FileKind::Directory {
+            self.file(source.to_owned(), &status, target).await;
+            return Ok(());
+        }
+        if !self.options.transfer.recursive {
+            let error = FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(source);
+            return Err(Failure::from(error.with_hint("copy the tree with -r")));
+        }
+        self.tree(source, &status, target).await
+    }
+
+    async fn file(&mut self, source: String, status: &FileStatus, target: PathBuf) {
+        let shared = self.transfer.shared();
+        shared.progress.found(status.len_bytes);
+        self.transfer.start(get_file(shared, source, target)).await;
+    }
+
+    async fn tree(&mut self, source: &str, status: &FileStatus, target: PathBuf) -> Outcome {
+        make_directory(&target, status.mode).await?;
+        let mut waiting = vec![(source.to_owned(), target)];
+        while let Some((source, target)) = waiting.pop() {
+            if let Err(failure) = self.directory(&source, &target, &mut waiting).await {
+                self.transfer.shared().failed(failure.at(&source)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn directory(&mut self, source: &str, target: &Path, waiting: &mut Vec<(String, PathBuf)>) -> Outcome {
+        let mut listing = self.context.client.list(source)?;
+        let shared = self.transfer.shared();
+        while let Some(entry) = listing.next().await? {
+            if shared.is_stopped() {
+                waiting.clear();
+                return Ok(());
+            }
+            let (from, to) = (below(source, &entry.path), target.join(&entry.path));
+            match entry.kind() {
+                FileKind::Directory => match make_directory(&to, entry.mode).await {
+                    Ok(()) => waiting.push((from, to)),
+                    Err(failure) => shared.failed(failure).await,
+                },
+                _ if entry.open_for_write => shared.note(&format!("{from} is being written and was left out")),
+                _ => self.file(from, &entry, to).await,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a local directory that this user can fill, whatever its mode in the cluster says.
+async fn make_directory(path: &Path, mode: u32) -> Outcome {
+    let here = path.to_owned();
+    local("make the directory", path, move || local::create_dir(&here, mode & 0o777 | 0o700)).await?;
+    Ok(())
+}
+
+async fn get_file(shared: Arc<Shared>, source: String, target: PathBuf) -> Outcome {
+    if !shared.force {
+        let here = target.clone();
+        if local("look at", &target, move || local::info(&here)).await?.is_some() {
+            return Err(taken(&target));
+        }
+    }
+    let mut reader = shared.context.client.open(&source).await.map_err(|error| Failure::from(error).at(&source))?;
+    let mode = reader.status().mode & 0o777;
+    let mut writer: Option<LocalWriter> = None;
+    loop {
+        let (pieces, ended) = next_pieces(&shared, &mut reader).await.map_err(|failure| failure.at(&source))?;
+        let (here, force) = (target.clone(), shared.force);
+        let written = local("write", &target, move || {
+            let mut file = match writer {
+                Some(file) => file,
+                None => LocalWriter::create(&here, mode)?,
+            };
+            pieces.iter().try_for_each(|piece| file.write(piece))?;
+            if ended {
+                file.finish(&here, force)?;
+                return Ok(None);
+            }
+            Ok(Some(file))
+        });
+        writer = written
+            .await
+            .map_err(|failure| if failure.code() == ErrorCode::AlreadyExists { taken(&target) } else { failure })?;
+        if ended {
+            return Ok(());
+        }
+    }
+}
+
+/// Pieces of about one chunk, and whether the file ended with them.
+async fn next_pieces(shared: &Shared, reader: &mut Reader) -> Result<(Vec<Bytes>, bool), Failure> {
+    let mut pieces = Vec::new();
+    let mut have = 0;
+    while have < CHUNK_BYTES {
+        // Asked to the very end, although the length is known: only then can the connection serve the next file.
+        let Some(piece) = reader.next().await? else { return Ok((pieces, true)) };
+        have += piece.len();
+        shared.progress.moved(piece.len() as u64);
+        pieces.push(piece);
+    }
+    Ok((pieces, false))
+}
+
+fn taken(path: &Path) -> Failure {
+    let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+    Failure::local("write", path, &exists).or_hint(|| Some("replace it with -f".to_owned()))
+}
