@@ -24,6 +24,7 @@ use clap::{Args, Subcommand};
 use crate::args::Global;
 use crate::exit::Status;
 use context::Context;
+pub(crate) use context::os_user;
 use failure::Failure;
 
 /// The verbs.

@@ -111,7 +111,7 @@ pub(crate) fn name_of(path: &str) -> Option<&str> {
 }
 
 /// Who runs this process: the name that the user database gives, else what the environment says.
-fn os_user() -> String {
+pub(crate) fn os_user() -> String {
     let uid = rustix::process::geteuid().as_raw();
     user_of(uid)
         .or_else(|| std::env::var("USER").ok().filter(|name| !name.is_empty()))
