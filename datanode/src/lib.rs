@@ -10,6 +10,8 @@
 //! `store`, `receive`, `serve` and `agent` decide without sockets and clocks of their own: the simulation runs
 //! the same code. `server` is the thin shell around them. Read [`store`] first.
 
+pub mod agent;
+pub mod commands;
 pub mod node;
 pub mod receive;
 pub mod serve;

@@ -1,7 +1,9 @@
 //! What every operation of this node needs: its store, its keys, and the checks before anything is touched.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use parking_lot::RwLock;
-use proto::ids::NodeId;
+use proto::ids::{NodeId, Term};
 use transfer::{BlockRef, ChecksumKind, ReadSetup, Status, WriteSetup, WriteStage};
 
 use auth::NodeKeys;
@@ -37,13 +39,15 @@ impl From<StoreError> for Refusal {
 pub struct Node {
     store: Store,
     keys: RwLock<NodeKeys>,
+    highest_term: AtomicU64,
 }
 
 impl Node {
     /// A node over its store. It opens nothing until [`Node::set_keys`].
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, keys: RwLock::new(NodeKeys::default()) }
+        let highest_term = AtomicU64::new(store.highest_term().raw());
+        Self { store, keys: RwLock::new(NodeKeys::default()), highest_term }
     }
     /// Its id.
     #[must_use]
@@ -58,6 +62,14 @@ impl Node {
     /// Takes the keys of a registration.
     pub fn set_keys(&self, keys: NodeKeys) {
         *self.keys.write() = keys;
+    }
+    /// The highest term that this node has seen, durable or not: commands of lower ones are void.
+    #[must_use]
+    pub fn highest_term(&self) -> Term {
+        Term::from_raw(self.highest_term.load(Ordering::SeqCst))
+    }
+    pub(crate) fn saw_term(&self, term: Term) {
+        self.highest_term.fetch_max(term.raw(), Ordering::SeqCst);
     }
     /// Number of the newest key; `None` before the first registration.
     #[must_use]

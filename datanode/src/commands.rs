@@ -1,0 +1,95 @@
+//! Carrying out a namenode's commands, at the moment when it happens.
+
+use base::clock::Moment;
+use proto::cluster::{CommandResult, CopyReplica, DeleteReplicas};
+use proto::ids::{BlockId, GenerationStamp, StorageId};
+use transfer::{BlockRef, Target, WireError, WriteSetup};
+
+use crate::agent::Command;
+use crate::node::Node;
+use crate::receive::chain;
+use crate::serve::ReadSession;
+use crate::store::StoreError;
+
+/// Why a command is not carried out any more; `None` while it may be. To be asked right before it is done.
+#[must_use]
+pub fn void(node: &Node, command: &Command, now: Moment) -> Option<String> {
+    if now >= command.void_at {
+        return Some("the command came too late and is void".to_owned());
+    }
+    if command.term < node.highest_term() {
+        return Some(format!("{} is below this node's {}", command.term, node.highest_term()));
+    }
+    None
+}
+
+/// Deletes replicas, one by one, while the command is not void. Waits for the disk.
+pub fn delete(node: &Node, command: &Command, what: &DeleteReplicas, now: impl Fn() -> Moment) -> CommandResult {
+    let mut error = String::new();
+    let storage = match StorageId::parse(&what.storage) {
+        Ok(storage) => storage,
+        Err(bad) => return result(command, Err(bad.to_string())),
+    };
+    for block in &what.blocks {
+        if let Some(reason) = void(node, command, now()) {
+            return result(command, Err(reason));
+        }
+        let (id, stamp) = (BlockId::from_raw(block.id), GenerationStamp::from_raw(block.stamp));
+        match node.store().delete(&storage, id, stamp, now()) {
+            Ok(()) => tracing::debug!(block = %id, %storage, reason = what.reason, "deleted"),
+            // The others are tried nevertheless; the leader hears of the first failure.
+            Err(failure) if error.is_empty() => error = chain(&failure),
+            Err(_) => {}
+        }
+    }
+    result(command, if error.is_empty() { Ok(()) } else { Err(error) })
+}
+
+/// The result of a command.
+#[must_use]
+pub fn result(command: &Command, outcome: Result<(), String>) -> CommandResult {
+    let error = outcome.err().unwrap_or_default();
+    CommandResult { number: command.number, ok: error.is_empty(), error }
+}
+
+/// What a copy needs: the replica open for reading, and what the first target is asked.
+#[derive(Debug)]
+pub struct CopyJob {
+    /// The replica, from its first to its last byte.
+    pub session: ReadSession,
+    /// Set-up for `target`.
+    pub setup: WriteSetup,
+    /// The node to dial.
+    pub target: Target,
+}
+
+/// Why a copy cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The command is malformed.
+    #[error(transparent)]
+    Command(#[from] WireError),
+    /// The replica cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is nobody to copy to.
+    #[error("the command names no target")]
+    NoTarget,
+}
+
+/// Opens a replica to be copied. The target verifies what arrives, finalises it and reports it.
+///
+/// # Errors
+/// [`CopyError`].
+pub fn begin_copy(node: &Node, what: &CopyReplica) -> Result<CopyJob, CopyError> {
+    let block = BlockRef::from_common(&what.block.clone().unwrap_or_default())?;
+    let targets = what.targets.iter().map(Target::from_common).collect::<Result<Vec<_>, _>>()?;
+    let reader = node.store().open_reader(&block)?;
+    // The replica's own stamp and length are what is copied.
+    let block = BlockRef { stamp: reader.stamp(), len_bytes: reader.len_bytes(), ..block };
+    let (chunks, len_bytes) = (reader.chunks(), reader.len_bytes());
+    let session = ReadSession::new(reader, 0, len_bytes, true)?;
+    let target = targets.first().cloned().ok_or(CopyError::NoTarget)?;
+    let setup = WriteSetup::create(block, what.token.clone(), String::new(), &targets, chunks);
+    Ok(CopyJob { session, setup: setup.ok_or(CopyError::NoTarget)?, target })
+}
