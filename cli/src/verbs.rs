@@ -19,6 +19,8 @@ mod progress;
 mod put;
 mod transfer;
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use crate::args::Global;
@@ -117,7 +119,7 @@ fn start(verb: Verb, global: &Global, output: output::Output) -> Result<Status, 
         true => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
     };
     let runtime = runtime.map_err(|error| Failure::local("start", "", &error))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let context = Context::new(global, output, umask)?;
         let ended = tokio::select! {
             ended = dispatch(&verb, &context) => ended,
@@ -126,10 +128,13 @@ fn start(verb: Verb, global: &Global, output: output::Output) -> Result<Status, 
                 Err(Failure::interrupted())
             }
         };
-        context.client.settle(std::time::Duration::from_secs(1)).await;
+        context.client.settle(Duration::from_secs(1)).await;
         ended?;
         Ok(context.output.status())
-    })
+    });
+    // Temporary files get this long to vanish; a read of standard input may never end.
+    runtime.shutdown_timeout(Duration::from_millis(300));
+    ended
 }
 
 async fn dispatch(verb: &Verb, context: &Context) -> Outcome {

@@ -282,9 +282,8 @@ async fn copy_in(
             let next = reader.read_chunk(CHUNK_BYTES)?;
             Ok((reader, next))
         });
-        let (read, written) = tokio::join!(read, write_chunk(shared, &mut writer, chunk));
-        written?;
-        (reader, chunk) = read?;
+        // A write that failed is said at once, even while standard input brings nothing.
+        ((reader, chunk), ()) = tokio::try_join!(read, write_chunk(shared, &mut writer, chunk))?;
         if chunk.is_empty() {
             return close(writer).await;
         }
