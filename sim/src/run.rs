@@ -248,7 +248,35 @@ fn unhealthy(cluster: &Cluster) -> Option<String> {
 
 fn state(cluster: &Cluster) -> String {
     let busy = cluster.clients.iter().filter(|client| client.is_busy()).count();
-    format!("{}; {busy} clients are busy", unhealthy(cluster).unwrap_or_else(|| "healthy".to_owned()))
+    let health = unhealthy(cluster).unwrap_or_else(|| "healthy".to_owned());
+    format!("{health}; {busy} clients are busy{}", poor_blocks(cluster))
+}
+
+/// Blocks with fewer copies than wanted: what the leader knows of each, and what the datanodes hold.
+fn poor_blocks(cluster: &Cluster) -> String {
+    let mut text = String::new();
+    let leads = |host: &&NamenodeHost| host.role().is_some_and(|role| role.serving);
+    let Some(shared) = cluster.namenodes.iter().find(leads).and_then(NamenodeHost::shared) else { return text };
+    let (namespace, blocks) = (shared.namespace.read(), shared.blocks.read());
+    namespace.for_each_block(|view| {
+        let mut good = blocks.replicas().good(view.block);
+        good.retain(|storage| blocks.registry().counts(*storage));
+        if view.committed && good.len() < view.replication as usize {
+            let held: Vec<_> = cluster
+                .datanodes
+                .iter()
+                .enumerate()
+                .filter_map(|(at, host)| Some((at, host.store()?.replica(view.block)?)))
+                .collect();
+            let odd = blocks.replicas().odd_of(view.block);
+            text.push_str(&format!("\n    {view:?}\n      good {good:?} odd {odd:?}\n      held {held:?}"));
+        }
+    });
+    for (index, storage) in blocks.registry().storages() {
+        let node = blocks.registry().node(storage.node);
+        text.push_str(&format!("\n    {index:?} {:?} {:?} {:?}", storage.failure, node.state, node.host));
+    }
+    text
 }
 
 /// The last look: everything counted anew, images that are what they are of, nothing deleted that is needed.

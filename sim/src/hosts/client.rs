@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use base::clock::Moment;
 use base::random::{Randomness, SeededRandom};
-use client::session::Session;
 use proto::ids::SessionId;
 
 use self::calls::Calls;
