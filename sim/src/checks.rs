@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use namenode::namespace::BlockView;
+use namenode::namespace::BlockState;
 use proto::ids::BlockId;
 
 use crate::coverage::Rare;
@@ -111,7 +111,7 @@ impl Checks {
 
 /// A block as the member that applied most knows it.
 #[must_use]
-pub fn newest_view(block: BlockId, namenodes: &[NamenodeHost]) -> Option<BlockView> {
+pub fn newest_view(block: BlockId, namenodes: &[NamenodeHost]) -> Option<BlockState> {
     let running = namenodes.iter().filter_map(NamenodeHost::shared);
     let newest = running.max_by_key(|shared| shared.namespace.read().applied().0)?;
     let view = newest.namespace.read().block(block);

@@ -79,7 +79,7 @@ pub struct Faults {
 impl Cluster {
     /// Lets the first fault come.
     pub fn schedule_fault(&mut self) {
-        let wait = millis(1000 + self.scene.below(4000));
+        let wait = millis(400 + self.scene.below(2200));
         self.scene.after(wait, Event::Fault);
     }
 

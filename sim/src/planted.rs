@@ -89,6 +89,9 @@ impl Disk for Late {
     fn sync_dir(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
         self.disk.sync_dir(path, point)
     }
+    fn sync_all(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
+        self.disk.sync_all(path, point)
+    }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.disk.read_dir(path)
     }

@@ -123,13 +123,13 @@ impl ClientHost {
         let id = self.next_job;
         self.next_job += 1;
         let session = Arc::clone(self.calls.session());
-        let lowest = Calls::lowest_of(&session);
+        let lowest = session.lowest_unanswered();
         self.job = Some(Job::new(id, op, scene.now(), session, lowest));
         self.begin_job(scene);
     }
 
     fn fence_of(&self, job: &Job) -> Fence {
-        Fence { session: *job.session.id(), lowest: job.lowest, newest: Calls::next_of(&job.session) }
+        Fence { session: *job.session.id(), lowest: job.lowest, newest: job.session.newest() + 1 }
     }
 
     /// The operation is over.

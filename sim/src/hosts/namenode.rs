@@ -87,6 +87,8 @@ fn config() -> CoreConfig {
             segment_bytes: 32 << 10,
             image_reserve_bytes: 64 << 10,
             tail_bytes: 4 << 10,
+            // A message has to fit into what is left of a segment.
+            max_message_bytes: 4 << 10,
             ..ConsensusConfig::default()
         },
         blocks: namenode::blocks::BlocksConfig {
@@ -244,6 +246,10 @@ impl NamenodeHost {
     /// The operator puts the damaged file back.
     pub fn mend_rot(&mut self, scene: &mut Scene) {
         for (path, offset, bit) in std::mem::take(&mut self.rot) {
+            // The damage was where nobody looks, and the file went its way meanwhile.
+            if !self.disk.files().iter().any(|file| Path::new(file) == path) {
+                continue;
+            }
             if let Err(error) = self.disk.flip_bit(&path, offset, bit) {
                 scene.violation(format!("{} was damaged at {offset} and cannot be put back: {error}", path.display()));
             }
@@ -376,12 +382,25 @@ impl NamenodeHost {
                     self.begin_commit(scene);
                 }
                 Effect::SendRaft(message) => {
+                    scene.say(format_args!(
+                        "raft {} -> {} kind {} term {} index {} of {} commit {} entries {} reject {} hint {}",
+                        message.from,
+                        message.to,
+                        message.kind,
+                        message.term,
+                        message.index,
+                        message.log_term,
+                        message.commit,
+                        message.entries.len(),
+                        message.reject,
+                        message.reject_hint
+                    ));
                     let to = Address::Namenode((message.to as usize).saturating_sub(1));
                     scene.send(self.address(), to, &Message::Raft(Box::new(message)));
                 }
                 Effect::WriteImage(job) => {
                     let wait = millis(5 + scene.below(300));
-                    scene.wake(self.address(), self.life, wait, Timer::Image(image_job(job)));
+                    scene.wake(self.address(), self.life, wait, Timer::Image(job));
                 }
                 Effect::SendImage(send) => self.send_image(&send, scene),
                 Effect::Stop(reason) => scene.violation(format!("{:?} stopped: {reason}", self.address())),
@@ -464,11 +483,6 @@ impl NamenodeHost {
     pub const fn voters(&self) -> usize {
         self.voters
     }
-}
-
-#[allow(clippy::useless_conversion, reason = "the effect may or may not carry its job in a box")]
-fn image_job(job: impl Into<Box<ImageJob>>) -> Box<ImageJob> {
-    job.into()
 }
 
 fn broken(call: u64) -> Message {

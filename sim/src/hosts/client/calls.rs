@@ -54,6 +54,8 @@ struct Pending {
     request: Request,
     attempts: Attempts,
     until: Moment,
+    /// Of a call that changes something.
+    session: Option<Arc<Session>>,
     number: Option<CallNumber>,
     /// May the session be replaced if it is forgotten?
     replaceable: bool,
@@ -99,14 +101,6 @@ impl Calls {
         self.attempts.clear();
         self.session = Session::new(self.random.as_ref());
     }
-    /// The lowest number that a call of this session may still be waiting under.
-    pub(super) fn lowest_of(session: &Arc<Session>) -> u64 {
-        session.try_begin().map_or(0, |call| call.lowest_unanswered())
-    }
-    /// The number after all that this session has used.
-    pub(super) fn next_of(session: &Arc<Session>) -> u64 {
-        session.try_begin().map_or(u64::MAX, |call| call.number())
-    }
     const fn address(&self) -> Address {
         Address::Client(self.client)
     }
@@ -124,17 +118,27 @@ impl Calls {
         within: Duration,
         scene: &mut Scene,
     ) -> Option<Ended> {
-        let number = session.and_then(Session::try_begin);
-        let attempts = Attempts::new(request.command(), number.is_some());
+        let session = session.cloned();
+        let attempts = Attempts::new(request.command(), session.is_some());
         let until = scene.now().plus(within);
         let key = self.number();
-        self.pending.insert(key, Pending { purpose, job, request, attempts, until, number, replaceable });
+        self.pending.insert(key, Pending { purpose, job, request, attempts, until, session, number: None, replaceable });
         self.try_again(key, scene)
     }
 
     /// Makes an attempt of a call.
     pub(super) fn try_again(&mut self, key: u64, scene: &mut Scene) -> Option<Ended> {
-        let pending = self.pending.get(&key)?;
+        let pending = self.pending.get_mut(&key)?;
+        if pending.number.is_none()
+            && let Some(session) = &pending.session
+        {
+            pending.number = session.try_begin();
+            if pending.number.is_none() {
+                // Too many calls lie behind an unanswered one: it has to wait for that.
+                scene.wake(Address::Client(self.client), self.life, Duration::from_millis(20), Timer::Retry(key));
+                return None;
+            }
+        }
         let left = pending.until.since(scene.now()).min(ATTEMPT_TIMEOUT);
         let mut request = pending.request.clone();
         put_header(&mut request, header(pending.number.as_ref(), left, self.random.as_ref()));
@@ -188,9 +192,9 @@ impl Calls {
     /// A session that the namenode has forgotten is replaced: the refusal proves that the call did not take effect.
     fn replace_session(&mut self, key: u64, scene: &mut Scene) -> Option<Ended> {
         self.session = Session::new(self.random.as_ref());
-        let number = self.session.try_begin();
         let pending = self.pending.get_mut(&key)?;
-        pending.number = number;
+        pending.session = Some(Arc::clone(&self.session));
+        pending.number = None;
         pending.replaceable = false;
         pending.attempts = Attempts::new(pending.request.command(), true);
         self.try_again(key, scene)
