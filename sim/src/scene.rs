@@ -82,7 +82,10 @@ impl Scene {
     /// Sends a part on a stream.
     pub fn push(&mut self, stream: StreamId, from: Address, mut part: Part) {
         let Some(to) = self.network.other_end(stream, from) else { return };
+        // Only on the way to a datanode: a reader cannot tell damage on the way from damage on the disk, it reports
+        // the replica, and the only copy of a block would stay under suspicion.
         if let Part::Packet(packet) = &mut part
+            && matches!(to, Address::Datanode(_))
             && !packet.data.is_empty()
             && self.network.damages()
         {
