@@ -376,12 +376,17 @@ impl Cluster {
         true
     }
     fn freeze(&mut self) -> bool {
-        let host = self.some_host();
+        // A client that writes, for longer than its lease, if there is one.
+        let writes = self.clients.iter().position(crate::hosts::ClientHost::is_writing).filter(|_| self.scene.one_in(2));
+        let (host, most) = match writes {
+            Some(client) => (Address::Client(client), 40_000),
+            None => (self.some_host(), 20_000),
+        };
         if !self.is_up(host) {
             return false;
         }
         self.scene.hit(Rare::Frozen);
-        let until = self.scene.now().plus(millis(1_000 + self.scene.below(20_000)));
+        let until = self.scene.now().plus(millis(1_000 + self.scene.below(most)));
         self.frozen.push((host, until));
         true
     }
