@@ -83,8 +83,9 @@ impl Attempts {
         random: &dyn Randomness,
     ) -> Next {
         let Verdict::Again { doubtful, .. } = verdict else {
-            // A refusal of a retry is only the whole truth if the attempts before it cannot have taken effect.
-            let unsure = self.doubt && error.code == ErrorCode::SessionExpired;
+            // A refusal of a retry is only the whole truth if the attempts before it cannot have taken effect. One for
+            // want of room is made before the namenode looks whether it knows the call.
+            let unsure = self.doubt && matches!(error.code, ErrorCode::SessionExpired | ErrorCode::NoSpace);
             return Next::End(if unsure { unknown_outcome(self.operation, &error) } else { error });
         };
         self.doubt |= doubtful && self.numbered;
@@ -149,13 +150,15 @@ mod tests {
                 Next::AfterPause(_) => panic!("{codes:?} did not end"),
             }
         };
-        use ErrorCode::{NotFound, NotLeader, OutcomeUnknown, SessionExpired, Timeout};
+        use ErrorCode::{NoSpace, NotFound, NotLeader, OutcomeUnknown, SessionExpired, Timeout};
         assert_eq!(end(true, &[NotLeader, NotLeader]), NotLeader);
         assert_eq!(end(true, &[Timeout, NotLeader]), OutcomeUnknown);
         assert_eq!(end(false, &[Timeout, NotLeader]), NotLeader);
         assert_eq!(end(true, &[Timeout, NotFound]), NotFound, "a retry is answered as the first attempt was");
         assert_eq!(end(true, &[Timeout, SessionExpired]), OutcomeUnknown);
         assert_eq!(end(true, &[SessionExpired]), SessionExpired);
+        assert_eq!(end(true, &[Timeout, NoSpace]), OutcomeUnknown, "refused before anyone looked for the first attempt");
+        assert_eq!(end(true, &[NoSpace]), NoSpace);
     }
 
     #[test]

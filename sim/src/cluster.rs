@@ -340,7 +340,7 @@ impl Cluster {
         let tag = ((at as u64 + 1) << 48) | owner.tags;
         let (home, tree) = (owner.oracle.home.clone(), owner.oracle.tree());
         let lost_home = !tree.contains_key(&home);
-        if (owner.doubt && !self.scene.one_in(4)) || lost_home {
+        if (owner.doubt && (self.phase == Phase::Heal || !self.scene.one_in(4))) || lost_home {
             return Op::Mkdir { path: home, parents: true };
         }
         next_op(&self.scene.random, &home, tree, tag)
@@ -380,7 +380,8 @@ impl Cluster {
         {
             self.scene.violation(format!("client {at}: after all faults were lifted, {op:?} failed: {code:?}"));
         }
-        let think = millis(self.scene.below(if self.scene.one_in(10) { 400 } else { 30 }));
+        let slowly = if self.phase == Phase::Heal { 3_000 } else { 0 };
+        let think = millis(slowly + self.scene.below(if self.scene.one_in(10) { 400 } else { 30 }));
         let life = self.clients[at].life();
         self.scene.wake(Address::Client(at), life, think, Timer::Tick);
     }

@@ -5,7 +5,7 @@ mod begin;
 use std::collections::BTreeSet;
 
 use crate::cluster::{Cluster, Phase};
-use crate::hosts::millis;
+use crate::hosts::{Death, millis};
 use crate::message::{Address, Event};
 use crate::network::Noise;
 
@@ -65,6 +65,8 @@ pub enum Undo {
     Disarm(Address),
     /// The disk is as fast as before.
     Fast(usize),
+    /// A namenode whose log could not be synced loses power as well.
+    LosePower(usize),
 }
 
 /// The faults of a run.
@@ -94,6 +96,10 @@ impl Cluster {
             Undo::Quiet => self.scene.network.set_noise(Noise::default()),
             Undo::Room(host) => self.set_room(host, false),
             Undo::Disarm(host) => self.disarm(host),
+            Undo::LosePower(at) => {
+                self.kill(Address::Namenode(at), Death::PowerCut);
+                self.scene.after(millis(500), Event::Restart(Address::Namenode(at)));
+            }
             Undo::Fast(at) => self.namenodes[at].slow = std::time::Duration::ZERO,
         }
     }
@@ -135,7 +141,7 @@ impl Cluster {
             self.datanodes[at].disk.clear_faults();
             // A volume that failed is out of service until its node starts again.
             if self.datanodes[at].store().is_some_and(|store| store.counts().volumes_failed > 0) {
-                self.kill(Address::Datanode(at), crate::hosts::Death::Kill);
+                self.kill(Address::Datanode(at), Death::Kill);
             }
             self.restart(Address::Datanode(at));
         }

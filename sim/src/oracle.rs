@@ -9,7 +9,9 @@
 //! outcome may take effect until a later call of its session is carried out that names a higher lowest number.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use base::clock::Moment;
 use proto::error::ErrorCode;
 use proto::ids::SessionId;
 
@@ -38,7 +40,11 @@ struct Unknown {
     op: Op,
     session: SessionId,
     number: u64,
+    since: Moment,
 }
+
+/// No message and no host is held up for so long: what has not taken effect by then never does.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct World {
@@ -132,6 +138,9 @@ impl Oracle {
             let expected: Vec<String> = before.iter().map(|world| expectation(world, op)).collect();
             return Err(format!("{op:?} ended with {outcome:?}; possible was {}", expected.join(" or ")));
         }
+        for world in &mut after {
+            world.unknown.retain(|call| fence.at.since(call.since) < FORGOTTEN_AFTER);
+        }
         self.note_settled(&before, &after);
         if after.len() > MAX_WORLDS {
             return Err(format!("{} worlds are possible: the workload leaves too much open", after.len()));
@@ -160,7 +169,7 @@ fn possible(world: &mut World, op: &Op, outcome: &Outcome, fence: &Fence) -> boo
         Outcome::Dropped => return true,
         Outcome::Unknown => {
             if op.changes() {
-                world.unknown.push(Unknown { op: op.clone(), session: fence.session, number: fence.newest });
+                world.unknown.push(Unknown { op: op.clone(), session: fence.session, number: fence.newest, since: fence.at });
             }
             return true;
         }
@@ -360,7 +369,7 @@ mod tests {
     use super::*;
 
     fn fence(lowest: u64, newest: u64) -> Fence {
-        Fence { session: SessionId::new([1; 16]), lowest, newest }
+        Fence { session: SessionId::new([1; 16]), lowest, newest, at: Moment::START }
     }
     fn mkdir(path: &str) -> Op {
         Op::Mkdir { path: path.into(), parents: false }

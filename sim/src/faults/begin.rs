@@ -273,7 +273,13 @@ impl Cluster {
             return false;
         }
         let kind = if self.scene.one_in(2) { DiskFaultKind::SyncError } else { DiskFaultKind::WriteError };
-        self.namenodes[at].disk.inject(DiskFault::once(kind).on("/log-").after(self.scene.below(4)));
+        // A segment is known by the name that it was created under.
+        self.namenodes[at].disk.inject(DiskFault::once(kind).on("/log.new").after(self.scene.below(4)));
+        if self.scene.one_in(2) {
+            // What a failed sync left in the page cache alone must not be believed: a power cut takes it.
+            let wait = millis(1_000 + self.scene.below(3_000));
+            self.scene.after(wait, Event::FaultOver(Undo::LosePower(at)));
+        }
         true
     }
 

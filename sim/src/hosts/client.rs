@@ -33,6 +33,8 @@ pub struct Fence {
     pub lowest: u64,
     /// The next number when it ended: all of its own are below.
     pub newest: u64,
+    /// When it ended.
+    pub at: Moment,
 }
 
 /// An operation that is over.
@@ -101,7 +103,7 @@ impl ClientHost {
         scene.say(format_args!("{:?} dies", self.address()));
         scene.break_streams(self.address());
         if let Some(job) = self.job.take() {
-            let fence = self.fence_of(&job);
+            let fence = Self::fence_of(&job, scene.now());
             let (op, begun) = job.into_op();
             self.finished.push(Finished { op, outcome: Outcome::Unknown, begun, ended: None, fence });
         }
@@ -128,14 +130,14 @@ impl ClientHost {
         self.begin_job(scene);
     }
 
-    fn fence_of(&self, job: &Job) -> Fence {
-        Fence { session: *job.session.id(), lowest: job.lowest, newest: job.session.newest() + 1 }
+    fn fence_of(job: &Job, at: Moment) -> Fence {
+        Fence { session: *job.session.id(), lowest: job.lowest, newest: job.session.newest() + 1, at }
     }
 
     /// The operation is over.
     fn finish(&mut self, outcome: Outcome, scene: &mut Scene) {
         let Some(job) = self.job.take() else { return };
-        let fence = self.fence_of(&job);
+        let fence = Self::fence_of(&job, scene.now());
         let (op, begun) = job.into_op();
         scene.say(format_args!("{:?} ends {op:?}: {outcome:?}", self.address()));
         self.finished.push(Finished { op, outcome, begun, ended: Some(scene.now()), fence });

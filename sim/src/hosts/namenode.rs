@@ -194,6 +194,7 @@ impl NamenodeHost {
     pub fn start(&mut self, scene: &mut Scene) -> bool {
         self.life += 1;
         self.dark = false;
+        self.disk.clear_faults();
         let mut disk = self.disk.shared();
         if self.planted == Some(Planted::AckBeforeSync) {
             disk = self.late.around(disk);

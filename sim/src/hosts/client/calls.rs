@@ -169,7 +169,6 @@ impl Calls {
         let pending = self.pending.get_mut(&key)?;
         match error.code {
             ErrorCode::SafeMode => scene.hit(Rare::SafeModeSeen),
-            ErrorCode::LeaseLost => scene.hit(Rare::LeaseLost),
             ErrorCode::NoSpace => scene.hit(Rare::NamenodeFull),
             _ => {}
         }

@@ -283,7 +283,14 @@ impl ClientHost {
             Err(error) => {
                 scene.say(format_args!("a write failed: {error}"));
                 scene.hit(Rare::WriteFailed);
-                Outcome::Failed(error.code)
+                match error.code {
+                    // Its inode is gone: it was given up when the lease ran out. That says nothing of the name.
+                    ErrorCode::NotFound | ErrorCode::LeaseLost => {
+                        scene.hit(Rare::LeaseLost);
+                        Outcome::Failed(ErrorCode::WriteFailed)
+                    }
+                    code => Outcome::Failed(code),
+                }
             }
         };
         if outcome == Outcome::Done && pipelines > 1 && u64::from(pipelines) > len_bytes.div_ceil(self.block_size()) {
