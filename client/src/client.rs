@@ -17,6 +17,7 @@ use crate::address::ClusterAddress;
 use crate::avoid::Avoided;
 use crate::list::Listing;
 use crate::read::idle::IdleConnections;
+use crate::read::pages::{Page, join_page, next_page_bytes};
 use crate::read::{ReadConfig, Reader};
 use crate::rpc::{Call, Rpc, Stub};
 use crate::session::Session;
@@ -219,8 +220,17 @@ impl Client {
     /// The namenode's refusals.
     pub async fn open(&self, path: &str) -> FsResult<Reader> {
         let path = FsPath::parse(path)?;
-        let answer = self.inner.open(&path, 0, 0, self.inner.deadline()).await?;
-        Reader::new(Arc::clone(&self.inner), path, answer)
+        let until = self.inner.deadline();
+        let mut opened = self.inner.open(&path, 0, 0, until).await?;
+        while let Some(at_bytes) = next_page_bytes(&opened) {
+            let page = self.inner.open(&path, at_bytes, 0, until).await?;
+            match join_page(&mut opened, page) {
+                Page::Joined => {}
+                Page::Replaced => opened = self.inner.open(&path, 0, 0, until).await?,
+                Page::Nothing => break,
+            }
+        }
+        Reader::new(Arc::clone(&self.inner), path, opened)
     }
 
     /// What is known of a name.

@@ -75,6 +75,16 @@ struct NextIds {
     epoch: LeaseEpoch,
 }
 
+impl NextIds {
+    /// Are there so many ids of each kind left? The last one is never given: counting would stop at it.
+    fn has_left(&self, more: u64) -> bool {
+        let inode = self.inode.raw().checked_add(more);
+        let block = self.block.raw().checked_add_unsigned(more);
+        let rest = self.stamp.raw().checked_add(more).and(self.epoch.raw().checked_add(more));
+        inode.and(block).and(rest).is_some()
+    }
+}
+
 /// The circumstances of one command.
 struct Call<'a> {
     caller: Option<&'a CallerRecord>,

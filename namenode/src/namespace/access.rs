@@ -16,6 +16,13 @@ pub(crate) const WRITE: u16 = 2;
 pub(crate) const EXECUTE: u16 = 1;
 /// Deleting or renaming an entry needs the entry or the directory to be the caller's.
 const STICKY: u16 = 0o1000;
+
+impl Inode {
+    /// Has it the sticky bit?
+    pub(crate) const fn is_sticky(&self) -> bool {
+        self.mode & STICKY != 0
+    }
+}
 /// Longest name of a user or group, in bytes.
 pub(crate) const MAX_PRINCIPAL_BYTES: usize = 255;
 
@@ -88,7 +95,7 @@ impl Who<'_> {
     pub(crate) fn need_unstuck(&self, store: &Store, directory: u32, entry: u32) -> FsResult<()> {
         let (above, below) = (store.inode(directory), store.inode(entry));
         let mine = self.owner == Some(above.owner) || self.owner == Some(below.owner);
-        if above.mode & STICKY == 0 || self.superuser || mine {
+        if !above.is_sticky() || self.superuser || mine {
             return Ok(());
         }
         Err(self.denied(store, entry, "the sticky bit of its directory"))

@@ -151,6 +151,19 @@ pub enum BlockEffect {
     },
 }
 
+/// What of a block concerns its replicas.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlockState {
+    /// Its stamp.
+    pub stamp: GenerationStamp,
+    /// Its committed length; 0 while it is under construction.
+    pub len_bytes: u64,
+    /// Has it its final length?
+    pub committed: bool,
+    /// Copies wanted.
+    pub replication: u32,
+}
+
 /// A block as the namespace knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BlockView {
@@ -177,7 +190,7 @@ pub struct BlockView {
 pub struct OpenFile {
     /// The file.
     pub status: FileStatus,
-    /// Its blocks in order; only the last may be uncommitted.
+    /// Its committed blocks in the range that was asked for, in order.
     pub blocks: Vec<BlockView>,
 }
 

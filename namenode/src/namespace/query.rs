@@ -1,5 +1,7 @@
 //! Reading: what callers and the service ask without changing anything.
 
+use std::ops::Range;
+
 use prost::Message;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch, LogIndex, SessionId, StorageId, Term};
@@ -13,7 +15,8 @@ use super::registry::root;
 use super::store::hash_kind;
 use super::store::records::{Block, Kind, flags};
 use super::{
-    BlockKey, BlockView, Counts, Identity, Namespace, OpenFile, OpenLease, StorageIndex, StorageRecord, WriteView,
+    BlockKey, BlockState, BlockView, Counts, Identity, Namespace, OpenFile, OpenLease, StorageIndex, StorageRecord,
+    WriteView,
 };
 
 impl Namespace {
@@ -50,29 +53,37 @@ impl Namespace {
         Ok((page, more))
     }
 
-    /// A file and all its blocks. Needs the right to read it.
+    /// A file and at most `limit` of its blocks, from the first committed one that has a byte of the range on. Needs
+    /// the right to read it.
     ///
     /// # Errors
     /// As [`Namespace::stat`], and `IsADirectory`.
-    pub fn open(&self, who: &CallerRecord, path: &FsPath) -> FsResult<OpenFile> {
+    pub fn open(&self, who: &CallerRecord, path: &FsPath, range: Range<u64>, limit: usize) -> FsResult<OpenFile> {
         let who = self.who(who)?;
         let slot = self.find(&who, path)?;
         if self.store.inode(slot).is_dir() {
             return Err(FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(path.as_str()));
         }
         who.need(&self.store, slot, READ)?;
-        Ok(OpenFile { status: self.status(slot, path.as_str()), blocks: self.views(slot).collect() })
+        let inside = |(slot, offset_bytes): &(u32, u64)| {
+            let block = self.store.block(*slot);
+            block.committed() && *offset_bytes < range.end && offset_bytes.saturating_add(block.len_bytes) > range.start
+        };
+        let blocks = self.chain_from(slot).filter(inside).take(limit);
+        let blocks = blocks.map(|(slot, offset_bytes)| self.view(slot, offset_bytes)).collect();
+        Ok(OpenFile { status: self.status(slot, path.as_str()), blocks })
     }
 
-    /// A block by its id.
+    /// A block by its id, in constant time.
     #[must_use]
-    pub fn block(&self, block: BlockId) -> Option<BlockView> {
-        let slot = self.store.block_slot(block.raw())?;
-        let inode = self.store.block(slot).inode;
-        if self.store.inode(inode).content == slot {
-            return Some(self.view(slot, 0));
-        }
-        self.views(inode).find(|view| view.block == block)
+    pub fn block(&self, block: BlockId) -> Option<BlockState> {
+        let block = self.store.block(self.store.block_slot(block.raw())?);
+        Some(BlockState {
+            stamp: GenerationStamp::from_raw(block.stamp),
+            len_bytes: block.len_bytes,
+            committed: block.committed(),
+            replication: u32::from(self.store.inode(block.inode).replication),
+        })
     }
 
     /// Calls `each` for every block, by ascending inode, then by position: to fill a block map after a restart.
@@ -105,12 +116,16 @@ impl Namespace {
         session.is_some_and(|session| self.sessions.remembers(session, call))
     }
 
-    fn views(&self, inode: u32) -> impl Iterator<Item = BlockView> {
-        self.store.chain(inode).scan(0, |offset_bytes, slot| {
-            let view = self.view(slot, *offset_bytes);
-            *offset_bytes += view.len_bytes;
-            Some(view)
+    /// Slots of the blocks of a file, and where each begins in it.
+    fn chain_from(&self, inode: u32) -> impl Iterator<Item = (u32, u64)> {
+        self.store.chain(inode).scan(0, |next_bytes, slot| {
+            let offset_bytes = *next_bytes;
+            *next_bytes += self.store.block(slot).len_bytes;
+            Some((slot, offset_bytes))
         })
+    }
+    fn views(&self, inode: u32) -> impl Iterator<Item = BlockView> {
+        self.chain_from(inode).map(|(slot, offset_bytes)| self.view(slot, offset_bytes))
     }
     pub(super) fn view(&self, slot: u32, offset_bytes: u64) -> BlockView {
         let block: &Block = self.store.block(slot);

@@ -48,14 +48,19 @@ impl Namespace {
 
     /// Checks that names may be added below a directory: its kind, WRITE, its number of entries, room in memory.
     pub(super) fn check_addable(&self, who: &Who<'_>, directory: u32, inodes: usize, path: &FsPath) -> FsResult<()> {
+        self.check_writable_directory(who, directory, path)?;
+        self.check_entries(directory)?;
+        self.check_room(inodes)?;
+        self.check_owner_room(who)
+    }
+    /// Checks that this is a directory whose entries the caller may change.
+    pub(super) fn check_writable_directory(&self, who: &Who<'_>, directory: u32, path: &FsPath) -> FsResult<()> {
         if !self.store.inode(directory).is_dir() {
             return Err(
                 FsError::new(ErrorCode::NotADirectory, "the parent is not a directory").with_path(path.as_str())
             );
         }
-        who.need(&self.store, directory, WRITE | EXECUTE)?;
-        self.check_entries(directory)?;
-        self.check_room(inodes)
+        who.need(&self.store, directory, WRITE | EXECUTE)
     }
     /// Checks that one more entry fits into a directory.
     pub(super) fn check_entries(&self, directory: u32) -> FsResult<()> {
@@ -67,12 +72,23 @@ impl Namespace {
             .with_path(self.store.path(directory))
             .with_hint("use several directories"))
     }
-    /// Checks that more inodes fit.
+    /// Checks that more inodes fit, with an entry each, and one more entry and block. Ids are never reused, so
+    /// their end is an end, too.
     pub(super) fn check_room(&self, inodes: usize) -> FsResult<()> {
-        if self.store.inodes.has_room(inodes) && self.store.blocks.has_room(1) {
+        let store = &self.store;
+        let slots = store.inodes.has_room(inodes) && store.blocks.has_room(1) && store.names.has_room(inodes + 1);
+        if slots && self.next.has_left(inodes as u64 + 1) {
             return Ok(());
         }
         Err(FsError::new(ErrorCode::NoSpace, "the namespace is full"))
+    }
+    /// Checks that the caller's name is kept already, or that there is room for one more.
+    pub(super) fn check_owner_room(&self, who: &Who<'_>) -> FsResult<()> {
+        if self.store.interned.has_room(who.user) {
+            return Ok(());
+        }
+        Err(FsError::new(ErrorCode::NoSpace, "the namespace holds as many names of owners as it may")
+            .with_hint("act as a user that owns something already (--user)"))
     }
 
     /// The caller of a command.

@@ -27,6 +27,8 @@ use super::store::sharded::Sharded;
 pub(crate) const MAX_OUTCOMES: usize = 256;
 /// Ranges of forgotten calls that a session keeps, before it refuses new calls.
 pub(crate) const MAX_RANGES: usize = 256;
+/// As [`MAX_RANGES`], for the lowest unanswered call: only its answer lets the session go on.
+pub(crate) const MAX_RANGES_OF_LOWEST: usize = 2 * MAX_RANGES;
 /// Sessions in all; beyond it the longest idle one without a lease goes.
 pub(crate) const MAX_SESSIONS: usize = 1 << 20;
 /// Log time without a call after which a session is dropped, to within [`TOUCH_MS`].
@@ -114,7 +116,8 @@ impl Sessions {
             return Err(FsError::new(ErrorCode::OutcomeUnknown, "the call was applied, but its answer is gone")
                 .with_hint("look at the path to see what happened"));
         }
-        if again.is_none() && session.forgotten.len() >= MAX_RANGES {
+        let most = if call == lowest { MAX_RANGES_OF_LOWEST } else { MAX_RANGES };
+        if again.is_none() && ranges_from(&session.forgotten, lowest) >= most {
             return Err(FsError::new(ErrorCode::Overloaded, "the session has too many unacknowledged calls")
                 .with_hint("wait for the answer of the lowest unanswered call"));
         }
@@ -259,6 +262,10 @@ fn outcome_hash(id: SessionId, call: u64, answer: &[u8]) -> u64 {
 fn covers(ranges: &BTreeMap<u64, u64>, call: u64) -> bool {
     ranges.range(..=call).next_back().is_some_and(|(_, last)| *last >= call)
 }
+/// Number of ranges that [`cut_ranges`] would leave.
+fn ranges_from(ranges: &BTreeMap<u64, u64>, lowest: u64) -> usize {
+    ranges.len() - ranges.values().take_while(|last| **last < lowest).count()
+}
 fn add_to_ranges(ranges: &mut BTreeMap<u64, u64>, call: u64) {
     let mut first = call;
     if let Some((before, last)) = ranges.range(..call).next_back()
@@ -322,6 +329,35 @@ mod tests {
     }
 
     #[test]
+    fn n_7_a_session_full_of_gaps_goes_on_with_its_lowest_call() {
+        let mut sessions = Sessions::new();
+        // Every second call is lost on its way: gaps that only those calls can fill.
+        let full = 2 * (MAX_OUTCOMES + MAX_RANGES) as u64;
+        for call in (2..=full).step_by(2) {
+            new_call(&mut sessions, call, 1, 0);
+        }
+        assert_eq!(code(sessions.admit(id(1), full + 2, 1, 0)), Some(ErrorCode::Overloaded));
+        assert_eq!(code(sessions.admit(id(1), 3, 1, 0)), Some(ErrorCode::Overloaded));
+        for lowest in (1..full).step_by(2) {
+            new_call(&mut sessions, lowest, lowest, 0);
+        }
+        new_call(&mut sessions, full + 2, full + 1, 0);
+        let session = sessions.table.get(&id(1)).cloned().unwrap_or_default();
+        assert_eq!((session.outcomes.len(), session.forgotten.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_call_that_acknowledges_the_gaps_is_admitted() {
+        let mut sessions = Sessions::new();
+        let full = 2 * (MAX_OUTCOMES + MAX_RANGES) as u64;
+        for call in (2..=full).step_by(2) {
+            new_call(&mut sessions, call, 1, 0);
+        }
+        assert_eq!(code(sessions.admit(id(1), full + 1, 2, 0)), Some(ErrorCode::Overloaded));
+        new_call(&mut sessions, full + 1, 9, 0);
+    }
+
+    #[test]
     fn idle_sessions_go_unless_they_hold_a_lease() {
         let mut sessions = Sessions::new();
         new_call(&mut sessions, 1, 1, 0);
@@ -345,10 +381,12 @@ mod tests {
                     add_to_ranges(&mut ranges, call);
                 }
             }
+            let before_cut = ranges_from(&ranges, lowest);
             cut_ranges(&mut ranges, lowest);
             for call in 1..70 {
                 prop_assert_eq!(covers(&ranges, call), call >= lowest && model.contains(&call));
             }
+            prop_assert_eq!(before_cut, ranges.len());
             let ends: Vec<_> = ranges.iter().map(|(first, last)| (*first, *last)).collect();
             prop_assert!(ends.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
         }

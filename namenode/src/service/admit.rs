@@ -5,13 +5,18 @@ use proto::PROTOCOL_VERSION;
 use proto::common::RequestHeader;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::SessionId;
+use proto::path::FsPath;
 
 use super::request::Request;
 
-/// Checks version, header and session of a request.
+/// Length of a block's digest, where it has one.
+const DIGEST_BYTES: usize = 16;
+
+/// Checks version, header, session, paths and sizes of a request, so that nothing malformed takes room in the log.
+/// `apply` checks the same rules again: they are part of the state machine.
 ///
 /// # Errors
-/// `VersionMismatch`, `InvalidArgument`, `PermissionDenied`.
+/// `VersionMismatch`, `InvalidArgument`, `InvalidPath`, `NameTooLong`.
 pub fn admit(request: &Request) -> FsResult<()> {
     match request {
         Request::Register(register) => check_version(register.protocol_version),
@@ -22,9 +27,55 @@ pub fn admit(request: &Request) -> FsResult<()> {
         client => {
             let header = client.header().ok_or_else(no_header)?;
             check_version(header.protocol_version)?;
-            check_session(header)
+            check_session(header)?;
+            check_writer(client, header)?;
+            check_paths(client)?;
+            check_digest(client)
         }
     }
+}
+
+/// A writer shows its session: by it a writer that is gone is noticed, and no other caller can go on with its file.
+fn check_writer(request: &Request, header: &RequestHeader) -> FsResult<()> {
+    let writes = matches!(
+        request,
+        Request::Create(_)
+            | Request::AddBlock(_)
+            | Request::AbandonBlock(_)
+            | Request::Complete(_)
+            | Request::Discard(_)
+    );
+    if writes && header.session.is_empty() {
+        return Err(FsError::new(ErrorCode::InvalidArgument, "files are written in a session")
+            .with_hint("choose 16 random bytes as the session, and number its calls from 1"));
+    }
+    Ok(())
+}
+
+fn check_paths(request: &Request) -> FsResult<()> {
+    let paths = match request {
+        Request::Mkdir(r) => [Some(&r.path), None],
+        Request::Create(r) => [Some(&r.path), None],
+        Request::Rename(r) => [Some(&r.from), Some(&r.to)],
+        Request::Delete(r) => [Some(&r.path), None],
+        Request::Stat(r) => [Some(&r.path), None],
+        Request::List(r) => [Some(&r.path), None],
+        Request::Open(r) => [Some(&r.path), None],
+        _ => [None, None],
+    };
+    paths.into_iter().flatten().try_for_each(|path| FsPath::parse(path).map(drop))
+}
+
+fn check_digest(request: &Request) -> FsResult<()> {
+    let finished = match request {
+        Request::AddBlock(r) => r.previous.as_ref(),
+        Request::Complete(r) => r.last.as_ref(),
+        _ => None,
+    };
+    if finished.is_none_or(|block| matches!(block.digest.len(), 0 | DIGEST_BYTES)) {
+        return Ok(());
+    }
+    Err(FsError::new(ErrorCode::InvalidArgument, format!("a digest has {DIGEST_BYTES} bytes or none")))
 }
 
 /// The caller that a header names, from an address.
@@ -72,7 +123,7 @@ pub fn session(header: Option<&RequestHeader>) -> Option<SessionId> {
 
 #[cfg(test)]
 mod tests {
-    use proto::namespace::StatRequest;
+    use proto::namespace::{self as n, StatRequest};
 
     use super::*;
 
@@ -80,20 +131,95 @@ mod tests {
         StatRequest { header, path: "/".into() }.into()
     }
 
+    fn header(session: &[u8], call: u64, lowest_unanswered: u64) -> Option<RequestHeader> {
+        Some(RequestHeader {
+            protocol_version: PROTOCOL_VERSION,
+            user: "ana".into(),
+            session: session.to_vec().into(),
+            call,
+            lowest_unanswered,
+            ..RequestHeader::default()
+        })
+    }
+    fn code(request: impl Into<Request>) -> Option<ErrorCode> {
+        admit(&request.into()).err().map(|error| error.code)
+    }
+
     #[test]
     fn other_versions_missing_headers_and_bad_sessions_are_refused() {
-        let good = RequestHeader { protocol_version: PROTOCOL_VERSION, user: "ana".into(), ..Default::default() };
-        assert!(admit(&stat(Some(good.clone()))).is_ok());
-        let code = |request| admit(&request).unwrap_err().code;
-        assert_eq!(code(stat(None)), ErrorCode::InvalidArgument);
-        let other = RequestHeader { protocol_version: 9, ..good.clone() };
-        assert_eq!(code(stat(Some(other))), ErrorCode::VersionMismatch);
+        assert!(admit(&stat(header(&[], 0, 0))).is_ok());
+        assert_eq!(code(stat(None)), Some(ErrorCode::InvalidArgument));
+        let other = header(&[], 0, 0).map(|header| RequestHeader { protocol_version: 9, ..header });
+        assert_eq!(code(stat(other)), Some(ErrorCode::VersionMismatch));
         for (session, call, lowest) in [(vec![1; 15], 1, 1), (vec![1; 16], 0, 0), (vec![1; 16], 2, 3)] {
-            let bad = RequestHeader { session: session.into(), call, lowest_unanswered: lowest, ..good.clone() };
-            assert_eq!(code(stat(Some(bad))), ErrorCode::InvalidArgument);
+            assert_eq!(code(stat(header(&session, call, lowest))), Some(ErrorCode::InvalidArgument));
         }
-        let session = RequestHeader { session: vec![1; 16].into(), call: 3, lowest_unanswered: 2, ..good };
-        assert!(admit(&stat(Some(session))).is_ok());
+        assert!(admit(&stat(header(&[1; 16], 3, 2))).is_ok());
         assert_eq!(caller(None, "a").unwrap_err().code, ErrorCode::InvalidArgument);
+    }
+
+    #[test]
+    fn sc_33_writers_show_a_session() {
+        let none = || header(&[], 0, 0);
+        let requests = |header: Option<RequestHeader>| -> [Request; 5] {
+            [
+                n::CreateRequest { header: header.clone(), path: "/f".into(), ..Default::default() }.into(),
+                n::AddBlockRequest { header: header.clone(), ..Default::default() }.into(),
+                n::AbandonBlockRequest { header: header.clone(), ..Default::default() }.into(),
+                n::CompleteRequest { header: header.clone(), ..Default::default() }.into(),
+                n::DiscardRequest { header, ..Default::default() }.into(),
+            ]
+        };
+        for request in requests(none()) {
+            assert_eq!(code(request.clone()), Some(ErrorCode::InvalidArgument), "{}", request.command());
+        }
+        for request in requests(header(&[1; 16], 1, 1)) {
+            assert_eq!(code(request), None);
+        }
+        assert_eq!(code(n::MkdirRequest { header: none(), path: "/d".into(), ..Default::default() }), None);
+    }
+
+    #[test]
+    fn sc_04_malformed_paths_never_reach_the_log() {
+        let long = format!("/{}", "n".repeat(256));
+        let huge = "/n".repeat(100_000);
+        for (path, wanted) in [
+            ("", ErrorCode::InvalidPath),
+            ("relative", ErrorCode::InvalidPath),
+            ("//", ErrorCode::InvalidPath),
+            ("/a/../b", ErrorCode::InvalidPath),
+            ("/\0", ErrorCode::InvalidPath),
+            (&long, ErrorCode::NameTooLong),
+            (&huge, ErrorCode::NameTooLong),
+        ] {
+            let (header, path) = (header(&[1; 16], 1, 1), path.to_owned());
+            let requests: [Request; 8] = [
+                n::MkdirRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
+                n::CreateRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
+                n::RenameRequest { header: header.clone(), from: path.clone(), to: "/x".into(), replace: true }.into(),
+                n::RenameRequest { header: header.clone(), from: "/x".into(), to: path.clone(), replace: true }.into(),
+                n::DeleteRequest { header: header.clone(), path: path.clone(), recursive: true }.into(),
+                StatRequest { header: header.clone(), path: path.clone() }.into(),
+                n::ListRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
+                n::OpenRequest { header, path: path.clone(), ..Default::default() }.into(),
+            ];
+            for request in requests {
+                let error = admit(&request).unwrap_err();
+                assert_eq!(error.code, wanted, "{} {:.40}", request.command(), path);
+                assert!(error.path.len() <= 1200, "a refusal stays short");
+            }
+        }
+    }
+
+    #[test]
+    fn a_digest_of_another_length_is_refused() {
+        for (len, fits) in [(0, true), (16, true), (15, false), (1 << 19, false)] {
+            let finished = Some(n::FinishedBlock { digest: vec![7; len].into(), ..Default::default() });
+            let header = header(&[1; 16], 1, 1);
+            let add = n::AddBlockRequest { header: header.clone(), previous: finished.clone(), ..Default::default() };
+            assert_eq!(code(add).is_none(), fits, "{len}");
+            let complete = n::CompleteRequest { header, last: finished, ..Default::default() };
+            assert_eq!(code(complete).is_none(), fits, "{len}");
+        }
     }
 }

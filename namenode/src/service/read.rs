@@ -18,6 +18,8 @@ pub const LIST_PAGE: usize = 1000;
 const LIST_MAX: usize = 10_000;
 /// Blocks in one answer to `open`; clients ask for the next range.
 pub const OPEN_BLOCKS: usize = 1000;
+/// Locations in one answer to `open`, so that files with very many copies fit a message, too.
+const OPEN_LOCATIONS: usize = 20_000;
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -62,16 +64,19 @@ impl View<'_> {
     }
 
     fn open(&self, who: &CallerRecord, request: &n::OpenRequest) -> FsResult<n::OpenResponse> {
-        let file = self.namespace.open(who, &FsPath::parse(&request.path)?)?;
         let end = match request.len_bytes {
             0 => u64::MAX,
             len_bytes => request.offset_bytes.saturating_add(len_bytes),
         };
-        let wanted = |block: &&BlockView| {
-            let after_begin = block.offset_bytes.saturating_add(block.len_bytes) > request.offset_bytes;
-            block.committed && after_begin && block.offset_bytes < end
+        let path = FsPath::parse(&request.path)?;
+        let file = self.namespace.open(who, &path, request.offset_bytes..end, OPEN_BLOCKS)?;
+        // The first one goes out whatever its size.
+        let mut locations = 0;
+        let fits = |block: &&BlockView| {
+            locations += block.storages.len().max(block.replication as usize);
+            locations <= OPEN_LOCATIONS || block.offset_bytes <= request.offset_bytes
         };
-        let blocks = file.blocks.iter().filter(wanted).take(OPEN_BLOCKS);
+        let blocks = file.blocks.iter().take_while(fits);
         let blocks = blocks.map(|block| self.located(&who.user, block, &request.client_host)).collect();
         Ok(n::OpenResponse { status: Some(file.status), blocks })
     }

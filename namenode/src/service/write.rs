@@ -79,14 +79,16 @@ impl View<'_> {
             first_block_storages: Vec::new(),
         };
         if r.with_first_block {
-            let settings = self.namespace.settings();
-            let or = |value, default| if value == 0 { default } else { value };
+            let sizes = self.namespace.sizes_of_new_file(r.replication, r.block_size_bytes);
+            let (copies, block_size_bytes) = match sizes {
+                Ok(sizes) => sizes,
+                // What no datanode could help is refused as it is, not as a lack of room that may be over soon.
+                Err(error) if !remembered => return Err(error.with_path(&r.path)),
+                Err(_) => return Ok(Op::Create(op)),
+            };
             let wanted = Wanted {
-                copies: or(r.replication, settings.default_replication).min(settings.max_replication) as usize,
-                block_size_bytes: match r.block_size_bytes {
-                    0 => settings.default_block_size_bytes,
-                    bytes => bytes,
-                },
+                copies: copies as usize,
+                block_size_bytes,
                 writer_host: r.client_host.clone(),
                 ..Wanted::default()
             };

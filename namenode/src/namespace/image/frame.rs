@@ -62,7 +62,12 @@ impl<'a> FrameWriter<'a> {
             return Ok(());
         }
         let mut header = Vec::with_capacity(HEADER_BYTES);
-        let len = u32::try_from(self.payload.len()).map_err(|error| ImageError::Io(std::io::Error::other(error)))?;
+        let len = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
+        if len > MAX_PAYLOAD_BYTES {
+            // An image that no reader takes must not replace the log.
+            let what = format!("a record of {:?} is above {MAX_PAYLOAD_BYTES} bytes", self.section);
+            return Err(ImageError::Io(std::io::Error::other(what)));
+        }
         for word in [self.section as u32, len, self.records] {
             header.extend_from_slice(&word.to_le_bytes());
         }

@@ -16,7 +16,7 @@ use super::records::{
 use super::{MAGIC, Section, VERSION};
 use crate::namespace::access::check_principal;
 use crate::namespace::registry::{MAX_KEYS, MAX_STORAGES, check_settings};
-use crate::namespace::sessions::{MAX_OUTCOMES, MAX_RANGES, MAX_SESSIONS, Session};
+use crate::namespace::sessions::{MAX_OUTCOMES, MAX_RANGES_OF_LOWEST, MAX_SESSIONS, Session};
 use crate::namespace::store::NONE;
 use crate::namespace::store::records::{Block, Inode, Kind, Open, Pin, flags};
 use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord};
@@ -173,7 +173,9 @@ impl Loader {
         check(store.inodes.has_room(1), || "too many inodes".into())?;
         let slot = store.add_inode(inode);
         if record.parent == 0 {
-            let floating = record.id == InodeId::ROOT.raw() || inode.has(flags::UNPUBLISHED | flags::DETACHED);
+            let is_root = record.id == InodeId::ROOT.raw();
+            check(!(is_root && inode.flags != 0), || "the root has flags".into())?;
+            let floating = is_root || inode.has(flags::UNPUBLISHED | flags::DETACHED);
             return check(floating && record.name.is_empty(), || format!("inode {} has no place", record.id));
         }
         check(!inode.has(flags::UNPUBLISHED | flags::DETACHED), || "an entry of what is not linked".into())?;
@@ -189,7 +191,9 @@ impl Loader {
         let key = (record.inode, record.id);
         check(self.last_block.is_none_or(|last| last < key), || "blocks are out of order".into())?;
         self.last_block = Some(key);
-        let given = record.id < next.block.raw() && record.stamp < next.stamp.raw();
+        let ids = BlockId::FIRST.raw()..next.block.raw();
+        let stamps = GenerationStamp::FIRST.raw()..next.stamp.raw();
+        let given = ids.contains(&record.id) && stamps.contains(&record.stamp);
         check(given, || format!("block {} or its stamp was never given", record.id))?;
         check(record.storages.len() <= MAX_HOMES, || "too many storages".into())?;
         let storages = self.namespace.registry.records().len() as u64;
@@ -247,16 +251,18 @@ impl Loader {
         check(self.last_session.is_none_or(|last| last < id), || "sessions are out of order".into())?;
         self.last_session = Some(id);
         check(self.sessions.len() < MAX_SESSIONS, || "too many sessions".into())?;
-        let few = record.answers as usize <= MAX_OUTCOMES && record.forgotten.len() <= 2 * MAX_RANGES;
+        let few = record.answers as usize <= MAX_OUTCOMES && record.forgotten.len() <= 2 * MAX_RANGES_OF_LOWEST;
         check(few && record.lowest > 0, || "impossible numbers".into())?;
         let mut session = Session { seen: record.seen, lowest: record.lowest, ..Session::default() };
-        let mut above = record.lowest;
+        let mut above = Some(record.lowest);
         let mut ends = record.forgotten.iter().copied();
         while let Some(first) = ends.next() {
             let last = ends.next().ok_or("half a range")?;
-            check(above <= first && first <= last && last < u64::MAX - 1, || "ranges are out of order".into())?;
+            let apart = above.is_some_and(|above| above <= first && first <= last);
+            check(apart, || "ranges are out of order".into())?;
             session.forgotten.insert(first, last);
-            above = last + 2;
+            // Adjacent ranges would be one; the numbers end at u64::MAX, which a client may use.
+            above = last.checked_add(2);
         }
         self.sessions.push_back((id, session, record.answers));
         Ok(())
@@ -400,6 +406,9 @@ fn inode_of(record: &InodeRecord) -> Result<Inode, Fault> {
     };
     let allowed = if inode.is_dir() { flags::DETACHED } else { flags::ALL };
     check(inode.mode <= 0o7777 && inode.flags & !allowed == 0, || "impossible mode or flags".into())?;
+    let writing = inode.has(flags::OPEN);
+    check(writing || !inode.has(flags::UNPUBLISHED), || "an unpublished file that nobody writes".into())?;
+    check(!(writing && inode.has(flags::DETACHED)), || "the top of an unlinked tree is being written".into())?;
     let sized = inode.block_size_units > 0 && inode.replication > 0;
     let unsized_ = inode.block_size_units == 0 && inode.replication == 0;
     check(if inode.is_dir() { unsized_ } else { sized }, || "block size or replication contradict the kind".into())?;

@@ -2,7 +2,6 @@
 
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::log::{Complete, Discard};
-use proto::path::FsPath;
 
 use crate::namespace::access::{EXECUTE, WRITE, Who};
 use crate::namespace::store::records::Pin;
@@ -65,10 +64,12 @@ impl Namespace {
         let old = self.store.child(directory, &pin.name);
         match old {
             Some(old) => {
-                let path = FsPath::parse(&self.store.path(old)).unwrap_or_else(|_| FsPath::root());
-                self.check_replaceable(who, directory, old, pin.overwrite, &path)?;
+                self.check_replaceable(who, directory, old, pin.overwrite, &self.store.path(old))?;
             }
-            None => self.check_entries(directory)?,
+            None => {
+                self.check_entries(directory)?;
+                self.check_room(0)?;
+            }
         }
         Ok(Place { directory, name: pin.name.clone(), old })
     }

@@ -46,9 +46,10 @@ impl Namespace {
             None => walk.at,
         };
         if let Some(old) = old {
-            self.check_replaceable(&who, directory, old, create.overwrite, &path)?;
+            self.check_replaceable(&who, directory, old, create.overwrite, path.as_str())?;
             who.need(&self.store, directory, WRITE | EXECUTE)?;
             self.check_room(1)?;
+            self.check_owner_room(&who)?;
         } else {
             if walk.missing.len() > 1 && !create.parents {
                 return Err(parent_missing(&path));
@@ -81,12 +82,15 @@ impl Namespace {
         Ok(Outcome::Create { inode: InodeId::from_raw(inode.id), lease_epoch, first_block, status })
     }
 
-    fn wanted(&self, create: &Create) -> FsResult<Wanted> {
+    /// Replication and block size of a new file, in bytes: what was asked for, where 0 is the cluster's default.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the settings do not allow them.
+    pub fn sizes_of_new_file(&self, replication: u32, block_size_bytes: u64) -> FsResult<(u32, u64)> {
         let settings = &self.settings;
-        let or = |value: u64, default: u64| if value == 0 { default } else { value };
-        let replication = or(create.replication.into(), settings.default_replication.into());
-        let block_size_bytes = or(create.block_size_bytes, settings.default_block_size_bytes);
-        if replication > u64::from(settings.max_replication) {
+        let replication = if replication == 0 { settings.default_replication } else { replication };
+        let block_size_bytes = if block_size_bytes == 0 { settings.default_block_size_bytes } else { block_size_bytes };
+        if replication > settings.max_replication {
             let most = settings.max_replication;
             return Err(registry::invalid(format!("replication {replication} is above the limit of {most}")));
         }
@@ -96,6 +100,11 @@ impl Namespace {
                 "block size {block_size_bytes} is not a multiple of {BLOCK_SIZE_UNIT} from {least} to {most}"
             )));
         }
+        Ok((replication, block_size_bytes))
+    }
+
+    fn wanted(&self, create: &Create) -> FsResult<Wanted> {
+        let (replication, block_size_bytes) = self.sizes_of_new_file(create.replication, create.block_size_bytes)?;
         let range = |error: std::num::TryFromIntError| registry::invalid(error.to_string());
         Ok(Wanted {
             mode: mode_bits(create.mode)?,
@@ -112,10 +121,10 @@ impl Namespace {
         directory: u32,
         old: u32,
         overwrite: bool,
-        path: &FsPath,
+        path: &str,
     ) -> FsResult<()> {
         let inode = self.store.inode(old);
-        let refuse = |code, message: &str| Err(FsError::new(code, message).with_path(path.as_str()));
+        let refuse = |code, message: &str| Err(FsError::new(code, message).with_path(path));
         if inode.is_dir() {
             return refuse(ErrorCode::IsADirectory, "a directory has this name");
         }

@@ -18,7 +18,8 @@ use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
 const FREED_AT_ONCE_BLOCKS: u64 = 64;
 
 impl Namespace {
-    /// Needs WRITE on the parent, and all rights on every directory of the tree that is not empty.
+    /// Needs WRITE on the parent, and all rights on every directory of the tree that is not empty, as if each
+    /// entry were deleted by itself.
     pub(in crate::namespace) fn delete(
         &mut self,
         call: &Call<'_>,
@@ -62,6 +63,9 @@ impl Namespace {
                 continue;
             }
             who.need(&self.store, at, READ | WRITE | EXECUTE)?;
+            for entry in directory.children.iter().filter(|_| self.store.inode(at).is_sticky()) {
+                who.need_unstuck(&self.store, at, entry)?;
+            }
             if directory.directories > 0 {
                 open.extend(directory.children.iter().filter(|child| self.store.inode(*child).is_dir()));
             }
@@ -93,25 +97,48 @@ impl Namespace {
         self.queue.push(self.store.inode(slot).id);
     }
 
-    /// Stops after `limit` inodes and blocks together; the last file may go over by its own blocks.
+    /// Stops after `limit` inodes and blocks together, up to [`FREED_AT_ONCE_BLOCKS`] beyond it.
     pub(in crate::namespace) fn reclaim(&mut self, reclaim: &Reclaim, effects: &mut Vec<BlockEffect>) -> Outcome {
         let mut work = 0;
         while work < u64::from(reclaim.limit) {
             let Some(slot) = self.queue.last().and_then(|id| self.store.slot(*id)) else { break };
-            let entry = if self.store.inode(slot).is_dir() { self.store.directory(slot).children.last() } else { None };
-            let Some(entry) = entry else {
-                self.queue.pop();
-                work += self.reclaim_one(slot, effects);
-                continue;
-            };
-            self.store.cut(entry);
-            if self.store.inode(entry).is_dir() {
-                self.detach(entry);
+            work += if self.store.inode(slot).is_dir() {
+                self.reclaim_entry(slot, effects)
             } else {
-                work += self.reclaim_one(entry, effects);
-            }
+                self.reclaim_file(slot, u64::from(reclaim.limit) - work, effects)
+            };
         }
         Outcome::Reclaimed { pending: self.pending }
+    }
+
+    /// Frees the last entry of a queued directory, or puts it on the queue if it is much work; or frees the
+    /// directory, if it is empty.
+    fn reclaim_entry(&mut self, directory: u32, effects: &mut Vec<BlockEffect>) -> u64 {
+        let Some(entry) = self.store.directory(directory).children.last() else {
+            self.queue.pop();
+            return self.reclaim_one(directory, effects);
+        };
+        self.store.cut(entry);
+        let inode = self.store.inode(entry);
+        if !inode.is_dir() && self.store.extent(entry).count <= FREED_AT_ONCE_BLOCKS {
+            return self.reclaim_one(entry, effects);
+        }
+        if !inode.is_dir() {
+            self.end_lease(entry);
+        }
+        self.detach(entry);
+        1
+    }
+
+    /// Frees up to `most` blocks of a queued file, and the file with the last of them.
+    fn reclaim_file(&mut self, slot: u32, most: u64, effects: &mut Vec<BlockEffect>) -> u64 {
+        if self.store.extent(slot).count < most {
+            self.queue.pop();
+            return self.reclaim_one(slot, effects);
+        }
+        let blocks = (0..most).map_while(|_| self.store.take_first_block(slot));
+        effects.extend(blocks.map(|block| freed(&block)));
+        most
     }
 
     fn reclaim_one(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) -> u64 {

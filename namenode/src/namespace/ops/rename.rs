@@ -56,7 +56,12 @@ impl Namespace {
     }
 
     fn check_new_place(&self, who: &Who<'_>, source: u32, target: u32, to: &FsPath) -> FsResult<()> {
-        self.check_addable(who, target, 0, to)?;
+        self.check_writable_directory(who, target, to)?;
+        // Within one directory the number of entries stays: a full one is no obstacle.
+        if self.store.inode(source).parent != target {
+            self.check_entries(target)?;
+        }
+        self.check_room(0)?;
         // The paths decide this already; the tree is what must stay a tree.
         if self.store.is_below(target, source) {
             return Err(bad_move("a directory cannot be moved below itself", to));

@@ -115,6 +115,20 @@ impl Store {
         self.set_extent(inode, extent);
         Some(self.drop_block(last))
     }
+    /// Removes the first block of a file; returns it.
+    pub(crate) fn take_first_block(&mut self, inode: u32) -> Option<Block> {
+        let first = self.chain(inode).next()?;
+        let mut extent = self.extent(inode);
+        let block = *self.block(first);
+        extent.count -= 1;
+        extent.len_bytes -= block.len_bytes;
+        if extent.count == 0 {
+            extent.last = NONE;
+        }
+        self.inodes.get_mut(inode).content = block.next;
+        self.set_extent(inode, extent);
+        Some(self.drop_block(first))
+    }
     /// Removes all blocks of a file; returns them in order.
     pub(crate) fn clear_blocks(&mut self, inode: u32) -> Vec<Block> {
         let slots: Vec<u32> = self.chain(inode).collect();

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
+/// Strings that are kept at most: a caller who makes up names must not fill the memory.
+pub(crate) const MAX_TEXTS: usize = 1 << 20;
+
 /// Strings by number.
 #[derive(Default)]
 pub(crate) struct Interned {
@@ -17,6 +20,10 @@ impl Interned {
     /// The number of a string, if it was ever used.
     pub(crate) fn find(&self, text: &str) -> Option<u32> {
         self.numbers.get(text).copied()
+    }
+    /// Is this string kept already, or is there room for it?
+    pub(crate) fn has_room(&self, text: &str) -> bool {
+        self.texts.len() < MAX_TEXTS || self.find(text).is_some()
     }
     /// The number of a string, given now if it has none.
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
@@ -36,5 +43,19 @@ impl Interned {
     /// All strings by number, shared.
     pub(crate) const fn texts(&self) -> &Arc<Vec<Arc<str>>> {
         &self.texts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r_1_names_are_bounded() {
+        let mut interned = Interned::default();
+        interned.intern("7");
+        assert!(interned.has_room("new"));
+        interned.texts = Arc::new(vec![Arc::from("7"); MAX_TEXTS]);
+        assert!(interned.has_room("7") && !interned.has_room("new"));
     }
 }

@@ -66,6 +66,11 @@ impl Names {
             next: vec![0; CELLS.len()],
         }
     }
+    /// Do `more` names fit, whatever their length? Asked before a command changes anything: a cell number that ran
+    /// over would name another class.
+    pub(crate) fn has_room(&self, more: usize) -> bool {
+        self.next.iter().all(|next| *next as usize + more <= CELL_MASK as usize)
+    }
     /// Stores a name of at most 255 bytes (the path rules see to that).
     pub(crate) fn insert(&mut self, text: &str) -> NameRef {
         let bytes = text.as_bytes();
@@ -104,6 +109,14 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sc_08_a_class_of_names_ends_before_its_numbers_do() {
+        let mut names = Names::new();
+        assert!(names.has_room(1000));
+        names.next[4] = CELL_MASK - 1;
+        assert!(names.has_room(1) && !names.has_room(2));
+    }
 
     #[test]
     fn every_length_comes_back() {

@@ -1,5 +1,7 @@
 //! Entries: linking, unlinking, looking up, and the running totals of directories.
 
+use proto::path::MAX_PATH_BYTES;
+
 use super::index::hash_of;
 use super::records::flags;
 use super::{NONE, Store};
@@ -121,18 +123,25 @@ impl Store {
         }
         false
     }
-    /// The full path of a linked inode.
+    /// The full path of a linked inode. Renames can make a tree deeper than a path may be long: then the path
+    /// begins with `…`, so that no message and no remembered answer grows without bound.
     pub(crate) fn path(&self, slot: u32) -> String {
-        let mut names = Vec::new();
+        let (mut names, mut bytes) = (Vec::<&str>::new(), 0);
+        let mut begin = "";
         let mut at = slot;
         while self.inode(at).parent != NONE {
+            bytes += 1 + self.name(at).len();
+            if bytes > MAX_PATH_BYTES {
+                begin = "…";
+                break;
+            }
             names.push(self.name(at));
             at = self.inode(at).parent;
         }
         if names.is_empty() {
             return "/".to_owned();
         }
-        names.iter().rev().fold(String::new(), |path, name| path + "/" + name)
+        names.iter().rev().fold(begin.to_owned(), |path, name| path + "/" + name)
     }
     /// Entries of a directory after a name, in byte order.
     pub(crate) fn entries_after(&self, directory: u32, name: &str) -> impl Iterator<Item = u32> {

@@ -11,7 +11,7 @@ use proto::log::{
 use proto::namespace::FileStatus;
 use proto::path::FsPath;
 
-use crate::namespace::{Applied, Namespace, NewBlock, Outcome};
+use crate::namespace::{Applied, Namespace, NewBlock, OpenFile, Outcome};
 
 /// The user that formats.
 pub(super) const SUPER: &str = "hdfs";
@@ -160,6 +160,10 @@ impl Bench {
         while self.namespace.reclaim_pending() > 0 {
             self.run(by(SUPER), Op::Reclaim(Reclaim { limit: 3 })).result.unwrap();
         }
+    }
+    /// A file with all its blocks that are committed.
+    pub(super) fn open(&self, user: &str, path_text: &str) -> FsResult<OpenFile> {
+        self.namespace.open(&caller(user), &path(path_text), 0..u64::MAX, usize::MAX)
     }
     pub(super) fn stat(&self, path_text: &str) -> Option<FileStatus> {
         self.namespace.stat(&caller(SUPER), &path(path_text)).ok()
