@@ -29,9 +29,10 @@ mod tests {
 
     #[test]
     fn the_function_never_changes() {
-        // Nodes and namenodes of different builds compare hashes made with it.
-        let first = replica_hash(BlockId::FIRST, GenerationStamp::FIRST, 1);
-        assert_eq!(first, 0x894c_dd2c_ba73_0e21);
+        // Both ends of a report must agree (docs/formats/reports.md).
+        let h = |i, s, l| replica_hash(BlockId::from_raw(i), GenerationStamp::from_raw(s), l);
+        assert_eq!(h(1_073_741_825, 1001, 134_217_728), 0xdb84_c1da_3bae_23c7);
+        assert_eq!(h(-16, 1001, 0), 0x0ec9_0bed_78a8_9517);
     }
 
     #[test]

@@ -25,9 +25,9 @@ use super::{
 };
 
 /// Bytes that a record has beside its payload, at most.
-const RECORD_OVERHEAD_BYTES: u64 = 160;
+pub(super) const RECORD_OVERHEAD_BYTES: u64 = 160;
 /// An entry may have this part of a segment.
-const ENTRY_PART: u64 = 4;
+pub(super) const ENTRY_PART: u64 = 4;
 /// This part of a segment is kept for the group's own records when space is short.
 const OWN_PART: u64 = 16;
 
@@ -50,6 +50,8 @@ pub struct Consensus {
     free_bytes: u64,
     /// Ticks since the last record, while its batch is not sealed.
     unsealed_ticks: Option<u32>,
+    /// Ticks since the writer last looked for room, while there is too little.
+    short_ticks: u32,
     /// Not 0: entries up to here were lost on this disk; no vote until they are here again.
     no_vote_through: u64,
     /// The vote file is to be written though term and vote have not changed.
@@ -107,6 +109,7 @@ impl Consensus {
             room,
             free_bytes,
             unsealed_ticks: Some(0),
+            short_ticks: 0,
             no_vote_through,
             rewrite_vote: false,
         };
@@ -203,6 +206,16 @@ impl Consensus {
                 self.unsealed_ticks = None;
                 self.outbox.seal = true;
             }
+        }
+        self.look_for_room();
+    }
+
+    /// Nothing is accepted without room, so nothing is written and the writer would never see that room came back.
+    fn look_for_room(&mut self) {
+        self.short_ticks = if self.room == Room::Normal { 0 } else { self.short_ticks + 1 };
+        if self.short_ticks >= self.config.seal_ticks {
+            self.short_ticks = 0;
+            self.outbox.look_for_room = true;
         }
     }
 

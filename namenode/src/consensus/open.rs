@@ -198,7 +198,8 @@ impl Opening {
                     image = Some(info);
                     break;
                 }
-                Err(error @ ImageError::Damaged { .. }) => {
+                // Bytes that the disk does not give back any more are damaged too.
+                Err(error @ (ImageError::Damaged { .. } | ImageError::Io { .. })) => {
                     self.notes.push(format!("{error}; the image before it and the log take its place"));
                     damaged = damaged.or(Some((index, error)));
                 }
@@ -218,7 +219,12 @@ impl Opening {
                 format!("the log begins after index {start}, but there is no image of that index or a later one");
             return Err(self.incomplete(what));
         }
-        let reaches = base.0 == 0 || scan.base == Some(base) || scan.entries.iter().any(|e| (e.index, e.term) == base);
+        // What precedes the first entry may be gone with its segment: then it was committed, and is in the image.
+        let continues = scan.base.is_none() && log_start == Some(base.0);
+        let reaches = base.0 == 0
+            || continues
+            || scan.base == Some(base)
+            || scan.entries.iter().any(|entry| (entry.index, entry.term) == base);
         let entries = if reaches {
             std::mem::take(&mut scan.entries).into_iter().filter(|entry| entry.index > base.0).collect()
         } else {
@@ -227,14 +233,28 @@ impl Opening {
         Ok(Joined { image, base, entries, restart: !reaches })
     }
 
-    /// The vote file remembers a commit index that was durable here: does the log still reach it?
+    /// Do vote file, image and log belong together? The vote file remembers a commit index that was durable here.
     fn check_reach(&self, joined: &Joined) -> Result<(), ConsensusError> {
         let last = joined.base.0 + joined.entries.len() as u64;
-        let commit = self.hard_state.commit;
-        if commit <= last {
-            return Ok(());
+        let HardState { commit, term, .. } = self.hard_state;
+        if commit > last {
+            return Err(self.incomplete(format!("the log ends at index {last}, but index {commit} was committed here")));
         }
-        Err(self.incomplete(format!("the log ends at index {last}, but index {commit} was committed here")))
+        if joined.restart && self.identity.initial_voters.len() == 1 {
+            // Nobody sends images to a single voter: it wrote this one itself, of entries in its log.
+            let (index, _) = joined.base;
+            return Err(
+                self.incomplete(format!("the log ends before index {index}, but there is an image of that index"))
+            );
+        }
+        // The vote file is written before the first record of a term.
+        match joined.entries.last() {
+            Some(entry) if entry.term > term => Err(self.incomplete(format!(
+                "the vote file is of term {term}, but the log holds entries of term {}: it is an older vote file",
+                entry.term
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn incomplete(&self, what: String) -> ConsensusError {

@@ -22,7 +22,7 @@ use super::*;
 fn config() -> ConsensusConfig {
     ConsensusConfig {
         segment_bytes: 32 << 10,
-        image_reserve_bytes: 64 << 10,
+        image_reserve_bytes: 256 << 10,
         tail_bytes: 4 << 10,
         ..Default::default()
     }

@@ -180,6 +180,8 @@ pub struct PersistBatch {
     pub(super) release_through: Option<u64>,
     /// Seal the last batch, if nothing else is written.
     pub(super) seal: bool,
+    /// See whether the disk has room again.
+    pub(super) look_for_room: bool,
     /// Parts of an image that the leader sends.
     pub(super) image_parts: Vec<RaftMessage>,
 }
@@ -191,6 +193,7 @@ impl PersistBatch {
             || self.hard_state.is_some()
             || self.release_through.is_some()
             || self.seal
+            || self.look_for_room
             || !self.image_parts.is_empty()
     }
 

@@ -12,7 +12,7 @@ use proto::log::{self, CallerRecord};
 use super::batch::{Step, Then, Waiting};
 use super::{Bootstrap, Effect, ImageJob, NamenodeCore};
 use crate::blocks::Mint;
-use crate::consensus::{ImageInfo, ImageMeta};
+use crate::consensus::{ImageInfo, ImageMeta, Room};
 use crate::service::mint;
 
 /// Where the cluster's own work stands.
@@ -76,6 +76,7 @@ impl NamenodeCore {
             self.shared.blocks.write().quorum_confirmed(now);
         }
         self.tick_blocks(now, wall_ns);
+        self.relieve_the_disk(now, out);
         if !self.role.serving {
             return;
         }
@@ -191,6 +192,7 @@ impl NamenodeCore {
         }
         let due = self.upkeep.bytes >= self.config.image_every_bytes
             || self.upkeep.entries >= self.config.image_every_entries;
+<<<<<<< HEAD
         if due && !self.upkeep.image_under_way && self.upkeep.image_retry.is_none() {
             let namespace = self.shared.namespace.read();
             let (index, term) = namespace.applied();
@@ -199,6 +201,33 @@ impl NamenodeCore {
             self.upkeep.image_under_way = true;
             self.upkeep.bytes = 0;
             self.upkeep.entries = 0;
+=======
+        if due && self.may_write_image() {
+            self.begin_image(out);
+        }
+    }
+
+    const fn may_write_image(&self) -> bool {
+        !self.upkeep.image_under_way && self.upkeep.image_retry.is_none()
+    }
+
+    fn begin_image(&mut self, out: &mut Vec<Effect>) {
+        let namespace = self.shared.namespace.read();
+        let (index, term) = namespace.applied();
+        let meta = ImageMeta { index, term, state_hash: namespace.state_hash() };
+        out.push(Effect::WriteImage(ImageJob { meta, frozen: namespace.freeze() }));
+        self.upkeep.image_under_way = true;
+        self.upkeep.bytes = 0;
+        self.upkeep.entries = 0;
+    }
+
+    /// On a full disk an image is written before its time (its room is held): the log below the one before it goes.
+    fn relieve_the_disk(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let short = self.consensus.room() != Room::Normal;
+        if short && self.upkeep.entries > 0 && self.may_write_image() {
+            self.begin_image(out);
+            self.upkeep.image_retry = Some(now.plus(IMAGE_RETRY));
+>>>>>>> h-raft
         }
     }
 

@@ -126,6 +126,10 @@ impl ImageStore {
         let totals = reader.verify_to_end()?;
         let wrong =
             |what: &str| ImageError::Damaged { file: path.display().to_string(), offset: 0, what: what.to_owned() };
+        if header.version != VERSION {
+            let file = path.display().to_string();
+            return Err(ImageError::Newer { file, found: header.version, known: VERSION });
+        }
         let Identity { cluster, pool, .. } = &self.inner.identity;
         if header.cluster != cluster.as_str() || header.pool != pool.as_str() {
             return Err(wrong("the image belongs to another cluster"));

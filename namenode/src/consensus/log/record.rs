@@ -80,8 +80,8 @@ pub(crate) struct Seed {
 pub(crate) enum Found<'a> {
     /// A whole record.
     Record { header: Header, body: &'a [u8], size_bytes: usize },
-    /// A header that verifies, of a kind or version that this program does not know.
-    Unknown { version: u8, kind: u8 },
+    /// A header that verifies, of a version, kind or with flags that this program does not know.
+    Unknown { version: u8, kind: u8, flags: u8 },
     /// A header that verifies, with a body that does not.
     BadBody(Header),
     /// Nothing that verifies.
@@ -145,8 +145,10 @@ fn try_decode(bytes: &[u8], seed: Seed) -> Option<Found<'_>> {
     if u64_at(bytes, 8)? != seed.cluster {
         return None;
     }
-    let Some(known) = Kind::from_number(kind).filter(|_| version == VERSION) else {
-        return Some(Found::Unknown { version, kind });
+    let unused = u32_at(bytes, 48)? | u32::from(*bytes.get(7)?);
+    let plain = version == VERSION && flags & !LAST_OF_BATCH == 0 && unused == 0;
+    let Some(known) = Kind::from_number(kind).filter(|_| plain) else {
+        return Some(Found::Unknown { version, kind, flags });
     };
     let header = Header {
         kind: known,

@@ -19,6 +19,7 @@ use proto::raft::RaftEntry;
 use super::record::{self, ALIGN_BYTES, Found, HEADER_BYTES, Header, Kind, Seed};
 use super::segment::{self, HeaderFound, RECORDS_AT};
 use crate::consensus::ConsensusError;
+use crate::consensus::wire::ENTRY_NORMAL;
 
 /// No segment is longer than this: a longer file is refused before anything of it is read.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
@@ -68,9 +69,9 @@ pub(crate) struct Rot {
 
 /// How a segment was left.
 enum Left {
-    /// By a record that says so, or because no record fits any more.
+    /// By the record that says so: there must be a next one.
     Ended,
-    /// At bytes that do not verify.
+    /// At bytes that do not verify, or at the end of the file.
     Stopped(Stop),
 }
 
@@ -116,6 +117,7 @@ pub(crate) fn scan(disk: &dyn Disk, dir: &Path, cluster: u64) -> Result<Scan, Co
         let from = match stopped {
             Some(_) => RECORDS_AT,
             None => match walk.segment(number, seed, &bytes)? {
+                Left::Ended if number + 1 == sequences.len() => return Err(missing(dir, sequence + 1)),
                 Left::Ended => continue,
                 Left::Stopped(stop) => {
                     stopped = Some((number, stop));
@@ -144,11 +146,15 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, ConsensusError> {
         if let [one, next] = pair
             && one + 1 != *next
         {
-            let missing = segment::path(Path::new(""), one + 1).display().to_string();
-            return Err(incomplete(format!("the log segment {missing} is missing")));
+            return Err(missing(dir, one + 1));
         }
     }
     Ok(sequences)
+}
+
+fn missing(dir: &Path, sequence: u64) -> ConsensusError {
+    let name = segment::path(Path::new(""), sequence).display().to_string();
+    ConsensusError::Incomplete { dir: dir.display().to_string(), what: format!("the log segment {name} is missing") }
 }
 
 fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, ConsensusError> {
@@ -185,19 +191,26 @@ impl Walk {
         loop {
             let rest = bytes.get(offset as usize..).unwrap_or_default();
             if rest.len() < HEADER_BYTES {
-                return Ok(Left::Ended);
+                return Ok(Stop::at(offset, "the segment is cut short"));
             }
             let here = Position { segment: number, offset };
             let (header, body, size) = match record::decode(rest, seed) {
                 Found::Record { header, body, size_bytes } => (header, body, size_bytes as u64),
-                Found::Unknown { version, kind } => return Err(self.unknown(number, offset, version, kind)),
+                Found::Unknown { version, kind, flags } => {
+                    return Err(self.unknown(number, offset, version, (kind, flags)));
+                }
                 Found::BadBody(_) => return Ok(Stop::at(offset, "a record's body does not verify")),
                 Found::Nothing => return Ok(Stop::at(offset, "a record's header does not verify")),
             };
             if self.scan.last_batch != 0 && header.batch != self.expected_batch() {
                 return Ok(Stop::at(offset, "a batch of records is missing before this one"));
             }
-            if let Err(what) = self.take(here, header, body) {
+            let entry = match entry_of(header, body) {
+                Ok(entry) => entry,
+                // Its checksum is right, so no crash made it: it was written like this.
+                Err(what) => return Ok(Left::Stopped(Stop { offset, what, certain: true })),
+            };
+            if let Err(what) = self.take(here, header, entry) {
                 return Ok(Stop::at(offset, what));
             }
             if header.last_of_batch {
@@ -217,22 +230,12 @@ impl Walk {
         self.scan.last_batch + 1
     }
 
-    fn take(&mut self, here: Position, header: Header, body: &[u8]) -> Result<(), &'static str> {
+    fn take(&mut self, here: Position, header: Header, entry: Option<RaftEntry>) -> Result<(), &'static str> {
         if self.pending.is_empty() {
             self.pending_from = here;
         } else if self.pending.first().is_some_and(|(first, ..)| first.batch != header.batch) {
             return Err("the end of a batch is missing before this record");
         }
-        let entry = match header.kind {
-            Kind::Entry => {
-                let Ok(entry) = RaftEntry::decode(body) else { return Err("an entry's body is malformed") };
-                if (entry.index, entry.term) != (header.index, header.term) {
-                    return Err("an entry's body contradicts its header");
-                }
-                Some(entry)
-            }
-            Kind::Seal | Kind::Restart | Kind::End => None,
-        };
         self.pending.push((header, entry, here.segment));
         Ok(())
     }
@@ -295,24 +298,39 @@ impl Walk {
             self.scan.end = self.pending_from;
         }
         let Some((segment, Stop { offset, what, certain })) = stopped else { return };
-        // Without any record before, only the very first segment may begin with batch 1.
-        let proven = if whole || first_sequence == 1 {
-            evidence.highest_batch > self.expected_batch()
-        } else {
-            self.pending.is_empty() || evidence.highest_batch > 0
-        };
+        // A segment is removed only after the batch that runs into the next one was synced: what the oldest of the
+        // rest begins with was durable. Only the very first segment may begin with a torn batch.
+        let proven = (!whole && first_sequence != 1) || evidence.highest_batch > self.expected_batch();
         if proven || certain {
             self.scan.rot = Some(Rot { at: Position { segment, offset }, what: what.to_owned() });
         }
     }
 
-    fn unknown(&self, number: usize, offset: u64, version: u8, kind: u8) -> ConsensusError {
+    fn unknown(&self, number: usize, offset: u64, version: u8, (kind, flags): (u8, u8)) -> ConsensusError {
         let file = self.scan.segments.get(number).map_or_else(String::new, |s| s.path.display().to_string());
         if version > record::VERSION {
             return ConsensusError::Newer { file, found: u32::from(version), known: u32::from(record::VERSION) };
         }
-        let what = format!("a record of the unknown kind {kind}; a newer program wrote it");
+        let what = format!("a record of the unknown kind {kind} with flags {flags:#04x}; a newer program wrote it");
         ConsensusError::Rot { file, offset, what }
+    }
+}
+
+/// The entry in a record's body, if it is to have one.
+fn entry_of(header: Header, body: &[u8]) -> Result<Option<RaftEntry>, &'static str> {
+    match header.kind {
+        Kind::Entry => {
+            let Ok(entry) = RaftEntry::decode(body) else { return Err("an entry's body is malformed") };
+            if (entry.index, entry.term) != (header.index, header.term) {
+                return Err("an entry's body contradicts its header");
+            }
+            if entry.kind != ENTRY_NORMAL {
+                return Err("an entry of an unknown kind; a newer program wrote it");
+            }
+            Ok(Some(entry))
+        }
+        Kind::Seal | Kind::Restart | Kind::End if body.is_empty() => Ok(None),
+        Kind::Seal | Kind::Restart | Kind::End => Err("a marker with a body; a newer program wrote it"),
     }
 }
 

@@ -105,6 +105,13 @@ impl Segment {
         self.file.sync(point)
     }
 
+    /// Sets more room aside behind what there is.
+    pub(crate) fn grow(&mut self, len_bytes: u64) -> io::Result<()> {
+        self.file.allocate(0, len_bytes, CrashPoint::SegmentCreate)?;
+        self.len_bytes = len_bytes;
+        Ok(())
+    }
+
     /// Opens an existing segment whose header was read before.
     pub(crate) fn open(disk: &dyn Disk, path: PathBuf, sequence: u64, seed: Seed, max_index: u64) -> io::Result<Self> {
         let file = disk.open(&path, OpenMode::ReadWrite)?;
@@ -165,6 +172,23 @@ mod tests {
         for other in ["log.new", "log-17", "log-00000000000000017", "log-000000000000001x", "vote"] {
             assert_eq!(sequence_of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_header_has_the_bytes_of_the_format_page() {
+        let bytes = encode_header(3, Seed { salt: 5, cluster: 6 });
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let words = "42594c4f47534547 01000000 00000000 0600000000000000 0300000000000000 0500000000000000";
+        assert_eq!(hex, format!("{}{}aa724afb", words.replace(' ', ""), "00".repeat(20)));
+    }
+
+    #[test]
+    fn u_2_a_header_of_another_version_is_named() {
+        let mut bytes = encode_header(3, Seed { salt: 5, cluster: 6 });
+        bytes[8] = 2;
+        let crc = crc32c(&bytes[..60]).to_le_bytes();
+        bytes[60..].copy_from_slice(&crc);
+        assert_eq!(decode_header(&bytes), HeaderFound::Newer(2));
     }
 
     #[test]

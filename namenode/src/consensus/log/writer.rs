@@ -21,10 +21,15 @@ use proto::raft::{HardState, RaftEntry, RaftMessage};
 use super::record::{self, Header, Kind, Seed};
 use super::scan::Scan;
 use super::segment::{self, RECORDS_AT, Segment};
+use crate::consensus::member::{ENTRY_PART, RECORD_OVERHEAD_BYTES};
 use crate::consensus::{ConsensusError, ImageStore, LogError, PersistBatch, PersistDone, Room};
 
 /// Room kept in each segment for the record that ends it.
 const END_BYTES: u64 = record::size_bytes(0) as u64;
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
 
 /// The one writer of segments and of the vote file. Owned by the committer thread; every call blocks.
 #[derive(Debug)]
@@ -124,6 +129,10 @@ impl LogWriter {
         }
         let what = "there is no log segment".to_owned();
         let active = active.ok_or(ConsensusError::Incomplete { dir: name, what })?;
+        // A process that was killed may have left its last records and names in the page cache only. They count as
+        // durable from now on, so they have to be.
+        active.file.sync(CrashPoint::LogSync).map_err(io("sync", &active.path))?;
+        parts.disk.sync_dir(&parts.dir, CrashPoint::NamenodeDirSync).map_err(io("sync", &parts.dir))?;
         let mut writer = Self {
             parts,
             closed,
@@ -239,21 +248,20 @@ impl LogWriter {
 
     /// Ends the active segment and goes on in the spare one.
     fn roll(&mut self, batch: u64, needed_bytes: u64) -> Result<(), LogError> {
-        let end = Header { kind: Kind::End, last_of_batch: false, term: 0, index: 0, batch };
-        record::encode(&mut self.buffer, self.active.seed, end, &[]);
-        self.flush()?;
+        // The next segment is there before this one says so: an end without a next segment is a loss.
         let next = match self.spare.take() {
             Some(spare) => spare,
             None => self.create_segment(self.active.sequence + 1)?,
         };
+        let end = Header { kind: Kind::End, last_of_batch: false, term: 0, index: 0, batch };
+        record::encode(&mut self.buffer, self.active.seed, end, &[]);
+        self.flush()?;
         let full = std::mem::replace(&mut self.active, next);
         self.closed.push_back(Closed { path: full.path, max_index: full.max_index });
         self.offset = RECORDS_AT;
         let needed = RECORDS_AT + needed_bytes + END_BYTES;
         if self.active.len_bytes < needed {
-            let grown = self.active.file.allocate(0, needed, CrashPoint::SegmentCreate);
-            grown.map_err(failed("grow", &self.active.path))?;
-            self.active.len_bytes = needed;
+            self.active.grow(needed).map_err(failed("grow", &self.active.path))?;
         }
         Ok(())
     }
@@ -283,17 +291,11 @@ impl LogWriter {
 
     /// Sets the next segment and the room of the next image aside, if the disk has room.
     fn hold_room(&mut self) -> Result<(), LogError> {
-        if self.spare.is_none() && self.has_space()? {
-            match self.create_segment(self.active.sequence + 1) {
-                Ok(spare) => self.spare = Some(spare),
-                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let held = self.spare.is_some() && self.parts.images.hold_reserve();
+        let spare = self.hold_spare()?;
+        let held = spare && self.parts.images.hold_reserve();
         let room = if held {
             Room::Normal
-        } else if self.free_bytes() > self.parts.segment_bytes / 4 {
+        } else if self.free_bytes() > self.parts.segment_bytes / ENTRY_PART {
             Room::DeletesOnly
         } else {
             Room::Nothing
@@ -305,15 +307,41 @@ impl LogWriter {
         Ok(())
     }
 
-    fn has_space(&self) -> Result<bool, LogError> {
-        let space = self.parts.disk.space(&self.parts.dir).map_err(failed("ask for the room of", &self.parts.dir))?;
-        Ok(space.available_bytes >= self.parts.segment_bytes)
+    /// Sets the next segment aside. False: the disk has no room for it.
+    fn hold_spare(&mut self) -> Result<bool, LogError> {
+        let wanted = self.parts.segment_bytes;
+        // One that a crash cut short, or that smaller settings made, is too short to be held as the next one.
+        let have = self.spare.as_ref().map_or(0, |spare| spare.len_bytes);
+        if have >= wanted {
+            return Ok(true);
+        }
+        if !self.has_space(wanted - have)? {
+            return Ok(false);
+        }
+        let held = match &mut self.spare {
+            Some(spare) => spare.grow(wanted).map_err(failed("set room aside for", &spare.path)),
+            None => self.create_segment(self.active.sequence + 1).map(|spare| self.spare = Some(spare)),
+        };
+        match held {
+            Ok(()) => Ok(true),
+            Err(LogError::Io { source, .. }) if is_full(&source) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Bytes of records that fit without asking the disk for more.
+    fn has_space(&self, wanted_bytes: u64) -> Result<bool, LogError> {
+        let space = self.parts.disk.space(&self.parts.dir).map_err(failed("ask for the room of", &self.parts.dir))?;
+        Ok(space.available_bytes >= wanted_bytes)
+    }
+
+    /// Bytes of records that fit without asking the disk for more, however they are cut.
     fn free_bytes(&self) -> u64 {
         let active = self.active.len_bytes.saturating_sub(self.offset + END_BYTES);
-        active + self.spare.as_ref().map_or(0, |spare| spare.len_bytes.saturating_sub(RECORDS_AT + END_BYTES))
+        let Some(spare) = &self.spare else { return active };
+        let next = spare.len_bytes.saturating_sub(RECORDS_AT + END_BYTES);
+        // The first record that does not fit into the active segment any more leaves its end unused.
+        let largest = self.parts.segment_bytes / ENTRY_PART + RECORD_OVERHEAD_BYTES;
+        (active + next).saturating_sub(active.min(largest))
     }
 
     /// Room now, and the bytes of records that fit without asking the disk for more.
