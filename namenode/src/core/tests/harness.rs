@@ -347,7 +347,7 @@ impl Datanode {
             let (id, stamp) = (BlockId::from_raw(*raw), GenerationStamp::from_raw(record.stamp));
             let sum = &mut hashes[id.bucket() as usize];
             *sum = sum.wrapping_add(replica_hash(id, stamp, record.len_bytes));
-            buckets.entry(id.bucket()).or_default().push(record.clone());
+            buckets.entry(id.bucket()).or_default().push(*record);
         }
         let request = ReportHashesRequest {
             node: self.name.clone(),
@@ -402,7 +402,7 @@ impl Datanode {
         if state == ReplicaState::Deleted {
             self.held.remove(&id);
         } else {
-            self.held.insert(id, record.clone());
+            self.held.insert(id, record);
         }
         self.changes.push(record);
     }
