@@ -10,7 +10,7 @@ pub use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) mod sys;
 
-pub use sys::send_file;
+pub use sys::{send_file, send_more};
 
 /// Listens on an address; port 0 takes a free one.
 ///
@@ -69,4 +69,32 @@ pub async fn dial(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStr
         .map_err(|elapsed| io::Error::new(io::ErrorKind::TimedOut, format!("connect to {host}:{port}: {elapsed}")))??;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Turns an accepted connection over to a thread of its own: blocking, Nagle's delay off, a limit for each send.
+///
+/// # Errors
+/// The system's.
+pub fn into_blocking(stream: TcpStream, send_timeout: Duration) -> io::Result<BlockingStream> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(send_timeout))?;
+    Ok(stream)
+}
+
+/// Ends a connection so that the last words sent on it arrive: says "no more", then takes in what still comes.
+/// Closing with unread bytes would reset the connection and may destroy what the peer has not read yet.
+///
+/// Ends after `limit_bytes` or a silence of `patience`, whatever the peer does.
+pub fn close_gently(stream: &BlockingStream, limit_bytes: usize, patience: Duration) {
+    use std::io::Read;
+    let said = stream.shutdown(std::net::Shutdown::Write).and_then(|()| stream.set_read_timeout(Some(patience)));
+    let (mut reader, mut buffer, mut left) = (stream, [0; 16 * 1024], limit_bytes);
+    while said.is_ok() && left > 0 {
+        match reader.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(n) => left = left.saturating_sub(n),
+        }
+    }
 }

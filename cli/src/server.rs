@@ -11,6 +11,7 @@ use base::config::{ConfigError, Sources};
 use base::logs::{self, LogOptions};
 use base::shutdown;
 use base::task::CancellationToken;
+use datanode::config::DatanodeConfig;
 use namenode::config::NamenodeConfig;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -27,6 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[serde(default)]
 struct Settings {
     namenode: NamenodeConfig,
+    datanode: DatanodeConfig,
 }
 
 /// Why a role does not run (any more).
@@ -54,6 +56,18 @@ impl From<namenode::server::ServerError> for RoleError {
         let status = match error {
             ServerError::Setting(_) => Status::USAGE,
             ServerError::Storage(_) => Status::STORAGE_REFUSED,
+            _ => Status::FAILED,
+        };
+        Self { status, text: error.to_string() }
+    }
+}
+
+impl From<datanode::server::ServerError> for RoleError {
+    fn from(error: datanode::server::ServerError) -> Self {
+        use datanode::server::ServerError;
+        let status = match error {
+            ServerError::Setting(_) => Status::USAGE,
+            ServerError::Storage(_) | ServerError::WrongCluster(_) => Status::STORAGE_REFUSED,
             _ => Status::FAILED,
         };
         Self { status, text: error.to_string() }
@@ -106,8 +120,11 @@ pub(crate) async fn start(kind: Kind, sources: &Sources) -> Result<(Running, Fac
             facts
         }
         Kind::Datanode => {
-            let text = "the datanode's server is not part of this build".to_owned();
-            return Err(RoleError { status: Status::FAILED, text });
+            let dir = settings.datanode.dirs.first().cloned().unwrap_or_default();
+            let running = datanode::server::start(settings.datanode, stop.clone()).await?;
+            let facts = Facts::new(kind, running.node.to_string(), dir, running.address, running.http);
+            tell_the_end(running.join, sender);
+            facts
         }
     };
     Ok((Running { stop, ended }, facts))

@@ -1,6 +1,10 @@
 //! Calls over real sockets against a namenode that follows a script: retries, failover, doubt.
 
-#![allow(clippy::disallowed_methods, reason = "tests start their own servers")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests start their own servers, and may fail loudly"
+)]
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -12,9 +12,12 @@
 
 pub mod agent;
 pub mod commands;
+pub mod config;
+mod metrics;
 pub mod node;
 pub mod receive;
 pub mod serve;
+pub mod server;
 pub mod store;
 
 pub use node::{Node, Refusal};

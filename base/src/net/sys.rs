@@ -21,3 +21,19 @@ pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset_bytes: u64
     }
     Ok(())
 }
+
+/// Sends bytes and tells the kernel that more follows at once, so that both leave in one segment.
+///
+/// # Errors
+/// The system's.
+pub fn send_more(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    use rustix::net::SendFlags;
+    while !bytes.is_empty() {
+        match rustix::net::send(socket, bytes, SendFlags::MORE | SendFlags::NOSIGNAL) {
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

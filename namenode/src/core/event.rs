@@ -53,7 +53,7 @@ pub enum Effect {
     /// Give to the [`LogWriter`](crate::consensus::LogWriter), in this order; then [`Event::Persisted`].
     Persist(PersistBatch),
     /// Write an image elsewhere, while operations go on; then [`Event::ImageWritten`].
-    WriteImage(ImageJob),
+    WriteImage(Box<ImageJob>),
     /// Send an image to a follower; then [`Event::ImageSent`].
     SendImage(SendImage),
     /// This member cannot go on: stop it, with this reason.

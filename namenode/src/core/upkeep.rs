@@ -196,7 +196,7 @@ impl NamenodeCore {
             let namespace = self.shared.namespace.read();
             let (index, term) = namespace.applied();
             let meta = ImageMeta { index, term, state_hash: namespace.state_hash() };
-            out.push(Effect::WriteImage(ImageJob { meta, frozen: namespace.freeze() }));
+            out.push(Effect::WriteImage(Box::new(ImageJob { meta, frozen: namespace.freeze() })));
             self.upkeep.image_under_way = true;
             self.upkeep.bytes = 0;
             self.upkeep.entries = 0;

@@ -220,7 +220,7 @@ impl Driver {
                         self.failure = Some("the commit thread is gone".to_owned());
                     }
                 }
-                Effect::WriteImage(job) => self.write_image(job),
+                Effect::WriteImage(job) => self.write_image(*job),
                 Effect::SendRaft(message) => {
                     tracing::error!(to = message.to, "a message for another namenode, but this one runs alone");
                 }

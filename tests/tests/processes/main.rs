@@ -13,4 +13,5 @@ mod full_disk;
 mod kills;
 mod main_job;
 mod nodes;
+mod repair;
 mod rules;

@@ -64,8 +64,6 @@ pub(crate) struct Position {
 pub(crate) struct Rot {
     pub(crate) at: Position,
     pub(crate) what: String,
-    /// Highest index of a readable entry at or behind the damage: this member may have acknowledged it.
-    pub(crate) highest_index: u64,
 }
 
 /// How a segment was left.
@@ -292,7 +290,6 @@ impl Walk {
     /// Was what does not verify durable once?
     fn judge(&mut self, stopped: Option<(usize, Stop)>, evidence: Evidence, first_sequence: u64) {
         let whole = self.scan.last_batch != 0;
-        let pending_index = self.pending.iter().map(|(h, ..)| h.index).max().unwrap_or(0);
         if !self.pending.is_empty() {
             // An unfinished batch was never acknowledged.
             self.scan.end = self.pending_from;
@@ -305,8 +302,7 @@ impl Walk {
             self.pending.is_empty() || evidence.highest_batch > 0
         };
         if proven || certain {
-            let highest_index = evidence.highest_index.max(pending_index);
-            self.scan.rot = Some(Rot { at: Position { segment, offset }, what: what.to_owned(), highest_index });
+            self.scan.rot = Some(Rot { at: Position { segment, offset }, what: what.to_owned() });
         }
     }
 
@@ -324,7 +320,6 @@ impl Walk {
 #[derive(Debug, Default)]
 struct Evidence {
     highest_batch: u64,
-    highest_index: u64,
 }
 
 impl Evidence {
@@ -336,7 +331,6 @@ impl Evidence {
                 && let Found::Record { header, .. } | Found::BadBody(header) = record::decode(rest, seed)
             {
                 self.highest_batch = self.highest_batch.max(header.batch);
-                self.highest_index = self.highest_index.max(header.index);
             }
             rest = rest.get(ALIGN_BYTES..).unwrap_or_default();
         }

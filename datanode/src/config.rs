@@ -1,0 +1,172 @@
+//! Settings of a datanode, as they stand in the section `[datanode]` of its file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base::config::{ByteSize, HumanDuration};
+use serde::{Deserialize, Serialize};
+
+use crate::store::StoreOptions;
+
+/// Settings of a datanode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatanodeConfig {
+    /// Address of the transfer server; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Address of the operations pages; port 0 takes a free one.
+    pub http: SocketAddr,
+    /// Accept addresses that other machines can reach, although nothing is encrypted yet.
+    pub insecure: bool,
+    /// Folders of blocks, one for each disk. A first start gives each empty one an identity.
+    pub dirs: Vec<PathBuf>,
+    /// The namenodes, each `HOST:PORT`. All of them get every report.
+    pub namenodes: Vec<String>,
+    /// Host at which clients and other datanodes reach this one. Empty: the address of `listen`.
+    pub host: String,
+    /// Where the machine stands, for placement: `/rack` or `/room/rack`.
+    pub rack: String,
+    /// Room on each disk that blocks never use.
+    pub reserve: ByteSize,
+    /// How long deleted replicas are kept while there is room.
+    pub trash_keep: HumanDuration,
+    /// Time between full reports of a storage. Between them only changes are told.
+    pub full_report: HumanDuration,
+    /// Data connections at a time; more are closed as they come.
+    pub max_connections: u32,
+    /// Silence on a data connection after which it is closed while an operation is under way. Longer than the
+    /// heartbeats of writers (15 s; Hadoop's: 30 s).
+    pub peer_timeout: HumanDuration,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Default for DatanodeConfig {
+    fn default() -> Self {
+        let store = StoreOptions::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9866)),
+            http: SocketAddr::from(([127, 0, 0, 1], 9864)),
+            insecure: false,
+            dirs: Vec::new(),
+            namenodes: vec!["127.0.0.1:8020".to_owned()],
+            host: String::new(),
+            rack: "/default-rack".to_owned(),
+            reserve: ByteSize(store.reserve_bytes),
+            trash_keep: HumanDuration(store.trash_keep),
+            full_report: HumanDuration(SECOND * 6 * 3600),
+            max_connections: 4096,
+            peer_timeout: HumanDuration(SECOND * 60),
+        }
+    }
+}
+
+/// Settings that contradict each other or cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("datanode.{key}: {what}")]
+pub struct BadSetting {
+    /// Which setting.
+    pub key: &'static str,
+    /// What is wrong, and what to write.
+    pub what: String,
+}
+
+fn bad<T>(key: &'static str, what: impl Into<String>) -> Result<T, BadSetting> {
+    Err(BadSetting { key, what: what.into() })
+}
+
+impl DatanodeConfig {
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// The first [`BadSetting`].
+    pub fn validate(&self) -> Result<(), BadSetting> {
+        for (key, address) in [("listen", self.listen), ("http", self.http)] {
+            if let Err(error) = base::http::refuse_non_loopback(address, self.insecure) {
+                return bad(key, error.to_string());
+            }
+        }
+        if self.dirs.is_empty() || self.dirs.iter().any(|dir| dir.as_os_str().is_empty()) {
+            return bad("dirs", "name at least one folder for blocks, such as [\"/data/1\"]");
+        }
+        if let Some((at, dir)) =
+            self.dirs.iter().enumerate().find(|(at, dir)| self.dirs.iter().take(*at).any(|d| d == *dir))
+        {
+            return bad("dirs", format!("{} is named twice (entry {})", dir.display(), at + 1));
+        }
+        if self.namenodes.is_empty() {
+            return bad("namenodes", "name at least one namenode, such as [\"127.0.0.1:8020\"]");
+        }
+        for namenode in &self.namenodes {
+            let port =
+                namenode.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(1..))) || namenode.contains(['/', ' ']) {
+                return bad("namenodes", format!("{namenode:?} is not HOST:PORT"));
+            }
+        }
+        if self.host.is_empty() && self.listen.ip().is_unspecified() {
+            return bad(
+                "host",
+                "name the host at which others reach this node: listen is an address of every interface",
+            );
+        }
+        if !self.rack.starts_with('/') || self.rack.contains(char::is_whitespace) {
+            return bad("rack", format!("{:?} is not a place such as \"/rack-1\"", self.rack));
+        }
+        if self.max_connections == 0 {
+            return bad("max_connections", "write at least 1");
+        }
+        if self.peer_timeout.0 < SECOND {
+            return bad("peer_timeout", "write at least 1s");
+        }
+        if self.full_report.0 < SECOND {
+            return bad("full_report", "write at least 1s");
+        }
+        Ok(())
+    }
+
+    /// The host that is told to the namenodes.
+    #[must_use]
+    pub fn advertised_host(&self) -> String {
+        if self.host.is_empty() { self.listen.ip().to_string() } else { self.host.clone() }
+    }
+
+    /// The store's settings.
+    #[must_use]
+    pub const fn store(&self) -> StoreOptions {
+        StoreOptions { reserve_bytes: self.reserve.0, trash_keep: self.trash_keep.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bad_setting_is_named() {
+        let good = || DatanodeConfig { dirs: vec!["/d".into()], ..DatanodeConfig::default() };
+        assert_eq!(good().validate(), Ok(()));
+        type Break = fn(&mut DatanodeConfig);
+        let cases: [(&str, Break); 13] = [
+            ("listen", |c| c.listen = SocketAddr::from(([0, 0, 0, 0], 1))),
+            ("http", |c| c.http = SocketAddr::from(([10, 0, 0, 1], 1))),
+            ("dirs", |c| c.dirs.clear()),
+            ("dirs", |c| c.dirs = vec!["/a".into(), "/b".into(), "/a".into()]),
+            ("dirs", |c| c.dirs = vec![PathBuf::new()]),
+            ("namenodes", |c| c.namenodes.clear()),
+            ("namenodes", |c| c.namenodes = vec!["localhost".into()]),
+            ("namenodes", |c| c.namenodes = vec!["blockyard://h:8020".into()]),
+            ("namenodes", |c| c.namenodes = vec!["h:0".into()]),
+            ("host", |c| (c.listen, c.insecure) = (SocketAddr::from(([0, 0, 0, 0], 1)), true)),
+            ("rack", |c| c.rack = "rack 1".into()),
+            ("max_connections", |c| c.max_connections = 0),
+            ("peer_timeout", |c| c.peer_timeout = HumanDuration(Duration::ZERO)),
+        ];
+        for (key, break_it) in cases {
+            let mut config = good();
+            break_it(&mut config);
+            assert_eq!(config.validate().map_err(|error| error.key), Err(key));
+        }
+    }
+}

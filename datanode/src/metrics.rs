@@ -1,0 +1,90 @@
+//! The datanode's figures for `/metrics`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base::metrics::Metrics;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+
+use crate::node::Node;
+
+/// An operation, by name and outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+/// What the transfer server and the agent count.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Figures {
+    operations: Family<Operation, Counter>,
+    /// Data bytes received and stored.
+    pub(crate) received_bytes: Counter,
+    /// Data bytes sent to readers and to other nodes.
+    pub(crate) sent_bytes: Counter,
+    /// Open data connections.
+    pub(crate) connections: Gauge,
+    /// Data connections closed as they came, because there were too many.
+    pub(crate) turned_away: Counter,
+}
+
+impl Figures {
+    /// Registers everything, with a collector over the node.
+    #[must_use]
+    pub(crate) fn new(metrics: &Metrics, node: &Arc<Node>) -> Self {
+        let new = Self::default();
+        metrics.register(|registry| {
+            registry.register("blockyard_datanode_operations", "Operations ended", new.operations.clone());
+            let (name, help) = ("blockyard_datanode_received_bytes", "Data bytes received and stored");
+            registry.register(name, help, new.received_bytes.clone());
+            let (name, help) = ("blockyard_datanode_sent_bytes", "Data bytes sent");
+            registry.register(name, help, new.sent_bytes.clone());
+            let (name, help) = ("blockyard_datanode_connections", "Open data connections");
+            registry.register(name, help, new.connections.clone());
+            let (name, help) = ("blockyard_datanode_connections_turned_away", "Connections beyond the limit");
+            registry.register(name, help, new.turned_away.clone());
+            registry.register_collector(Box::new(State { node: Arc::clone(node) }));
+        });
+        new
+    }
+
+    /// An operation ended.
+    pub(crate) fn ended(&self, operation: &'static str, good: bool) {
+        let outcome = if good { "ok" } else { "failed" };
+        self.operations.get_or_create(&Operation { operation, outcome }).inc();
+    }
+}
+
+/// The store, looked at when someone asks. No disk call.
+#[derive(Debug)]
+struct State {
+    node: Arc<Node>,
+}
+
+impl Collector for State {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let counts = self.node.store().counts();
+        let reports = self.node.store().reports();
+        let working = || reports.iter().filter(|report| !report.failed);
+        let values = [
+            ("blockyard_datanode_blocks", "Replicas that are whole", counts.finalized),
+            ("blockyard_datanode_used_bytes", "Bytes of replicas", counts.used_bytes),
+            ("blockyard_datanode_reserved_bytes", "Bytes set aside for writers", counts.reserved_bytes),
+            ("blockyard_datanode_volumes_working", "Volumes in service", counts.volumes_working),
+            ("blockyard_datanode_volumes_failed", "Volumes taken out", counts.volumes_failed),
+            ("blockyard_datanode_capacity_bytes", "Size of the disks", working().map(|r| r.capacity_bytes).sum()),
+            ("blockyard_datanode_free_bytes", "Bytes that blocks may take", working().map(|r| r.available_bytes).sum()),
+            ("blockyard_datanode_highest_term", "Highest term of a leader seen", self.node.highest_term().raw()),
+        ];
+        for (name, help, value) in values {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}

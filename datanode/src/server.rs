@@ -1,0 +1,218 @@
+//! A datanode as threads and sockets around the node.
+//!
+//! ```text
+//!   tokio: accept (caps) ─▶ one thread a data connection ─▶ write.rs (a second thread for acks) / read.rs
+//!          operations pages                                        │ changes
+//!   "dn-agent" thread: drives the agent  ◀─────────────────────────┘
+//!        │ calls as tasks, one a namenode and kind ──▶ namenodes
+//!        └ deletes, copies, terms as blocking tasks
+//!   "dn-upkeep" thread: old trash, room on the disks
+//! ```
+//!
+//! Everything stops through one token: nothing more is accepted, idle connections are closed at once, busy ones
+//! have [`DRAIN`], then the agent and the rest end. A full or failing disk ends no thread.
+
+mod acceptor;
+mod agent;
+mod calls;
+mod connection;
+mod copy;
+mod read;
+mod upkeep;
+mod write;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::clock::{Clock, SystemClock};
+use base::disk::{Disk, OsDisk};
+use base::http::Readiness;
+use base::metrics::Metrics;
+use base::random::OsRandom;
+use base::task::{CancellationToken, TaskTracker};
+use proto::ids::NodeId;
+use tokio::task::JoinHandle;
+
+use crate::agent::{Agent, AgentConfig};
+use crate::config::{BadSetting, DatanodeConfig};
+use crate::metrics::Figures;
+use crate::node::Node;
+use crate::store::{Store, StoreError};
+use acceptor::{Acceptor, Connections};
+use agent::{AgentThread, Wake};
+use calls::Namenodes;
+
+/// Time that operations under way have after the token is cancelled.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// A datanode that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Address of the transfer server.
+    pub address: SocketAddr,
+    /// Address of the operations pages.
+    pub http: SocketAddr,
+    /// This node.
+    pub node: NodeId,
+    /// Cancel it to stop.
+    pub shutdown: CancellationToken,
+    /// Ends when everything has stopped; an error if it stopped by itself.
+    pub join: JoinHandle<Result<(), ServerError>>,
+}
+
+/// Why a datanode does not run (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The settings cannot work.
+    #[error(transparent)]
+    Setting(#[from] BadSetting),
+    /// No folder can be used.
+    #[error("{}", crate::receive::chain(.0))]
+    Storage(StoreError),
+    /// A socket, a thread or a task.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Every namenode of the list says that this node does not belong to its cluster.
+    #[error("{0}")]
+    WrongCluster(String),
+}
+
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> ServerError {
+    move |source| ServerError::Io { what, source }
+}
+
+/// What every thread of the server needs.
+#[derive(Clone, Debug)]
+struct Context {
+    node: Arc<Node>,
+    clock: Arc<dyn Clock>,
+    figures: Figures,
+    /// Tells the agent that replicas changed.
+    wake: Wake,
+    /// Silence after which a peer counts as gone.
+    peer_timeout: Duration,
+    stop: CancellationToken,
+}
+
+impl Context {
+    /// Wall time, for the end of tokens only.
+    fn wall_ms(&self) -> i64 {
+        self.clock.wall_ns() / 1_000_000
+    }
+}
+
+/// Starts a datanode on the current tokio runtime; it is registered and has reported a moment later (see readiness).
+///
+/// # Errors
+/// [`ServerError`]; nothing runs then.
+///
+/// # Cancel safety
+/// Dropping the future before it ends may leave threads running: cancel `shutdown` instead.
+pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Result<Running, ServerError> {
+    config.validate()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let listener = base::net::listen(config.listen).await.map_err(io("listen for data"))?;
+    let pages = base::net::listen(config.http).await.map_err(io("listen for the operations pages"))?;
+    let address = listener.local_addr().map_err(io("listen for data"))?;
+    let http = pages.local_addr().map_err(io("listen for the operations pages"))?;
+    let namenodes = Namenodes::new(&config.namenodes)?;
+
+    let node = open(&config, &clock).await?;
+    let metrics = Metrics::new("datanode");
+    let figures = Figures::new(&metrics, &node);
+    let agent = Agent::new(agent_config(&config, address, http), &node);
+    let (wake, inbox) = Wake::new();
+    let peer_timeout = config.peer_timeout.0;
+    let context =
+        Context { node: Arc::clone(&node), clock, figures, wake: wake.clone(), peer_timeout, stop: shutdown.clone() };
+
+    let connections = Connections::new(config.max_connections as usize);
+    let talk = AgentThread::start(agent, context.clone(), namenodes, Arc::clone(&connections), inbox)
+        .map_err(io("start the agent's thread"))?;
+    let upkeep = upkeep::start(context.clone()).map_err(io("start the upkeep thread"))?;
+    let tasks = TaskTracker::new();
+    let acceptor = Acceptor { listener, context, connections: Arc::clone(&connections) };
+    let accepting = base::task::spawn(&tasks, acceptor.run());
+    let ready = readiness(Arc::clone(&node), talk.status());
+    let page = base::task::spawn(&tasks, base::http::serve(pages, ready, metrics, shutdown.clone()));
+    let end = End { shutdown: shutdown.clone(), accepting, page, connections, talk, upkeep };
+    let join = base::task::spawn(&tasks, end.wait());
+    tracing::info!(%address, %http, node = %node.id(), "the datanode listens");
+    Ok(Running { address, http, node: node.id().clone(), shutdown, join })
+}
+
+async fn open(config: &DatanodeConfig, clock: &Arc<dyn Clock>) -> Result<Arc<Node>, ServerError> {
+    let dirs = config.dirs.iter().map(std::path::absolute).collect::<Result<Vec<PathBuf>, _>>();
+    let (dirs, options, clock) = (dirs.map_err(io("find the folders"))?, config.store(), Arc::clone(clock));
+    let opening = base::task::blocking(move || {
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        Store::open(&disk, &dirs, options, &OsRandom, clock.now())
+    });
+    let (store, problems) = opening.await.map_err(io("open the folders"))?.map_err(ServerError::Storage)?;
+    for problem in &problems {
+        tracing::error!(error = %crate::receive::chain(problem), "a folder is left out; the others are used");
+    }
+    Ok(Arc::new(Node::new(store)))
+}
+
+fn agent_config(config: &DatanodeConfig, address: SocketAddr, http: SocketAddr) -> AgentConfig {
+    let host = config.advertised_host();
+    AgentConfig {
+        namenodes: config.namenodes.len(),
+        http_address: format!("{host}:{}", http.port()),
+        host,
+        transfer_port: address.port(),
+        rack: config.rack.clone(),
+        // Until a namenode says its own.
+        heartbeat: Duration::from_secs(3),
+        full_report: config.full_report.0,
+    }
+}
+
+/// Can it serve: does a namenode know its blocks, and does a disk work?
+fn readiness(node: Arc<Node>, status: Arc<agent::Status>) -> Readiness {
+    Arc::new(move || {
+        let mut reasons = Vec::new();
+        if !status.ready() {
+            reasons
+                .push(status.refusal().unwrap_or_else(|| "no namenode has taken this node's reports yet".to_owned()));
+        }
+        if node.store().counts().volumes_working == 0 {
+            reasons.push("no disk works".to_owned());
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    })
+}
+
+/// What has to be stopped, in order.
+struct End {
+    shutdown: CancellationToken,
+    accepting: JoinHandle<()>,
+    page: JoinHandle<std::io::Result<()>>,
+    connections: Arc<Connections>,
+    talk: AgentThread,
+    upkeep: upkeep::Upkeep,
+}
+
+impl End {
+    /// Waits for the token and stops everything.
+    async fn wait(self) -> Result<(), ServerError> {
+        self.shutdown.cancelled().await;
+        if let Err(panic) = self.accepting.await {
+            tracing::error!(%panic, "the acceptor failed");
+        }
+        if !self.connections.drain(DRAIN).await {
+            tracing::warn!("transfers were still under way after {} s: they are cut off", DRAIN.as_secs());
+        }
+        self.page.abort();
+        drop(self.upkeep);
+        self.talk.stop().await
+    }
+}
