@@ -72,6 +72,8 @@ crash_points! {
     MetaRemove = "meta-remove";
     /// A folder below a volume is created.
     VolumeDirCreate = "volume-dir-create";
+    /// Everything that a start finds on a volume is made durable before it is believed.
+    VolumeSync = "volume-sync";
     /// A slot of the file with the highest term is made durable.
     TermSync = "term-sync";
 }

@@ -76,6 +76,9 @@ pub trait Disk: Send + Sync + Debug {
     fn remove_file(&self, path: &Path, point: CrashPoint) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path, point: CrashPoint) -> io::Result<()>;
+    /// Makes everything on the file system of a directory durable, contents and names, whoever wrote them: after
+    /// a kill, what an earlier process left in the page cache.
+    fn sync_all(&self, path: &Path, point: CrashPoint) -> io::Result<()>;
     /// Names in a directory, sorted.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// What a name is; `None` if there is nothing.

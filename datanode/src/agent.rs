@@ -177,6 +177,8 @@ pub struct Agent {
     /// Commands by the term that has to be durable first.
     held: BTreeMap<Term, Vec<(usize, Command)>>,
     durable_term: Term,
+    /// The term that is being made durable.
+    keeping: Option<Term>,
     next_call: CallNumber,
     active_transfers: u32,
 }
@@ -188,7 +190,7 @@ impl Agent {
         let links = (0..config.namenodes).map(|_| Link::default()).collect();
         let durable_term = node.store().highest_term();
         node.saw_term(durable_term);
-        Self { config, links, held: BTreeMap::new(), durable_term, next_call: 1, active_transfers: 0 }
+        Self { config, links, held: BTreeMap::new(), durable_term, keeping: None, next_call: 1, active_transfers: 0 }
     }
     /// Connections that carry data now, for the next heartbeats.
     pub const fn set_active_transfers(&mut self, count: u32) {
@@ -295,9 +297,9 @@ impl Agent {
             }
             return;
         }
-        let raised = term > node.highest_term();
         node.saw_term(term);
-        if raised {
+        if term > self.durable_term && self.keeping != Some(term) {
+            self.keeping = Some(term);
             out.push(AgentEffect::KeepTerm(term));
         }
         for command in commands {
@@ -314,15 +316,25 @@ impl Agent {
             let held = self.held.entry(term).or_default();
             if held.len() < MAX_HELD {
                 held.push((namenode, command));
+            } else if let Some(link) = self.links.get_mut(namenode) {
+                link.command_done(crate::commands::result(&command, Err("too many commands wait".to_owned())));
             }
         }
     }
 
     fn term_kept(&mut self, term: Term, kept: bool, out: &mut Vec<AgentEffect>) {
+        if self.keeping == Some(term) {
+            self.keeping = None;
+        }
         if !kept {
-            // Tried again with the next heartbeat of a higher term; until then nothing of it is carried out.
+            // Tried again with the next heartbeat; until then nothing is carried out.
             tracing::error!(%term, "the highest term cannot be made durable: commands are not carried out");
-            self.held.clear();
+            for (namenode, command) in std::mem::take(&mut self.held).into_values().flatten() {
+                if let Some(link) = self.links.get_mut(namenode) {
+                    let refused = Err(format!("{term} cannot be made durable on this node"));
+                    link.command_done(crate::commands::result(&command, refused));
+                }
+            }
             return;
         }
         self.durable_term = self.durable_term.max(term);

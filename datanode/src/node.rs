@@ -101,7 +101,10 @@ impl Node {
         self.check_token(&setup.token, &block, mode, now_wall_ms)?;
         // Storages of Hadoop clients may be left out of a pipeline: then this node chooses.
         let storage = setup.storage.as_ref().filter(|storage| storage.as_str() != transfer::op::ANY_STORAGE);
-        Ok(self.store.create(&block, storage, setup.chunks)?)
+        Ok(match mode {
+            Mode::Copy => self.store.create_copy(&block, storage, setup.chunks)?,
+            Mode::Read | Mode::Write => self.store.create(&block, storage, setup.chunks)?,
+        })
     }
 
     /// Checks a read and opens the replica.

@@ -78,6 +78,11 @@ impl PacketSink {
             self.writer.write(packet.head.offset_bytes, packet.data, packet.checksums)?;
         }
         if packet.head.last {
+            // The end must be where the sender says: a shorter replica would be whole in nobody's eyes but ours.
+            let end_bytes = packet.head.offset_bytes.saturating_add(packet.data.len() as u64);
+            if end_bytes != self.writer.len_bytes() {
+                return Err(self.writer.not_continuous(end_bytes));
+            }
             self.finalised = Some(self.writer.finalise()?);
         } else if packet.head.sync {
             self.writer.sync()?;

@@ -186,21 +186,52 @@ impl Store {
         self.check_pool(&block.pool)?;
         let volume = self.choose(storage)?;
         let reserved_bytes = volume.reserve(block.len_bytes)?;
-        if let Err(error) = self.enter(&volume, block) {
-            let mut state = volume.state.lock();
-            state.reserved_bytes = state.reserved_bytes.saturating_sub(reserved_bytes);
-            return Err(error);
+        match self.enter(&volume, block) {
+            Ok(number) => {
+                let (pool, promise) = (block.pool.clone(), (number, reserved_bytes));
+                ReplicaWriter::create(volume, pool, block.id, block.stamp, chunks, promise)
+            }
+            Err(error) => {
+                let mut state = volume.state.lock();
+                state.reserved_bytes = state.reserved_bytes.saturating_sub(reserved_bytes);
+                Err(error)
+            }
         }
-        ReplicaWriter::create(volume, block.pool.clone(), block.id, block.stamp, chunks, reserved_bytes)
     }
-    fn enter(&self, volume: &Volume, block: &BlockRef) -> Result<(), StoreError> {
+    fn enter(&self, volume: &Volume, block: &BlockRef) -> Result<u64, StoreError> {
         let _entering = self.entering.lock();
         if self.find(block.id).is_some() {
             return Err(StoreError::Exists(block.id));
         }
-        let replica = Replica { stamp: block.stamp, len_bytes: 0, state: ReplicaState::BeingWritten };
-        volume.set_replica(block.id, Some(replica));
-        Ok(())
+        Ok(volume.begin_writing(block.id, block.stamp))
+    }
+
+    /// Starts a copy that the leader ordered of a committed block. What this node has of the block and cannot
+    /// serve (half-written or damaged, of no newer stamp) is no hindrance: it goes to the trash.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn create_copy(
+        &self,
+        block: &BlockRef,
+        storage: Option<&StorageId>,
+        chunks: ChunkFormat,
+    ) -> Result<ReplicaWriter, StoreError> {
+        self.check_pool(&block.pool)?;
+        let useless = |replica: &Replica| {
+            let broken = matches!(replica.state, ReplicaState::WaitingRecovery | ReplicaState::Corrupt);
+            broken && replica.stamp <= block.stamp
+        };
+        if let Some((volume, replica)) = self.find(block.id)
+            && useless(&replica)
+            && !volume.is_failed()
+        {
+            let now = volume.state.lock().now;
+            tracing::warn!(block = %block.id, state = replica.state.as_str(), "a useless replica makes room for a copy");
+            volume.set_replica(block.id, None);
+            volume.move_to_trash(&block.pool, block.id, &replica, now)?;
+        }
+        self.create(block, storage, chunks)
     }
 
     /// Opens a finalised replica whose stamp is not below the reader's.
@@ -240,6 +271,7 @@ impl Store {
             return Err(StoreError::StaleStamp { id, found: replica.stamp, sent: stamp });
         }
         volume.working()?;
+        volume.note_time(now);
         volume.set_replica(id, None);
         volume.move_to_trash(&pool, id, &replica, now)
     }
@@ -258,6 +290,19 @@ impl Store {
     pub fn forget_changes(&self, storage: &StorageId, below: u64) {
         if let Ok(volume) = self.volume(storage) {
             volume.state.lock().journal.forget_below(below);
+        }
+    }
+    /// Notes every replica that hashes do not cover (half-written or damaged) as a change once more, for a
+    /// namenode that has forgotten, or has not heard, what it was told before.
+    pub fn restate(&self, storage: &StorageId) {
+        if let Ok(volume) = self.volume(storage) {
+            let mut state = volume.state.lock();
+            let odd =
+                |replica: &Replica| matches!(replica.state, ReplicaState::WaitingRecovery | ReplicaState::Corrupt);
+            let again = state.replicas.iter().filter(|(_, r)| odd(r)).map(|(id, r)| (*id, *r));
+            // Fewer than the journal keeps: telling it must come to an end.
+            let again: Vec<_> = again.take(journal::MAX_CHANGES / 2).collect();
+            again.iter().for_each(|(id, replica)| state.journal.restate(*id, replica));
         }
     }
     /// Hash of each bucket, with the incarnation, the last change that they include, and the number of replicas.
@@ -290,6 +335,7 @@ impl Store {
     /// Upkeep, now and then, on a thread that may wait for disks: old trash goes, room is looked at.
     pub fn tend(&self, now: Moment) {
         for volume in self.working() {
+            volume.note_time(now);
             let keep = volume.options().trash_keep;
             let before = now.elapsed_from_start().checked_sub(keep).map(Moment::after_start);
             let emptied = before.map_or(Ok(()), |before| volume.empty_trash(Some(before)));

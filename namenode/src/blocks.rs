@@ -31,7 +31,7 @@ use std::time::Duration;
 use base::clock::Moment;
 use proto::cluster::{
     HeartbeatRequest, IncrementalReportRequest, IncrementalReportResponse, NodeCommand, RegisterRequest,
-    ReportBucketsRequest, ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse,
+    ReportBucketsRequest, ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse, StorageReport,
 };
 use proto::ids::{BlockId, NodeId, StorageId, Term};
 
@@ -66,6 +66,8 @@ pub struct BlocksConfig {
     pub deletes_per_heartbeat: usize,
     /// Deletes per minute that no user asked for; beyond it they stop and an alarm is raised.
     pub unasked_deletes_per_minute: u32,
+    /// Time between two looks at every block, for what events alone would never bring up again.
+    pub rescan_every: Duration,
 }
 
 impl Default for BlocksConfig {
@@ -79,6 +81,7 @@ impl Default for BlocksConfig {
             delete_delay: Duration::from_secs(60),
             deletes_per_heartbeat: 1000,
             unasked_deletes_per_minute: 6000,
+            rescan_every: Duration::from_secs(600),
         }
     }
 }
@@ -137,7 +140,10 @@ pub struct BlockManager {
     next_report: u64,
     unasked_left: u32,
     unasked_refill: Moment,
+    /// Was the alarm of this minute raised?
+    alarmed: bool,
     delete_alarms: u64,
+    scanned_at: Moment,
 }
 
 /// Blocks that one tick looks at, so that the lock is held about a millisecond.
@@ -163,7 +169,9 @@ impl BlockManager {
             next_number: 1,
             next_report: 1,
             unasked_refill: now,
+            alarmed: false,
             delete_alarms: 0,
+            scanned_at: now,
         }
     }
 
@@ -221,29 +229,46 @@ impl BlockManager {
             rack: request.rack.clone(),
             version: request.version.clone(),
         };
-        let was_dead = self.registry.node_by_id(node).is_none_or(|i| self.registry.node(i).state == NodeState::Dead);
+        let was_silent = self.registry.node_by_id(node).is_none_or(|i| self.registry.node(i).state != NodeState::Live);
         let index = self.registry.registered(node, address, now);
         for report in &request.storages {
-            if let Some(storage) = self.storage_of(index, &report.storage) {
-                self.streams[storage.0 as usize].registered(report.incarnation);
+            let Some(storage) = self.storage_of(index, &report.storage) else { continue };
+            let replicas = &self.replicas;
+            let stream = &mut self.streams[storage.0 as usize];
+            if stream.registered(report.incarnation, || replicas.not_final_on(storage)) {
+                self.removal.restarted(storage);
             }
         }
+        for lost in self.registry.brought_up(index, &request.storages) {
+            let storage = &self.registry.at(lost).id;
+            tracing::warn!(%storage, %node, "a datanode started without this storage: its blocks are copied again");
+            self.rescan(lost);
+        }
         self.usage(index, &request.storages);
-        if was_dead {
+        if was_silent {
             self.rescan_node(index);
         }
     }
 
-    /// Takes fullness and failures over; copies on a disk that failed are looked at again.
-    fn usage(&mut self, node: NodeIndex, reports: &[proto::cluster::StorageReport]) {
-        for failed in self.registry.usage(node, reports) {
-            self.scans.push_back(Scan::Storage(failed, None));
+    /// Takes fullness and failures over; copies on a disk that failed, or is back, are looked at again.
+    fn usage(&mut self, node: NodeIndex, reports: &[StorageReport]) {
+        for changed in self.registry.usage(node, reports) {
+            self.rescan(changed);
         }
     }
 
     fn rescan_node(&mut self, node: NodeIndex) {
-        let storages = self.registry.node(node).storages.clone();
-        self.scans.extend(storages.into_iter().map(|storage| Scan::Storage(storage, None)));
+        for storage in self.registry.node(node).storages.clone() {
+            self.rescan(storage);
+        }
+    }
+
+    /// Looks at the blocks of a storage again, unless that is about to happen anyway. Only leaders judge.
+    fn rescan(&mut self, storage: StorageIndex) {
+        let due = |scan: &Scan| matches!(scan, Scan::Storage(other, None) if *other == storage);
+        if self.leading.is_some() && !self.scans.iter().any(due) {
+            self.scans.push_back(Scan::Storage(storage, None));
+        }
     }
 
     /// A storage of this node by its name.
@@ -294,6 +319,7 @@ impl BlockManager {
         let stream = &mut self.streams[storage.0 as usize];
         let taken = stream.changes(storage, place, &request.changes, (&mut self.replicas, names), &mut touched);
         self.changed(storage, &touched, names, now);
+        self.outlived(storage, names, now);
         let Progress { next, full_report, reregister } = taken?;
         Ok(IncrementalReportResponse { next_sequence: next, full_report, reregister })
     }
@@ -354,7 +380,21 @@ impl BlockManager {
     }
 
     fn reported_in_full(&mut self, storage: StorageIndex, names: &dyn Names, now: Moment) {
-        for block in self.removal.reported_in_full(storage, now) {
+        let gone: Vec<BlockId> = self.streams[storage.0 as usize].take_unconfirmed().into_iter().collect();
+        for block in &gone {
+            self.replicas.remove(storage, *block, names);
+        }
+        self.changed(storage, &gone, names, now);
+        self.outlived(storage, names, now);
+    }
+
+    /// Replicas that were told to go and are still there count again.
+    fn outlived(&mut self, storage: StorageIndex, names: &dyn Names, now: Moment) {
+        let stream = &self.streams[storage.0 as usize];
+        if !stream.complete() {
+            return;
+        }
+        for block in self.removal.outlived(storage, stream.heard()) {
             self.judge(block, names, now);
         }
     }
@@ -381,10 +421,24 @@ impl BlockManager {
     pub fn heartbeat(&mut self, request: &HeartbeatRequest, names: &dyn Names, now: Moment) -> Option<NodeBusiness> {
         let index = self.registry.node_by_id(&NodeId::parse(&request.node).ok()?)?;
         self.registry.node(index).last_contact?;
+        // An earlier life of the node, or one that this member has forgotten: it says nothing of this one.
+        let of_this_life = |report: &StorageReport| {
+            let storage = self.storage_of(index, &report.storage);
+            storage.is_none_or(|s| self.streams[s.0 as usize].incarnation == report.incarnation)
+        };
+        if !request.storages.iter().all(of_this_life) {
+            return None;
+        }
         if self.registry.heartbeat(index, request.active_transfers, now) {
             self.rescan_node(index);
         }
         self.usage(index, &request.storages);
+        for report in &request.storages {
+            if let Some(storage) = self.storage_of(index, &report.storage) {
+                self.removal.heartbeat(storage, report.sequence, now);
+                self.outlived(storage, names, now);
+            }
+        }
         self.results(index, &request.results, names, now);
         Some(NodeBusiness {
             commands: self.commands_for(index, names, now),
@@ -396,6 +450,8 @@ impl BlockManager {
     pub fn lead(&mut self, term: Term, now: Moment) {
         self.follow();
         self.leading = Some(Leading { term, since: now, quorum_at: None });
+        // Numbers of commands are never used twice, not by another leader either: nodes remember them.
+        self.next_number = self.next_number.max(term.raw() << 32);
         self.scan_everything();
     }
     /// This member leads no more: what it meant to command is forgotten (scar SC-70).

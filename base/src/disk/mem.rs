@@ -303,6 +303,18 @@ impl State {
         Ok(())
     }
 
+    fn sync_names(&mut self, dir: &Path) -> io::Result<()> {
+        for id in self.names.sync(dir)? {
+            // The durable name that kept an unlinked file's bytes is gone now.
+            if self.inode(id).is_ok_and(|inode| inode.links == 0 && inode.handles == 0)
+                && !self.names.durable_refers_to(id)
+            {
+                self.inodes[id] = None;
+            }
+        }
+        Ok(())
+    }
+
     fn unlink(&mut self, id: usize) {
         let Ok(inode) = self.inode(id) else { return };
         inode.links = inode.links.saturating_sub(1);
@@ -398,13 +410,28 @@ impl Disk for MemDisk {
                 Verdict::Lose => return Ok(()),
                 Verdict::Proceed | Verdict::Misdirect | Verdict::Flip => {}
             }
-            for id in state.names.sync(path)? {
-                // The durable name that kept an unlinked file's bytes is gone now.
-                if state.inode(id).is_ok_and(|inode| inode.links == 0 && inode.handles == 0)
-                    && !state.names.durable_refers_to(id)
-                {
-                    state.inodes[id] = None;
+            state.sync_names(path)
+        })
+    }
+
+    fn sync_all(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let text = path.to_string_lossy();
+        state.step(point, &text, |state| {
+            match state.faults.judge(Operation::Sync, &text) {
+                Verdict::Fail(error) => return Err(error),
+                Verdict::Lose => return Ok(()),
+                Verdict::Proceed | Verdict::Misdirect | Verdict::Flip => {}
+            }
+            let mut dirs = vec![path.to_path_buf()];
+            while let Some(dir) = dirs.pop() {
+                for (name, child) in state.names.list(&dir)? {
+                    match child {
+                        Child::Dir(_) => dirs.push(dir.join(name)),
+                        Child::File(id) => state.inode(id)?.contents.sync(),
+                    }
                 }
+                state.sync_names(&dir)?;
             }
             Ok(())
         })

@@ -75,6 +75,10 @@ impl Disk for OsDisk {
         step(point, || File::open(path)?.sync_all())
     }
 
+    fn sync_all(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
+        step(point, || Ok(rustix::fs::syncfs(File::open(path)?)?))
+    }
+
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(path)? {

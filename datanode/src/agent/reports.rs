@@ -50,11 +50,13 @@ pub(super) struct Stream {
     reported: bool,
     /// Changes that are not kept any more were not heard.
     gap: bool,
+    /// The namenode may not know what hashes do not cover: it is to be told again.
+    restate: bool,
 }
 
 impl Default for Stream {
     fn default() -> Self {
-        Self { next: 1, full: Full::Idle, full_due: None, reported: false, gap: false }
+        Self { next: 1, full: Full::Idle, full_due: None, reported: false, gap: false, restate: false }
     }
 }
 
@@ -68,6 +70,7 @@ impl Stream {
     pub(super) fn registered(&mut self, wants_full: bool, now: Moment, every: Duration) {
         if wants_full || !self.reported {
             self.full = DUE;
+            self.restate = self.next > 1;
         } else {
             let _already_set = self.full_due.get_or_insert(now.plus(every));
         }
@@ -80,6 +83,9 @@ impl Stream {
     /// The next call about this storage, if there is something to say.
     pub(super) fn next_call(&mut self, node: &Node, storage: &str, now: Moment) -> Option<Call> {
         let id = StorageId::parse(storage).ok()?;
+        if std::mem::take(&mut self.restate) {
+            node.store().restate(&id);
+        }
         if self.full == Full::Idle && self.full_due.is_some_and(|due| now >= due) {
             self.full = DUE;
         }
@@ -174,8 +180,9 @@ impl Stream {
         self.full_due = Some(next_report);
         self.reported = true;
         if std::mem::take(&mut self.gap) {
-            // What cannot be told one by one any more was part of the report.
+            // What cannot be told one by one any more was part of the report, or is told again.
             self.next = self.next.max(sequence + 1);
+            self.restate = true;
         }
     }
     /// The call got no answer: a full report begins again, changes are sent again.

@@ -81,6 +81,10 @@ impl Bench {
     }
     fn register(&mut self) -> RegisterRequest {
         self.event(AgentEvent::Tick);
+        self.register_again()
+    }
+    /// Answers the registration that is under way.
+    fn register_again(&mut self) -> RegisterRequest {
         let (call, request) = self.call(register).unwrap();
         let answer = RegisterResponse {
             cluster: "CID-1".into(),
@@ -330,4 +334,48 @@ fn half_written_replicas_are_told_before_the_first_full_report() {
     let answer = IncrementalReportResponse { next_sequence: 2, ..IncrementalReportResponse::default() };
     again.answer(call, Answer::Incremental(answer));
     assert!(again.call(hashes).is_some());
+}
+
+#[test]
+fn a_term_that_could_not_be_kept_is_tried_again_and_its_commands_are_refused() {
+    let disk = MemDisk::new();
+    let (mut bench, storage) = bench(&disk, 1);
+    let storage = storage.unwrap();
+    let keep = AgentEffect::KeepTerm(Term::from_raw(7));
+    bench.heartbeat(leader(7, vec![delete(1, &storage, 0)]));
+    assert!(bench.effects.contains(&keep));
+    bench.effects.clear();
+    bench.heartbeat(leader(7, vec![]));
+    assert!(!bench.effects.contains(&keep), "it is under way");
+    bench.event(AgentEvent::TermKept { term: Term::from_raw(7), kept: false });
+    assert_eq!(bench.carried(), []);
+    let told = bench.heartbeat(leader(7, vec![delete(1, &storage, 0)]));
+    assert_eq!((told.results.len(), told.results[0].ok), (1, false), "the leader hears of it");
+    assert!(bench.effects.contains(&keep), "tried again");
+    bench.event(AgentEvent::TermKept { term: Term::from_raw(7), kept: true });
+    assert_eq!(bench.carried().len(), 1, "the same command is not taken for one that runs");
+}
+
+#[test]
+fn a_namenode_that_forgot_is_told_of_half_written_replicas_again() {
+    let disk = MemDisk::new();
+    let (mut bench, _) = bench(&disk, 0);
+    let block = BlockRef { pool: PoolId::new("1"), id: BlockId::FIRST, stamp: GenerationStamp::FIRST, len_bytes: 10 };
+    let mut writer = bench.node.store().create(&block, None, ChunkFormat::CRC32C_512).unwrap();
+    writer.write(0, b"x", &ChunkFormat::CRC32C_512.compute(b"x")).unwrap();
+    drop(writer);
+    bench.tick(Duration::ZERO);
+    let (call, told) = bench.call(incremental).unwrap();
+    assert_eq!(told.changes[0].state, WireState::WaitingRecovery as i32);
+    let next = IncrementalReportResponse { next_sequence: 2, ..IncrementalReportResponse::default() };
+    bench.answer(call, Answer::Incremental(next));
+    // The namenode restarts: its hashes of this bucket are equal, because nothing in it is whole.
+    bench.heartbeat(HeartbeatResponse { reregister: true, ..leader(1, vec![]) });
+    bench.effects.retain(|effect| !matches!(effect, AgentEffect::KeepTerm(_)));
+    bench.register_again();
+    let (call, again) = bench.call(incremental).unwrap();
+    assert_eq!((again.first_sequence, again.changes), (2, told.changes));
+    let next = IncrementalReportResponse { next_sequence: 3, ..IncrementalReportResponse::default() };
+    bench.answer(call, Answer::Incremental(next));
+    assert!(bench.call(hashes).is_some(), "and only then asks for hashes");
 }

@@ -271,3 +271,20 @@ fn sc_100_nothing_is_touched_without_a_token_for_it() {
     assert!(!disk.files().iter().any(|file| file.contains("blk_")));
     assert_eq!(node_a.store().counts().reserved_bytes, 0);
 }
+
+#[test]
+fn an_end_that_is_not_where_the_sender_says_is_refused() {
+    for (end, missing) in [(3000, 1), (2999, 0), (0, 0)] {
+        let disk = MemDisk::new();
+        let node = node(&disk, 1);
+        let whole = data(3000);
+        let mut sent = packets(&whole, 1024);
+        sent.pop();
+        sent.truncate(sent.len() - missing);
+        sent.push(Packet::last(sent.len() as i64, end, true));
+        let acks = run(&[&node], &mut pipeline(&[&node]), &sent);
+        let last = acks.last().unwrap();
+        assert_eq!((last.replies.as_slice(), last.receipts.len()), ([Status::ErrorInvalid].as_slice(), 0), "{end}");
+        assert!(node.begin_read(&read_setup(&[&node], 0, 1), 0).is_err());
+    }
+}

@@ -9,7 +9,7 @@ use proto::report::{BUCKETS, replica_hash};
 use super::replica::{Replica, ReplicaState};
 
 /// Changes kept for namenodes that have not heard them. A namenode that is further behind gets a full report.
-const MAX_CHANGES: usize = 32 * 1024;
+pub(crate) const MAX_CHANGES: usize = 32 * 1024;
 
 /// Changes of one storage since the node started.
 #[derive(Debug)]
@@ -47,6 +47,10 @@ impl Journal {
         } else {
             self.push(record(id, replica));
         }
+    }
+    /// Says once more what a replica is that hashes do not cover.
+    pub(crate) fn restate(&mut self, id: BlockId, replica: &Replica) {
+        self.push(record(id, replica));
     }
     /// A replica changed from `before` to `after`.
     pub(crate) fn changed(&mut self, id: BlockId, before: Option<&Replica>, after: Option<&Replica>) {

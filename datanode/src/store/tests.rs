@@ -423,6 +423,343 @@ fn a_block_on_two_volumes_is_kept_where_it_is_whole() {
 }
 
 #[test]
+fn sc_48_an_error_of_the_disk_at_any_step_takes_only_its_volume_out() {
+    for kind in [DiskFaultKind::WriteError, DiskFaultKind::SyncError, DiskFaultKind::ReadOnly] {
+        let mut struck = 0;
+        for skip in 0..8 {
+            let (disk, store) = joined(2);
+            let storages: Vec<StorageId> =
+                store.reports().iter().map(|report| StorageId::parse(&report.storage).unwrap()).collect();
+            disk.inject(DiskFault { path_contains: "disk0/current".into(), skip, ..DiskFault::lasting(kind) });
+            let result = store.create(&block(1), Some(&storages[0]), ChunkFormat::CRC32C_512).and_then(|mut writer| {
+                put(&mut writer, &bytes(1, 3000))?;
+                writer.sync()?;
+                writer.finalise()
+            });
+            if result.is_ok() {
+                continue;
+            }
+            struck += 1;
+            let reports = store.reports();
+            assert!(reports[0].failed && !reports[0].failure.is_empty(), "{kind:?} {skip}");
+            assert!(!reports[1].failed, "{kind:?} {skip}");
+            assert!(read(&store, 1).is_err(), "{kind:?} {skip}: never served");
+            assert_eq!(store.counts().reserved_bytes, 0, "{kind:?} {skip}");
+            // The other disk goes on, and takes what comes without a storage of its own.
+            assert_eq!(store_block(&store, 2, 100).unwrap().storage, storages[1]);
+            assert_eq!(read(&store, 2).unwrap(), bytes(2, 100));
+            store.raise_term(Term::from_raw(3)).unwrap();
+            let gone = store.delete(&storages[0], block(9).id, block(9).stamp, NOW);
+            assert!(gone.is_ok(), "what is not there is deleted on any volume");
+        }
+        assert!(struck >= 2, "{kind:?} struck {struck} times");
+    }
+}
+
+#[test]
+fn what_a_killed_node_left_in_the_page_cache_is_durable_before_it_is_reported() {
+    for point in [CrashPoint::MetaSync, CrashPoint::BlockDirSync] {
+        let (disk, store) = joined(1);
+        disk.stop_at(point, Side::Before, 1);
+        assert!(store_block(&store, 1, 1500).is_err());
+        drop(store);
+        disk.process_died();
+        let store = open(&disk, 1).unwrap();
+        assert_eq!(state(&store, 1), Some(ReplicaState::Finalized), "{point:?}: its trailer is there");
+        drop(store);
+        for seed in 0..20 {
+            disk.power_cut(&SeededRandom::new(seed));
+            assert_eq!(read(&open(&disk, 1).unwrap(), 1).unwrap(), bytes(1, 1500), "{point:?} {seed}");
+        }
+    }
+    let (disk, store) = joined(1);
+    store_block(&store, 1, 1500).unwrap();
+    drop(store);
+    disk.process_died();
+    for side in [Side::Before, Side::After] {
+        disk.stop_at(CrashPoint::VolumeSync, side, 1);
+        assert!(open(&disk, 1).is_err());
+        disk.process_died();
+    }
+    disk.inject(DiskFault::once(DiskFaultKind::SyncError).on("disk0"));
+    assert!(open(&disk, 1).is_err(), "what cannot be made durable is not reported");
+    disk.process_died();
+    assert_eq!(read(&open(&disk, 1).unwrap(), 1).unwrap(), bytes(1, 1500));
+}
+
+#[test]
+fn f_3_a_stop_at_every_durable_step_leaves_what_can_be_named_deleted_and_copied_again() {
+    let points = [
+        CrashPoint::VolumeDirCreate,
+        CrashPoint::BlockCreate,
+        CrashPoint::MetaCreate,
+        CrashPoint::BlockSync,
+        CrashPoint::MetaSync,
+        CrashPoint::BlockDirSync,
+    ];
+    let mut seen = std::collections::BTreeSet::new();
+    for point in points {
+        for side in [Side::Before, Side::After] {
+            for seed in 0..12 {
+                let (disk, store) = joined(1);
+                store_block(&store, 700, 900).unwrap();
+                disk.stop_at(point, side, 1);
+                assert!(store_block(&store, 1, 1500).is_err());
+                assert!(disk.stopped());
+                drop(store);
+                if seed == 0 {
+                    disk.process_died()
+                } else {
+                    disk.power_cut(&SeededRandom::new(seed))
+                }
+                let store = open(&disk, 1).unwrap();
+                assert_eq!(read(&store, 700).unwrap(), bytes(700, 900), "what was acknowledged is whole");
+                let storage = StorageId::parse(&store.reports()[0].storage).unwrap();
+                let state = state(&store, 1);
+                seen.insert(state.map(ReplicaState::as_str));
+                match state {
+                    Some(ReplicaState::Finalized) => assert_eq!(read(&store, 1).unwrap(), bytes(1, 1500)),
+                    Some(ReplicaState::BeingWritten) => panic!("nobody writes it"),
+                    Some(odd) => {
+                        assert!(read(&store, 1).is_err(), "{point:?} {side:?} {seed}: {odd:?} is not served");
+                        let told = store.changes(&storage, 1, 10).unwrap();
+                        assert_eq!(told.len(), 1, "{point:?} {side:?} {seed}: it is told");
+                        assert_eq!(told[0].state, odd.to_wire() as i32);
+                    }
+                    None => {}
+                }
+                // A copy of the block comes, whatever lies in its way.
+                if state != Some(ReplicaState::Finalized) {
+                    let mut writer = store.create_copy(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+                    put(&mut writer, &bytes(1, 1500)).unwrap();
+                    writer.finalise().unwrap();
+                }
+                assert_eq!(read(&store, 1).unwrap(), bytes(1, 1500), "{point:?} {side:?} {seed}");
+                assert!(!store.reports()[0].failed, "{point:?} {side:?} {seed}");
+                drop(store);
+                disk.power_cut(&SeededRandom::new(seed + 50));
+                assert_eq!(read(&open(&disk, 1).unwrap(), 1).unwrap(), bytes(1, 1500), "{point:?} {side:?} {seed}");
+            }
+        }
+    }
+    assert!(seen.contains(&None) && seen.contains(&Some(ReplicaState::WaitingRecovery.as_str())), "{seen:?}");
+}
+
+#[test]
+fn a_file_in_the_way_goes_to_the_trash_and_does_not_cost_the_disk() {
+    for lost in [".meta", ""] {
+        let (disk, store) = joined(1);
+        let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+        put(&mut writer, &bytes(1, 700)).unwrap();
+        writer.sync().unwrap();
+        disk.process_died();
+        drop(writer);
+        drop(store);
+        // A power cut kept one of the two names.
+        let name = format!("blk_{}", block(1).id.raw());
+        let files = disk.files().into_iter().filter(|file| file.contains(&name));
+        let gone: Vec<_> = files.filter(|file| file.ends_with(".meta") == (lost == ".meta")).collect();
+        for file in &gone {
+            disk.shared().remove_file(Path::new(file), CrashPoint::BlockRemove).unwrap();
+        }
+        let store = open(&disk, 1).unwrap();
+        assert_eq!(state(&store, 1).is_some(), lost == ".meta", "checksums without data are no replica");
+        let mut writer = store.create_copy(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+        put(&mut writer, &bytes(1, 900)).unwrap();
+        writer.finalise().unwrap();
+        assert_eq!(read(&store, 1).unwrap(), bytes(1, 900));
+        assert!(!store.reports()[0].failed);
+        assert!(disk.files().iter().any(|file| file.contains("/trash/")), "nothing is erased at once");
+        store.tend(NOW.plus(Duration::from_secs(600)));
+        assert!(!disk.files().iter().any(|file| file.contains("/trash/")));
+        assert_eq!(read(&store, 1).unwrap(), bytes(1, 900));
+    }
+}
+
+#[test]
+fn a_second_copy_that_is_not_spoken_of_does_not_cost_its_disk() {
+    let (disk, store) = joined(2);
+    let storages: Vec<StorageId> =
+        store.reports().iter().map(|report| StorageId::parse(&report.storage).unwrap()).collect();
+    store_block(&store, 1, 700).unwrap();
+    drop(store);
+    disk.process_died();
+    let (kept, other) = if disk.files().iter().any(|f| f.starts_with("/disk0/current")) { (0, 1) } else { (1, 0) };
+    let only = [PathBuf::from(format!("/disk{other}"))];
+    let (store, _) = Store::open(&disk.shared(), &only, options(), &SeededRandom::new(1), NOW).unwrap();
+    store_block(&store, 1, 700).unwrap();
+    drop(store);
+    disk.process_died();
+    let store = open(&disk, 2).unwrap();
+    let (holder, replica) = store.replica(block(1).id).unwrap();
+    store.delete(&holder, block(1).id, replica.stamp, NOW).unwrap();
+    let loser = if holder == storages[kept] { &storages[other] } else { &storages[kept] };
+    let mut writer = store.create(&block(1), Some(loser), ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(1, 900)).unwrap();
+    writer.finalise().unwrap();
+    assert_eq!(read(&store, 1).unwrap(), bytes(1, 900));
+    assert!(store.reports().iter().all(|report| !report.failed));
+}
+
+#[test]
+fn sc_59_a_writer_whose_replica_was_deleted_and_begun_anew_touches_nothing() {
+    for end in ["finalise", "drop", "drop empty"] {
+        let (_disk, store) = joined(1);
+        let mut old = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+        if end != "drop empty" {
+            put(&mut old, &bytes(9, 700)).unwrap();
+        }
+        let storage = old.storage().clone();
+        store.delete(&storage, block(1).id, block(1).stamp, NOW).unwrap();
+        assert_eq!(state(&store, 1), None);
+        let mut new = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+        put(&mut new, &bytes(1, 300)).unwrap();
+        if end == "finalise" {
+            assert!(matches!(old.finalise(), Err(StoreError::Removed(_))));
+        }
+        drop(old);
+        assert_eq!(state(&store, 1), Some(ReplicaState::BeingWritten), "{end}: the new writer goes on");
+        new.finalise().unwrap();
+        drop(new);
+        assert_eq!(read(&store, 1).unwrap(), bytes(1, 300), "{end}");
+        assert_eq!(store.counts().reserved_bytes, 0, "{end}");
+    }
+}
+
+#[test]
+fn a_replica_that_is_deleted_while_it_is_written_is_neither_acknowledged_nor_reported() {
+    let (_disk, store) = joined(1);
+    let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(1, 700)).unwrap();
+    let storage = writer.storage().clone();
+    store.delete(&storage, block(1).id, block(1).stamp, NOW).unwrap();
+    assert!(matches!(writer.finalise(), Err(StoreError::Removed(_))));
+    drop(writer);
+    assert_eq!(state(&store, 1), None);
+    assert_eq!(store.changes(&storage, 1, 10).unwrap(), [], "nobody had heard of it");
+    assert_eq!((store.counts().reserved_bytes, store.counts().finalized), (0, 0));
+}
+
+#[test]
+fn a_copy_replaces_what_cannot_be_served_and_nothing_else() {
+    let newer = BlockRef { stamp: block(1).stamp.next(), ..block(1) };
+    let copy = |store: &Store, block: &BlockRef| store.create_copy(block, None, ChunkFormat::CRC32C_512);
+    let (disk, store) = joined(1);
+    let mut half = store.create(&newer, None, ChunkFormat::CRC32C_512).unwrap();
+    put(&mut half, &bytes(1, 700)).unwrap();
+    assert!(matches!(copy(&store, &newer), Err(StoreError::Exists(_))), "it is being written");
+    drop(half);
+    assert!(matches!(copy(&store, &block(1)), Err(StoreError::Exists(_))), "of a newer stamp than the copy");
+    assert!(matches!(store.create(&newer, None, ChunkFormat::CRC32C_512), Err(StoreError::Exists(_))), "no copy");
+    let mut writer = copy(&store, &newer).unwrap();
+    put(&mut writer, &bytes(1, 900)).unwrap();
+    let done = writer.finalise().unwrap();
+    assert!(matches!(copy(&store, &newer), Err(StoreError::Exists(_))), "it is whole");
+    assert!(disk.files().iter().any(|file| file.contains("/trash/")), "what was there is kept a while");
+    store.open_reader(&newer).unwrap().mark_corrupt();
+    let mut writer = copy(&store, &newer).unwrap();
+    put(&mut writer, &bytes(1, 900)).unwrap();
+    writer.finalise().unwrap();
+    let states: Vec<i32> = store.changes(&done.storage, 1, 99).unwrap().iter().map(|change| change.state).collect();
+    let wire = [
+        WireState::WaitingRecovery,
+        WireState::Deleted,
+        WireState::Finalized,
+        WireState::Corrupt,
+        WireState::Deleted,
+        WireState::Finalized,
+    ];
+    assert_eq!(states, wire.map(|state| state as i32), "and all of it is told");
+}
+
+#[test]
+fn what_a_disk_without_room_cannot_take_goes_to_another() {
+    let disk = MemDisk::new();
+    disk.add_device(Path::new("/disk0"), 2 << 20);
+    let store = open(&disk, 2).unwrap();
+    store.join(&ClusterId::new("1"), &PoolId::new("1")).unwrap();
+    let storages: Vec<StorageId> =
+        store.reports().iter().map(|report| StorageId::parse(&report.storage).unwrap()).collect();
+    for n in 0..5 {
+        assert_eq!(store_block(&store, n, 500_000).unwrap().storage, storages[1]);
+    }
+    let large = BlockRef { len_bytes: 100 << 20, ..block(9) };
+    let refused = store.create(&large, Some(&storages[0]), ChunkFormat::CRC32C_512);
+    assert!(refused.is_err_and(|error| error.is_full()), "a disk that is named is not replaced by another");
+    assert_eq!(store.counts().reserved_bytes, 0);
+    assert!(store.reports().iter().all(|report| !report.failed));
+}
+
+#[test]
+fn sc_54_a_volume_that_cannot_be_read_at_start_is_left_out_and_comes_back() {
+    let (disk, store) = joined(2);
+    (0..6).for_each(|n| drop(store_block(&store, n, 100).unwrap()));
+    drop(store);
+    disk.process_died();
+    disk.inject(DiskFault::lasting(DiskFaultKind::ReadError).on("disk1/identity"));
+    let (store, problems) = Store::open(&disk.shared(), &dirs(2), options(), &SeededRandom::new(1), NOW).unwrap();
+    assert_eq!((problems.len(), store.reports().len()), (1, 1));
+    drop(store);
+    disk.process_died();
+    disk.inject(DiskFault::lasting(DiskFaultKind::ReadError).on("disk0/identity"));
+    assert!(Store::open(&disk.shared(), &dirs(2), options(), &SeededRandom::new(1), NOW).is_err(), "none is left");
+    disk.process_died();
+    disk.clear_faults();
+    let store = open(&disk, 2).unwrap();
+    (0..6).for_each(|n| assert_eq!(read(&store, n).unwrap(), bytes(n, 100)));
+}
+
+#[test]
+fn an_unreadable_meta_file_costs_its_replica_and_not_the_volume() {
+    let (disk, store) = joined(1);
+    (0..3).for_each(|n| drop(store_block(&store, n, 100).unwrap()));
+    drop(store);
+    disk.process_died();
+    disk.inject(DiskFault::lasting(DiskFaultKind::ReadError).on(&format!("blk_{}_", block(1).id.raw())));
+    let store = open(&disk, 1).unwrap();
+    assert_eq!(state(&store, 1), Some(ReplicaState::Corrupt));
+    assert_eq!(read(&store, 2).unwrap(), bytes(2, 100));
+    assert!(!store.reports()[0].failed);
+}
+
+#[test]
+fn the_trash_of_an_earlier_run_is_kept_its_time_and_makes_room_when_room_is_needed() {
+    let (disk, store) = joined(1);
+    let done = store_block(&store, 1, 1200).unwrap();
+    store.delete(&done.storage, block(1).id, block(1).stamp, NOW).unwrap();
+    drop(store);
+    disk.process_died();
+    let store = open(&disk, 1).unwrap();
+    let trashed = |disk: &MemDisk| disk.files().iter().filter(|file| file.contains("/trash/")).count();
+    store.tend(NOW.plus(Duration::from_secs(599)));
+    assert_eq!(trashed(&disk), 2);
+    store.tend(NOW.plus(Duration::from_secs(600)));
+    assert_eq!(trashed(&disk), 0);
+    assert_eq!(state(&store, 1), None, "what is in the trash is no replica");
+}
+
+#[test]
+fn what_hashes_do_not_cover_can_be_told_again() {
+    let (_disk, store) = joined(1);
+    let done = store_block(&store, 1, 100).unwrap();
+    let mut writer = store.create(&block(2), None, ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(2, 100)).unwrap();
+    drop(writer);
+    store_block(&store, 3, 100).unwrap();
+    store.open_reader(&block(3)).unwrap().mark_corrupt();
+    let before = store.bucket_hashes(&done.storage).unwrap();
+    store.forget_changes(&done.storage, before.sequence + 1);
+    store.restate(&done.storage);
+    let told = store.changes(&done.storage, before.sequence + 1, 99).unwrap();
+    let states: Vec<(i64, i32)> = told.iter().map(|change| (change.id, change.state)).collect();
+    assert_eq!(
+        states,
+        [(block(2).id.raw(), WireState::WaitingRecovery as i32), (block(3).id.raw(), WireState::Corrupt as i32)]
+    );
+    assert_eq!(store.bucket_hashes(&done.storage).unwrap().hashes, before.hashes);
+}
+
+#[test]
 fn terms_are_kept() {
     let (disk, store) = joined(2);
     store.raise_term(Term::from_raw(5)).unwrap();

@@ -61,6 +61,11 @@ pub(crate) struct State {
     /// Finalised replicas whose checksums were compared with their trailer since the start.
     pub(crate) checked: BTreeSet<BlockId>,
     pub(crate) failed: Option<String>,
+    /// Writers at work, by number: a replica that was deleted and begun anew has another one.
+    writers: BTreeMap<BlockId, u64>,
+    next_writer: u64,
+    /// The last moment that somebody told.
+    pub(crate) now: Moment,
     space: Space,
     folders_made: BTreeSet<u16>,
 }
@@ -71,6 +76,23 @@ pub(crate) struct Trashed {
     pub(crate) names: [String; 2],
     pub(crate) bytes: u64,
     pub(crate) since: Moment,
+}
+
+impl State {
+    fn set_replica(&mut self, id: BlockId, after: Option<Replica>) {
+        let before = match after {
+            Some(replica) => self.replicas.insert(id, replica),
+            None => self.replicas.remove(&id),
+        };
+        self.checked.remove(&id);
+        self.writers.remove(&id);
+        // Only the namenodes' view counts here: a replica that nobody heard of may vanish unheard.
+        let silent =
+            |replica: Option<&Replica>| replica.is_none_or(|replica| replica.state == ReplicaState::BeingWritten);
+        if !(silent(before.as_ref()) && silent(after.as_ref())) {
+            self.journal.changed(id, before.as_ref(), after.as_ref());
+        }
+    }
 }
 
 impl Volume {
@@ -97,6 +119,11 @@ impl Volume {
         if let Some((_, pool)) = &identity.membership {
             found = scan::scan(disk.as_ref(), dir, pool)?;
         }
+        if !found.replicas.is_empty() {
+            // A killed process may have left trailers and names in the page cache alone: what is reported as
+            // whole must be durable.
+            disk.sync_all(dir, CrashPoint::VolumeSync).map_err(StoreError::io("sync", dir))?;
+        }
         if found.orphans > 0 {
             tracing::warn!(dir = %dir.display(), orphans = found.orphans, "checksum files without data are left alone");
         }
@@ -119,6 +146,9 @@ impl Volume {
                 trash: VecDeque::new(),
                 checked: BTreeSet::new(),
                 failed: None,
+                writers: BTreeMap::new(),
+                next_writer: 1,
+                now,
                 space: Space::default(),
                 folders_made: BTreeSet::new(),
             }),
@@ -258,20 +288,57 @@ impl Volume {
         }
     }
 
-    /// Changes a replica and notes the change.
+    /// Changes a replica and notes the change. Whoever was writing it is its writer no more.
     pub(crate) fn set_replica(&self, id: BlockId, after: Option<Replica>) {
+        self.state.lock().set_replica(id, after);
+    }
+    /// Enters a replica that is about to be written; the number of its writer.
+    pub(crate) fn begin_writing(&self, id: BlockId, stamp: GenerationStamp) -> u64 {
         let mut state = self.state.lock();
-        let before = match after {
-            Some(replica) => state.replicas.insert(id, replica),
-            None => state.replicas.remove(&id),
-        };
-        state.checked.remove(&id);
-        // Only the namenodes' view counts here: a replica that nobody heard of may vanish unheard.
-        let silent =
-            |replica: Option<&Replica>| replica.is_none_or(|replica| replica.state == ReplicaState::BeingWritten);
-        if !(silent(before.as_ref()) && silent(after.as_ref())) {
-            state.journal.changed(id, before.as_ref(), after.as_ref());
+        state.set_replica(id, Some(Replica { stamp, len_bytes: 0, state: ReplicaState::BeingWritten }));
+        let number = state.next_writer;
+        state.next_writer += 1;
+        state.writers.insert(id, number);
+        number
+    }
+    /// Is this replica still written by this writer? Not if it was deleted meanwhile, begun anew or not.
+    pub(crate) fn is_written_by(&self, id: BlockId, number: u64) -> bool {
+        self.state.lock().writers.get(&id) == Some(&number)
+    }
+    /// Ends the writing of a replica, in one step with the question whether it is still this writer's.
+    pub(crate) fn end_writing(&self, id: BlockId, number: u64, after: Option<Replica>) -> bool {
+        let mut state = self.state.lock();
+        if state.writers.get(&id) != Some(&number) {
+            return false;
         }
+        state.set_replica(id, after);
+        if after.is_some_and(|replica| replica.state == ReplicaState::Finalized) {
+            state.checked.insert(id);
+        }
+        true
+    }
+    /// Notes what time it is, for what is set aside without being asked for.
+    pub(crate) fn note_time(&self, now: Moment) {
+        self.state.lock().now = now;
+    }
+
+    /// Moves a file that is in the way of a new replica to the trash: nothing knows it (the rest of a power
+    /// cut, or a second copy that is not spoken of), and the disk is none the worse for it.
+    pub(crate) fn set_aside(&self, path: &Path, trash_name: String) -> Result<(), StoreError> {
+        tracing::warn!(path = %path.display(), "a file that no replica owns is moved to the trash");
+        let bytes = self.disk.info(path).ok().flatten().map_or(0, |info| info.len_bytes);
+        let trash = self.make_trash()?;
+        self.move_away(path, &trash.join(&trash_name), CrashPoint::BlockRemove)?;
+        let mut state = self.state.lock();
+        let since = state.now;
+        state.trash.push_back(Trashed { names: [trash_name.clone(), trash_name], bytes, since });
+        Ok(())
+    }
+    fn make_trash(&self) -> Result<PathBuf, StoreError> {
+        let trash = self.dir.join(layout::TRASH);
+        let made = self.disk.create_dir_all(&trash, CrashPoint::VolumeDirCreate);
+        self.guard(made.map_err(StoreError::io("create", &trash)))?;
+        Ok(trash)
     }
 
     /// Moves a replica's files to the trash: checksums first, so that a crash in between leaves data without
@@ -283,9 +350,7 @@ impl Volume {
         replica: &Replica,
         now: Moment,
     ) -> Result<(), StoreError> {
-        let trash = self.dir.join(layout::TRASH);
-        let made = self.disk.create_dir_all(&trash, CrashPoint::VolumeDirCreate);
-        self.guard(made.map_err(StoreError::io("create", &trash)))?;
+        let trash = self.make_trash()?;
         let names = [layout::meta_name(id, replica.stamp), layout::trash_name(id, replica.stamp)];
         let [meta_name, trash_name] = &names;
         let (meta, data) = (self.meta_path(pool, id, replica.stamp), self.data_path(pool, id));

@@ -7,6 +7,7 @@
 //! The order is the format's promise: a valid trailer proves durable data. Any failure on the way leaves a
 //! replica without a trailer, or none at all.
 
+use std::io;
 use std::sync::Arc;
 
 use base::crash::CrashPoint;
@@ -43,6 +44,8 @@ pub struct ReplicaWriter {
     tail_sum: Option<[u8; 4]>,
     written_back_bytes: u64,
     reserved_bytes: u64,
+    /// This writer's number at its volume.
+    number: u64,
     end: Option<Ended>,
 }
 
@@ -76,7 +79,7 @@ impl ReplicaWriter {
         id: BlockId,
         stamp: GenerationStamp,
         chunks: ChunkFormat,
-        reserved_bytes: u64,
+        (number, reserved_bytes): (u64, u64),
     ) -> Result<Self, StoreError> {
         match Self::create_files(&volume, &pool, id, stamp, chunks) {
             Ok((data, meta)) => Ok(Self {
@@ -92,11 +95,14 @@ impl ReplicaWriter {
                 tail_sum: None,
                 written_back_bytes: 0,
                 reserved_bytes,
+                number,
                 end: None,
             }),
             Err(error) => {
-                remove_files(&volume, &pool, id, stamp);
-                volume.set_replica(id, None);
+                if volume.is_written_by(id, number) {
+                    remove_files(&volume, &pool, id, stamp);
+                    volume.end_writing(id, number, None);
+                }
                 release(&volume, reserved_bytes, 0);
                 Err(error)
             }
@@ -112,11 +118,16 @@ impl ReplicaWriter {
     ) -> Result<(OpenFile, OpenFile), StoreError> {
         volume.make_folder(pool, layout::folder_of(id))?;
         let (data_path, meta_path) = (volume.data_path(pool, id), volume.meta_path(pool, id, stamp));
-        let create = |path: &std::path::Path, point| {
-            volume.guard(volume.disk.create_new(path, point).map_err(StoreError::io("create", path)))
+        let create = |path: &std::path::Path, point, trash_name: String| {
+            let mut created = volume.disk.create_new(path, point);
+            if created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+                volume.set_aside(path, trash_name)?;
+                created = volume.disk.create_new(path, point);
+            }
+            volume.guard(created.map_err(StoreError::io("create", path)))
         };
-        let data = create(&data_path, CrashPoint::BlockCreate)?;
-        let meta = create(&meta_path, CrashPoint::MetaCreate)?;
+        let data = create(&data_path, CrashPoint::BlockCreate, layout::trash_name(id, stamp))?;
+        let meta = create(&meta_path, CrashPoint::MetaCreate, layout::meta_name(id, stamp))?;
         let header = meta.write_at(&meta::encode_header(chunks), 0);
         volume.guard(header.map_err(StoreError::io("write", &meta_path)))?;
         Ok((data, meta))
@@ -148,8 +159,7 @@ impl ReplicaWriter {
     pub fn write(&mut self, offset_bytes: u64, data: &[u8], checksums: &[u8]) -> Result<(), StoreError> {
         let chunk_bytes = self.chunks.chunk_bytes();
         if offset_bytes > self.len_bytes || !offset_bytes.is_multiple_of(chunk_bytes) {
-            let (id, replica_bytes) = (self.id, self.len_bytes);
-            return Err(StoreError::NotContinuous { id, offset_bytes, replica_bytes });
+            return Err(self.not_continuous(offset_bytes));
         }
         if checksums.len() as u64 != self.chunks.checksums_bytes(data.len() as u64) {
             return Err(StoreError::Checksums(self.id));
@@ -180,6 +190,10 @@ impl ReplicaWriter {
         Ok(())
     }
 
+    /// The refusal of a packet that is not at the place where the replica goes on.
+    pub(crate) const fn not_continuous(&self, offset_bytes: u64) -> StoreError {
+        StoreError::NotContinuous { id: self.id, offset_bytes, replica_bytes: self.len_bytes }
+    }
     fn note_written(&mut self, end_bytes: u64, sums: &[u8], sum_bytes: usize) {
         self.len_bytes = end_bytes;
         self.tail_sum = None;
@@ -216,15 +230,13 @@ impl ReplicaWriter {
         let done = self.sync_data().and_then(|()| self.write_trailer()).and_then(|()| self.sync_meta());
         self.settle(done)?;
         self.volume.commit_names(&self.pool, layout::folder_of(self.id))?;
-        if self.state() != Some(ReplicaState::BeingWritten) {
+        if !self.volume.end_writing(self.id, self.number, Some(self.replica(ReplicaState::Finalized))) {
             self.end = Some(Ended::Removed);
             release(&self.volume, self.reserved_bytes, 0);
             return Err(StoreError::Removed(self.id));
         }
         self.end = Some(Ended::Finalised);
-        self.put(ReplicaState::Finalized);
         release(&self.volume, self.reserved_bytes, self.len_bytes + self.chunks.checksums_bytes(self.len_bytes));
-        self.volume.state.lock().checked.insert(self.id);
         Ok(FinalisedReplica {
             pool: self.pool.clone(),
             id: self.id,
@@ -267,18 +279,16 @@ impl ReplicaWriter {
     fn remove(&mut self) {
         if self.end.is_none() {
             self.end = Some(Ended::Removed);
-            remove_files(&self.volume, &self.pool, self.id, self.stamp);
-            self.volume.set_replica(self.id, None);
+            // What was deleted meanwhile is in the trash already, and another writer may be at its place.
+            if self.volume.is_written_by(self.id, self.number) {
+                remove_files(&self.volume, &self.pool, self.id, self.stamp);
+                self.volume.end_writing(self.id, self.number, None);
+            }
             release(&self.volume, self.reserved_bytes, 0);
         }
     }
-    fn state(&self) -> Option<ReplicaState> {
-        let state = self.volume.state.lock();
-        state.replicas.get(&self.id).filter(|replica| replica.stamp == self.stamp).map(|replica| replica.state)
-    }
-    fn put(&self, state: ReplicaState) {
-        let replica = Replica { stamp: self.stamp, len_bytes: self.len_bytes, state };
-        self.volume.set_replica(self.id, Some(replica));
+    const fn replica(&self, state: ReplicaState) -> Replica {
+        Replica { stamp: self.stamp, len_bytes: self.len_bytes, state }
     }
 }
 
@@ -291,10 +301,9 @@ impl Drop for ReplicaWriter {
             self.remove();
             return;
         }
-        release(&self.volume, self.reserved_bytes, self.len_bytes);
-        if self.state() == Some(ReplicaState::BeingWritten) {
-            self.put(ReplicaState::WaitingRecovery);
-        }
+        let left = self.replica(ReplicaState::WaitingRecovery);
+        let stays = self.volume.end_writing(self.id, self.number, Some(left));
+        release(&self.volume, self.reserved_bytes, if stays { self.len_bytes } else { 0 });
     }
 }
 

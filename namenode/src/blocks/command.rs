@@ -16,7 +16,7 @@ use super::placement::{self, Wanted};
 use super::registry::{NodeIndex, NodeState, StorageIndex};
 use super::removal::Reason;
 use super::repair::{Copying, RETRY};
-use super::replicas::{Class, classify};
+use super::replicas::{Class, Odd, classify};
 use super::{BlockManager, Leading};
 
 /// Makes the token with which a copy may be written on these nodes, and names the pool.
@@ -40,8 +40,10 @@ pub struct NodeBusiness {
 const FRESH: Duration = Duration::from_secs(10);
 /// A quorum that answered longer ago than this proves nothing.
 const QUORUM_FRESH: Duration = Duration::from_secs(5);
-/// Blocks that a tick tries to order copies for.
+/// Blocks for which a tick orders copies.
 const ORDERS: usize = 64;
+/// Blocks behind the most endangered ones that a tick looks at.
+const TURN: usize = 512;
 
 impl BlockManager {
     fn number(&mut self) -> u64 {
@@ -53,27 +55,44 @@ impl BlockManager {
         if now.since(self.unasked_refill) >= Duration::from_secs(60) {
             self.unasked_refill = now;
             self.unasked_left = self.config.unasked_deletes_per_minute;
+            self.alarmed = false;
         }
     }
 
     /// Orders copies of the most endangered blocks, as many as their sources take.
     pub(super) fn order_copies(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness, mint: &Mint<'_>) {
-        for block in self.repair.next_ready(ORDERS) {
+        let mut ordered = 0;
+        for block in self.repair.candidates(ORDERS, TURN) {
+            if ordered >= ORDERS {
+                return;
+            }
+            if !self.repair.is_ready(block) {
+                continue;
+            }
             let Some(facts) = names.facts(block) else { continue };
             let good = self.counting(block);
-            let Some(from) = self.source(&good) else { continue };
+            let Some(from) = self.source(&good, random) else { continue };
+            ordered += 1;
             let pending = self.repair.prune(block, |_| false);
-            let holders: Vec<NodeIndex> = self.nodes_of(&good).into_iter().collect();
+            let holders = self.nodes_of(&good);
+            let copies = self.copies_that_count(&holders) as usize + pending.len();
             let odd = self.replicas.odd_of(block);
-            let taken = odd.iter().map(|(storage, _)| *storage).chain(pending.iter().map(|copy| copy.target));
-            let want = Wanted {
-                copies: (facts.replication as usize).saturating_sub(holders.len() + pending.len()),
+            let targeted = || pending.iter().map(|copy| copy.target);
+            let node = |storage: StorageIndex| self.registry.at(storage).node;
+            let mut want = Wanted {
+                copies: (facts.replication as usize).saturating_sub(copies),
                 block_size_bytes: facts.len_bytes,
                 writer_host: String::new(),
-                exclude: taken.map(|storage| self.registry.at(storage).node).collect(),
-                holders,
+                exclude: odd.iter().map(|(storage, _)| *storage).chain(targeted()).map(node).collect(),
+                holders: holders.into_iter().collect(),
             };
-            let targets = placement::choose(&self.registry, &want, random);
+            let mut targets = placement::choose(&self.registry, &want, random);
+            if targets.is_empty() {
+                // No other node is left: over what a node has of the block and cannot serve.
+                let kept = odd.iter().filter(|(storage, odd)| !self.gives_way(block, *storage, odd, facts.stamp));
+                want.exclude = kept.map(|(storage, _)| *storage).chain(targeted()).map(node).collect();
+                targets = placement::choose(&self.registry, &want, random);
+            }
             if targets.is_empty() {
                 self.repair.later(block, now.plus(RETRY));
                 continue;
@@ -102,13 +121,22 @@ impl BlockManager {
         }
     }
 
-    /// The least busy live holder.
-    fn source(&self, good: &[StorageIndex]) -> Option<StorageIndex> {
+    /// May a copy be written over this replica? Its node moves what is half-written or damaged out of the way;
+    /// not while a delete is under way, which would hit the new copy of the same stamp.
+    fn gives_way(&self, block: BlockId, storage: StorageIndex, odd: &Odd, current: GenerationStamp) -> bool {
+        let broken = matches!(odd.state, ReplicaState::WaitingRecovery | ReplicaState::Corrupt);
+        broken && odd.stamp <= current && !self.removal.is_sent(storage, block)
+    }
+
+    /// One of the least busy live holders, drawn: a source that always fails is not always chosen.
+    fn source(&self, good: &[StorageIndex], random: &dyn Randomness) -> Option<StorageIndex> {
+        let load = |storage: &StorageIndex| self.repair.load(self.registry.at(*storage).node);
         let able = |storage: &&StorageIndex| {
-            let node = self.registry.at(**storage).node;
-            self.repair.load(node) < self.config.copies_per_node && self.registry.node(node).state == NodeState::Live
+            load(storage) < self.config.copies_per_node && self.registry.node_of(**storage).state == NodeState::Live
         };
-        good.iter().filter(able).min_by_key(|s| (self.repair.load(self.registry.at(**s).node), **s)).copied()
+        let least = good.iter().filter(able).map(load).min()?;
+        let idle: Vec<_> = good.iter().filter(able).filter(|storage| load(storage) == least).collect();
+        idle.get(random.below(idle.len() as u64) as usize).map(|storage| **storage)
     }
 
     /// What a node did with commands.
@@ -121,10 +149,9 @@ impl BlockManager {
                 self.repair.later(block, now.plus(RETRY));
                 continue;
             }
-            let storages = self.registry.node(node).storages.clone();
-            for block in self.removal.refused(&storages, result.number) {
-                self.judge(block, names, now);
-            }
+            // What became of each replica is told by changes; see `Removal`.
+            let node = &self.registry.node(node).id;
+            tracing::warn!(%node, command = result.number, error = %result.error, "a delete was not carried out whole");
         }
     }
 
@@ -142,7 +169,7 @@ impl BlockManager {
         }
         if self.may_delete(leading, now) {
             for storage in self.registry.node(node).storages.clone() {
-                if self.streams[storage.0 as usize].full_in(leading.term) {
+                if self.registry.counts(storage) && self.streams[storage.0 as usize].full_in(leading.term) {
                     commands.extend(self.deletes_of(storage, leading, names, now));
                 }
             }
@@ -163,19 +190,21 @@ impl BlockManager {
         now: Moment,
     ) -> Vec<NodeCommand> {
         let mut batches: BTreeMap<Reason, (u64, Vec<Block>)> = BTreeMap::new();
-        for (block, reason) in self.removal.sendable(storage, now, self.config.deletes_per_heartbeat) {
+        let mut wanted = self.removal.asked_of(storage, self.config.deletes_per_heartbeat);
+        wanted.extend(self.removal.unasked_of(storage, self.config.deletes_per_heartbeat - wanted.len()));
+        for (block, reason) in wanted {
             let Some(replica) = self.may_go(block, storage, reason, leading, names) else {
                 self.removal.retract(storage, block);
                 continue;
             };
             if !reason.asked() && !self.spend() {
-                break;
+                continue;
             }
             let number = match batches.get(&reason) {
                 Some((number, _)) => *number,
                 None => self.number(),
             };
-            self.removal.mark_sent(storage, block, now, number);
+            self.removal.mark_sent(storage, block, now);
             batches.entry(reason).or_insert((number, Vec::new())).1.push(replica);
         }
         let name = self.registry.at(storage).id.as_str();
@@ -190,20 +219,21 @@ impl BlockManager {
         batches.into_iter().map(command).collect()
     }
 
-    /// One delete that no user asked for. False: too many in this minute, an alarm is raised.
+    /// One delete that no user asked for. False: too many in this minute, an alarm is raised once.
     fn spend(&mut self) -> bool {
-        if self.unasked_left == 0 {
-            return false;
+        if self.unasked_left > 0 {
+            self.unasked_left -= 1;
+            return true;
         }
-        self.unasked_left -= 1;
-        if self.unasked_left == 0 {
+        if !self.alarmed {
+            self.alarmed = true;
             self.delete_alarms += 1;
             tracing::error!(
                 limit = self.config.unasked_deletes_per_minute,
                 "more replicas than the limit were to be removed in a minute without a user asking: removal pauses"
             );
         }
-        true
+        false
     }
 
     /// The deletion rule, for one replica, as things are now: the replica as its node knows it, or `None`.
@@ -215,11 +245,19 @@ impl BlockManager {
         leading: Leading,
         names: &dyn Names,
     ) -> Option<Block> {
+        let node = self.registry.at(storage).node;
+        if self.repair.targets_of(block).any(|target| self.registry.at(target).node == node) {
+            return None;
+        }
         let facts = names.facts(block);
         let odd = self.replicas.odd_at(block, storage);
         let class = odd.map(|odd| classify(&odd, block, names));
         let mut others = self.counting(block);
-        others.retain(|other| *other != storage && self.streams[other.0 as usize].full_in(leading.term));
+        others.retain(|other| {
+            *other != storage
+                && self.registry.node_of(*other).state == NodeState::Live
+                && self.streams[other.0 as usize].full_in(leading.term)
+        });
         let others = self.nodes_of(&others).len() as u32;
         let fits = match (reason, class, facts) {
             (Reason::Deleted, Some(Class::Removed), None) => true,

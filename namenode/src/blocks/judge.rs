@@ -1,5 +1,6 @@
 //! The verdict on one block, from the tables as they are now; and the ticks that bring blocks before it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use base::clock::Moment;
@@ -43,18 +44,33 @@ impl BlockManager {
         let good = self.counting(block);
         let arrived = |target: StorageIndex| good.contains(&target);
         let lost = |target: StorageIndex| !self.registry.counts(target);
+        let dead = |source: NodeIndex| self.registry.node(source).state == NodeState::Dead;
         let pending = self.repair.prune(block, |copy| {
-            copy.stamp != facts.stamp || arrived(copy.target) || lost(copy.target) || copy.deadline <= now
+            copy.stamp != facts.stamp
+                || arrived(copy.target)
+                || lost(copy.target)
+                || dead(copy.source)
+                || copy.deadline <= now
         });
-        let live = self.nodes_of(&good).len() as u32;
-        if live < facts.replication && !self.repair.is_settling(block, now) {
-            let ready = live > 0 && live + (pending.len() as u32) < facts.replication;
-            self.repair.set_under(block, live, ready);
+        let holders = self.nodes_of(&good);
+        let live = holders.len() as u32;
+        let copies = self.copies_that_count(&holders);
+        if copies < facts.replication && !self.repair.is_settling(block, now) {
+            let heard = holders.iter().any(|node| self.registry.node(*node).state == NodeState::Live);
+            let ready = heard && copies + (pending.len() as u32) < facts.replication;
+            self.repair.set_under(block, copies, ready);
             if live == 0 {
                 self.repair.set_missing(block);
             }
         }
         self.judge_surplus(block, &good, live, facts);
+    }
+
+    /// Copies, as repair counts them: a silent node's copy counts until the node is dead, unless it would leave
+    /// only one other (promise L-4: one copy left is not waited for).
+    pub(super) fn copies_that_count(&self, holders: &BTreeSet<NodeIndex>) -> u32 {
+        let heard = holders.iter().filter(|node| self.registry.node(**node).state == NodeState::Live).count();
+        if heard <= 1 { heard as u32 } else { holders.len() as u32 }
     }
 
     fn judge_odd(&mut self, block: BlockId, names: &dyn Names) {
@@ -71,8 +87,8 @@ impl BlockManager {
         }
     }
 
-    /// Wishes the copies away that are more than asked for: a second one on a node first, then from the
-    /// rack with most copies, then from the fullest disk.
+    /// Wishes the copies away that are more than asked for: a second one on a node first, then one on a silent
+    /// node (scar SC-76: it may be gone soon), then from the rack with most copies, then from the fullest disk.
     fn judge_surplus(&mut self, block: BlockId, good: &[StorageIndex], live: u32, facts: Facts) {
         let mut left = good.to_vec();
         let mut victims = Vec::new();
@@ -89,11 +105,9 @@ impl BlockManager {
                 left.iter().filter(|other| self.registry.node_of(**other).rack == *rack).count()
             };
             let free = |storage: &StorageIndex| self.registry.at(*storage).available_bytes;
-            let Some(victim) =
-                left.iter().copied().max_by_key(|s| (crowd(s), std::cmp::Reverse(free(s)), std::cmp::Reverse(*s)))
-            else {
-                break;
-            };
+            let silent = |storage: &StorageIndex| self.registry.node_of(*storage).state != NodeState::Live;
+            let order = |s: &StorageIndex| (silent(s), crowd(s), Reverse(free(s)), Reverse(*s));
+            let Some(victim) = left.iter().copied().max_by_key(order) else { break };
             left.retain(|storage| *storage != victim);
             victims.push(victim);
         }
@@ -115,7 +129,10 @@ impl BlockManager {
             BlockEffect::Committed { block, .. } => {
                 self.close(*block);
                 self.replicas.reconsider(*block, None, names);
-                self.repair.settle(*block, now.plus(self.config.settle));
+                // Others look at every block when they begin to lead.
+                if self.active() {
+                    self.repair.settle(*block, now.plus(self.config.settle));
+                }
             }
             BlockEffect::Freed { block, stamp, len_bytes, committed, .. } => {
                 self.close(*block);
@@ -143,10 +160,15 @@ impl BlockManager {
 
     /// Time passes: nodes die, safe mode ends, blocks come up for judgement, copies are ordered.
     pub fn tick(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness, mint: &super::Mint<'_>) {
-        for died in self.registry.look(now, self.config.stale_after, self.config.dead_after) {
-            tracing::warn!(node = %self.registry.node(died).id, "a datanode is dead: its blocks are copied again");
-            self.outboxes.remove(&died);
-            self.rescan_node(died);
+        for (node, state) in self.registry.look(now, self.config.stale_after, self.config.dead_after) {
+            let id = &self.registry.node(node).id;
+            if state == NodeState::Dead {
+                tracing::warn!(node = %id, "a datanode is dead: its blocks are copied again");
+                self.outboxes.remove(&node);
+            } else {
+                tracing::info!(node = %id, "a datanode is silent: read from and written to last");
+            }
+            self.rescan_node(node);
         }
         if self.look_at_safe_mode(names, now) {
             tracing::info!("safe mode is over");
@@ -163,6 +185,11 @@ impl BlockManager {
     }
 
     fn scan_step(&mut self, names: &dyn Names, now: Moment) {
+        if !self.scans.is_empty() {
+            self.scanned_at = now;
+        } else if now.since(self.scanned_at) >= self.config.rescan_every {
+            self.scan_everything();
+        }
         let Some(scan) = self.scans.pop_front() else { return };
         let blocks = match &scan {
             Scan::All(after) => names.blocks_after(*after, STEP),

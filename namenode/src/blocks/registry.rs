@@ -213,19 +213,34 @@ impl Registry {
         index
     }
 
-    /// Notes a heartbeat. True if the node was dead until now.
+    /// Notes a heartbeat. True if the node was silent (stale or dead) until now.
     pub fn heartbeat(&mut self, index: NodeIndex, active_transfers: u32, now: Moment) -> bool {
         let node = &mut self.nodes[index.0 as usize];
-        let was_dead = node.state == NodeState::Dead;
+        let was_silent = node.state != NodeState::Live;
         node.last_contact = Some(now);
         node.state = NodeState::Live;
         node.active_transfers = active_transfers;
-        was_dead
+        was_silent
     }
 
-    /// Notes fullness and failures. The storages that failed just now.
+    /// A node registered with these storages: what it had and does not name is out of service (scar SC-54).
+    /// The storages of which this is news.
+    pub fn brought_up(&mut self, node: NodeIndex, reports: &[StorageReport]) -> Vec<StorageIndex> {
+        let mut lost = Vec::new();
+        for index in self.node(node).storages.clone() {
+            let storage = &mut self.storages[index.0 as usize];
+            let named = reports.iter().any(|report| report.storage == storage.id.as_str());
+            if !named && storage.failure.is_none() {
+                storage.failure = Some("its node started without it".to_owned());
+                lost.push(index);
+            }
+        }
+        lost
+    }
+
+    /// Notes fullness and failures. The storages that failed just now, or are in service again.
     pub fn usage(&mut self, node: NodeIndex, reports: &[StorageReport]) -> Vec<StorageIndex> {
-        let mut failed = Vec::new();
+        let mut changed = Vec::new();
         for report in reports {
             let Some(index) = StorageId::parse(&report.storage).ok().and_then(|id| self.storage(&id)) else { continue };
             let storage = &mut self.storages[index.0 as usize];
@@ -235,17 +250,17 @@ impl Registry {
             storage.capacity_bytes = report.capacity_bytes;
             storage.used_bytes = report.used_bytes;
             storage.available_bytes = report.available_bytes;
-            if report.failed && storage.failure.is_none() {
-                failed.push(index);
+            if report.failed != storage.failure.is_some() {
+                changed.push(index);
             }
             storage.failure = report.failed.then(|| report.failure.clone());
         }
-        failed
+        changed
     }
 
-    /// Looks at the clock. The nodes that died just now.
-    pub fn look(&mut self, now: Moment, stale_after: Duration, dead_after: Duration) -> Vec<NodeIndex> {
-        let mut died = Vec::new();
+    /// Looks at the clock. The nodes that went silent or died just now, with their new state.
+    pub fn look(&mut self, now: Moment, stale_after: Duration, dead_after: Duration) -> Vec<(NodeIndex, NodeState)> {
+        let mut changed = Vec::new();
         for (number, node) in self.nodes.iter_mut().enumerate() {
             let Some(last) = node.last_contact else { continue };
             let silent = now.since(last);
@@ -254,12 +269,12 @@ impl Registry {
                 _ if silent >= stale_after => NodeState::Stale,
                 _ => NodeState::Live,
             };
-            if state == NodeState::Dead && node.state != NodeState::Dead {
-                died.push(NodeIndex(number as u32));
+            if state != node.state && state != NodeState::Live {
+                changed.push((NodeIndex(number as u32), state));
             }
             node.state = state;
         }
-        died
+        changed
     }
 
     /// The index of a storage.
@@ -341,9 +356,9 @@ mod tests {
         let (stale, dead) = (Duration::from_secs(10), Duration::from_secs(300));
         assert!(registry.look(at(9), stale, dead).is_empty());
         assert_eq!(registry.node(index).state, NodeState::Live);
-        assert!(registry.look(at(10), stale, dead).is_empty());
+        assert_eq!(registry.look(at(10), stale, dead), vec![(index, NodeState::Stale)]);
         assert_eq!(registry.node(index).state, NodeState::Stale);
-        assert_eq!(registry.look(at(300), stale, dead), vec![index]);
+        assert_eq!(registry.look(at(300), stale, dead), vec![(index, NodeState::Dead)]);
         assert!(registry.look(at(301), stale, dead).is_empty(), "a death is told once");
         assert!(registry.heartbeat(index, 0, at(302)));
         assert_eq!(registry.node(index).state, NodeState::Live);

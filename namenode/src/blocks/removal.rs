@@ -3,16 +3,20 @@
 //! ```text
 //!   judged superfluous ─▶ wanted ──heartbeat of that node, rule holds──▶ sent ──▶ node reports "deleted"
 //!                            ▲                                            │
-//!                            └────────── refused, or no word for 30 s ────┘
+//!                            └─ 30 s later, with every change heard that ─┘
+//!                               the node had made by then: it is still there
 //! ```
 //!
 //! The deletion rule: by the leader, in its own term, not in the first minute of it, with its quorum just
 //! confirmed; after a full report of that storage in that term; only in the reply to a heartbeat; and while
 //! enough *other* copies on distinct nodes are known: the full number for a surplus one, the minimum for a
 //! stale or damaged one, none only when a committed entry removed the block's last owner.
-//! A copy that was told to go counts for nothing from then on, until its node says what became of it.
+//! Other copies are on nodes that were heard of lately: a silent one may be gone (scar SC-76). A copy that was
+//! told to go counts for nothing from then on, until its node's changes say what became of it; the result of
+//! the command is not enough, because it overtakes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use base::clock::Moment;
@@ -51,75 +55,90 @@ impl Reason {
     }
 }
 
-/// A command is void 10 s after it was received; nothing is concluded, and nothing sent again, before this.
+/// A command is void 10 s after its heartbeat was sent; nothing is concluded, and nothing sent again, before
+/// this time.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug)]
-struct Want {
-    reason: Reason,
-    sent: Option<(Moment, u64)>,
+struct Sent {
+    at: Moment,
+    /// The command is void by now, and what came of it is told by the changes up to this one.
+    told_by: Option<u64>,
 }
 
-/// What is to be removed.
+/// What is to be removed. A replica is in at most one of the three tables.
 #[derive(Debug, Default)]
 pub(super) struct Removal {
-    wants: BTreeMap<(StorageIndex, BlockId), Want>,
+    asked: BTreeSet<(StorageIndex, BlockId)>,
+    unasked: BTreeMap<(StorageIndex, BlockId), Reason>,
+    sent: BTreeMap<(StorageIndex, BlockId), Sent>,
+}
+
+const fn all_of(storage: StorageIndex) -> RangeInclusive<(StorageIndex, BlockId)> {
+    (storage, BlockId::from_raw(i64::MIN))..=(storage, BlockId::from_raw(i64::MAX))
 }
 
 impl Removal {
+    /// Wants a replica gone. One that was told to go is left alone until its node has said what became of it.
     pub(super) fn want(&mut self, storage: StorageIndex, block: BlockId, reason: Reason) {
-        self.wants
-            .entry((storage, block))
-            .and_modify(|want| want.reason = reason)
-            .or_insert(Want { reason, sent: None });
+        if self.is_sent(storage, block) {
+            return;
+        }
+        self.retract(storage, block);
+        if reason.asked() {
+            self.asked.insert((storage, block));
+        } else {
+            self.unasked.insert((storage, block), reason);
+        }
     }
-    /// The replica is gone, or wanted again.
+    /// The replica is gone.
     pub(super) fn drop(&mut self, storage: StorageIndex, block: BlockId) {
-        self.wants.remove(&(storage, block));
+        self.retract(storage, block);
+        self.sent.remove(&(storage, block));
     }
     /// Takes back a wish that was not sent yet.
     pub(super) fn retract(&mut self, storage: StorageIndex, block: BlockId) {
-        if self.wants.get(&(storage, block)).is_some_and(|want| want.sent.is_none()) {
-            self.drop(storage, block);
-        }
+        self.asked.remove(&(storage, block));
+        self.unasked.remove(&(storage, block));
     }
-    /// Was this replica told to go?
+    /// Was this replica told to go, and is it not known yet what became of it?
     pub(super) fn is_sent(&self, storage: StorageIndex, block: BlockId) -> bool {
-        self.wants.get(&(storage, block)).is_some_and(|want| want.sent.is_some())
+        self.sent.contains_key(&(storage, block))
     }
-    /// Up to `limit` wishes for a storage that were not sent within [`SILENCE`].
-    pub(super) fn sendable(&self, storage: StorageIndex, now: Moment, limit: usize) -> Vec<(BlockId, Reason)> {
-        let from = (storage, BlockId::from_raw(i64::MIN));
-        self.wants
-            .range(from..)
-            .take_while(|((s, _), _)| *s == storage)
-            .filter(|(_, want)| want.sent.is_none_or(|(at, _)| now.since(at) >= SILENCE))
-            .take(limit)
-            .map(|((_, block), want)| (*block, want.reason))
-            .collect()
+    /// Up to `limit` replicas of a storage whose deletion a user asked for.
+    pub(super) fn asked_of(&self, storage: StorageIndex, limit: usize) -> Vec<(BlockId, Reason)> {
+        self.asked.range(all_of(storage)).take(limit).map(|(_, block)| (*block, Reason::Deleted)).collect()
     }
-    pub(super) fn mark_sent(&mut self, storage: StorageIndex, block: BlockId, now: Moment, number: u64) {
-        if let Some(want) = self.wants.get_mut(&(storage, block)) {
-            want.sent = Some((now, number));
+    /// Up to `limit` replicas of a storage that are to go for another reason.
+    pub(super) fn unasked_of(&self, storage: StorageIndex, limit: usize) -> Vec<(BlockId, Reason)> {
+        self.unasked.range(all_of(storage)).take(limit).map(|((_, block), reason)| (*block, *reason)).collect()
+    }
+    pub(super) fn mark_sent(&mut self, storage: StorageIndex, block: BlockId, now: Moment) {
+        self.retract(storage, block);
+        self.sent.insert((storage, block), Sent { at: now, told_by: None });
+    }
+    /// A heartbeat says how many changes the storage has made: commands that are void by now were carried out
+    /// as of this change, or never will be.
+    pub(super) fn heartbeat(&mut self, storage: StorageIndex, sequence: u64, now: Moment) {
+        for (_, sent) in self.sent.range_mut(all_of(storage)) {
+            if sent.told_by.is_none() && now.since(sent.at) >= SILENCE {
+                sent.told_by = Some(sequence);
+            }
         }
     }
-    /// The wishes that a command carried, which its node refused: they are dropped, to be judged again.
-    pub(super) fn refused(&mut self, storages: &[StorageIndex], number: u64) -> Vec<BlockId> {
-        let carried = |((storage, _), want): (&(StorageIndex, BlockId), &mut Want)| {
-            want.sent.is_some_and(|(_, n)| n == number) && storages.contains(storage)
-        };
-        self.wants.extract_if(.., |at, want| carried((at, want))).map(|((_, block), _)| block).collect()
+    /// The storage begins new numbers.
+    pub(super) fn restarted(&mut self, storage: StorageIndex) {
+        self.sent.range_mut(all_of(storage)).for_each(|(_, sent)| sent.told_by = None);
     }
-    /// A full report shows what is there: wishes sent long ago were not carried out.
-    pub(super) fn reported_in_full(&mut self, storage: StorageIndex, now: Moment) -> Vec<BlockId> {
-        let range = (storage, BlockId::from_raw(i64::MIN))..=(storage, BlockId::from_raw(i64::MAX));
-        let old = |want: &mut Want| want.sent.is_some_and(|(at, _)| now.since(at) >= SILENCE);
-        self.wants.extract_if(range, |_, want| old(want)).map(|((_, block), _)| block).collect()
+    /// Every change up to `heard` was taken in, and these replicas are still there: they count again.
+    pub(super) fn outlived(&mut self, storage: StorageIndex, heard: u64) -> Vec<BlockId> {
+        let over = |sent: &mut Sent| sent.told_by.is_some_and(|change| change <= heard);
+        self.sent.extract_if(all_of(storage), |_, sent| over(sent)).map(|((_, block), _)| block).collect()
     }
     pub(super) fn clear(&mut self) {
-        self.wants.clear();
+        *self = Self::default();
     }
     pub(super) fn count(&self) -> u64 {
-        self.wants.len() as u64
+        (self.asked.len() + self.unasked.len() + self.sent.len()) as u64
     }
 }

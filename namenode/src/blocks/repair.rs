@@ -10,6 +10,7 @@
 //! well, so a block whose stamp rises meanwhile is not forgotten (scar SC-69).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use base::clock::Moment;
@@ -39,6 +40,8 @@ pub(super) struct Repair {
     copies: BTreeMap<BlockId, Vec<Copying>>,
     numbers: BTreeMap<u64, BlockId>,
     busy: BTreeMap<NodeIndex, u32>,
+    /// Where the turn through the blocks behind the head of the queue stands.
+    turn: Option<(u32, BlockId)>,
 }
 
 impl Repair {
@@ -69,15 +72,8 @@ impl Repair {
         self.settling.insert(block, until);
         self.due.insert((until, block));
     }
-    pub(super) fn is_settling(&mut self, block: BlockId, now: Moment) -> bool {
-        match self.settling.get(&block) {
-            Some(until) if now < *until => true,
-            Some(_) => {
-                self.settling.remove(&block);
-                false
-            }
-            None => false,
-        }
+    pub(super) fn is_settling(&self, block: BlockId, now: Moment) -> bool {
+        self.settling.get(&block).is_some_and(|until| now < *until)
     }
 
     /// Looks at a block again later; it is not tried before.
@@ -93,13 +89,28 @@ impl Repair {
         while blocks.len() < limit {
             let Some(first) = self.due.first().copied().filter(|(at, _)| *at <= now) else { break };
             self.due.remove(&first);
+            if self.settling.get(&first.1).is_some_and(|until| *until <= now) {
+                self.settling.remove(&first.1);
+            }
             blocks.push(first.1);
         }
         blocks
     }
-    /// The most endangered blocks, at most `limit`.
-    pub(super) fn next_ready(&self, limit: usize) -> Vec<BlockId> {
-        self.ready.iter().take(limit).map(|(_, block)| *block).collect()
+    /// The `head` most endangered blocks, then up to `turn` of the others by turns, so that blocks whose
+    /// sources are busy hold up nobody.
+    pub(super) fn candidates(&mut self, head: usize, turn: usize) -> Vec<BlockId> {
+        let mut blocks: Vec<BlockId> = self.ready.iter().take(head).map(|(_, block)| *block).collect();
+        if self.ready.len() > head {
+            let from = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+            let others: Vec<_> = self.ready.range((from, Bound::Unbounded)).take(turn).copied().collect();
+            self.turn = others.last().copied().filter(|_| others.len() == turn);
+            blocks.extend(others.into_iter().map(|(_, block)| block));
+        }
+        blocks
+    }
+    /// Is this block to be copied as soon as a source is free?
+    pub(super) fn is_ready(&self, block: BlockId) -> bool {
+        self.under.get(&block).is_some_and(|level| self.ready.contains(&(*level, block)))
     }
 
     /// Notes that copies are under way.
@@ -123,6 +134,10 @@ impl Repair {
             self.copies.remove(&block);
         }
         left
+    }
+    /// Where copies of a block are being written.
+    pub(super) fn targets_of(&self, block: BlockId) -> impl Iterator<Item = StorageIndex> {
+        self.copies.get(&block).into_iter().flatten().map(|copy| copy.target)
     }
     /// The block of a copy command, if it is still under way.
     pub(super) fn by_number(&self, number: u64) -> Option<BlockId> {
@@ -164,12 +179,37 @@ mod tests {
         for (id, live) in [(1, 2), (2, 1), (3, 2), (4, 1)] {
             repair.set_under(BlockId::from_raw(id), live, true);
         }
-        let order: Vec<i64> = repair.next_ready(10).iter().map(|b| b.raw()).collect();
+        let order: Vec<i64> = repair.candidates(10, 10).iter().map(|b| b.raw()).collect();
         assert_eq!(order, [2, 4, 1, 3]);
         repair.later(BlockId::from_raw(2), Moment::after_start(Duration::from_secs(1)));
-        assert_eq!(repair.next_ready(1), [BlockId::from_raw(4)]);
+        assert_eq!(repair.candidates(1, 0), [BlockId::from_raw(4)]);
         assert_eq!(repair.under_count(), 4, "a block that waits still has too few copies");
         assert!(repair.take_due(Moment::START, 9).is_empty());
         assert_eq!(repair.take_due(Moment::after_start(Duration::from_secs(1)), 9), [BlockId::from_raw(2)]);
+    }
+
+    #[test]
+    fn everybody_has_a_turn_behind_the_head_of_the_queue() {
+        let mut repair = Repair::default();
+        (0..10).for_each(|id| repair.set_under(BlockId::from_raw(id), 1, true));
+        let mut seen = BTreeSet::new();
+        for _ in 0..5 {
+            let looked = repair.candidates(2, 3);
+            assert_eq!(looked[..2], [BlockId::from_raw(0), BlockId::from_raw(1)]);
+            seen.extend(looked);
+        }
+        assert_eq!(seen.len(), 10);
+    }
+
+    #[test]
+    fn what_settles_is_forgotten_when_its_time_has_come() {
+        let mut repair = Repair::default();
+        let at = |secs| Moment::after_start(Duration::from_secs(secs));
+        for id in 0..100 {
+            repair.settle(BlockId::from_raw(id), at(10));
+        }
+        assert!(repair.is_settling(BlockId::from_raw(5), at(9)));
+        assert_eq!(repair.take_due(at(10), 1000).len(), 100);
+        assert!(repair.settling.is_empty() && repair.due.is_empty(), "nothing of finished blocks stays");
     }
 }

@@ -43,7 +43,7 @@ pub struct Odd {
     pub len_bytes: u64,
     /// State, as reported.
     pub state: ReplicaState,
-    /// A reader found it damaged. Stays until the node confirms its deletion (scar SC-66).
+    /// A reader or its node found it damaged. Stays until the node confirms its deletion (scar SC-66).
     pub marked: bool,
 }
 
@@ -68,7 +68,9 @@ pub enum Class {
 #[must_use]
 pub fn classify(odd: &Odd, block: BlockId, names: &dyn Names) -> Class {
     let Some(facts) = names.facts(block) else {
-        return if block < names.next_block() { Class::Removed } else { Class::Unknown };
+        // Ids below the first were never given out: nobody removed such a block.
+        let removed = (BlockId::FIRST..names.next_block()).contains(&block);
+        return if removed { Class::Removed } else { Class::Unknown };
     };
     if odd.stamp > facts.stamp {
         return Class::Unknown;
@@ -109,7 +111,7 @@ pub struct Replicas {
 }
 
 /// Replicas of blocks not known yet that are kept; beyond it the reporting storage must report again.
-pub(super) const MAX_UNKNOWN: usize = 1 << 20;
+pub(super) const MAX_UNKNOWN: usize = if cfg!(test) { 1000 } else { 1 << 20 };
 
 /// The table of unknown replicas is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,8 +160,9 @@ impl Replicas {
     /// # Errors
     /// [`UnknownFull`]; nothing is changed then.
     pub fn report(&mut self, storage: StorageIndex, replica: Reported, names: &dyn Names) -> Result<(), UnknownFull> {
-        let marked =
-            self.odd.get(&(replica.block, storage)).is_some_and(|odd| odd.marked && odd.stamp == replica.stamp);
+        // A node that restarts has forgotten what it or a reader found; the same replica is no better for it.
+        let known = self.odd.get(&(replica.block, storage)).filter(|odd| odd.stamp == replica.stamp);
+        let marked = known.is_some_and(|odd| odd.marked || odd.state == ReplicaState::Corrupt);
         let odd = Odd { stamp: replica.stamp, len_bytes: replica.len_bytes, state: replica.state, marked };
         let class = classify(&odd, replica.block, names);
         let not_known = class == Class::Unknown && !self.odd.contains_key(&(replica.block, storage));
@@ -243,6 +246,20 @@ impl Replicas {
         let odd = Odd { stamp: facts.stamp, len_bytes: facts.len_bytes, state: ReplicaState::Finalized, marked: true };
         self.place(storage, block, odd, Class::Corrupt);
         true
+    }
+
+    /// Is the replica on this storage a finalised one, good or not, as far as is known?
+    #[must_use]
+    pub fn is_final(&self, block: BlockId, storage: StorageIndex) -> bool {
+        let odd = self.odd.get(&(block, storage));
+        odd.map_or_else(|| self.is_good(block, storage), |odd| odd.state == ReplicaState::Finalized)
+    }
+    /// Replicas of a storage that bucket hashes do not cover: half-written or found damaged by their node.
+    #[must_use]
+    pub fn not_final_on(&self, storage: StorageIndex) -> BTreeSet<BlockId> {
+        let all = (storage, BlockId::from_raw(i64::MIN))..=(storage, BlockId::from_raw(i64::MAX));
+        let odd = self.odd_of_storage.range(all).map(|(_, block)| *block);
+        odd.filter(|block| !self.is_final(*block, storage)).collect()
     }
 
     /// Storages with a good replica.

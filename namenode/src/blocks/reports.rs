@@ -39,6 +39,10 @@ pub struct Stream {
     /// Buckets that are known as of a change not received yet.
     as_of: BTreeMap<u32, u64>,
     open: Option<OpenReport>,
+    /// The last full report showed the state as of this change or a later one.
+    full_as_of: u64,
+    /// Replicas that hashes do not cover, of which this incarnation has not spoken yet.
+    unconfirmed: BTreeSet<BlockId>,
 }
 
 #[derive(Debug)]
@@ -89,11 +93,24 @@ fn decode(record: &ReplicaRecord) -> Result<(BlockId, Option<Reported>), Malform
 }
 
 impl Stream {
-    /// A registration of the node: a new start begins new sequences and needs a full report.
-    pub fn registered(&mut self, incarnation: u64) {
-        if self.incarnation != incarnation || !self.complete {
-            *self = Self { incarnation, next: 1, ..Self::default() };
+    /// A registration of the node: a new start begins new sequences and needs a full report. `not_final` are
+    /// the replicas that hashes do not cover: the node tells each of them again, or they are gone when the
+    /// report is complete. True if it began anew.
+    pub fn registered(&mut self, incarnation: u64, not_final: impl FnOnce() -> BTreeSet<BlockId>) -> bool {
+        if self.incarnation == incarnation && self.complete {
+            return false;
         }
+        *self = Self { incarnation, next: 1, unconfirmed: not_final(), ..Self::default() };
+        true
+    }
+    /// The replicas that a complete report should have shown and has not.
+    pub fn take_unconfirmed(&mut self) -> BTreeSet<BlockId> {
+        std::mem::take(&mut self.unconfirmed)
+    }
+    /// Every change up to this one was taken in.
+    #[must_use]
+    pub const fn heard(&self) -> u64 {
+        self.next.saturating_sub(1)
     }
 
     /// Has this storage reported in full since it (or this namenode) started?
@@ -123,10 +140,10 @@ impl Stream {
             return Ok(Progress { reregister: true, ..Progress::default() });
         }
         if first > self.next {
-            if self.complete {
+            if self.complete && first > self.full_as_of.saturating_add(1) {
                 return Ok(Progress { next: self.next, ..Progress::default() });
             }
-            // The full report that is due covers what is missing.
+            // The full report that was, or is due, covers what is missing.
             self.next = first;
             self.recent.clear();
             self.recent_from = first;
@@ -136,8 +153,12 @@ impl Stream {
                 continue;
             }
             let (block, replica) = decode(record)?;
-            let old_news = self.as_of.get(&block.bucket()).is_some_and(|as_of| number <= *as_of);
-            if !old_news {
+            self.unconfirmed.remove(&block);
+            let known = self.as_of.get(&block.bucket()).is_some_and(|as_of| number <= *as_of);
+            // Equal hashes say nothing of half-written replicas: such a change is news nevertheless.
+            let covered = replicas.is_final(block, storage)
+                || replica.is_some_and(|replica| replica.state == ReplicaState::Finalized);
+            if !(known && covered) {
                 match replica {
                     Some(replica) => {
                         if replicas.report(storage, replica, names).is_err() {
@@ -219,6 +240,7 @@ impl Stream {
                 self.next = self.next.max(report.sequence + 1);
             }
             self.complete = true;
+            self.full_as_of = self.full_as_of.max(report.sequence);
             self.full_report_term = term;
             let next = self.next;
             self.as_of.retain(|_, as_of| *as_of >= next);
@@ -254,6 +276,7 @@ impl Stream {
             }
         }
         for (block, replica) in listed {
+            self.unconfirmed.remove(&block);
             if newer.contains(&block) {
                 continue;
             }

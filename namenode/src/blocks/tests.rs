@@ -1,1 +1,10 @@
+//! The block map against datanodes of a few lines, and a namespace that is a table.
 
+mod harness;
+mod nodes;
+mod placement;
+mod reading;
+mod removal;
+mod repair;
+mod reports;
+mod safe_mode;

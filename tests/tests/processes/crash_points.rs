@@ -47,10 +47,17 @@ fn reached_by(point: CrashPoint) -> Vec<Reach> {
 }
 
 /// Points that a plain workload cannot pass, and who kills there instead.
-const ELSEWHERE: &[(CrashPoint, &str)] = &[(
-    CrashPoint::LogTruncate,
-    "only a torn tail is cut, and kill -9 tears nothing: torn_tail_is_cut_and_the_cut_survives_a_crash below",
-)];
+const ELSEWHERE: &[(CrashPoint, &str)] = &[
+    (
+        CrashPoint::LogTruncate,
+        "only a torn tail is cut, and kill -9 tears nothing: torn_tail_is_cut_and_the_cut_survives_a_crash below",
+    ),
+    (
+        CrashPoint::VolumeSync,
+        "only a start that finds blocks passes it: what_a_killed_node_left_in_the_page_cache_is_durable_before_it_is_reported \
+         in datanode/src/store/tests.rs",
+    ),
+];
 
 /// Short times and small files, so that images, segments and removals come within seconds.
 fn hurried() -> Options {

@@ -1,0 +1,78 @@
+//! Where readers are sent, and what proves a block.
+
+use proto::cluster::ReplicaState;
+
+use super::harness::*;
+
+fn order(bench: &Bench, n: i64, host: &str) -> Vec<usize> {
+    let found = bench.map.locate(block(n), &[], 3, host);
+    assert_eq!(found.nodes.len(), found.locations.len());
+    let node = |name: &str| bench.nodes.iter().position(|node| node.name == name).unwrap();
+    found.locations.iter().map(|location| node(&location.node)).collect()
+}
+
+#[test]
+fn the_readers_host_comes_first_and_readers_of_different_blocks_begin_at_different_nodes() {
+    let mut bench = Bench::new(3);
+    (0..9).for_each(|n| bench.file(n, 3, &[0, 1, 2]));
+    for n in 0..9 {
+        assert_eq!(order(&bench, n, "host1")[0], 1);
+        assert_eq!(order(&bench, n, "").len(), 3);
+    }
+    let first: std::collections::BTreeSet<usize> = (0..9).map(|n| order(&bench, n, "")[0]).collect();
+    assert_eq!(first.len(), 3);
+}
+
+#[test]
+fn silent_nodes_come_last_and_dead_ones_not_at_all() {
+    let mut bench = Bench::new(3);
+    bench.file(1, 3, &[0, 1, 2]);
+    bench.pass(9);
+    bench.beat(1);
+    bench.beat(2);
+    bench.pass(5);
+    assert_eq!(order(&bench, 1, "host0")[2], 0, "near or not");
+    bench.pass(290);
+    bench.beat(1);
+    assert_eq!(order(&bench, 1, "host0"), [1, 2], "node 0 is dead, node 2 silent");
+}
+
+#[test]
+fn logged_storages_serve_before_their_reports_and_count_for_nothing_else() {
+    let mut bench = Bench::new(2);
+    bench.allocate(1, 2, Vec::new());
+    bench.commit(1);
+    let logged = [bench.storage(0, 0), bench.storage(1, 0)];
+    assert_eq!(bench.map.locate(block(1), &logged, 2, "").locations.len(), 2);
+    assert!(bench.map.replicas().good(block(1)).is_empty());
+    bench.pass(11);
+    assert_eq!(bench.map.counts().missing, 1, "a receipt is not a report");
+    // A report that says otherwise is believed.
+    bench.hold(0, record(block(1), STAMP, LEN - 1, ReplicaState::Finalized));
+    assert_eq!(bench.map.locate(block(1), &logged, 2, "").locations.len(), 1);
+}
+
+#[test]
+fn damaged_replicas_are_named_only_if_there_is_nothing_else() {
+    let mut bench = Bench::new(2);
+    bench.file(1, 2, &[0, 1]);
+    let storages = [bench.storage(0, 0), bench.storage(1, 0)];
+    bench.map.mark_corrupt(block(1), &storages[..1], &bench.world, bench.now);
+    assert_eq!(order(&bench, 1, "host0"), [1]);
+    bench.map.mark_corrupt(block(1), &storages[1..], &bench.world, bench.now);
+    let found = bench.map.locate(block(1), &storages, 2, "");
+    assert!(found.corrupt);
+    assert_eq!(found.locations.len(), 2);
+}
+
+#[test]
+fn sc_65_only_replicas_of_this_stamp_and_length_prove_a_block() {
+    let mut bench = Bench::new(3);
+    bench.allocate(1, 3, Vec::new());
+    bench.hold(0, whole(1));
+    bench.hold(1, record(block(1), STAMP.next(), LEN, ReplicaState::Finalized));
+    bench.hold(2, record(block(1), STAMP, LEN - 512, ReplicaState::Finalized));
+    assert_eq!(bench.map.proven(block(1), STAMP, LEN), [bench.storage(0, 0)]);
+    bench.hold(2, record(block(1), STAMP, LEN, ReplicaState::WaitingRecovery));
+    assert_eq!(bench.map.proven(block(1), STAMP, LEN), [bench.storage(0, 0)]);
+}
