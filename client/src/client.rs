@@ -157,6 +157,9 @@ pub struct CreateOptions {
     pub block_size_bytes: u64,
     /// The caller knows that no data follow: then no block is asked for.
     pub empty: bool,
+    /// The file is visible, and open, from now on: what it replaces is gone at once, and if the writer does not
+    /// close it, it stays listed as open. For callers whose users expect that, such as Hadoop's and a mount's.
+    pub publish_at_once: bool,
 }
 
 /// A change to how a name is moved.
@@ -200,7 +203,7 @@ impl Client {
             parents: options.parents,
             replication: options.replication,
             block_size_bytes: options.block_size_bytes,
-            publish: n::Publish::OnClose as i32,
+            publish: if options.publish_at_once { n::Publish::AtOnce } else { n::Publish::OnClose } as i32,
             with_first_block: !options.empty,
             client_host: self.inner.host.clone(),
         };

@@ -193,16 +193,6 @@ impl NamenodeCore {
         }
         let due = self.upkeep.bytes >= self.config.image_every_bytes
             || self.upkeep.entries >= self.config.image_every_entries;
-<<<<<<< HEAD
-        if due && !self.upkeep.image_under_way && self.upkeep.image_retry.is_none() {
-            let namespace = self.shared.namespace.read();
-            let (index, term) = namespace.applied();
-            let meta = ImageMeta { index, term, state_hash: namespace.state_hash() };
-            out.push(Effect::WriteImage(Box::new(ImageJob { meta, frozen: namespace.freeze() })));
-            self.upkeep.image_under_way = true;
-            self.upkeep.bytes = 0;
-            self.upkeep.entries = 0;
-=======
         if due && self.may_write_image() {
             self.begin_image(out);
         }
@@ -216,7 +206,7 @@ impl NamenodeCore {
         let namespace = self.shared.namespace.read();
         let (index, term) = namespace.applied();
         let meta = ImageMeta { index, term, state_hash: namespace.state_hash() };
-        out.push(Effect::WriteImage(ImageJob { meta, frozen: namespace.freeze() }));
+        out.push(Effect::WriteImage(Box::new(ImageJob { meta, frozen: namespace.freeze() })));
         self.upkeep.image_under_way = true;
         self.upkeep.bytes = 0;
         self.upkeep.entries = 0;
@@ -228,7 +218,6 @@ impl NamenodeCore {
         if short && self.upkeep.entries > 0 && self.may_write_image() {
             self.begin_image(out);
             self.upkeep.image_retry = Some(now.plus(IMAGE_RETRY));
->>>>>>> h-raft
         }
     }
 
