@@ -71,6 +71,20 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_words_of_a_client_are_refused_or_fit_an_audit_line(user in any::<String>(), id in ".{0,300}") {
+            if let Some(caller) = Caller::simple(&user, "127.0.0.1:1", &id) {
+                prop_assert_eq!(&caller.user, &user);
+                prop_assert!(user.len() <= 255 && !user.is_empty());
+                let line = format!("{}{}", caller.user, caller.request_id);
+                prop_assert!(!line.chars().any(char::is_control));
+                prop_assert!(caller.request_id.chars().count() <= 128);
+            }
+        }
+    }
 
     #[test]
     fn names_that_break_an_audit_line_are_refused() {

@@ -66,6 +66,35 @@ fn with_parts<T>(what: &Finalised<'_>, run: impl FnOnce(&[&[u8]]) -> T) -> T {
 mod tests {
     use super::*;
     use crate::key::KEY_BYTES;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_receipt_has_the_bytes_of_the_format_page() {
+        let (pool, storage, node) = (PoolId::new("1"), StorageId::new("a"), NodeId::new("n1"));
+        let keys = NodeKeys::new(vec![(1, MasterKey::new([3; KEY_BYTES]).node_key(&node))]);
+        let (block, stamp) = (BlockId::FIRST, GenerationStamp::FIRST);
+        let what = Finalised { pool: &pool, block, stamp, len_bytes: 10, storage: &storage };
+        let hex: String = make(&keys, &what).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        // Made by another program than this one.
+        assert_eq!(hex, "01000000cf03d33c1f3df4bd17cbf3d0a6d70587319b2f45a47ecd2460d0e32c43092ecf");
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_and_damaged_receipts_prove_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..80), bit in 0_usize..288) {
+            let (pool, storage, node) = (PoolId::new("1"), StorageId::new("a"), NodeId::new("n1"));
+            let master = MasterKey::new([3; KEY_BYTES]);
+            let (block, stamp) = (BlockId::FIRST, GenerationStamp::FIRST);
+            let what = Finalised { pool: &pool, block, stamp, len_bytes: 10, storage: &storage };
+            prop_assert!(!verify(&master, &node, &what, &bytes));
+            prop_assert_eq!(key_number(&bytes).is_some(), bytes.len() == RECEIPT_BYTES);
+            let mut receipt = make(&NodeKeys::new(vec![(1, master.node_key(&node))]), &what).unwrap();
+            receipt[bit / 8] ^= 1 << (bit % 8);
+            // The number in front only selects the key: another one is another key, which the leader does not have.
+            let refused = !verify(&master, &node, &what, &receipt) || key_number(&receipt) != Some(1);
+            prop_assert!(refused);
+        }
+    }
 
     #[test]
     fn sc_65_a_receipt_counts_for_its_stamp_length_and_storage_only() {

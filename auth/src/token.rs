@@ -252,6 +252,24 @@ mod tests {
     }
 
     #[test]
+    fn a_token_has_the_bytes_of_the_format_page() {
+        let token = mint(&MasterKey::new([1; KEY_BYTES]), 4, &claims(), &[NodeId::new("n1")]);
+        let hex: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+        // Made by another program than this one.
+        let page = "0a1c 0a0442502d31 108280808008 18e907 20eb07 2801 3203616e61 38d00f \
+                    122a 0804 1226 0a026e31 1220 63ee21e5bafb18d9de492a39b7ba5b042735e366d4fafafd59d5df9f80f5b6bf \
+                    1a10 484446535f424c4f434b5f544f4b454e 2200";
+        assert_eq!(hex, page.replace(' ', ""));
+    }
+
+    #[test]
+    fn a_token_beyond_the_limit_is_not_looked_at() {
+        assert_eq!(decode(&vec![0; MAX_TOKEN_BYTES + 1]), Err(TokenError::Malformed));
+        let long = Token { identifier: vec![0; MAX_TOKEN_BYTES + 1].into(), ..Token::default() };
+        assert_eq!(run(&MasterKey::new([1; KEY_BYTES]), &long, |_| (), 0), Err(TokenError::Malformed));
+    }
+
+    #[test]
     fn sc_100_a_token_opens_exactly_what_it_names() {
         let master = MasterKey::new([1; KEY_BYTES]);
         let token = decode(&mint(&master, 4, &claims(), &[NodeId::new("n0"), NodeId::new("n1")])).unwrap();

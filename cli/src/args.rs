@@ -147,13 +147,19 @@ fn report(error: &clap::Error) {
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
     {
         let cli = Cli::command();
-        let verbs: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        let verbs: Vec<&str> = within(&cli, &words).get_subcommands().map(clap::Command::get_name).collect();
         eprintln!("{}", unknown_verb(word, &verbs));
         return;
     }
     if let Err(failed) = error.print() {
         eprintln!("{error}: {failed}");
     }
+}
+
+/// The innermost verb that the words name: `node` of `node decomission`.
+fn within<'a>(cli: &'a clap::Command, words: &[String]) -> &'a clap::Command {
+    words.iter().fold(cli, |at, word| at.find_subcommand(word).unwrap_or(at))
 }
 
 fn unknown_verb(word: &str, verbs: &[&str]) -> String {
@@ -199,6 +205,14 @@ mod tests {
     #[test]
     fn the_tree_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_verb_below_another_is_compared_with_its_own() {
+        let cli = Cli::command();
+        let words = ["--json", "node", "lls"].map(str::to_owned);
+        assert_eq!(within(&cli, &words).get_name(), "node");
+        assert_eq!(within(&cli, &words[2..]).get_name(), "blockyard");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::address::ClusterAddress;
 use crate::avoid::Avoided;
 use crate::list::Listing;
 use crate::read::idle::IdleConnections;
+use crate::read::pages::{Page, join_page, next_page_bytes};
 use crate::read::{ReadConfig, Reader};
 use crate::rpc::{Call, Rpc, Stub};
 use crate::session::Session;
@@ -156,6 +157,9 @@ pub struct CreateOptions {
     pub block_size_bytes: u64,
     /// The caller knows that no data follow: then no block is asked for.
     pub empty: bool,
+    /// The file is visible, and open, from now on: what it replaces is gone at once, and if the writer does not
+    /// close it, it stays listed as open. For callers whose users expect that, such as Hadoop's and a mount's.
+    pub publish_at_once: bool,
 }
 
 /// A change to how a name is moved.
@@ -199,7 +203,7 @@ impl Client {
             parents: options.parents,
             replication: options.replication,
             block_size_bytes: options.block_size_bytes,
-            publish: n::Publish::OnClose as i32,
+            publish: if options.publish_at_once { n::Publish::AtOnce } else { n::Publish::OnClose } as i32,
             with_first_block: !options.empty,
             client_host: self.inner.host.clone(),
         };
@@ -219,8 +223,17 @@ impl Client {
     /// The namenode's refusals.
     pub async fn open(&self, path: &str) -> FsResult<Reader> {
         let path = FsPath::parse(path)?;
-        let answer = self.inner.open(&path, 0, 0, self.inner.deadline()).await?;
-        Reader::new(Arc::clone(&self.inner), path, answer)
+        let until = self.inner.deadline();
+        let mut opened = self.inner.open(&path, 0, 0, until).await?;
+        while let Some(at_bytes) = next_page_bytes(&opened) {
+            let page = self.inner.open(&path, at_bytes, 0, until).await?;
+            match join_page(&mut opened, page) {
+                Page::Joined => {}
+                Page::Replaced => opened = self.inner.open(&path, 0, 0, until).await?,
+                Page::Nothing => break,
+            }
+        }
+        Reader::new(Arc::clone(&self.inner), path, opened)
     }
 
     /// What is known of a name.

@@ -24,7 +24,8 @@ impl Listing {
         Self { client, path, page: VecDeque::new(), start_after: String::new(), more: true }
     }
 
-    /// The next entry, whose path is its name only; `None` after the last.
+    /// The next entry, whose path is its name only; `None` after the last. The listing of a file has one entry,
+    /// with an empty path: the file itself.
     ///
     /// # Errors
     /// The namenode's refusals. The listing can be continued after a retryable one.

@@ -11,6 +11,7 @@ pub(crate) mod idle;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+pub(crate) mod pages;
 mod reader;
 mod replica;
 mod stream;

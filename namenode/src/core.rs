@@ -24,6 +24,8 @@ mod intake;
 mod lease;
 mod nodes;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};

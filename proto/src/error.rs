@@ -214,12 +214,38 @@ impl FsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn codes_are_distinct_and_round_trip() {
         for (i, code) in ErrorCode::ALL.iter().enumerate() {
             assert_eq!(*code as usize, i + 1, "codes are numbered without gaps");
             assert_eq!(ErrorCode::from_number(*code as u32), *code);
+        }
+    }
+
+    #[test]
+    fn every_code_travels_and_unknown_ones_are_internal() {
+        for code in ErrorCode::ALL {
+            let error = FsError::new(*code, "m").with_path("/ü").with_hint("h");
+            assert_eq!(FsError::from_status(&error.to_status()), error);
+            assert_eq!(error.to_detail().retryable, code.retryable());
+        }
+        for number in [0, ErrorCode::ALL.len() as u32 + 1, u32::MAX] {
+            assert_eq!(ErrorCode::from_number(number), ErrorCode::Internal);
+        }
+        let names: std::collections::BTreeSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), ErrorCode::ALL.len(), "names are distinct");
+    }
+
+    proptest! {
+        #[test]
+        fn a_status_of_a_stranger_is_an_error_by_its_grpc_code(details in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let status = tonic::Status::with_details(tonic::Code::Unavailable, "gone", details.clone().into());
+            let error = FsError::from_status(&status);
+            // Some garbage is a detail with a code: then that counts.
+            let coded = <ErrorDetail as prost::Message>::decode(details.as_slice()).is_ok_and(|detail| detail.code != 0);
+            prop_assert!(coded || (error.code, error.message.as_str()) == (ErrorCode::Unavailable, "gone"));
         }
     }
 

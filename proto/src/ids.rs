@@ -198,6 +198,7 @@ impl fmt::Debug for SessionId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn string_ids_want_their_prefix() {
@@ -206,6 +207,46 @@ mod tests {
             assert!(StorageId::parse(bad).is_err(), "{bad:?}");
         }
         assert!(StorageId::parse(&format!("DS-{}", "x".repeat(126))).is_err());
+    }
+
+    #[test]
+    fn ids_come_back_from_their_text_and_numbers() {
+        for raw in [0, 1, u64::MAX] {
+            assert_eq!(InodeId::from_raw(raw).raw(), raw);
+            assert_eq!(LogIndex::from_raw(raw).next().raw(), raw.saturating_add(1));
+        }
+        for raw in [i64::MIN, -16, 0, i64::MAX] {
+            assert_eq!(BlockId::from_raw(raw).raw(), raw);
+            assert!((BlockId::from_raw(raw).bucket() as usize) < crate::report::BUCKETS);
+        }
+        assert_eq!(BlockId::FIRST.to_string(), "blk_1073741825");
+        assert_eq!(StorageId::parse(StorageId::new("x-1").as_str()), Ok(StorageId::new("x-1")));
+        assert_eq!(SessionId::new([0xab; 16]).to_string(), "ab".repeat(16));
+        for len in [0, 15, 17, 1 << 20] {
+            assert_eq!(SessionId::from_slice(&vec![1; len]), None, "{len}");
+        }
+        assert_eq!(SessionId::from_slice(&[7; 16]), Some(SessionId::new([7; 16])));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_id_or_refused_shortly(text in any::<String>(), plain in "[A-Za-z0-9._-]{0,140}") {
+            for text in [text.clone(), plain.clone(), format!("DS-{plain}"), format!("BP-{text}")] {
+                let good = |prefix: &str| {
+                    text.len() <= 128
+                        && text.len() > prefix.len()
+                        && text.starts_with(prefix)
+                        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+                };
+                prop_assert_eq!(StorageId::parse(&text).is_ok(), good("DS-"));
+                prop_assert_eq!(PoolId::parse(&text).is_ok(), good("BP-"));
+                prop_assert_eq!(ClusterId::parse(&text).is_ok(), good("CID-"));
+                match NodeId::parse(&text) {
+                    Ok(id) => prop_assert!(good("") && id.as_str() == text),
+                    Err(bad) => prop_assert!(!good("") && bad.text.chars().count() <= 128),
+                }
+            }
+        }
     }
 
     #[test]

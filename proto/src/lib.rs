@@ -13,6 +13,8 @@ pub mod error;
 pub mod ids;
 pub mod path;
 pub mod report;
+#[cfg(test)]
+mod tests;
 
 /// Includes a generated module under the two-level name that generated code expects, and lifts its contents.
 macro_rules! generated {

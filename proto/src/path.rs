@@ -161,6 +161,39 @@ mod tests {
     }
 
     #[test]
+    fn lengths_end_where_the_rules_say() {
+        let code = |text: &str| FsPath::parse(text).err().map(|error| error.code);
+        for len in 1..=MAX_NAME_BYTES {
+            assert_eq!(code(&format!("/{}", "n".repeat(len))), None);
+        }
+        for name in ["n".repeat(256), "n".repeat(300), "\u{10ffff}".repeat(64)] {
+            assert_eq!(code(&format!("/{name}")), Some(ErrorCode::NameTooLong));
+            assert_eq!(check_name(&name).err().map(|error| error.code), Some(ErrorCode::NameTooLong));
+        }
+        assert_eq!(code(&format!("/{}", "…".repeat(85))), None, "bytes count, not characters");
+        assert_eq!(code(&"/a".repeat(MAX_DEPTH)), None);
+        assert_eq!(code(&"/a".repeat(MAX_DEPTH + 1)), Some(ErrorCode::InvalidPath));
+        let long = format!("/{}", "n".repeat(249)).repeat(32);
+        assert_eq!((long.len(), code(&long)), (MAX_PATH_BYTES, None));
+        assert_eq!(code(&format!("{long}n")), Some(ErrorCode::NameTooLong));
+        let error = FsPath::parse(&"x".repeat(1 << 20)).unwrap_err();
+        assert!(error.path.len() <= 1200 && error.message.len() < 200, "a refusal does not repeat a megabyte");
+    }
+
+    #[test]
+    fn join_and_parent_are_inverse() {
+        for name in ["a", ".a", "…", " ", "\n"] {
+            let path = FsPath::root().join("top").and_then(|top| top.join(name)).unwrap();
+            assert_eq!((path.name(), path.parent().unwrap().as_str()), (Some(name), "/top"));
+        }
+        for bad in ["", ".", "..", "a/b", "/", "\0", "a\0"] {
+            assert!(FsPath::root().join(bad).is_err(), "{bad:?}");
+        }
+        let long = FsPath::parse(&format!("/{}", "n".repeat(249)).repeat(32)).unwrap();
+        assert_eq!(long.join("n").unwrap_err().code, ErrorCode::NameTooLong);
+    }
+
+    #[test]
     fn below_means_whole_components() {
         let p = |s: &str| FsPath::parse(s).unwrap_or_else(|_| FsPath::root());
         assert!(p("/a/b").starts_with(&p("/a")));
@@ -171,6 +204,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused(text in any::<String>(), slashes in "[a/.\0]{0,30}") {
+            for text in [text, slashes] {
+                let keeps = text.starts_with('/')
+                    && !text.contains('\0')
+                    && (text == "/"
+                        || text.split('/').skip(1).all(|name| !matches!(name, "" | "." | "..") && name.len() <= 255));
+                let fits = text.len() <= MAX_PATH_BYTES && text.matches('/').count() <= MAX_DEPTH;
+                prop_assert_eq!(FsPath::parse(&text).is_ok(), keeps && fits);
+            }
+        }
+
         #[test]
         fn whatever_is_accepted_is_kept_and_parses_again(text in ".{0,40}") {
             if let Ok(path) = FsPath::parse(&text) {

@@ -28,6 +28,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_function_never_changes() {
+        // Both ends of a report must agree (docs/formats/reports.md).
+        let h = |i, s, l| replica_hash(BlockId::from_raw(i), GenerationStamp::from_raw(s), l);
+        assert_eq!(h(1_073_741_825, 1001, 134_217_728), 0xdb84_c1da_3bae_23c7);
+        assert_eq!(h(-16, 1001, 0), 0x0ec9_0bed_78a8_9517);
+    }
+
+    #[test]
     fn every_field_counts() {
         let h = |i, s, l| replica_hash(BlockId::from_raw(i), GenerationStamp::from_raw(s), l);
         assert_ne!(h(1, 1, 1), h(2, 1, 1));

@@ -229,6 +229,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn formats_round_trip_and_garbage_is_refused(kind in any::<i32>(), chunk_bytes in any::<u32>(), sums in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let wire = Checksum { r#type: kind, bytes_per_checksum: chunk_bytes };
+            prop_assert_eq!(ChunkFormat::from_wire(&wire).is_ok(), (0..3).contains(&kind) && (1..=MAX_CHUNK_BYTES).contains(&chunk_bytes));
+            let chunk_bytes = chunk_bytes % MAX_CHUNK_BYTES + 1;
+            for kind in [ChecksumKind::Null, ChecksumKind::Crc32, ChecksumKind::Crc32c] {
+                let format = ChunkFormat::new(kind, chunk_bytes).unwrap();
+                prop_assert_eq!(ChunkFormat::from_wire(&format.to_wire()).unwrap(), format);
+                let accepted = format.verify(b"some data", &sums).is_ok();
+                prop_assert_eq!(accepted, format.compute(b"some data") == sums);
+            }
+        }
+
+        #[test]
         fn every_flipped_bit_is_found(data in proptest::collection::vec(any::<u8>(), 1..2000), bit in any::<usize>(), chunk in 1_u32..700) {
             let format = ChunkFormat::new(ChecksumKind::Crc32c, chunk).unwrap();
             let sums = format.compute(&data);

@@ -76,10 +76,29 @@ pub fn read_read_status(reader: &mut impl Read) -> Result<Status, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn ready_is_hadoops_bytes() {
         assert_eq!(encode_delimited(&pipeline_ready()), [4, 8, 0, 0x12, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(reply) = read(&mut &bytes[..]) {
+                let _known_or_error = status_of(&reply);
+            }
+            read_read_status(&mut &bytes[..]).ok();
+        }
+
+        #[test]
+        fn refusals_survive_the_wire_and_are_bounded(text in ".{0,2000}", link in "[a-z0-9.:]{0,40}") {
+            let refusal = refused(Status::Error, &text, &link);
+            let bytes = encode_delimited(&refusal);
+            prop_assert!(bytes.len() <= crate::MAX_MESSAGE_BYTES);
+            prop_assert_eq!(read(&mut &bytes[..]).unwrap(), refusal);
+        }
     }
 
     #[test]

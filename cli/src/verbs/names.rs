@@ -128,15 +128,11 @@ async fn ls_directory(options: &LsOptions, context: &Context, path: &str) -> Res
     let mut page = Vec::new();
     let mut directories = Vec::new();
     loop {
-        let entry = match listing.next().await {
-            Err(error) if error.code == ErrorCode::NotADirectory => {
-                let status = context.client.stat(path).await?;
-                print_entries(options, context, "", vec![FileStatus { path: path.to_owned(), ..status }])?;
-                return Ok(directories);
-            }
-            entry => entry?,
-        };
-        let Some(entry) = entry else { break };
+        let Some(entry) = listing.next().await? else { break };
+        if entry.path.is_empty() {
+            print_entries(options, context, "", vec![FileStatus { path: path.to_owned(), ..entry }])?;
+            return Ok(directories);
+        }
         if entry.kind() == FileKind::Directory {
             directories.push(below(path, &entry.path));
         }

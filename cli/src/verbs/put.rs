@@ -220,7 +220,8 @@ impl Put<'_> {
 /// What is at a local path, links followed.
 fn look(path: &Path) -> Result<LocalInfo, Failure> {
     let found = local::info(path).map_err(|error| Failure::local("read", path, &error))?;
-    found.ok_or_else(|| Failure::local("read", path, &std::io::Error::from(std::io::ErrorKind::NotFound)))
+    let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "no such file or directory");
+    found.ok_or_else(|| Failure::local("read", path, &missing()))
 }
 
 /// The name under which a local path is copied into a directory.

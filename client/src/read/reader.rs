@@ -116,7 +116,7 @@ impl Reader {
     }
 }
 
-fn len_of(block: &LocatedBlock) -> u64 {
+pub(super) fn len_of(block: &LocatedBlock) -> u64 {
     block.block.as_ref().map_or(0, |block| block.len_bytes)
 }
 

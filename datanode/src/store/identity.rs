@@ -91,12 +91,17 @@ pub(crate) struct TermFile {
 }
 
 impl TermFile {
-    /// Opens the file, or makes it with term 0. A damaged one is an error: a node that forgot its term
-    /// could obey a deposed leader.
-    pub(crate) fn open_or_create(disk: &dyn Disk, volume: &Path) -> Result<Self, StoreError> {
+    /// Opens the file, or makes it with term 0 on a volume that is not `joined` to a cluster yet. A damaged or
+    /// lost one is an error: a node that forgot its term could obey a deposed leader (SC-50, SC-70).
+    pub(crate) fn open_or_create(disk: &dyn Disk, volume: &Path, joined: bool) -> Result<Self, StoreError> {
         let path = volume.join(layout::TERM);
         let found = TwoSlotFile::open(disk, &path, TERM_MAGIC, CrashPoint::TermSync)?;
         let Some((file, body)) = found else {
+            if joined {
+                let problem = "the file is missing, though this volume belongs to a cluster. Restore it from a copy, or \
+                               give the node an empty volume in place of this one; nothing was changed";
+                return Err(StoreError::Refused { path: path.display().to_string(), problem: problem.to_owned() });
+            }
             let body = VolumeTerm { term: 0 }.encode_to_vec();
             let file = TwoSlotFile::create(disk, &path, TERM_MAGIC, &body, CrashPoint::TermSync)?;
             return Ok(Self { file, term: Term::from_raw(0) });
@@ -124,16 +129,64 @@ impl TermFile {
 mod tests {
     use super::*;
     use base::disk::MemDisk;
+    use proptest::prelude::*;
+
+    fn volume() -> MemDisk {
+        let disk = MemDisk::new();
+        disk.create_dir_all(Path::new("/v"), CrashPoint::VolumeDirCreate).unwrap();
+        disk
+    }
+
+    #[test]
+    fn sc_50_a_lost_term_file_of_a_cluster_is_refused_and_not_made_anew() {
+        let disk = volume();
+        let refused = TermFile::open_or_create(&disk, Path::new("/v"), true).unwrap_err().to_string();
+        assert!(refused.contains("/v/term") && refused.contains("the file is missing"), "{refused}");
+        assert!(disk.files().is_empty(), "nothing was made");
+    }
+
+    #[test]
+    fn sc_70_a_term_survives_one_damaged_slot_and_is_never_forgotten_with_two() {
+        for damaged in [&[0_u64][..], &[4096], &[0, 4096]] {
+            let disk = volume();
+            let mut file = TermFile::open_or_create(&disk, Path::new("/v"), false).unwrap();
+            file.raise(Term::from_raw(7), Path::new("/v")).unwrap();
+            disk.process_died();
+            for slot in damaged {
+                disk.flip_bit(Path::new("/v/term"), slot + 25, 0).unwrap();
+            }
+            match TermFile::open_or_create(&disk, Path::new("/v"), false) {
+                Ok(found) => assert_eq!((found.term(), damaged.len()), (Term::from_raw(7), 1)),
+                Err(error) => assert_eq!(damaged.len(), 2, "{error}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_in_a_sound_slot_is_refused_or_read_and_never_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let disk = volume();
+            let (identity, term) = (Path::new("/v/identity"), Path::new("/v/term"));
+            TwoSlotFile::create(&disk, identity, IDENTITY_MAGIC, &body, CrashPoint::IdentitySync).unwrap();
+            TwoSlotFile::create(&disk, term, TERM_MAGIC, &body, CrashPoint::TermSync).unwrap();
+            let found = IdentityFile::open(&disk, Path::new("/v"));
+            if let Ok(found) = found {
+                let same = found.is_some_and(|(_, identity)| !identity.node.as_str().is_empty());
+                prop_assert!(same, "an identity without a node");
+            }
+            TermFile::open_or_create(&disk, Path::new("/v"), false).ok();
+        }
+    }
 
     #[test]
     fn terms_only_rise_and_survive() {
         let disk = MemDisk::new();
         let volume = Path::new("/v");
         disk.shared().create_dir_all(volume, CrashPoint::VolumeDirCreate).unwrap();
-        let mut file = TermFile::open_or_create(disk.shared().as_ref(), volume).unwrap();
+        let mut file = TermFile::open_or_create(disk.shared().as_ref(), volume, false).unwrap();
         file.raise(Term::from_raw(7), volume).unwrap();
         file.raise(Term::from_raw(3), volume).unwrap();
-        assert_eq!(TermFile::open_or_create(disk.shared().as_ref(), volume).unwrap().term(), Term::from_raw(7));
+        assert_eq!(TermFile::open_or_create(disk.shared().as_ref(), volume, false).unwrap().term(), Term::from_raw(7));
     }
 
     #[test]

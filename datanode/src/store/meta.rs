@@ -186,6 +186,33 @@ mod tests {
     }
 
     #[test]
+    fn a_trailer_has_the_bytes_of_the_format_page() {
+        let hex: String = any_fixed().encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        let page = "4259424c4b454e44 01000000 0100004000000000 e903000000000000 0300000000000000 09000000 \
+                    00000000 04000000 00000000 42502d31 40000000 24c16e70";
+        assert_eq!(hex, page.replace(' ', ""));
+    }
+
+    #[test]
+    fn a_claimed_length_or_count_is_not_believed() {
+        for claim in [u32::MAX, MAX_TRAILER_BYTES as u32 + 1, 59, 0] {
+            let mut bytes = any_fixed().encode();
+            let at = bytes.len() - 8;
+            bytes[at..at + 4].copy_from_slice(&claim.to_le_bytes());
+            assert_eq!(Trailer::decode_end(&bytes), End::None, "{claim}");
+        }
+        // Leaves and pool, under a right checksum.
+        for at in [40, 44] {
+            let mut bytes = any_fixed().encode();
+            bytes[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+            let end = bytes.len() - 4;
+            let crc = crc32c(&bytes[..end]).to_le_bytes();
+            bytes[end..].copy_from_slice(&crc);
+            assert_eq!(Trailer::decode_end(&bytes), End::None, "at {at}");
+        }
+    }
+
+    #[test]
     fn a_newer_trailer_is_named() {
         let mut bytes = any_fixed().encode();
         bytes[8] = 2;

@@ -114,7 +114,7 @@ impl Volume {
                 (IdentityFile::create(disk.as_ref(), dir, fresh)?, fresh.clone())
             }
         };
-        let term = TermFile::open_or_create(disk.as_ref(), dir)?;
+        let term = TermFile::open_or_create(disk.as_ref(), dir, identity.membership.is_some())?;
         let mut found = scan::Found::default();
         if let Some((_, pool)) = &identity.membership {
             found = scan::scan(disk.as_ref(), dir, pool)?;

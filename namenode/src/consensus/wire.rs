@@ -210,6 +210,32 @@ mod tests {
 
     proptest! {
         #[test]
+        fn every_kind_round_trips(at in 0..KINDS.len(), numbers in any::<[u32; 8]>(), reject: bool) {
+            let [to, from, log_term, index, commit, commit_term, request_snapshot, reject_hint] = numbers.map(u64::from);
+            let kind = KINDS[at].0;
+            let snapshot = RaftSnapshot { index: index + 1, term: 1, voters: vec![1, 2], ..RaftSnapshot::default() };
+            let message = RaftMessage {
+                cluster: "CID-1".to_owned(),
+                kind,
+                to,
+                from,
+                term: 7,
+                log_term,
+                index,
+                commit,
+                commit_term,
+                snapshot: (kind == IMAGE).then_some(snapshot),
+                request_snapshot,
+                reject,
+                reject_hint,
+                ..RaftMessage::default()
+            };
+            let bytes = message.encode_to_vec();
+            let back = RaftMessage::decode(bytes.as_slice()).ok().and_then(|m| from_wire(m).ok());
+            prop_assert_eq!(back.and_then(|m| to_wire(&cluster(), m)), Some(message));
+        }
+
+        #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(message) = RaftMessage::decode(bytes.as_slice()) {
                 drop(from_wire(message));

@@ -140,6 +140,9 @@ impl NamenodeCore {
         if let Err(error) = self.change(ticket, &caller, &request, wall_ns) {
             match error {
                 Postponed::Refused(error) => out.push(Effect::Reply { ticket, response: Err(error) }),
+                Postponed::NotYet(_) if self.parked.len() >= self.config.max_waiting => {
+                    out.push(Effect::Reply { ticket, response: Err(overloaded()) });
+                }
                 Postponed::NotYet(_) => {
                     let deadline = now.plus(self.config.report_wait);
                     self.parked.push(Parked { ticket, caller, request, deadline });
@@ -176,6 +179,11 @@ impl NamenodeCore {
         match prepared {
             Err(error) => Err(Postponed::Refused(error)),
             Ok(Prepared::NotYet(error)) => Err(Postponed::NotYet(error)),
+            // An entry that the log cannot take would be refused with everything else in it.
+            Ok(Prepared::Propose(op)) if op.encoded_len() > self.config.max_batch_bytes / COMMAND_PART => {
+                let text = format!("{} of {} bytes is too long", request.command(), op.encoded_len());
+                Err(Postponed::Refused(FsError::new(ErrorCode::InvalidArgument, text)))
+            }
             Ok(Prepared::Propose(op)) => {
                 self.wait_for_log(ticket, record, request, op);
                 Ok(())
@@ -252,6 +260,9 @@ impl NamenodeCore {
         !self.reads.rounds.is_empty()
     }
 }
+
+/// A command may have this part of an entry.
+const COMMAND_PART: usize = 4;
 
 enum Postponed {
     Refused(FsError),

@@ -57,8 +57,8 @@ impl NamenodeCore {
         if register.host.is_empty() || register.host.len() > 255 || u16::try_from(register.transfer_port).is_err() {
             return Err(invalid(format!("datanode {node} gives no usable host and port")));
         }
-        if register.storages.len() > MAX_STORAGES {
-            return Err(invalid(format!("datanode {node} has more than {MAX_STORAGES} storages")));
+        if register.storages.is_empty() || register.storages.len() > MAX_STORAGES {
+            return Err(invalid(format!("datanode {node} has no storage, or more than {MAX_STORAGES}")));
         }
         let mut missing = Vec::new();
         for report in &register.storages {

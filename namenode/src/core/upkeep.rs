@@ -76,6 +76,10 @@ impl NamenodeCore {
             self.shared.blocks.write().quorum_confirmed(now);
         }
         self.tick_blocks(now, wall_ns);
+        // Followers write images as well: their log would grow for ever.
+        if self.upkeep.image_retry.is_some_and(|at| at <= now) {
+            self.upkeep.image_retry = None;
+        }
         self.relieve_the_disk(now, out);
         if !self.role.serving {
             return;
@@ -89,9 +93,6 @@ impl NamenodeCore {
             self.ask_if_due(now, out);
         }
         self.retry_parked((now, wall_ns), out);
-        if self.upkeep.image_retry.is_some_and(|at| at <= now) {
-            self.upkeep.image_retry = None;
-        }
     }
 
     fn ask_if_due(&mut self, now: Moment, out: &mut Vec<Effect>) {

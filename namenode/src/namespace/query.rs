@@ -30,7 +30,8 @@ impl Namespace {
     }
 
     /// At most `limit` entries by name after `start_after`, and whether more follow. `path` of each is its name.
-    /// Needs READ and EXECUTE on the directory. A file is listed as its own only entry.
+    /// Needs READ and EXECUTE on the directory. A file is listed as its own only entry, with an empty name (as in
+    /// HDFS): the path that was asked for is its path.
     ///
     /// # Errors
     /// As [`Namespace::stat`].
@@ -44,7 +45,7 @@ impl Namespace {
         let who = self.who(who)?;
         let slot = self.find(&who, path)?;
         if !self.store.inode(slot).is_dir() {
-            return Ok((vec![self.status(slot, self.store.name(slot))], false));
+            return Ok((vec![self.status(slot, "")], false));
         }
         who.need(&self.store, slot, READ | EXECUTE)?;
         let mut rest = self.store.entries_after(slot, start_after);

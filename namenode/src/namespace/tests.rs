@@ -6,3 +6,4 @@ mod limits;
 mod model;
 mod outcomes;
 mod scars;
+mod writers;

@@ -22,7 +22,7 @@ fn reached_by(point: CrashPoint) -> Vec<Reach> {
     let namenode = |nth| Reach { role: "namenode", nth };
     let datanode = |nth| Reach { role: "dn1", nth };
     match point {
-        CrashPoint::CreateServerDir => vec![namenode(1), datanode(1)],
+        CrashPoint::CreateServerDir => vec![namenode(1)],
         CrashPoint::IdentitySync => vec![namenode(1), namenode(2), datanode(1)],
         CrashPoint::SegmentCreate => vec![namenode(1), namenode(2)],
         CrashPoint::NamenodeDirSync => vec![namenode(1), namenode(3)],
@@ -39,9 +39,9 @@ fn reached_by(point: CrashPoint) -> Vec<Reach> {
         | CrashPoint::BlockSync
         | CrashPoint::MetaSync
         | CrashPoint::BlockDirSync => vec![datanode(1), datanode(4)],
-        CrashPoint::BlockRemove | CrashPoint::MetaRemove | CrashPoint::VolumeDirCreate | CrashPoint::TermSync => {
-            vec![datanode(1)]
-        }
+        // The volume itself, then folders below it.
+        CrashPoint::VolumeDirCreate => vec![datanode(1), datanode(2), datanode(3)],
+        CrashPoint::BlockRemove | CrashPoint::MetaRemove | CrashPoint::TermSync => vec![datanode(1)],
         _ => vec![],
     }
 }

@@ -9,8 +9,12 @@
 mod bad_input;
 mod contract;
 mod crash_points;
+mod dev;
 mod full_disk;
 mod kills;
 mod main_job;
 mod nodes;
+mod repair;
 mod rules;
+mod verbs;
+mod writers;

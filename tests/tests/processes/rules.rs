@@ -137,6 +137,54 @@ fn done_rows_of_the_acceptance_page_name_what_exists() {
     }
 }
 
+/// Every page of docs/formats that a source, a schema or another page names exists, and the index names every page.
+#[test]
+fn format_pages_that_are_named_exist() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = top.join("docs/formats");
+    let members = ARROWS.iter().map(|(member, _)| top.join(member));
+    let mut texts: Vec<String> = members.flat_map(|member| sources(&member)).collect();
+    texts.extend(files(&top.join("proto/schema"), "proto"));
+    let pages = files(&folder, "md");
+    let marker = ["docs", "formats", ""].join("/");
+    let mut named = BTreeSet::new();
+    for text in &texts {
+        named.extend(text.split(&marker).skip(1).filter_map(page_name));
+    }
+    for text in &pages {
+        named.extend(text.split("](").skip(1).filter_map(page_name));
+    }
+    assert!(named.len() > 8, "{named:?}");
+    for name in &named {
+        assert!(folder.join(name).exists(), "{name} is named, but docs/formats does not have it");
+    }
+    let index = std::fs::read_to_string(folder.join("README.md")).expect("the index");
+    for entry in std::fs::read_dir(&folder).expect("docs/formats").flatten() {
+        let name = entry.file_name().into_string().expect("a name");
+        assert!(name == "README.md" || index.contains(&format!("({name})")), "the index does not name {name}");
+    }
+    for text in pages {
+        for test in text.split('`').skip(1).step_by(2).filter(|word| word.ends_with("_the_format_page")) {
+            let made = texts.iter().any(|source| source.contains(&format!("fn {test}(")));
+            assert!(made, "the pages name the test {test}, which does not exist");
+        }
+    }
+}
+
+/// The name of a page at the start of a text.
+fn page_name(text: &str) -> Option<String> {
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))?;
+    let name = text[..end].trim_end_matches('.');
+    name.ends_with(".md").then(|| name.to_owned())
+}
+
+/// Contents of the files in a folder with this extension.
+fn files(dir: &Path, extension: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("a folder").flatten().map(|entry| entry.path());
+    let wanted = entries.filter(|path| path.extension().is_some_and(|found| found == extension));
+    wanted.map(|path| std::fs::read_to_string(path).expect("a text")).collect()
+}
+
 fn exists(top: &Path, name: &str) -> bool {
     match name.split_once("::") {
         None => top.join(name).exists(),

@@ -92,6 +92,17 @@ fn malformed_fields_are_named() {
 
 proptest! {
     #[test]
+    fn reads_survive_the_wire(id in any::<i64>(), offset_bytes in any::<u64>(), len_bytes in any::<u64>(), send_checksums in any::<bool>()) {
+        let block = block(id, len_bytes);
+        let setup = ReadSetup { block, token: token(), client_name: "c".into(), offset_bytes, len_bytes, send_checksums };
+        let wire = setup.to_op().unwrap().encode();
+        let Op::Read(read) = Op::read(&mut &wire[..]).unwrap() else { panic!("a read") };
+        prop_assert_eq!(ReadSetup::from_op(&read).unwrap(), setup);
+        let decoded = Op::decode(&mut BytesMut::from(&wire[..])).unwrap();
+        prop_assert_eq!(decoded, Some(Op::Read(read)));
+    }
+
+    #[test]
     fn writes_survive_the_wire(id in any::<i64>(), nodes in 1_u16..5, piece in 1_usize..40) {
         let setup = write(id, nodes);
         let wire = setup.to_op().unwrap().encode();

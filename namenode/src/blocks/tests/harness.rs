@@ -209,7 +209,7 @@ impl Bench {
         if record.state == ReplicaState::Deleted as i32 {
             disk.held.remove(&id);
         } else {
-            disk.held.insert(id, record.clone());
+            disk.held.insert(id, record);
         }
         disk.changes.push(record);
     }
@@ -270,7 +270,7 @@ impl Bench {
         let at = &self.nodes[node].disks[disk];
         let of = |bucket: &u32| Bucket {
             bucket: *bucket,
-            replicas: at.held.iter().filter(|(id, _)| id.bucket() == *bucket).map(|(_, r)| r.clone()).collect(),
+            replicas: at.held.iter().filter(|(id, _)| id.bucket() == *bucket).map(|(_, r)| *r).collect(),
         };
         ReportBucketsRequest {
             node: self.nodes[node].name.clone(),
@@ -387,7 +387,7 @@ impl Bench {
                     let disk = self.nodes[node].disks.iter().position(|d| d.name == delete.storage).unwrap();
                     for gone in &delete.blocks {
                         let id = BlockId::from_raw(gone.id);
-                        let held = self.nodes[node].disks[disk].held.get(&id).cloned();
+                        let held = self.nodes[node].disks[disk].held.get(&id).copied();
                         if let Some(held) = held.filter(|held| held.stamp == gone.stamp) {
                             self.put(node, disk, ReplicaRecord { state: ReplicaState::Deleted as i32, ..held });
                         }
@@ -404,7 +404,7 @@ impl Bench {
         let node = self.nodes.iter().position(|node| node.name == target.node).unwrap();
         let disk = self.nodes[node].disks.iter().position(|disk| disk.name == target.storage).unwrap();
         let id = BlockId::from_raw(what.id);
-        let there = self.nodes[node].disks.iter().find_map(|disk| disk.held.get(&id).cloned());
+        let there = self.nodes[node].disks.iter().find_map(|disk| disk.held.get(&id).copied());
         if let Some(there) = there.filter(|there| there.state != ReplicaState::Finalized as i32) {
             let at = self.nodes[node].disks.iter().position(|disk| disk.held.contains_key(&id)).unwrap();
             self.put(node, at, ReplicaRecord { state: ReplicaState::Deleted as i32, ..there });

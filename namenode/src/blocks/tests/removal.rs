@@ -200,7 +200,7 @@ fn a_stale_replica_goes_while_the_minimum_of_good_ones_is_known() {
         let mut bench = Bench::new(4);
         bench.allocate(1, 3, Vec::new());
         bench.world.blocks.get_mut(&block(1)).unwrap().stamp = STAMP.next();
-        bench.hold(0, old.clone());
+        bench.hold(0, old);
         for node in 1..=good {
             bench.hold(node, record(block(1), STAMP.next(), LEN, ReplicaState::Finalized));
         }

@@ -174,7 +174,7 @@ fn sc_64_a_change_older_than_a_bucket_does_not_undo_it() {
 fn half_written_replicas_are_news_even_if_the_hashes_were_equal() {
     let mut bench = bench();
     let half = record(block(1), STAMP, 9, ReplicaState::WaitingRecovery);
-    bench.put(0, 0, half.clone());
+    bench.put(0, 0, half);
     assert_eq!(bench.full_report(0), 0, "hashes do not cover it");
     bench.report(0);
     assert!(bench.map.replicas().odd_at(block(1), bench.storage(0, 0)).is_some());
@@ -248,13 +248,13 @@ fn malformed_reports_are_refused_whole_or_from_the_bad_record_on() {
     let mut bench = bench();
     let bad = ReplicaRecord { state: 77, ..whole(1) };
     bench.put(0, 0, whole(0));
-    bench.nodes[0].disks[0].changes.push(bad.clone());
+    bench.nodes[0].disks[0].changes.push(bad);
     let request = proto::cluster::IncrementalReportRequest {
         node: bench.nodes[0].name.clone(),
         storage: bench.nodes[0].disks[0].name.clone(),
         incarnation: 1,
         first_sequence: 1,
-        changes: vec![whole(0), bad.clone()],
+        changes: vec![whole(0), bad],
     };
     assert!(bench.map.incremental(&request, &bench.world, bench.now).is_err());
     assert!(good(&bench, 0));

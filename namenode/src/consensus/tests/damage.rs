@@ -65,8 +65,8 @@ fn merciless() -> SeededRandom {
 fn active(disk: &MemDisk) -> (PathBuf, u64) {
     let segments = freeze(disk).into_iter().filter(|(path, _)| path.display().to_string().contains("log-"));
     let used = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-    let written = segments.map(|(path, bytes)| (path, used(&bytes))).filter(|(_, used)| *used > 4096);
-    let (path, used) = written.last().expect("a segment with records");
+    let mut written = segments.map(|(path, bytes)| (path, used(&bytes))).filter(|(_, used)| *used > 4096);
+    let (path, used) = written.next_back().expect("a segment with records");
     (path, used.next_multiple_of(8))
 }
 

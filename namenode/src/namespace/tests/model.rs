@@ -325,7 +325,7 @@ impl Twins {
     fn pick_draft(&self, pick: usize) -> Option<usize> {
         let drafts = &self.model.drafts;
         let writing: Vec<usize> = (0..drafts.len()).filter(|at| !drafts[*at].over).collect();
-        let any = pick % 8 == 0 || writing.is_empty();
+        let any = pick.is_multiple_of(8) || writing.is_empty();
         if any { pick.checked_rem(drafts.len()) } else { Some(writing[pick % writing.len()]) }
     }
 

@@ -149,7 +149,7 @@ impl Plain {
     }
     pub(super) fn list<'a>(&'a self, user: &str, path: &'a str) -> Told<Vec<&'a str>> {
         if !self.find(user, path)?.directory {
-            return Ok(vec![&path[path.rfind('/').map_or(0, |cut| cut + 1)..]]);
+            return Ok(vec![""]);
         }
         self.need(user, path, READ | EXECUTE)?;
         Ok(self.children(path))

@@ -1,0 +1,7 @@
+//! The core over a disk in memory: one voter, datanodes of a few lines, a clock that only tests move.
+
+mod cluster;
+mod files;
+mod harness;
+mod requests;
+mod restart;

@@ -1,0 +1,127 @@
+//! A datanode dies: its blocks are copied again. It comes back: the surplus goes, and nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::command::{arg, blockyard};
+use tests::ledger::Content;
+use tests::{Cluster, Options, wait};
+
+const FILES: u64 = 12;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn content(i: u64) -> Content {
+    Content { seed: 4000 + i, len_bytes: 1 + i * 37_000 }
+}
+
+fn status(cluster: &Cluster) -> Value {
+    let text = cluster.run(&["cluster", "status", "--json"]).ok().text();
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Replicas on the live nodes together.
+fn replicas(cluster: &Cluster) -> u64 {
+    let text = cluster.run(&["node", "ls", "--json"]).ok().text();
+    let nodes = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    nodes.filter(|node| node["state"] == "live").map(|node| node["blocks"].as_u64().expect("blocks")).sum()
+}
+
+fn all_read_back(cluster: &Cluster) {
+    for i in 0..FILES {
+        assert!(cluster.run(&["cat", &format!("/f{i}")]).ok().stdout == content(i).bytes(), "/f{i} differs");
+    }
+}
+
+/// A datanode beside `dev`, with the folder of one that died. Killed at its end.
+struct Beside(Child);
+
+impl Beside {
+    fn start(cluster: &Cluster, role: &str) -> Self {
+        let namenode = cluster.ready().fs.trim_start_matches("blockyard://").to_owned();
+        let mut command = blockyard(["datanode", "--listen", "127.0.0.1:0", "--set", "datanode.http=127.0.0.1:0"]);
+        command.args(["--set", &format!("datanode.namenodes=[\"{namenode}\"]")]);
+        command.args(["--dir", arg(&cluster.role(role).dir), "--log-file", arg(&cluster.scratch("beside.log"))]);
+        Self(command.stdout(Stdio::null()).spawn().expect("datanode starts"))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.0.kill().expect("kill");
+        self.0.wait().expect("wait");
+    }
+}
+
+#[test]
+fn a_dead_nodes_blocks_are_copied_again_and_its_return_leaves_no_surplus() {
+    let options = Options { datanodes: 4, ..Options::default() }
+        .env("BLOCKYARD_NAMENODE__HEARTBEAT_INTERVAL", "200ms")
+        .env("BLOCKYARD_NAMENODE__STALE_AFTER", "1s")
+        .env("BLOCKYARD_NAMENODE__DEAD_AFTER", "2s")
+        .env("BLOCKYARD_NAMENODE__SETTLE", "500ms")
+        .env("BLOCKYARD_NAMENODE__DELETE_DELAY", "0s");
+    let cluster = Cluster::with(options);
+    for i in 0..FILES {
+        cluster.run_with_input(&["put", "-", &format!("/f{i}")], &content(i).bytes()).ok();
+    }
+    assert_eq!(replicas(&cluster), 3 * FILES);
+
+    let victim = "dn1";
+    cluster.kill(victim);
+    wait::until("the death of a node to be known", PATIENCE, || (status(&cluster)["dead_nodes"] == 1).then_some(()));
+    wait::until("full redundancy on the nodes that are left", PATIENCE, || {
+        (status(&cluster)["under_replicated"] == 0 && replicas(&cluster) == 3 * FILES).then_some(())
+    });
+    all_read_back(&cluster);
+
+    let _returned = Beside::start(&cluster, victim);
+    wait::until("the return of the node", PATIENCE, || (status(&cluster)["dead_nodes"] == 0).then_some(()));
+    wait::until("the surplus to go", PATIENCE, || {
+        (status(&cluster)["pending_delete"] == 0 && replicas(&cluster) == 3 * FILES).then_some(())
+    });
+    assert_eq!(status(&cluster)["missing"], 0);
+    all_read_back(&cluster);
+}
+
+/// Every replica of one node is damaged on its disk: readers never see it, and what they met is repaired.
+#[test]
+fn flipped_bytes_are_never_delivered_and_are_repaired() {
+    let options = Options::default()
+        .env("BLOCKYARD_NAMENODE__SETTLE", "500ms")
+        .env("BLOCKYARD_NAMENODE__HEARTBEAT_INTERVAL", "200ms");
+    let cluster = Cluster::with(options);
+    for i in 0..FILES {
+        cluster.run_with_input(&["put", "-", &format!("/f{i}")], &content(i).bytes()).ok();
+    }
+    let blocks = data_files(&cluster, "dn1");
+    assert_eq!(blocks.len() as u64, FILES, "{blocks:?}");
+    let flipped: Vec<Vec<u8>> = blocks.iter().map(|path| flip_the_middle(path)).collect();
+
+    // Readers of different blocks begin at different nodes: some of them meet the damage.
+    all_read_back(&cluster);
+    wait::until("a damaged replica to be replaced", PATIENCE, || {
+        all_read_back(&cluster);
+        let still = |(path, bad): &(&PathBuf, &Vec<u8>)| std::fs::read(path).is_ok_and(|now| now == **bad);
+        let damaged = blocks.iter().zip(&flipped).filter(still).count() as u64;
+        let whole = replicas(&cluster) == 3 * FILES && status(&cluster)["corrupt"] == 0;
+        (damaged < FILES && whole).then_some(())
+    });
+    assert_eq!(status(&cluster)["missing"], 0);
+}
+
+fn flip_the_middle(path: &Path) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).expect("block");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(path, &bytes).expect("block");
+    bytes
+}
+
+/// Data files of a node's replicas.
+fn data_files(cluster: &Cluster, name: &str) -> Vec<PathBuf> {
+    let top = cluster.role(name).dir.join("current");
+    let files = tests::tree::list(&top).into_keys().map(|path| top.join(path));
+    files.filter(|path| path.is_file() && path.extension().is_none()).collect()
+}

@@ -1,0 +1,91 @@
+//! Writers that do not come to their end: dropped, or gone with their process.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::{Client, CreateOptions, ErrorCode};
+use serde_json::Value;
+use tests::{Cluster, Options, wait};
+
+fn client(cluster: &Cluster) -> Client {
+    Client::builder().connect(&cluster.ready().fs).user("root").build().expect("client")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime")
+}
+
+fn entry(cluster: &Cluster, path: &str) -> Value {
+    let text = cluster.run(&["stat", "--json", path]).ok().text();
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn d_5_dropping_a_writer_publishes_nothing_and_keeps_what_was_there() {
+    let cluster = Cluster::with(Options { datanodes: 2, ..Options::default() });
+    cluster.run_with_input(&["put", "-", "/old"], b"old").ok();
+    runtime().block_on(async {
+        let client = client(&cluster);
+        for (path, overwrite) in [("/new", false), ("/old", true)] {
+            let options = CreateOptions { overwrite, ..CreateOptions::default() };
+            let mut writer = client.create(path, options).await.expect("create");
+            writer.write(Bytes::from(vec![1; 3 << 20])).await.expect("write");
+            drop(writer);
+        }
+        client.settle(Duration::from_secs(10)).await;
+        assert_eq!(client.stat("/new").await.expect_err("never published").code, ErrorCode::NotFound);
+    });
+    assert_eq!(cluster.run(&["cat", "/old"]).ok().stdout, b"old");
+}
+
+#[test]
+fn a_put_that_is_killed_publishes_nothing() {
+    let cluster = Cluster::with(Options { datanodes: 2, ..Options::default() });
+    let mut put = cluster.command(&["put", "-", "/half"]).stdin(Stdio::piped()).spawn().expect("put starts");
+    let mut stdin = put.stdin.take().expect("piped");
+    stdin.write_all(&vec![3; 8 << 20]).expect("data");
+    put.kill().expect("kill");
+    put.wait().expect("wait");
+    assert_eq!(cluster.run(&["stat", "/half"]).code(), 3);
+    cluster.run_with_input(&["put", "-", "/half"], b"whole").ok();
+    assert_eq!(cluster.run(&["cat", "/half"]).ok().stdout, b"whole");
+}
+
+#[test]
+fn a_visible_file_whose_writer_died_is_listed_as_open_and_can_be_deleted_or_overwritten() {
+    let mut cluster = Cluster::with(Options { datanodes: 2, ..Options::default() });
+    let paths = ["/deleted", "/overwritten"];
+    let rt = runtime();
+    rt.block_on(async {
+        let client = client(&cluster);
+        for path in paths {
+            let options = CreateOptions { publish_at_once: true, ..CreateOptions::default() };
+            let mut writer = client.create(path, options).await.expect("create");
+            writer.write(Bytes::from(vec![1; 1 << 20])).await.expect("write");
+            // The process of the writer dies: nobody says good-bye.
+            std::mem::forget(writer);
+        }
+    });
+    rt.shutdown_background();
+    for path in paths {
+        assert_eq!(entry(&cluster, path)["open"], true, "{path}");
+    }
+    let listed = cluster.run(&["ls", "-l", "/"]).ok().text();
+    assert_eq!(listed.matches("(being written)").count(), 2, "{listed}");
+    // Open it stays, also after a restart of everything.
+    cluster.kill_all();
+    cluster.restart();
+    assert_eq!(entry(&cluster, paths[0])["open"], true);
+    cluster.run(&["rm", paths[0]]).ok();
+    assert_eq!(cluster.run(&["stat", paths[0]]).code(), 3);
+    cluster.run_with_input(&["put", "-f", "-", paths[1]], b"new").ok();
+    assert_eq!(cluster.run(&["cat", paths[1]]).ok().stdout, b"new");
+    assert_eq!(entry(&cluster, paths[1])["open"], false);
+    wait::until("no open file to be counted", Duration::from_secs(20), || {
+        let text = cluster.run(&["cluster", "status", "--json"]).ok().text();
+        let status: Value = serde_json::from_str(&text).expect("JSON");
+        (status["open_files"] == 0).then_some(())
+    });
+}
