@@ -157,7 +157,11 @@ mod tests {
         assert_eq!(end(true, &[Timeout, NotFound]), NotFound, "a retry is answered as the first attempt was");
         assert_eq!(end(true, &[Timeout, SessionExpired]), OutcomeUnknown);
         assert_eq!(end(true, &[SessionExpired]), SessionExpired);
-        assert_eq!(end(true, &[Timeout, NoSpace]), OutcomeUnknown, "refused before anyone looked for the first attempt");
+        assert_eq!(
+            end(true, &[Timeout, NoSpace]),
+            OutcomeUnknown,
+            "refused before anyone looked for the first attempt"
+        );
         assert_eq!(end(true, &[NoSpace]), NoSpace);
     }
 

@@ -56,7 +56,8 @@ impl Checks {
         scene.trace.mix(&[applied, hash]);
         let (first, by) = *self.hashes.entry(applied).or_insert((hash, index));
         if first != hash {
-            let text = format!("at index {applied} namenode {index} has state {hash:016x}, namenode {by} had {first:016x}");
+            let text =
+                format!("at index {applied} namenode {index} has state {hash:016x}, namenode {by} had {first:016x}");
             scene.violation(text);
         }
     }

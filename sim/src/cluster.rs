@@ -102,7 +102,13 @@ impl Owner {
 impl Cluster {
     /// Hosts that do not run yet.
     #[must_use]
-    pub fn new(scene: Scene, namenodes: Vec<NamenodeHost>, datanodes: Vec<DatanodeHost>, clients: Vec<ClientHost>, planted: Option<Planted>) -> Self {
+    pub fn new(
+        scene: Scene,
+        namenodes: Vec<NamenodeHost>,
+        datanodes: Vec<DatanodeHost>,
+        clients: Vec<ClientHost>,
+        planted: Option<Planted>,
+    ) -> Self {
         let owners = (0..clients.len()).map(Owner::new).collect();
         Self {
             scene,

@@ -169,7 +169,12 @@ fn possible(world: &mut World, op: &Op, outcome: &Outcome, fence: &Fence) -> boo
         Outcome::Dropped => return true,
         Outcome::Unknown => {
             if op.changes() {
-                world.unknown.push(Unknown { op: op.clone(), session: fence.session, number: fence.newest, since: fence.at });
+                world.unknown.push(Unknown {
+                    op: op.clone(),
+                    session: fence.session,
+                    number: fence.newest,
+                    since: fence.at,
+                });
             }
             return true;
         }

@@ -231,7 +231,8 @@ fn unhealthy(cluster: &Cluster) -> Option<String> {
             return Some(format!("namenode {at} is in safe mode: {reason}"));
         }
         let counts = blocks.counts();
-        let open = [counts.under_replicated, counts.missing, counts.corrupt, counts.pending_copy, counts.pending_delete];
+        let open =
+            [counts.under_replicated, counts.missing, counts.corrupt, counts.pending_copy, counts.pending_delete];
         if open.iter().any(|count| *count > 0) {
             return Some(format!("namenode {at}: {counts:?}"));
         }
@@ -287,7 +288,11 @@ fn finish(cluster: &mut Cluster) {
         let Some(shared) = host.shared() else { continue };
         let namespace = shared.namespace.read();
         if namespace.recount() != namespace.counts() {
-            problems.push(format!("namenode {at} counts {:?}, a recount {:?}", namespace.counts(), namespace.recount()));
+            problems.push(format!(
+                "namenode {at} counts {:?}, a recount {:?}",
+                namespace.counts(),
+                namespace.recount()
+            ));
         }
         let mut image = Vec::new();
         let again = match namespace.freeze().write_to(&mut image) {

@@ -173,7 +173,8 @@ pub fn next_op(random: &dyn Randomness, home: &str, tree: &Tree, tag: u64) -> Op
         .flatten()
         .chain(tree.iter().filter(|(path, entry)| matches!(entry, Entry::Dir) && *path != home).map(|(path, _)| path))
         .collect();
-    let files: Vec<&String> = tree.iter().filter(|(_, entry)| matches!(entry, Entry::File { .. })).map(|(p, _)| p).collect();
+    let files: Vec<&String> =
+        tree.iter().filter(|(_, entry)| matches!(entry, Entry::File { .. })).map(|(p, _)| p).collect();
     let home_text = home.to_owned();
     let pick = |from: &[&String]| -> String {
         match from.len() as u64 {

@@ -254,11 +254,8 @@ impl Cluster {
         true
     }
     fn fill(&mut self, namenode: bool) -> bool {
-        let host = if namenode {
-            Address::Namenode(self.some_namenode())
-        } else {
-            Address::Datanode(self.some_datanode())
-        };
+        let host =
+            if namenode { Address::Namenode(self.some_namenode()) } else { Address::Datanode(self.some_datanode()) };
         if !self.is_up(host) {
             return false;
         }
@@ -304,7 +301,8 @@ impl Cluster {
         let at = holders[self.scene.below(holders.len() as u64) as usize];
         let name = format!("/{block}");
         let disk = &self.datanodes[at].disk;
-        let Some(path) = disk.files().into_iter().find(|path| path.contains("/current/") && path.ends_with(&name)) else {
+        let Some(path) = disk.files().into_iter().find(|path| path.contains("/current/") && path.ends_with(&name))
+        else {
             return false;
         };
         let path = PathBuf::from(path);
@@ -383,7 +381,8 @@ impl Cluster {
     }
     fn freeze(&mut self) -> bool {
         // A client that writes, for longer than its lease, if there is one.
-        let writes = self.clients.iter().position(crate::hosts::ClientHost::is_writing).filter(|_| self.scene.one_in(2));
+        let writes =
+            self.clients.iter().position(crate::hosts::ClientHost::is_writing).filter(|_| self.scene.one_in(2));
         let (host, most) = match writes {
             Some(client) => (Address::Client(client), 40_000),
             None => (self.some_host(), 20_000),

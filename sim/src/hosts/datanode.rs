@@ -157,9 +157,11 @@ impl DatanodeHost {
     #[must_use]
     pub fn holds(&self, block: BlockId, stamp: GenerationStamp) -> bool {
         match &self.running {
-            Some(running) => running.node.store().replica(block).is_some_and(|(_, replica)| {
-                replica.state == ReplicaState::Finalized && replica.stamp == stamp
-            }),
+            Some(running) => running
+                .node
+                .store()
+                .replica(block)
+                .is_some_and(|(_, replica)| replica.state == ReplicaState::Finalized && replica.stamp == stamp),
             None => {
                 let meta = format!("/{block}_{}.meta", stamp.raw());
                 self.disk.files().iter().any(|file| file.contains("/current/") && file.ends_with(&meta))

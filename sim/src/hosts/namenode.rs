@@ -12,7 +12,9 @@ use base::random::{Randomness, SeededRandom};
 use namenode::consensus::{
     Consensus, ConsensusConfig, ConsensusError, Identity, ImageStore, LogWriter, PersistBatch, Role, SendImage,
 };
-use namenode::core::{Bootstrap, CoreConfig, Effect, Event, ImageJob, InitialDirectory, NamenodeCore, OpenError, Shared};
+use namenode::core::{
+    Bootstrap, CoreConfig, Effect, Event, ImageJob, InitialDirectory, NamenodeCore, OpenError, Shared,
+};
 use namenode::service::admit;
 use namenode::service::request::{Request, Response, Ticket};
 use proto::error::{ErrorCode, FsError, FsResult};
@@ -208,7 +210,12 @@ impl NamenodeHost {
                 if opened.core.applied().raw() > 0 {
                     scene.hit(Rare::StartedFromImage);
                 }
-                scene.say(format_args!("{:?} starts, applied {} {:?}", self.address(), opened.core.applied(), opened.notes));
+                scene.say(format_args!(
+                    "{:?} starts, applied {} {:?}",
+                    self.address(),
+                    opened.core.applied(),
+                    opened.notes
+                ));
                 let own_images = opened.images.newest().map(|newest| newest.meta.index.raw()).into_iter().collect();
                 self.running = Some(Running {
                     core: opened.core,
@@ -231,7 +238,8 @@ impl NamenodeHost {
     }
 
     fn refused(&mut self, error: &OpenError, scene: &mut Scene) -> bool {
-        let rotten = matches!(error, OpenError::Consensus(ConsensusError::Rot { .. } | ConsensusError::Incomplete { .. }));
+        let rotten =
+            matches!(error, OpenError::Consensus(ConsensusError::Rot { .. } | ConsensusError::Incomplete { .. }));
         if rotten && !self.rot.is_empty() {
             scene.say(format_args!("{:?} refuses to start: {error}", self.address()));
             scene.hit(Rare::RotRefused);

@@ -11,7 +11,10 @@ const SEEDS: usize = 200;
 fn the_seeds_of_this_commit_pass_and_every_rare_event_happens() {
     let base = base_of_commit();
     let sum = make_all(SEEDS, move |number| Run::of_seed(base.wrapping_add(number as u64)), || true);
-    println!("{} runs from seed {base}: {} operations, {} faults\n{}", sum.runs, sum.operations, sum.faults, sum.coverage);
+    println!(
+        "{} runs from seed {base}: {} operations, {} faults\n{}",
+        sum.runs, sum.operations, sum.faults, sum.coverage
+    );
     assert!(sum.failures.is_empty(), "{}", sum.failures.join("\n"));
     assert_eq!(sum.runs, SEEDS as u64);
     assert!(sum.operations >= 500 * SEEDS as u64 && sum.faults >= 20 * SEEDS as u64);
@@ -41,7 +44,8 @@ fn a_cluster_without_faults_refuses_nothing() {
         (run.shape.voters, run.shape.faults, run.shape.kinds) = (voters, 0, 0);
         let report = make(run);
         assert_eq!(report.failure, None);
-        let refused = [sim::Rare::WriteFailed, sim::Rare::ReadFailed, sim::Rare::OutcomeUnknown, sim::Rare::LeaderDeposed];
+        let refused =
+            [sim::Rare::WriteFailed, sim::Rare::ReadFailed, sim::Rare::OutcomeUnknown, sim::Rare::LeaderDeposed];
         assert_eq!(refused.map(|event| report.coverage.count(event)), [0; 4], "{voters} voters");
     }
 }

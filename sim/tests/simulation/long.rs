@@ -22,7 +22,10 @@ fn thousands_of_seeds_pass() {
     let clock = Arc::new(SystemClock::new());
     let go_on = move || clock.now().elapsed_from_start() < BUDGET;
     let sum = make_all(usize::MAX, move |number| Run::of_seed(base.wrapping_add(number as u64)), go_on);
-    println!("{} runs from seed {base}: {} operations, {} faults\n{}", sum.runs, sum.operations, sum.faults, sum.coverage);
+    println!(
+        "{} runs from seed {base}: {} operations, {} faults\n{}",
+        sum.runs, sum.operations, sum.faults, sum.coverage
+    );
     assert!(sum.failures.is_empty(), "{}", sum.failures.join("\n"));
     assert_eq!(sum.coverage.missing(), [], "rare events that never happened");
 }

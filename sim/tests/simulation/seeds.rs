@@ -16,7 +16,8 @@ pub(crate) fn base_of_commit() -> u64 {
     let asked = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output();
     let text = asked.ok().filter(|output| output.status.success()).map(|output| output.stdout).unwrap_or_default();
     // FNV: of no commit, its beginning.
-    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)) >> 16
+    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+        >> 16
 }
 
 /// What came of many runs.

@@ -122,7 +122,8 @@ impl Calls {
         let attempts = Attempts::new(request.command(), session.is_some());
         let until = scene.now().plus(within);
         let key = self.number();
-        self.pending.insert(key, Pending { purpose, job, request, attempts, until, session, number: None, replaceable });
+        self.pending
+            .insert(key, Pending { purpose, job, request, attempts, until, session, number: None, replaceable });
         self.try_again(key, scene)
     }
 

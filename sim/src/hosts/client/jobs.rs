@@ -179,9 +179,10 @@ impl ClientHost {
 
 fn simple_outcome(result: Result<Response, FsError>) -> Outcome {
     match result {
-        Ok(Response::Stat(answer)) => {
-            answer.status.as_ref().map_or(Outcome::Failed(ErrorCode::Internal), |status| Outcome::Status(listed(status)))
-        }
+        Ok(Response::Stat(answer)) => answer
+            .status
+            .as_ref()
+            .map_or(Outcome::Failed(ErrorCode::Internal), |status| Outcome::Status(listed(status))),
         Ok(_) => Outcome::Done,
         Err(error) if error.code == ErrorCode::OutcomeUnknown => Outcome::Unknown,
         Err(error) => Outcome::Failed(error.code),

@@ -220,9 +220,12 @@ impl ClientHost {
     pub(super) fn reader_part(&mut self, stream: StreamId, part: Part, scene: &mut Scene) {
         let Some(Job { id, stage: Stage::Reading(reading), .. }) = &self.job else { return };
         let job = *id;
-        let Some(attempt) = reading.current.as_ref().and_then(|current| current.stream).and_then(|(attempt, open)| {
-            (open == stream).then_some(attempt)
-        }) else {
+        let Some(attempt) = reading
+            .current
+            .as_ref()
+            .and_then(|current| current.stream)
+            .and_then(|(attempt, open)| (open == stream).then_some(attempt))
+        else {
             return;
         };
         let event = match part {

@@ -93,7 +93,8 @@ fn config() -> WriteConfig {
 
 impl ClientHost {
     pub(super) fn begin_write(&mut self, scene: &mut Scene) {
-        let Some(Job { op: Op::Write { path, overwrite, replication, block_size_bytes, len_bytes, .. }, .. }) = &self.job
+        let Some(Job { op: Op::Write { path, overwrite, replication, block_size_bytes, len_bytes, .. }, .. }) =
+            &self.job
         else {
             return;
         };

@@ -78,7 +78,13 @@ impl DatanodeHost {
         }
     }
 
-    pub(super) fn end_copy(&mut self, stream: StreamId, copy: &Copying, outcome: Result<(), String>, scene: &mut Scene) {
+    pub(super) fn end_copy(
+        &mut self,
+        stream: StreamId,
+        copy: &Copying,
+        outcome: Result<(), String>,
+        scene: &mut Scene,
+    ) {
         scene.hit(if outcome.is_ok() { Rare::CopyMade } else { Rare::CopyFailed });
         scene.close(stream, self.address());
         let result = commands::result(&copy.command, outcome);

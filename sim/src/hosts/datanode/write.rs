@@ -76,7 +76,8 @@ impl DatanodeHost {
             return scene.push(up, address, Part::Reply(Box::new(reply::pipeline_ready())));
         }
         running.downs.remove(&down);
-        let link = if said.first_bad_link().is_empty() { opening.link.clone() } else { said.first_bad_link().to_owned() };
+        let link =
+            if said.first_bad_link().is_empty() { opening.link.clone() } else { said.first_bad_link().to_owned() };
         drop(opening);
         scene.close(down, address);
         scene.push(up, address, Part::Reply(Box::new(reply::refused(status, said.message(), &link))));
