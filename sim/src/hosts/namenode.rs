@@ -79,7 +79,7 @@ fn config() -> CoreConfig {
         max_replication: 16,
         min_block_size_bytes: 1 << 10,
         max_block_size_bytes: 1 << 20,
-        lease_hard_limit_ms: 20_000,
+        lease_hard_limit_ms: 8_000,
         feature_level: 1,
         max_blocks_per_file: 1 << 10,
         max_directory_entries: 1 << 10,

@@ -9,7 +9,17 @@ use sim::{Coverage, Report, Run};
 const THREADS: usize = 2;
 
 /// Seeds that failed once. Each stays here for ever.
-pub(crate) const REGRESSIONS: &[u64] = &[];
+pub(crate) const REGRESSIONS: &[u64] = &[
+    // A disk that failed and came back left its blocks missing for ever.
+    74428570598292,
+    74428570598295,
+    // A member stood for election after an image, before any entry, and stopped the process.
+    23422502881617,
+    // "No space" for a retry whose first attempt had taken effect.
+    205004490524876,
+    // A batch whose sync had failed was believed at the next start, and gone after a power cut.
+    205004490525049,
+];
 
 /// The base of the gate's seeds: the commit, so that every change is tested with seeds of its own.
 pub(crate) fn base_of_commit() -> u64 {

@@ -21,7 +21,7 @@ use crate::scene::Scene;
 /// Deadline of a call.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// Time between renewals of leases, as much shorter than a lease as in the product.
-pub(super) const RENEW_EVERY: Duration = Duration::from_secs(5);
+pub(super) const RENEW_EVERY: Duration = Duration::from_secs(2);
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
