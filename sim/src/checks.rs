@@ -115,6 +115,6 @@ impl Checks {
 pub fn newest_view(block: BlockId, namenodes: &[NamenodeHost]) -> Option<BlockState> {
     let running = namenodes.iter().filter_map(NamenodeHost::shared);
     let newest = running.max_by_key(|shared| shared.namespace.read().applied().0)?;
-    let view = newest.namespace.read().block(block);
-    view
+    let namespace = newest.namespace.read();
+    namespace.block(block)
 }

@@ -163,7 +163,7 @@ impl Cluster {
 
     /// Lets the next thing happen. False: nothing is left.
     pub fn step(&mut self) -> bool {
-        let Some(event) = self.scene.next() else { return false };
+        let Some(event) = self.scene.next_event() else { return false };
         match event {
             Event::Arrive { to, from, message } => {
                 if let Some(thaw) = self.thaw(to) {

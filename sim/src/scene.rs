@@ -66,7 +66,7 @@ impl Scene {
         self.after(wait, Event::Wake { host, life, timer });
     }
     /// The next thing that happens; time moves there.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         let ((at, _), event) = self.queue.pop_first()?;
         self.now = at;
         Some(event)

@@ -344,7 +344,7 @@ impl Cluster {
             let bytes = base::disk::read_file(&disk, Path::new(path), 1 << 20).unwrap_or_default();
             bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64
         };
-        let Some((path, len)) = logs.iter().map(|path| (path, used(path))).filter(|(_, len)| *len > 2000).last() else {
+        let Some((path, len)) = logs.iter().map(|path| (path, used(path))).rfind(|(_, len)| *len > 2000) else {
             return true;
         };
         // In the first half: what is there was synced long ago.

@@ -175,10 +175,10 @@ impl ClientHost {
                     self.call_ended(ended, scene);
                 }
             }
-            Timer::WriterTick(job) => self.to_writer(job, client::write::WriteEvent::Tick, scene),
-            Timer::ToWriter(job, event) => self.to_writer(job, *event, scene),
-            Timer::ReaderTick(job) => self.to_reader(job, client::read::ReadEvent::Tick, scene),
-            Timer::ToReader(job, event) => self.to_reader(job, *event, scene),
+            Timer::WriterTick(job) => self.tell_writer(job, client::write::WriteEvent::Tick, scene),
+            Timer::ToWriter(job, event) => self.tell_writer(job, *event, scene),
+            Timer::ReaderTick(job) => self.tell_reader(job, client::read::ReadEvent::Tick, scene),
+            Timer::ToReader(job, event) => self.tell_reader(job, *event, scene),
             Timer::Relocate(job) => self.relocate_now(job, scene),
             Timer::Renew => {
                 scene.wake(self.address(), self.life, calls::RENEW_EVERY, Timer::Renew);

@@ -115,7 +115,7 @@ impl ClientHost {
             let block = blocks.into_iter().find(|block| block.offset_bytes == wanted);
             block.ok_or_else(|| FsError::new(ErrorCode::NotFound, "the file was replaced by a shorter one"))
         });
-        self.to_reader(job, ReadEvent::Relocated(found), scene);
+        self.tell_reader(job, ReadEvent::Relocated(found), scene);
     }
 
     fn next_range(&mut self, job: u64, scene: &mut Scene) {
@@ -125,7 +125,7 @@ impl ClientHost {
                 let block_start_bytes = block.offset_bytes;
                 let machine = BlockReadMachine::new(ReadConfig::default(), block, offset_bytes, len_bytes);
                 reading.current = Some(Current { machine, block_start_bytes, stream: None, attempts: 0 });
-                self.to_reader(job, ReadEvent::Start, scene);
+                self.tell_reader(job, ReadEvent::Start, scene);
             }
             None => {
                 let (len_bytes, start_bytes) = (reading.len_bytes, reading.start_bytes);
@@ -135,7 +135,7 @@ impl ClientHost {
         }
     }
 
-    pub(super) fn to_reader(&mut self, job: u64, event: ReadEvent, scene: &mut Scene) {
+    pub(super) fn tell_reader(&mut self, job: u64, event: ReadEvent, scene: &mut Scene) {
         let now = scene.now();
         let Some(current) = self.reading(job).and_then(|reading| reading.current.as_mut()) else { return };
         let mut out = Vec::new();
@@ -234,7 +234,7 @@ impl ClientHost {
             Part::Closed => ReadEvent::Failed { attempt, why: "it closed the connection".to_owned() },
             Part::Write(_) | Part::Read(_) | Part::Ack(_) => return,
         };
-        self.to_reader(job, event, scene);
+        self.tell_reader(job, event, scene);
     }
 }
 

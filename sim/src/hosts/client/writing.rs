@@ -134,7 +134,7 @@ impl ClientHost {
                 _ => Err(incomplete()),
             })),
         };
-        self.to_writer(job, event, scene);
+        self.tell_writer(job, event, scene);
     }
 
     fn created(&mut self, job: u64, result: FsResult<Response>, scene: &mut Scene) {
@@ -166,7 +166,7 @@ impl ClientHost {
         }
     }
 
-    pub(super) fn to_writer(&mut self, job: u64, event: WriteEvent, scene: &mut Scene) {
+    pub(super) fn tell_writer(&mut self, job: u64, event: WriteEvent, scene: &mut Scene) {
         self.step_writer(job, event, scene);
         self.feed(job, scene);
     }
@@ -259,7 +259,7 @@ impl ClientHost {
             }
             Part::Write(_) | Part::Read(_) | Part::Packet(_) => return true,
         };
-        self.to_writer(job, event, scene);
+        self.tell_writer(job, event, scene);
         true
     }
 
