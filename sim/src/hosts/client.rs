@@ -126,7 +126,12 @@ impl ClientHost {
         self.next_job += 1;
         let session = Arc::clone(self.calls.session());
         let lowest = session.lowest_unanswered();
-        self.job = Some(Job::new(id, op, scene.now(), session, lowest));
+        let mut job = Job::new(id, op, scene.now(), session, lowest);
+        if scene.one_in(4) {
+            // Someone who does not wait: what the client then says of the outcome must be true.
+            job.patience = millis(500 + scene.below(4_000));
+        }
+        self.job = Some(job);
         self.begin_job(scene);
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Job {
     begun: Moment,
     pub(super) session: Arc<Session>,
     pub(super) lowest: u64,
+    /// Deadline of its calls.
+    pub(super) patience: Duration,
     pub(super) stage: Stage,
 }
 
@@ -49,7 +51,7 @@ impl Job {
             Op::Read { part, .. } => Stage::Reading(Box::new(Reading::new(*part))),
             _ => Stage::Simple,
         };
-        Self { id, op, begun, session, lowest, stage }
+        Self { id, op, begun, session, lowest, patience: DEADLINE, stage }
     }
     pub(super) const fn is_writing(&self) -> bool {
         matches!(self.stage, Stage::Writing(_))
@@ -85,7 +87,8 @@ impl ClientHost {
 
     /// Makes a call of the current job, in its session if it changes something.
     pub(super) fn ask(&mut self, purpose: Purpose, request: Request, changes: bool, scene: &mut Scene) {
-        self.ask_within(purpose, request, changes, DEADLINE, scene);
+        let patience = self.job.as_ref().map_or(DEADLINE, |job| job.patience);
+        self.ask_within(purpose, request, changes, patience, scene);
     }
     pub(super) fn ask_within(
         &mut self,

@@ -12,7 +12,7 @@ use proto::namespace as n;
 use transfer::{BlockRef, ChunkFormat, Status, Target, WriteSetup, reply};
 
 use super::ClientHost;
-use super::calls::{DEADLINE, Ended, Purpose};
+use super::calls::{Ended, Purpose};
 use super::jobs::{Job, Stage};
 use crate::coverage::Rare;
 use crate::hosts::datanode::address_of;
@@ -199,7 +199,7 @@ impl ClientHost {
             WriteEffect::Complete { last } => {
                 writing.completing = true;
                 let request = n::CompleteRequest { header, inode, lease_epoch, last };
-                self.ask_within(Purpose::Complete, request.into(), true, DEADLINE, scene);
+                self.ask(Purpose::Complete, request.into(), true, scene);
             }
             WriteEffect::Discard => {
                 let Some(session) = self.job.as_ref().map(|job| Arc::clone(&job.session)) else { return };
