@@ -268,9 +268,11 @@ impl Walk {
         Ok(())
     }
 
-    /// Do the pending entries continue the log, or overwrite its end?
+    /// Do the pending entries continue the log, or overwrite its end? They may overwrite all that is left of it: what
+    /// the oldest segment begins with may have been written before a new leader went back to an entry of a segment
+    /// that is gone. Not what an image stands for: that was committed.
     fn follows(&self) -> bool {
-        let mut first = self.scan.base.map(|(index, _)| index + 1).or(self.scan.entries.first().map(|e| e.index));
+        let mut first = self.scan.base.map(|(index, _)| index + 1);
         let mut next = self.scan.entries.last().map(|e| e.index + 1).or(self.scan.base.map(|(index, _)| index + 1));
         for (header, ..) in &self.pending {
             match header.kind {
@@ -279,12 +281,11 @@ impl Walk {
                     next = first;
                 }
                 Kind::Entry => {
-                    let low = first.unwrap_or(header.index);
+                    let low = first.unwrap_or(1);
                     let high = next.unwrap_or(header.index);
-                    if header.index == 0 || header.index < low || header.index > high {
+                    if header.index < low || header.index > high {
                         return false;
                     }
-                    first = Some(low);
                     next = Some(header.index.saturating_add(1));
                 }
                 Kind::Seal | Kind::End => {}

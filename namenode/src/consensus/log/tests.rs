@@ -305,6 +305,27 @@ fn sc_19_the_oldest_segment_that_is_left_never_begins_with_a_torn_batch() {
 }
 
 #[test]
+fn the_oldest_segment_that_is_left_may_begin_with_entries_that_were_overwritten_from_further_back() {
+    // Segment 2, gone with an image of index 12, held entries up to 9; a new leader went back to 8.
+    let mut log = Log::new(3);
+    log.entry(20, true, 10);
+    log.entry(21, true, 11);
+    for (batch, index) in [(22, 8), (23, 9), (24, 10), (25, 11), (26, 12), (27, 13)] {
+        log.put(Kind::Entry, batch, true, (index, 2), &body(index, 2));
+    }
+    let scan = log.sound();
+    assert_eq!(indexes(&scan), [8, 9, 10, 11, 12, 13]);
+    assert!(scan.entries.iter().all(|entry| entry.term == 2));
+
+    // An image that was installed stands for what was committed: nobody goes back behind it.
+    let mut log = Log::new(3);
+    log.put(Kind::Restart, 20, true, (9, 1), b"");
+    log.entry(21, true, 10);
+    log.put(Kind::Entry, 22, true, (8, 2), &body(8, 2));
+    assert!(log.scan().expect("readable").rot.is_some());
+}
+
+#[test]
 fn sc_22_a_missing_segment_is_not_the_end_of_the_log() {
     let three = || {
         let mut log = Log::new(1);
