@@ -235,10 +235,7 @@ impl Stream {
 
     fn finish(&mut self, term: Option<Term>) {
         if let Some(report) = self.open.take() {
-            if !self.complete {
-                // Whatever came before the report is in it.
-                self.next = self.next.max(report.sequence + 1);
-            }
+            // The changes up to it still come: hashes say nothing of the half-written replicas among them.
             self.complete = true;
             self.full_as_of = self.full_as_of.max(report.sequence);
             self.full_report_term = term;

@@ -179,6 +179,12 @@ impl Bench {
     }
     /// The node's process dies and starts again: what is half-written is told as changes.
     pub(super) fn restart(&mut self, node: usize) {
+        self.begin_life(node);
+        self.report(node);
+        self.full_report(node);
+    }
+    /// The node's process has started again and registers.
+    pub(super) fn begin_life(&mut self, node: usize) {
         for disk in &mut self.nodes[node].disks {
             disk.incarnation += 1;
             disk.told = 0;
@@ -186,8 +192,6 @@ impl Bench {
             disk.changes = odd.cloned().collect();
         }
         self.register(node);
-        self.report(node);
-        self.full_report(node);
     }
     pub(super) fn beat_with(&mut self, node: usize, results: Vec<CommandResult>) -> Option<NodeBusiness> {
         let request = HeartbeatRequest {

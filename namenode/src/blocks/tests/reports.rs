@@ -185,6 +185,20 @@ fn half_written_replicas_are_news_even_if_the_hashes_were_equal() {
 }
 
 #[test]
+fn a_half_written_replica_that_goes_during_the_first_full_report_is_gone() {
+    let mut bench = bench();
+    let half = record(block(1), STAMP, 9, ReplicaState::WaitingRecovery);
+    bench.hold(0, half);
+    bench.begin_life(0);
+    bench.report(0);
+    // Deleted before the hashes are asked for; the change is told after them.
+    bench.put(0, 0, ReplicaRecord { state: ReplicaState::Deleted as i32, ..half });
+    bench.full_report(0);
+    bench.report(0);
+    assert!(bench.map.replicas().odd_at(block(1), bench.storage(0, 0)).is_none());
+}
+
+#[test]
 fn sc_66_what_a_new_life_of_a_node_does_not_tell_again_is_gone() {
     let mut bench = bench();
     bench.hold(0, record(block(1), STAMP, 9, ReplicaState::WaitingRecovery));
