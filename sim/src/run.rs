@@ -294,6 +294,16 @@ fn poor_blocks(cluster: &Cluster) -> String {
             text.push_str(&format!("\n    {view:?}\n      good {good:?} odd {odd:?}\n      held {held:?}"));
         }
     });
+    for block in blocks.replicas().odd_blocks_after(None, 1000) {
+        let odd = blocks.replicas().odd_of(block);
+        let held: Vec<_> = cluster
+            .datanodes
+            .iter()
+            .enumerate()
+            .filter_map(|(at, host)| Some((at, host.store()?.replica(block)?)))
+            .collect();
+        text.push_str(&format!("\n    odd {block} {:?} {odd:?} held {held:?}", namespace.block(block)));
+    }
     for (index, storage) in blocks.registry().storages() {
         let node = blocks.registry().node(storage.node);
         text.push_str(&format!("\n    {index:?} {:?} {:?} {:?}", storage.failure, node.state, node.host));

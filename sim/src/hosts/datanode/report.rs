@@ -24,6 +24,17 @@ impl DatanodeHost {
         if self.planted == Some(Planted::StampIgnored) {
             self.forget_stamps(&mut request);
         }
+        if scene.trace.is_loud() && !matches!(request, Request::Heartbeat(_)) {
+            let text = match &request {
+                Request::ReportHashes(report) => format!("hashes {} at {}", report.storage, report.sequence),
+                other => format!("{other:?}"),
+            };
+            scene.say(format_args!(
+                "{:?} -> namenode {namenode} call {call}: {}",
+                self.address(),
+                &text[..text.len().min(900)]
+            ));
+        }
         let message = Message::Call { call, request: Box::new(request) };
         scene.send(self.address(), Address::Namenode(namenode), &message);
     }
@@ -47,6 +58,14 @@ impl DatanodeHost {
     /// An answer came.
     pub(super) fn answered(&mut self, from: Address, call: u64, answer: FsResult<Response>, scene: &mut Scene) {
         let Address::Namenode(namenode) = from else { return };
+        if scene.trace.is_loud() && !matches!(answer, Ok(Response::Heartbeat(_))) {
+            let text = format!("{answer:?}");
+            scene.say(format_args!(
+                "{:?} <- namenode {namenode} call {call}: {}",
+                self.address(),
+                &text[..text.len().min(300)]
+            ));
+        }
         if self.running.is_none() {
             return;
         }
