@@ -207,15 +207,15 @@ fn sc_47_a_segment_whose_name_only_the_cache_knew_is_durable_before_it_is_used()
         }
     }
     disk.process_died();
+    // The disk is full now: no later segment syncs the folder by chance.
+    fill(&disk);
     let mut node = reopen(&disk);
-    let segments = node.segments();
-    // Roll into it, but not beyond: no later segment syncs the folder by chance.
     let mut payloads = node.payloads();
-    for number in 0..6 {
+    for number in 0..12 {
         payloads.push(vec![number; 3000]);
         commit(&mut node, &[number; 3000]);
     }
-    assert!(node.segments() >= segments);
+    assert!(active(&disk).0.ends_with("log-0000000000000003"));
     disk.power_cut(&merciless());
     assert_eq!(reopen(&disk).payloads(), payloads);
 }
@@ -409,9 +409,9 @@ fn f_9_write_errors_of_the_log_stop_the_member_before_anything_is_acknowledged()
 }
 
 /// A member on a disk of its own size, with the room that is free now taken by somebody else.
-fn cramped() -> (MemDisk, Node) {
+fn cramped(commits: u8) -> (MemDisk, Node) {
     let (disk, mut node) = fresh();
-    for number in 0..30_u8 {
+    for number in 0..commits {
         commit(&mut node, &[number; 2000]);
     }
     fill(&disk);
@@ -436,8 +436,8 @@ fn empty(disk: &MemDisk) {
 
 #[test]
 fn sc_57_on_a_full_disk_growth_is_refused_and_no_batch_stops_the_member() {
-    for size in [100, 700, 3000, 8000] {
-        let (disk, mut node) = cramped();
+    for (size, commits) in [(100, 30), (700, 30), (3000, 31), (8000, 26), (8000, 28), (8000, 30), (8000, 35)] {
+        let (disk, mut node) = cramped(commits);
         let mut refused = None;
         // Whatever `propose` accepts has to find room, however unluckily it is cut.
         for _ in 0..2_000 {
@@ -468,6 +468,11 @@ fn sc_57_on_a_full_disk_growth_is_refused_and_no_batch_stops_the_member() {
         assert_eq!(node.payloads(), wanted, "payloads of {size}");
         node.write_image();
         node.settle();
+        for _ in 0..20 {
+            node.consensus.tick();
+            node.settle();
+        }
+        assert_ne!(node.consensus.room(), Room::Normal, "payloads of {size}");
         // Room comes back: the member sees it by itself, without a restart and without anything being written.
         empty(&disk);
         for _ in 0..20 {
@@ -480,8 +485,30 @@ fn sc_57_on_a_full_disk_growth_is_refused_and_no_batch_stops_the_member() {
 }
 
 #[test]
+fn sc_57_what_is_accepted_on_a_full_disk_fits_however_it_is_cut() {
+    let mut accepted = 0;
+    for lead in 0..28 {
+        let (disk, mut node) = fresh();
+        for number in 0..lead {
+            commit(&mut node, &[number; 1000]);
+        }
+        fill(&disk);
+        let before = node.payloads().len();
+        let mut proposed = 0;
+        while node.consensus.propose(1, Bytes::from(vec![3; 8000])).is_ok() {
+            proposed += 1;
+        }
+        // The end of the active segment may be too short for the next record: a third one would be needed.
+        node.settle();
+        assert_eq!(node.payloads().len(), before + proposed, "after {lead} small records");
+        accepted += proposed;
+    }
+    assert!(accepted > 28, "{accepted}");
+}
+
+#[test]
 fn sc_57_images_relieve_a_full_disk_of_its_log() {
-    let (_disk, mut node) = cramped();
+    let (_disk, mut node) = cramped(30);
     while node.consensus.propose(1, Bytes::from(vec![3; 2000])).is_ok() {
         node.settle();
     }
