@@ -141,7 +141,7 @@ impl Bench {
                         assert!(before.is_none(), "{ticket:?} is answered twice: {before:?}");
                     }
                     Effect::Persist(batch) => self.batches.push_back(batch),
-                    Effect::WriteImage(job) => self.image_jobs.push_back(job),
+                    Effect::WriteImage(job) => self.image_jobs.push_back(*job),
                     Effect::Stop(reason) => self.stopped = Some(reason),
                     other @ (Effect::SendRaft(_) | Effect::SendImage(_)) => panic!("it is alone: {other:?}"),
                 }
