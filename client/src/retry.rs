@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::clock::Moment;
 use base::random::Randomness;
 use proto::error::{ErrorCode, FsError};
 
@@ -43,6 +44,59 @@ pub fn unknown_outcome(operation: &str, last: &FsError) -> FsError {
         .with_hint("look before trying again")
 }
 
+/// Longest wait for the answer to one attempt: a silent namenode does not use up the whole deadline.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a failed attempt leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt, after a pause.
+    AfterPause(Duration),
+    /// The call ends with this.
+    End(FsError),
+}
+
+/// The attempts of one call: what is known of it after each failure. Pure; the caller has clock and network.
+#[derive(Clone, Debug)]
+pub struct Attempts {
+    operation: &'static str,
+    /// Calls without a number change nothing: nobody can be in doubt about them.
+    numbered: bool,
+    doubt: bool,
+    backoff: Backoff,
+}
+
+impl Attempts {
+    /// Of a call that changes something if it is `numbered`.
+    #[must_use]
+    pub fn new(operation: &'static str, numbered: bool) -> Self {
+        Self { operation, numbered, doubt: false, backoff: Backoff::default() }
+    }
+
+    /// An attempt failed; no other one may begin at `until` or later.
+    pub fn failed(
+        &mut self,
+        error: FsError,
+        verdict: Verdict,
+        until: Moment,
+        now: Moment,
+        random: &dyn Randomness,
+    ) -> Next {
+        let Verdict::Again { doubtful, .. } = verdict else {
+            // A refusal of a retry is only the whole truth if the attempts before it cannot have taken effect. One for
+            // want of room is made before the namenode looks whether it knows the call.
+            let unsure = self.doubt && matches!(error.code, ErrorCode::SessionExpired | ErrorCode::NoSpace);
+            return Next::End(if unsure { unknown_outcome(self.operation, &error) } else { error });
+        };
+        self.doubt |= doubtful && self.numbered;
+        let pause = self.backoff.pause(random);
+        if now.plus(pause) < until {
+            return Next::AfterPause(pause);
+        }
+        Next::End(if self.doubt { unknown_outcome(self.operation, &error) } else { error })
+    }
+}
+
 /// Pauses between attempts: doubling, with jitter, bounded.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -77,6 +131,38 @@ mod tests {
             let again = judge(&FsError::new(*code, "x")) != Verdict::Final;
             assert!(!again || code.retryable(), "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_call_is_in_doubt_only_after_an_attempt_that_may_have_taken_effect() {
+        let (random, start) = (SeededRandom::new(1), Moment::START);
+        let end = |numbered: bool, codes: &[ErrorCode]| {
+            let mut attempts = Attempts::new("mkdir", numbered);
+            let mut next = Next::AfterPause(Duration::ZERO);
+            for (number, code) in codes.iter().enumerate() {
+                assert!(matches!(next, Next::AfterPause(_)), "{codes:?} ended early");
+                let error = FsError::new(*code, "x");
+                let until = if number + 1 == codes.len() { start } else { start.plus(Duration::from_secs(9)) };
+                next = attempts.failed(error.clone(), judge(&error), until, start, &random);
+            }
+            match next {
+                Next::End(error) => error.code,
+                Next::AfterPause(_) => panic!("{codes:?} did not end"),
+            }
+        };
+        use ErrorCode::{NoSpace, NotFound, NotLeader, OutcomeUnknown, SessionExpired, Timeout};
+        assert_eq!(end(true, &[NotLeader, NotLeader]), NotLeader);
+        assert_eq!(end(true, &[Timeout, NotLeader]), OutcomeUnknown);
+        assert_eq!(end(false, &[Timeout, NotLeader]), NotLeader);
+        assert_eq!(end(true, &[Timeout, NotFound]), NotFound, "a retry is answered as the first attempt was");
+        assert_eq!(end(true, &[Timeout, SessionExpired]), OutcomeUnknown);
+        assert_eq!(end(true, &[SessionExpired]), SessionExpired);
+        assert_eq!(
+            end(true, &[Timeout, NoSpace]),
+            OutcomeUnknown,
+            "refused before anyone looked for the first attempt"
+        );
+        assert_eq!(end(true, &[NoSpace]), NoSpace);
     }
 
     #[test]

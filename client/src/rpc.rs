@@ -13,11 +13,9 @@ use proto::namespace::namespace_client::NamespaceClient;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::address::{ClusterAddress, HostPort};
-use crate::retry::{Backoff, Verdict, judge, unknown_outcome};
+use crate::retry::{ATTEMPT_TIMEOUT, Attempts, Next, Verdict, judge};
 use crate::session::{CallNumber, Session};
 
-/// Longest wait for one attempt: a silent namenode does not use up the whole deadline.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest answer: a page of a listing, or the blocks of a very large file.
@@ -92,34 +90,23 @@ impl Rpc {
             Some(session) => Some(session.begin().await),
             None => None,
         };
-        let mut backoff = Backoff::default();
-        let mut doubt = false;
+        let mut attempts = Attempts::new(call.operation, number.is_some());
         loop {
             let failed = match self.attempt(&call, number.as_ref(), &send).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            let Verdict::Again { elsewhere, doubtful } = failed.verdict else {
-                return Err(self.last_word(&call, doubt, failed.error));
-            };
-            doubt |= doubtful && number.is_some();
-            if elsewhere {
+            if matches!(failed.verdict, Verdict::Again { elsewhere: true, .. }) {
                 self.preferred.fetch_add(1, Ordering::Relaxed);
             }
-            let pause = backoff.pause(self.random.as_ref());
-            let now = self.clock.now();
             let patient = !failed.unreached || self.ever_connected.load(Ordering::Relaxed);
             let until = if patient { call.until } else { call.until.min(begun.plus(self.patience)) };
-            if now.plus(pause) >= until {
-                return Err(if doubt { unknown_outcome(call.operation, &failed.error) } else { failed.error });
+            let now = self.clock.now();
+            match attempts.failed(failed.error, failed.verdict, until, now, self.random.as_ref()) {
+                Next::AfterPause(pause) => tokio::time::sleep(pause).await,
+                Next::End(error) => return Err(error),
             }
-            tokio::time::sleep(pause).await;
         }
-    }
-
-    /// A refusal of a retry is only the whole truth if the attempts before it cannot have taken effect.
-    fn last_word(&self, call: &Call<'_>, doubt: bool, error: FsError) -> FsError {
-        if doubt && error.code == ErrorCode::SessionExpired { unknown_outcome(call.operation, &error) } else { error }
     }
 
     async fn attempt<T, F, A>(&self, call: &Call<'_>, number: Option<&CallNumber>, send: &F) -> Result<T, Failed>

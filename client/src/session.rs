@@ -49,6 +49,18 @@ impl Session {
         &self.id
     }
 
+    /// The newest number that was taken; 0 at first.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.calls.lock().newest
+    }
+    /// Calls below this number have their answers, or nobody waits for them any more.
+    #[must_use]
+    pub fn lowest_unanswered(&self) -> u64 {
+        let calls = self.calls.lock();
+        calls.open.first().copied().unwrap_or(calls.newest + 1)
+    }
+
     /// Takes the next number; `None` while too many calls lie behind an unanswered one.
     pub fn try_begin(self: &Arc<Self>) -> Option<CallNumber> {
         let mut calls = self.calls.lock();
@@ -113,7 +125,7 @@ mod tests {
         let first = session.try_begin().unwrap();
         let rest: Vec<_> = std::iter::from_fn(|| session.try_begin()).collect();
         assert_eq!(rest.len() as u64, SPREAD - 1);
-        assert_eq!(rest[10].lowest_unanswered(), 1);
+        assert_eq!((rest[10].lowest_unanswered(), session.lowest_unanswered(), session.newest()), (1, 1, SPREAD));
         drop(first);
         assert_eq!(rest[10].lowest_unanswered(), 2);
         assert_eq!(session.try_begin().unwrap().number(), SPREAD + 1);

@@ -24,7 +24,6 @@
 mod access;
 mod answers;
 mod api;
-#[cfg(test)]
 mod audit;
 mod hash;
 mod image;

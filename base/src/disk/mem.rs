@@ -145,6 +145,12 @@ impl MemDisk {
         self.state.lock().stop = Some((point, side, nth.max(1)));
     }
 
+    /// Stops the process now: every call fails until [`MemDisk::process_died`] or [`MemDisk::power_cut`]. What the
+    /// process holds can be dropped meanwhile without touching the disk.
+    pub fn stop(&self) {
+        self.state.lock().stopped = true;
+    }
+
     /// Did the process reach its stopping point?
     #[must_use]
     pub fn stopped(&self) -> bool {

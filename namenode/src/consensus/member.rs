@@ -54,6 +54,9 @@ pub struct Consensus {
     short_ticks: u32,
     /// Not 0: entries up to here were lost on this disk; no vote until they are here again.
     no_vote_through: u64,
+    /// An image whose place in the log is not durable yet: number of its ready, and its index. Until then the engine
+    /// would look for entries that it replaced when it stands for election, and stop the process.
+    installing: Option<(u64, u64)>,
     /// The vote file is to be written though term and vote have not changed.
     rewrite_vote: bool,
 }
@@ -111,6 +114,7 @@ impl Consensus {
             unsealed_ticks: Some(0),
             short_ticks: 0,
             no_vote_through,
+            installing: None,
             rewrite_vote: false,
         };
         member.timeout.pin(&mut member.raw);
@@ -193,8 +197,7 @@ impl Consensus {
 
     /// One tick of time passed.
     pub fn tick(&mut self) {
-        // A member that lost entries does not stand for election.
-        if self.no_vote_through == 0 || self.raw.raft.state == StateRole::Leader {
+        if self.may_stand() || self.raw.raft.state == StateRole::Leader {
             self.timeout.before_tick(&self.raw);
             self.raw.tick();
             self.timeout.pin(&mut self.raw);
@@ -219,9 +222,14 @@ impl Consensus {
         }
     }
 
+    /// May it stand for election? Not a member that lost entries, nor one that is taking an image in.
+    const fn may_stand(&self) -> bool {
+        self.no_vote_through == 0 && self.installing.is_none()
+    }
+
     /// Stands for election now.
     pub fn campaign(&mut self) {
-        if self.no_vote_through == 0 {
+        if self.may_stand() {
             report("campaign", self.raw.campaign());
             self.timeout.pin(&mut self.raw);
             self.update_role();
@@ -283,6 +291,7 @@ impl Consensus {
         if image_index != 0 {
             self.raw.mut_store().restart(image_index, image_term);
             persist.restart = Some((image_index, image_term));
+            self.installing = Some((number, image_index));
             out.install_image = Some(self.image_info(image_index, image_term));
         }
         let entries = ready.take_entries();
@@ -341,8 +350,17 @@ impl Consensus {
             }
             if let Some(done) = self.waiting.pop_front() {
                 self.raw.on_persist_ready(done.number);
+                self.note_installed(done.number);
                 self.emit(done.messages);
             }
+        }
+    }
+
+    /// The engine is told that an image stands for everything up to its index; entries behind it may be long in coming.
+    fn note_installed(&mut self, through: u64) {
+        let Some((_, index)) = self.installing.take_if(|(number, _)| *number <= through) else { return };
+        if self.raw.raft.raft_log.applied < index {
+            self.raw.advance_apply_to(index);
         }
     }
 
@@ -433,6 +451,7 @@ impl Consensus {
             {
                 return Ok(());
             }
+            MessageType::MsgTimeoutNow if self.installing.is_some() => return Ok(()),
             MessageType::MsgHeartbeat => self.notice_loss(&mut message),
             MessageType::MsgAppend => self.check_append(&message)?,
             MessageType::MsgAppendResponse => self.notice_loss_of(&message),

@@ -3,6 +3,7 @@
 mod alone;
 mod damage;
 mod group;
+mod unsynced;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};

@@ -11,7 +11,8 @@ impl Namespace {
     ///
     /// # Panics
     /// At the first contradiction.
-    pub(crate) fn recount(&self) -> Counts {
+    #[must_use]
+    pub fn recount(&self) -> Counts {
         let store = &self.store;
         let mut counts = Counts { sessions: self.sessions.len() as u64, ..Counts::default() };
         let mut open = BTreeSet::new();

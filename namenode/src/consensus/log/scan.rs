@@ -34,6 +34,8 @@ pub(crate) struct Scan {
     pub(crate) entries: Vec<RaftEntry>,
     /// Number of the last whole batch.
     pub(crate) last_batch: u64,
+    /// Where the last whole batch begins.
+    pub(crate) last_from: Position,
     /// Where the last whole batch ends.
     pub(crate) end: Position,
     /// Is there anything but zeros behind `end`?
@@ -262,6 +264,7 @@ impl Walk {
             scan.entries.push(entry);
         }
         scan.last_batch = batch;
+        scan.last_from = self.pending_from;
         Ok(())
     }
 

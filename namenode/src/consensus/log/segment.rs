@@ -105,6 +105,15 @@ impl Segment {
         self.file.sync(point)
     }
 
+    /// Writes a range again as it is read. After a sync that failed the kernel takes its pages for clean, and another
+    /// sync would do nothing (scar SC-48). Durable only after a sync.
+    pub(crate) fn rewrite(&self, from_bytes: u64, to_bytes: u64) -> io::Result<()> {
+        let len = usize::try_from(to_bytes.saturating_sub(from_bytes)).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, from_bytes)?;
+        self.file.write_at(&bytes, from_bytes)
+    }
+
     /// Sets more room aside behind what there is.
     pub(crate) fn grow(&mut self, len_bytes: u64) -> io::Result<()> {
         self.file.allocate(0, len_bytes, CrashPoint::SegmentCreate)?;

@@ -129,8 +129,13 @@ impl LogWriter {
         }
         let what = "there is no log segment".to_owned();
         let active = active.ok_or(ConsensusError::Incomplete { dir: name, what })?;
-        // A process that was killed may have left its last records and names in the page cache only. They count as
-        // durable from now on, so they have to be.
+        // A process that was killed, or stopped by a failed sync, may have left its last batch and names in the page
+        // cache only. They count as durable from now on, so they have to be. What came before that batch was synced.
+        let same = scan.last_from.segment == scan.end.segment;
+        let from = if same { scan.last_from.offset } else { RECORDS_AT };
+        if scan.last_batch != 0 {
+            active.rewrite(from, scan.end.offset).map_err(io("write", &active.path))?;
+        }
         active.file.sync(CrashPoint::LogSync).map_err(io("sync", &active.path))?;
         parts.disk.sync_dir(&parts.dir, CrashPoint::NamenodeDirSync).map_err(io("sync", &parts.dir))?;
         let mut writer = Self {

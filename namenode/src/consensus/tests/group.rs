@@ -137,6 +137,33 @@ fn a_follower_that_lags_behind_the_log_gets_an_image() {
 }
 
 #[test]
+fn a_member_may_stand_for_election_when_nothing_came_after_its_image() {
+    let mut group = Group::new(31);
+    let leader = group.elect();
+    let lagging = (1..=3).find(|id| *id != leader).expect("one");
+    group.cut_off = Some(lagging);
+    for number in 0..120_u8 {
+        let leader = group.elect();
+        group.at(leader).propose(&vec![number; 700]);
+        group.round();
+    }
+    for id in (1..=3).filter(|id| *id != lagging) {
+        group.at(id).write_image();
+    }
+    group.cut_off = None;
+    group.until("the image is there", |group| group.nodes[&lagging].images.newest().is_some());
+    let place = group.nodes[&lagging].position.index;
+    assert_eq!(Some(place), group.nodes[&lagging].images.newest().map(|newest| newest.meta.index), "nothing behind it");
+    // Whoever leads falls silent: the follower's election timeout passes.
+    group.cut_off = group.leader();
+    group.until("someone else leads", |group| group.leader().is_some_and(|id| Some(id) != group.cut_off));
+    group.at(lagging).consensus.campaign();
+    group.cut_off = None;
+    commit(&mut group, b"and on");
+    converge(&mut group);
+}
+
+#[test]
 fn foreign_and_malformed_messages_change_nothing() {
     let mut group = Group::new(2);
     commit(&mut group, b"x");

@@ -1,0 +1,190 @@
+//! A client: one operation at a time through the library's machines: attempts, session, writer, reader.
+//!
+//! ```text
+//!   workload::Op ─▶ Job ─▶ calls (attempts, session) · writing (FileWriter) · reading (BlockReadMachine)
+//!                                                          └─▶ Finished: operation, outcome, when ─▶ oracle, registers
+//! ```
+
+mod calls;
+mod jobs;
+mod reading;
+mod writing;
+
+use std::sync::Arc;
+
+use base::clock::Moment;
+use base::random::{Randomness, SeededRandom};
+use proto::ids::SessionId;
+
+use self::calls::Calls;
+use self::jobs::Job;
+use super::millis;
+use crate::message::{Address, Message, Part, Timer};
+use crate::network::StreamId;
+use crate::scene::Scene;
+use crate::workload::{Op, Outcome};
+
+/// Which calls of a session can take effect no more: those numbered below `lowest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The session.
+    pub session: SessionId,
+    /// Lowest unanswered number when the operation began.
+    pub lowest: u64,
+    /// The next number when it ended: all of its own are below.
+    pub newest: u64,
+    /// When it ended.
+    pub at: Moment,
+}
+
+/// An operation that is over.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// What was asked.
+    pub op: Op,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// When it began.
+    pub begun: Moment,
+    /// When it was over; `None` if the client died before.
+    pub ended: Option<Moment>,
+    /// Which calls it fences off, and which it made itself.
+    pub fence: Fence,
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct ClientHost {
+    index: usize,
+    name: String,
+    life: u64,
+    calls: Calls,
+    job: Option<Job>,
+    next_job: u64,
+    finished: Vec<Finished>,
+}
+
+impl ClientHost {
+    /// A client of a cluster with so many namenodes.
+    #[must_use]
+    pub fn new(index: usize, namenodes: usize, seed: u64) -> Self {
+        let random = Arc::new(SeededRandom::new(seed));
+        let calls = Calls::new(index, namenodes, Arc::clone(&random));
+        let name = format!("client-{index}-{:016x}", random.next_u64());
+        Self { index, name, life: 1, calls, job: None, next_job: 1, finished: Vec::new() }
+    }
+    /// Its address.
+    #[must_use]
+    pub const fn address(&self) -> Address {
+        Address::Client(self.index)
+    }
+    /// Its current life.
+    #[must_use]
+    pub const fn life(&self) -> u64 {
+        self.life
+    }
+    /// Is an operation under way?
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        self.job.is_some()
+    }
+    /// Is it in the middle of a write?
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.job.as_ref().is_some_and(Job::is_writing)
+    }
+    /// Operations that are over since this was asked last.
+    pub fn take_finished(&mut self) -> Vec<Finished> {
+        std::mem::take(&mut self.finished)
+    }
+
+    /// Dies and begins a new life, with another session.
+    pub fn die(&mut self, scene: &mut Scene) {
+        scene.say(format_args!("{:?} dies", self.address()));
+        scene.break_streams(self.address());
+        if let Some(job) = self.job.take() {
+            let fence = Self::fence_of(&job, scene.now());
+            let (op, begun) = job.into_op();
+            self.finished.push(Finished { op, outcome: Outcome::Unknown, begun, ended: None, fence });
+        }
+        self.life += 1;
+        self.calls.begin_life();
+        scene.wake(self.address(), self.life, millis(200 + scene.below(2000)), Timer::Tick);
+        scene.wake(self.address(), self.life, calls::RENEW_EVERY, Timer::Renew);
+    }
+
+    /// Wakes up for the first time.
+    pub fn start(&self, scene: &mut Scene) {
+        scene.wake(self.address(), self.life, millis(scene.below(100)), Timer::Tick);
+        scene.wake(self.address(), self.life, calls::RENEW_EVERY, Timer::Renew);
+    }
+
+    /// Begins an operation.
+    pub fn begin(&mut self, op: Op, scene: &mut Scene) {
+        scene.say(format_args!("{:?} begins {op:?}", self.address()));
+        let id = self.next_job;
+        self.next_job += 1;
+        let session = Arc::clone(self.calls.session());
+        let lowest = session.lowest_unanswered();
+        self.job = Some(Job::new(id, op, scene.now(), session, lowest));
+        self.begin_job(scene);
+    }
+
+    fn fence_of(job: &Job, at: Moment) -> Fence {
+        Fence { session: *job.session.id(), lowest: job.lowest, newest: job.session.newest() + 1, at }
+    }
+
+    /// The operation is over.
+    fn finish(&mut self, outcome: Outcome, scene: &mut Scene) {
+        let Some(job) = self.job.take() else { return };
+        let fence = Self::fence_of(&job, scene.now());
+        let (op, begun) = job.into_op();
+        scene.say(format_args!("{:?} ends {op:?}: {outcome:?}", self.address()));
+        self.finished.push(Finished { op, outcome, begun, ended: Some(scene.now()), fence });
+    }
+
+    /// A message came.
+    pub fn arrive(&mut self, _from: Address, message: Message, scene: &mut Scene) {
+        match message {
+            Message::Answer { call, answer } => {
+                if let Some(ended) = self.calls.answered(call, *answer, scene) {
+                    self.call_ended(ended, scene);
+                }
+            }
+            Message::Stream { stream, part } => self.part(stream, part, scene),
+            Message::Call { .. } | Message::Raft(_) => {}
+        }
+    }
+
+    fn part(&mut self, stream: StreamId, part: Part, scene: &mut Scene) {
+        if !self.writer_part(stream, &part, scene) {
+            self.reader_part(stream, part, scene);
+        }
+    }
+
+    /// A timer fired.
+    pub fn wake(&mut self, timer: Timer, scene: &mut Scene) {
+        match timer {
+            Timer::AttemptOver(attempt) => {
+                if let Some(ended) = self.calls.attempt_over(attempt, scene) {
+                    self.call_ended(ended, scene);
+                }
+            }
+            Timer::Retry(call) => {
+                if let Some(ended) = self.calls.try_again(call, scene) {
+                    self.call_ended(ended, scene);
+                }
+            }
+            Timer::WriterTick(job) => self.to_writer(job, client::write::WriteEvent::Tick, scene),
+            Timer::ToWriter(job, event) => self.to_writer(job, *event, scene),
+            Timer::ReaderTick(job) => self.to_reader(job, client::read::ReadEvent::Tick, scene),
+            Timer::ToReader(job, event) => self.to_reader(job, *event, scene),
+            Timer::Relocate(job) => self.relocate_now(job, scene),
+            Timer::Renew => {
+                scene.wake(self.address(), self.life, calls::RENEW_EVERY, Timer::Renew);
+                self.renew(scene);
+            }
+            _ => {}
+        }
+    }
+}

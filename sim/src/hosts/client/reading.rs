@@ -1,0 +1,243 @@
+//! Reading a file: the shell of `client::read::Reader`, with a stream for its socket.
+
+use std::time::Duration;
+
+use client::read::{BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};
+use namenode::service::request::Response;
+use proto::common::{LocatedBlock, StorageLocation};
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::namespace as n;
+use transfer::{BlockRef, ReadSetup};
+
+use super::ClientHost;
+use super::calls::{Ended, Purpose};
+use super::jobs::{Job, Stage, open};
+use crate::coverage::Rare;
+use crate::hosts::datanode::{FIRST_PORT, address_of};
+use crate::hosts::millis;
+use crate::message::{Part, Timer};
+use crate::network::StreamId;
+use crate::scene::Scene;
+use crate::workload::{Data, Op, Outcome};
+
+/// Pause before the namenode is asked again where a block is.
+const RELOCATE_PAUSE: Duration = millis(500);
+
+/// A file that is being read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// What is wanted, in thousandths of the file.
+    part: (u64, u64),
+    /// Ranges that are still to come, each in one block.
+    ranges: Vec<Range>,
+    current: Option<Current>,
+    bytes: Vec<u8>,
+    len_bytes: u64,
+    start_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Range {
+    block: LocatedBlock,
+    offset_bytes: u64,
+    len_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Current {
+    machine: BlockReadMachine,
+    block_start_bytes: u64,
+    stream: Option<(u32, StreamId)>,
+    attempts: u32,
+}
+
+impl Reading {
+    pub(super) const fn new(part: (u64, u64)) -> Self {
+        Self { part, ranges: Vec::new(), current: None, bytes: Vec::new(), len_bytes: 0, start_bytes: 0 }
+    }
+
+    /// Cuts what is wanted into ranges of blocks. False: the blocks do not cover the file.
+    fn plan(&mut self, len_bytes: u64, blocks: Vec<LocatedBlock>) -> bool {
+        let (start, end) = (len_bytes * self.part.0 / 1000, len_bytes * self.part.1 / 1000);
+        (self.len_bytes, self.start_bytes) = (len_bytes, start);
+        let mut at = 0;
+        for block in blocks {
+            let block_bytes = block.block.as_ref().map_or(0, |block| block.len_bytes);
+            if block.offset_bytes != at {
+                return false;
+            }
+            at += block_bytes;
+            let from = start.max(block.offset_bytes);
+            let to = end.min(block.offset_bytes + block_bytes);
+            if from < to {
+                let offset_bytes = from - block.offset_bytes;
+                self.ranges.push(Range { block, offset_bytes, len_bytes: to - from });
+            }
+        }
+        self.ranges.reverse();
+        at == len_bytes
+    }
+}
+
+impl ClientHost {
+    fn reading(&mut self, job: u64) -> Option<&mut Reading> {
+        match &mut self.job {
+            Some(Job { id, stage: Stage::Reading(reading), .. }) if *id == job => Some(reading),
+            _ => None,
+        }
+    }
+
+    pub(super) fn reader_call_ended(&mut self, ended: Ended, scene: &mut Scene) {
+        let Ended { purpose, job, result } = ended;
+        let opened = result.and_then(|response| match response {
+            Response::Open(n::OpenResponse { status: Some(status), blocks }) => Ok((status, blocks)),
+            _ => Err(FsError::new(ErrorCode::Internal, "the namenode's answer is incomplete")),
+        });
+        if purpose == Purpose::Relocate {
+            return self.relocated(job, opened, scene);
+        }
+        let Some(reading) = self.reading(job) else { return };
+        match opened {
+            Ok((status, blocks)) => {
+                if !reading.plan(status.len_bytes, blocks) {
+                    scene.violation(format!("the blocks of a file of {} bytes do not cover it", status.len_bytes));
+                }
+                self.next_range(job, scene);
+            }
+            Err(error) => self.finish(Outcome::Failed(error.code), scene),
+        }
+    }
+
+    fn relocated(&mut self, job: u64, opened: FsResult<(n::FileStatus, Vec<LocatedBlock>)>, scene: &mut Scene) {
+        let Some(current) = self.reading(job).and_then(|reading| reading.current.as_ref()) else { return };
+        let wanted = current.block_start_bytes;
+        let found = opened.and_then(|(_, blocks)| {
+            let block = blocks.into_iter().find(|block| block.offset_bytes == wanted);
+            block.ok_or_else(|| FsError::new(ErrorCode::NotFound, "the file was replaced by a shorter one"))
+        });
+        self.to_reader(job, ReadEvent::Relocated(found), scene);
+    }
+
+    fn next_range(&mut self, job: u64, scene: &mut Scene) {
+        let Some(reading) = self.reading(job) else { return };
+        match reading.ranges.pop() {
+            Some(Range { block, offset_bytes, len_bytes }) => {
+                let block_start_bytes = block.offset_bytes;
+                let machine = BlockReadMachine::new(ReadConfig::default(), block, offset_bytes, len_bytes);
+                reading.current = Some(Current { machine, block_start_bytes, stream: None, attempts: 0 });
+                self.to_reader(job, ReadEvent::Start, scene);
+            }
+            None => {
+                let (len_bytes, start_bytes) = (reading.len_bytes, reading.start_bytes);
+                let bytes = std::mem::take(&mut reading.bytes);
+                self.finish(Outcome::Bytes { len_bytes, start_bytes, bytes: Data(bytes) }, scene);
+            }
+        }
+    }
+
+    pub(super) fn to_reader(&mut self, job: u64, event: ReadEvent, scene: &mut Scene) {
+        let now = scene.now();
+        let Some(current) = self.reading(job).and_then(|reading| reading.current.as_mut()) else { return };
+        let mut out = Vec::new();
+        current.machine.handle(event, now, &mut out);
+        let deadline = current.machine.next_deadline();
+        if let Some(deadline) = deadline {
+            scene.wake(self.address(), self.life, deadline.since(now), Timer::ReaderTick(job));
+        }
+        for effect in out {
+            self.perform_read(job, effect, scene);
+        }
+    }
+
+    fn perform_read(&mut self, job: u64, effect: ReadEffect, scene: &mut Scene) {
+        let (address, life, name) = (self.address(), self.life, self.name.clone());
+        let Some(reading) = self.reading(job) else { return };
+        let Some(current) = &mut reading.current else { return };
+        match effect {
+            ReadEffect::Connect { attempt, location, block, token, offset_bytes, len_bytes } => {
+                current.attempts += 1;
+                let setup = BlockRef::from_common(&block).map(|block| ReadSetup {
+                    block,
+                    token,
+                    client_name: name,
+                    offset_bytes,
+                    len_bytes,
+                    send_checksums: true,
+                });
+                match setup {
+                    Ok(setup) => {
+                        let stream = scene.network.open(address, address_of(port_of(&location)));
+                        current.stream = Some((attempt, stream));
+                        scene.push(stream, address, Part::Read(Box::new(setup)));
+                    }
+                    Err(error) => {
+                        let failed = ReadEvent::Failed { attempt, why: error.to_string() };
+                        scene.wake(address, life, Duration::ZERO, Timer::ToReader(job, Box::new(failed)));
+                    }
+                }
+            }
+            ReadEffect::Deliver(bytes) => reading.bytes.extend_from_slice(&bytes),
+            ReadEffect::Close { .. } | ReadEffect::Finish { .. } => {
+                if let Some((_, stream)) = current.stream.take() {
+                    scene.close(stream, address);
+                }
+            }
+            ReadEffect::ReportBad { block, storage } => {
+                scene.hit(Rare::ChecksumMismatch);
+                let request = n::ReportBadReplicaRequest { header: None, block: Some(block), storages: vec![storage] };
+                self.aside(request.into(), None, Duration::from_secs(3), scene);
+            }
+            ReadEffect::AvoidNode { .. } => {}
+            ReadEffect::Relocate { asked_before } => {
+                scene.hit(Rare::Relocated);
+                let pause = if asked_before == 0 { Duration::ZERO } else { RELOCATE_PAUSE };
+                scene.wake(address, life, pause, Timer::Relocate(job));
+            }
+            ReadEffect::Done(Ok(())) => {
+                if current.attempts > 1 {
+                    scene.hit(Rare::ReadFailover);
+                }
+                reading.current = None;
+                self.next_range(job, scene);
+            }
+            ReadEffect::Done(Err(error)) => {
+                scene.say(format_args!("a read failed: {error}"));
+                scene.hit(Rare::ReadFailed);
+                // Whatever the code: it says nothing of the name, only of the data.
+                self.finish(Outcome::Failed(ErrorCode::NoReplica), scene);
+            }
+        }
+    }
+
+    pub(super) fn relocate_now(&mut self, job: u64, scene: &mut Scene) {
+        let Some(current) = self.reading(job).and_then(|reading| reading.current.as_ref()) else { return };
+        let start = current.block_start_bytes;
+        let Some(Job { op: Op::Read { path, .. }, .. }) = &self.job else { return };
+        let request = open(path, start, 1);
+        self.ask(Purpose::Relocate, request, false, scene);
+    }
+
+    pub(super) fn reader_part(&mut self, stream: StreamId, part: Part, scene: &mut Scene) {
+        let Some(Job { id, stage: Stage::Reading(reading), .. }) = &self.job else { return };
+        let job = *id;
+        let Some(attempt) = reading
+            .current
+            .as_ref()
+            .and_then(|current| current.stream)
+            .and_then(|(attempt, open)| (open == stream).then_some(attempt))
+        else {
+            return;
+        };
+        let event = match part {
+            Part::Reply(response) => ReadEvent::Opened { attempt, response: *response },
+            Part::Packet(packet) => ReadEvent::Packet { attempt, packet },
+            Part::Closed => ReadEvent::Failed { attempt, why: "it closed the connection".to_owned() },
+            Part::Write(_) | Part::Read(_) | Part::Ack(_) => return,
+        };
+        self.to_reader(job, event, scene);
+    }
+}
+
+fn port_of(location: &StorageLocation) -> u16 {
+    u16::try_from(location.transfer_port).unwrap_or(FIRST_PORT)
+}

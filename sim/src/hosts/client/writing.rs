@@ -1,0 +1,329 @@
+//! Writing a file: the shell of `client::write::Writer`, with a stream for its socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::write::{FileWriter, WriteConfig, WriteEffect, WriteEvent};
+use namenode::service::request::Response;
+use proto::common::LocatedBlock;
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::namespace as n;
+use transfer::{BlockRef, ChunkFormat, Status, Target, WriteSetup, reply};
+
+use super::ClientHost;
+use super::calls::{DEADLINE, Ended, Purpose};
+use super::jobs::{Job, Stage};
+use crate::coverage::Rare;
+use crate::hosts::datanode::address_of;
+use crate::message::{Part, Timer};
+use crate::network::StreamId;
+use crate::scene::Scene;
+use crate::workload::{Op, Outcome, content};
+
+/// Bytes that the application gives at a time.
+const PIECE_BYTES: usize = 3000;
+
+/// A file that is being written.
+#[derive(Debug)]
+pub(super) struct Writing {
+    data: Bytes,
+    given: usize,
+    drop_after: Option<usize>,
+    closed: bool,
+    file: Option<Open>,
+    pipeline: Option<Pipeline>,
+    pipelines: u32,
+    completing: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    machine: FileWriter,
+    inode: u64,
+    lease_epoch: u64,
+}
+
+#[derive(Debug)]
+struct Pipeline {
+    attempt: u32,
+    stream: StreamId,
+    block: LocatedBlock,
+}
+
+impl Writing {
+    pub(super) fn new(tag: u64, len_bytes: usize, drop_after: Option<usize>) -> Self {
+        Self {
+            data: content(tag, len_bytes).into(),
+            given: 0,
+            drop_after,
+            closed: false,
+            file: None,
+            pipeline: None,
+            pipelines: 0,
+            completing: false,
+        }
+    }
+    fn next_event(&mut self) -> Option<WriteEvent> {
+        let Self { data, given, drop_after, closed, file, .. } = self;
+        let machine = &file.as_ref()?.machine;
+        if machine.is_over() || *closed {
+            return None;
+        }
+        if drop_after.is_some_and(|after| *given >= after) {
+            *closed = true;
+            return Some(WriteEvent::Abort);
+        }
+        if *given == data.len() {
+            *closed = true;
+            return Some(WriteEvent::Close);
+        }
+        if machine.room_bytes() == 0 {
+            return None;
+        }
+        let piece = data.slice(*given..(*given + PIECE_BYTES).min(data.len()));
+        *given += piece.len();
+        Some(WriteEvent::Data(piece))
+    }
+}
+
+fn config() -> WriteConfig {
+    WriteConfig { packet_bytes: 2048, window_bytes: 12 << 10, ..WriteConfig::default() }
+}
+
+impl ClientHost {
+    pub(super) fn begin_write(&mut self, scene: &mut Scene) {
+        let Some(Job { op: Op::Write { path, overwrite, replication, block_size_bytes, len_bytes, .. }, .. }) =
+            &self.job
+        else {
+            return;
+        };
+        let request = n::CreateRequest {
+            header: None,
+            path: path.clone(),
+            mode: 0o644,
+            overwrite: *overwrite,
+            parents: false,
+            replication: *replication,
+            block_size_bytes: *block_size_bytes,
+            publish: n::Publish::OnClose as i32,
+            with_first_block: *len_bytes > 0 || scene.one_in(2),
+            client_host: String::new(),
+        };
+        self.ask(Purpose::Create, request.into(), true, scene);
+    }
+
+    fn writing(&mut self, job: u64) -> Option<&mut Writing> {
+        match &mut self.job {
+            Some(Job { id, stage: Stage::Writing(writing), .. }) if *id == job => Some(writing),
+            _ => None,
+        }
+    }
+
+    pub(super) fn writer_call_ended(&mut self, ended: Ended, scene: &mut Scene) {
+        let Ended { purpose, job, result } = ended;
+        let event = match purpose {
+            Purpose::Create => return self.created(job, result, scene),
+            Purpose::AddBlock => WriteEvent::BlockAdded(result.and_then(|response| match response {
+                Response::AddBlock(n::AddBlockResponse { block: Some(block) }) => Ok(block),
+                _ => Err(incomplete()),
+            })),
+            Purpose::AbandonBlock => WriteEvent::BlockAbandoned(result.map(|_| ())),
+            _ => WriteEvent::Completed(result.and_then(|response| match response {
+                Response::Complete(n::CompleteResponse { status: Some(status) }) => Ok(status),
+                _ => Err(incomplete()),
+            })),
+        };
+        self.to_writer(job, event, scene);
+    }
+
+    fn created(&mut self, job: u64, result: FsResult<Response>, scene: &mut Scene) {
+        let now = scene.now();
+        let Some(writing) = self.writing(job) else { return };
+        match result {
+            Ok(Response::Create(created)) => {
+                let block_size = created.status.as_ref().map_or(0, |status| status.block_size_bytes);
+                let machine = FileWriter::new(config(), block_size, created.first_block, now);
+                let (inode, lease_epoch) = (created.inode, created.lease_epoch);
+                writing.file = Some(Open { machine, inode, lease_epoch });
+                self.feed(job, scene);
+            }
+            Ok(_) => self.finish(Outcome::Failed(ErrorCode::Internal), scene),
+            // Nothing can be published of a file whose creation is in doubt: nobody knows its inode.
+            Err(error) => self.finish(Outcome::Failed(error.code), scene),
+        }
+    }
+
+    /// Gives the machine what it has room for.
+    fn feed(&mut self, job: u64, scene: &mut Scene) {
+        while let Some(event) = self.writing(job).and_then(Writing::next_event) {
+            self.step_writer(job, event, scene);
+        }
+        let now = scene.now();
+        let deadline = self.writing(job).and_then(|writing| writing.file.as_ref()?.machine.next_deadline());
+        if let Some(deadline) = deadline {
+            scene.wake(self.address(), self.life, deadline.since(now), Timer::WriterTick(job));
+        }
+    }
+
+    pub(super) fn to_writer(&mut self, job: u64, event: WriteEvent, scene: &mut Scene) {
+        self.step_writer(job, event, scene);
+        self.feed(job, scene);
+    }
+
+    fn step_writer(&mut self, job: u64, event: WriteEvent, scene: &mut Scene) {
+        let now = scene.now();
+        let Some(open) = self.writing(job).and_then(|writing| writing.file.as_mut()) else { return };
+        let mut out = Vec::new();
+        open.machine.handle(event, now, &mut out);
+        for effect in out {
+            self.perform_write(job, effect, scene);
+        }
+    }
+
+    fn perform_write(&mut self, job: u64, effect: WriteEffect, scene: &mut Scene) {
+        let (address, now) = (self.address(), scene.now());
+        let Some(writing) = self.writing(job) else { return };
+        let Some(Open { inode, lease_epoch, .. }) = writing.file else { return };
+        let header = None;
+        match effect {
+            WriteEffect::AddBlock { previous, exclude_nodes, until } => {
+                let client_host = String::new();
+                let request = n::AddBlockRequest { header, inode, lease_epoch, previous, exclude_nodes, client_host };
+                self.ask_within(Purpose::AddBlock, request.into(), true, until.since(now), scene);
+            }
+            WriteEffect::AbandonBlock { block, until } => {
+                let request = n::AbandonBlockRequest { header, inode, lease_epoch, block: Some(block) };
+                self.ask_within(Purpose::AbandonBlock, request.into(), true, until.since(now), scene);
+            }
+            WriteEffect::Complete { last } => {
+                writing.completing = true;
+                let request = n::CompleteRequest { header, inode, lease_epoch, last };
+                self.ask_within(Purpose::Complete, request.into(), true, DEADLINE, scene);
+            }
+            WriteEffect::Discard => {
+                let Some(session) = self.job.as_ref().map(|job| Arc::clone(&job.session)) else { return };
+                let request = n::DiscardRequest { header, inode, lease_epoch };
+                self.aside(request.into(), Some(&session), Duration::from_secs(3), scene);
+            }
+            WriteEffect::OpenPipeline { attempt, block } => self.open_pipeline(job, attempt, block, scene),
+            WriteEffect::SendPacket { packet, attempt } => {
+                if let Some(pipeline) = writing.pipeline.as_ref().filter(|open| open.attempt == attempt) {
+                    scene.push(pipeline.stream, address, Part::Packet(packet));
+                }
+            }
+            WriteEffect::ClosePipeline { attempt } => {
+                if let Some(pipeline) = writing.pipeline.take_if(|open| open.attempt == attempt) {
+                    scene.close(pipeline.stream, address);
+                }
+            }
+            WriteEffect::Done(result) => self.written(job, result, scene),
+        }
+    }
+
+    fn open_pipeline(&mut self, job: u64, attempt: u32, block: LocatedBlock, scene: &mut Scene) {
+        let (address, life, name) = (self.address(), self.life, self.name.clone());
+        let Some(writing) = self.writing(job) else { return };
+        writing.pipelines += 1;
+        match setup(&block, &name) {
+            Ok((setup, first)) => {
+                let stream = scene.network.open(address, address_of(first.transfer_port));
+                writing.pipeline = Some(Pipeline { attempt, stream, block });
+                scene.push(stream, address, Part::Write(Box::new(setup)));
+            }
+            Err(why) => {
+                let failed = WriteEvent::PipelineFailed { attempt, bad: None, why };
+                scene.wake(address, life, Duration::ZERO, Timer::ToWriter(job, Box::new(failed)));
+            }
+        }
+    }
+
+    /// Takes a part of the writer's pipeline. False: it is not of it.
+    pub(super) fn writer_part(&mut self, stream: StreamId, part: &Part, scene: &mut Scene) -> bool {
+        let Some(Job { id, stage: Stage::Writing(writing), .. }) = &mut self.job else { return false };
+        let job = *id;
+        let Some(pipeline) = writing.pipeline.as_ref().filter(|open| open.stream == stream) else { return false };
+        let attempt = pipeline.attempt;
+        let event = match part {
+            Part::Reply(said) => match reply::status_of(said) {
+                Status::Success => WriteEvent::PipelineOpened { attempt },
+                status => {
+                    let bad = blame(&pipeline.block, said.first_bad_link());
+                    let why = format!("{} {}", status.as_str_name(), said.message());
+                    WriteEvent::PipelineFailed { attempt, bad: Some(bad), why }
+                }
+            },
+            Part::Ack(ack) => WriteEvent::Ack { attempt, ack: ack.clone() },
+            Part::Closed => {
+                WriteEvent::PipelineFailed { attempt, bad: None, why: "it closed the connection".to_owned() }
+            }
+            Part::Write(_) | Part::Read(_) | Part::Packet(_) => return true,
+        };
+        self.to_writer(job, event, scene);
+        true
+    }
+
+    fn written(&mut self, job: u64, result: FsResult<n::FileStatus>, scene: &mut Scene) {
+        let Some(writing) = self.writing(job) else { return };
+        let (pipelines, len_bytes) = (writing.pipelines, writing.data.len() as u64);
+        let (completing, dropped) = (writing.completing, writing.drop_after.is_some());
+        let outcome = match result {
+            Ok(status) if status.len_bytes == len_bytes => Outcome::Done,
+            Ok(status) => {
+                scene.violation(format!("a file of {len_bytes} bytes was published with {}", status.len_bytes));
+                Outcome::Done
+            }
+            Err(_) if dropped && !completing => {
+                scene.hit(Rare::WriterDropped);
+                Outcome::Dropped
+            }
+            Err(error) if error.code == ErrorCode::OutcomeUnknown && completing => {
+                scene.hit(Rare::OutcomeUnknown);
+                Outcome::Unknown
+            }
+            Err(error) => {
+                scene.say(format_args!("a write failed: {error}"));
+                scene.hit(Rare::WriteFailed);
+                match error.code {
+                    // Its inode is gone: it was given up when the lease ran out. That says nothing of the name.
+                    ErrorCode::NotFound | ErrorCode::LeaseLost => {
+                        scene.hit(Rare::LeaseLost);
+                        Outcome::Failed(ErrorCode::WriteFailed)
+                    }
+                    code => Outcome::Failed(code),
+                }
+            }
+        };
+        if outcome == Outcome::Done && pipelines > 1 && u64::from(pipelines) > len_bytes.div_ceil(self.block_size()) {
+            scene.hit(Rare::PipelineReplaced);
+        }
+        self.finish(outcome, scene);
+    }
+
+    fn block_size(&self) -> u64 {
+        match &self.job {
+            Some(Job { op: Op::Write { block_size_bytes, .. }, .. }) => *block_size_bytes,
+            _ => u64::MAX,
+        }
+    }
+}
+
+/// What the first node of a block's pipeline is sent.
+fn setup(block: &LocatedBlock, name: &str) -> Result<(WriteSetup, Target), String> {
+    let named = BlockRef::from_common(block.block.as_ref().ok_or("the block has no name")?);
+    let named = named.map_err(|error| error.to_string())?;
+    let targets = block.locations.iter().map(Target::from_common).collect::<Result<Vec<_>, _>>();
+    let targets = targets.map_err(|error| error.to_string())?;
+    let first = targets.first().cloned().ok_or("the block has no node")?;
+    let format = ChunkFormat::CRC32C_512;
+    let setup = WriteSetup::create(named, block.token.clone(), name.to_owned(), &targets, format);
+    Ok((setup.ok_or("the block has no node")?, first))
+}
+
+fn blame(block: &LocatedBlock, link: &str) -> usize {
+    block.locations.iter().position(|at| format!("{}:{}", at.host, at.transfer_port) == link).unwrap_or(0)
+}
+
+fn incomplete() -> FsError {
+    FsError::new(ErrorCode::Internal, "the namenode's answer is incomplete")
+}

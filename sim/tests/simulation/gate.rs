@@ -1,0 +1,51 @@
+//! The seeds of this commit.
+
+use sim::Run;
+
+use crate::seeds::{REGRESSIONS, base_of_commit, make, make_all};
+
+/// Seeds of a commit.
+const SEEDS: usize = 200;
+
+#[test]
+fn the_seeds_of_this_commit_pass_and_every_rare_event_happens() {
+    let base = base_of_commit();
+    let sum = make_all(SEEDS, move |number| Run::of_seed(base.wrapping_add(number as u64)), || true);
+    println!(
+        "{} runs from seed {base}: {} operations, {} faults\n{}",
+        sum.runs, sum.operations, sum.faults, sum.coverage
+    );
+    assert!(sum.failures.is_empty(), "{}", sum.failures.join("\n"));
+    assert_eq!(sum.runs, SEEDS as u64);
+    assert!(sum.operations >= 500 * SEEDS as u64 && sum.faults >= 20 * SEEDS as u64);
+    assert_eq!(sum.coverage.missing(), [], "rare events that never happened");
+}
+
+#[test]
+fn seeds_that_failed_once_pass() {
+    let sum = make_all(REGRESSIONS.len(), |number| Run::of_seed(REGRESSIONS[number]), || true);
+    assert!(sum.failures.is_empty(), "{}", sum.failures.join("\n"));
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_to_the_byte() {
+    for seed in [11, 12] {
+        let (first, second) = (make(Run::of_seed(seed)), make(Run::of_seed(seed)));
+        assert_eq!(first.failure, None);
+        assert_eq!((first.trace, first.events), (second.trace, second.events), "seed {seed}");
+        assert_ne!(first.trace, make(Run::of_seed(seed + 2)).trace, "another seed is another run");
+    }
+}
+
+#[test]
+fn a_cluster_without_faults_refuses_nothing() {
+    for (seed, voters) in [(1, 1), (2, 3)] {
+        let mut run = Run::of_seed(seed);
+        (run.shape.voters, run.shape.faults, run.shape.kinds) = (voters, 0, 0);
+        let report = make(run);
+        assert_eq!(report.failure, None);
+        let refused =
+            [sim::Rare::WriteFailed, sim::Rare::ReadFailed, sim::Rare::OutcomeUnknown, sim::Rare::LeaderDeposed];
+        assert_eq!(refused.map(|event| report.coverage.count(event)), [0; 4], "{voters} voters");
+    }
+}

@@ -1,0 +1,31 @@
+//! The long run: as many seeds as fit into some minutes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::clock::{Clock, SystemClock};
+use sim::Run;
+
+use crate::seeds::{base_of_commit, make_all};
+
+/// Time that the long run takes.
+const BUDGET: Duration = Duration::from_secs(8 * 60);
+
+#[test]
+fn thousands_of_seeds_pass() {
+    if std::env::var("BLOCKYARD_HEAVY").as_deref() != Ok("simulation") {
+        println!("skipped: set BLOCKYARD_HEAVY=simulation for the long run");
+        return;
+    }
+    // Apart from the seeds of the gate.
+    let base = base_of_commit().wrapping_add(1 << 32);
+    let clock = Arc::new(SystemClock::new());
+    let go_on = move || clock.now().elapsed_from_start() < BUDGET;
+    let sum = make_all(usize::MAX, move |number| Run::of_seed(base.wrapping_add(number as u64)), go_on);
+    println!(
+        "{} runs from seed {base}: {} operations, {} faults\n{}",
+        sum.runs, sum.operations, sum.faults, sum.coverage
+    );
+    assert!(sum.failures.is_empty(), "{}", sum.failures.join("\n"));
+    assert_eq!(sum.coverage.missing(), [], "rare events that never happened");
+}

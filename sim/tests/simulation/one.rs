@@ -1,0 +1,18 @@
+//! One seed, with everything that happens.
+
+use sim::Run;
+
+use crate::seeds::make;
+
+#[test]
+fn one_seed() {
+    let Some(seed) = std::env::var("BLOCKYARD_SIM_SEED").ok() else {
+        println!("set BLOCKYARD_SIM_SEED to make one run");
+        return;
+    };
+    let seed = seed.parse().expect("BLOCKYARD_SIM_SEED is a number");
+    let loud = std::env::var_os("BLOCKYARD_SIM_QUIET").is_none();
+    let report = make(Run { loud, ..Run::of_seed(seed) });
+    println!("{report:?}");
+    assert_eq!(report.failure, None);
+}

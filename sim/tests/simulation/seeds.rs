@@ -1,0 +1,100 @@
+//! Which seeds, and many of them at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sim::{Coverage, Report, Run};
+
+/// Threads that make runs.
+const THREADS: usize = 2;
+
+/// Seeds that failed once. Each stays here for ever.
+pub(crate) const REGRESSIONS: &[u64] = &[];
+
+/// The base of the gate's seeds: the commit, so that every change is tested with seeds of its own.
+pub(crate) fn base_of_commit() -> u64 {
+    let asked = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output();
+    let text = asked.ok().filter(|output| output.status.success()).map(|output| output.stdout).unwrap_or_default();
+    // FNV: of no commit, its beginning.
+    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+        >> 16
+}
+
+/// What came of many runs.
+#[derive(Default)]
+pub(crate) struct Sum {
+    pub(crate) coverage: Coverage,
+    pub(crate) runs: u64,
+    pub(crate) operations: u64,
+    pub(crate) faults: u64,
+    pub(crate) failures: Vec<String>,
+}
+
+impl Sum {
+    fn add(&mut self, report: &Report) {
+        self.coverage.add(&report.coverage);
+        self.runs += 1;
+        self.operations += u64::from(report.operations);
+        self.faults += u64::from(report.faults);
+        if let Some(failure) = &report.failure {
+            self.failures.push(describe(report.seed, failure));
+        }
+    }
+    fn join(&mut self, other: Self) {
+        self.coverage.add(&other.coverage);
+        self.runs += other.runs;
+        self.operations += other.operations;
+        self.faults += other.faults;
+        self.failures.extend(other.failures);
+    }
+}
+
+fn describe(seed: u64, failure: &str) -> String {
+    format!(
+        "seed {seed}: {failure}\n  again: BLOCKYARD_SIM_SEED={seed} cargo test -p sim --test simulation one_seed -- --nocapture"
+    )
+}
+
+/// Makes a run; a panic of the code under test is its failure.
+pub(crate) fn make(run: Run) -> Report {
+    std::panic::catch_unwind(|| run.go()).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
+        Report::failed(run.seed, format!("panic: {text}"))
+    })
+}
+
+/// Makes runs on all threads, while `go_on` says so; `run_of` gives the nth one.
+pub(crate) fn make_all(
+    count: usize,
+    run_of: impl Fn(usize) -> Run + Send + Sync + 'static,
+    go_on: impl Fn() -> bool + Send + Sync + 'static,
+) -> Sum {
+    let (run_of, go_on, next) = (Arc::new(run_of), Arc::new(go_on), Arc::new(AtomicUsize::new(0)));
+    let workers: Vec<_> = (0..THREADS)
+        .filter_map(|_| {
+            let (run_of, go_on, next) = (Arc::clone(&run_of), Arc::clone(&go_on), Arc::clone(&next));
+            base::task::thread("simulation", move || {
+                let mut sum = Sum::default();
+                while sum.failures.is_empty() && go_on() {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        break;
+                    }
+                    sum.add(&make(run_of(number)));
+                }
+                sum
+            })
+            .ok()
+        })
+        .collect();
+    assert_eq!(workers.len(), THREADS, "threads can be started");
+    let mut sum = Sum::default();
+    for worker in workers {
+        match worker.join() {
+            Ok(part) => sum.join(part),
+            Err(_panic) => sum.failures.push("a thread of the simulation panicked".to_owned()),
+        }
+    }
+    sum
+}
