@@ -421,11 +421,11 @@ async fn stopping_ends_idle_connections_at_once_and_leaves_nothing_open() {
     tokio::time::timeout(LONG, node.join).await.unwrap().unwrap().unwrap();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0);
     // The folder is free, and the block is there.
-    bench.script.lock().unwrap().storages.clear();
+    bench.script.lock().unwrap().alive.clear();
     let node = start(bench.config("dn0"), CancellationToken::new()).await.unwrap();
     bench.nodes.push(node);
     let script = Arc::clone(&bench.script);
-    eventually("the second registration", || !script.lock().unwrap().storages.is_empty()).await;
+    eventually("the second registration", || !script.lock().unwrap().alive.is_empty()).await;
     assert_eq!(bench.read(&block(1), 0, 4).unwrap(), b"kept");
 }
 
