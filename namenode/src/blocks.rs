@@ -386,6 +386,8 @@ impl BlockManager {
         }
         self.changed(storage, &gone, names, now);
         self.outlived(storage, names, now);
+        // What the deletion rule refused before this report may be allowed now.
+        self.rescan(storage);
     }
 
     /// Replicas that were told to go and are still there count again.

@@ -122,7 +122,7 @@ impl NamenodeCore {
         let namespace = match opened.recovered.image {
             Some(mut image) => {
                 let index = image.info().meta.index;
-                Namespace::read_from(&mut image).map_err(|source| OpenError::Image { index, source })?
+                commit::load(&mut image).map_err(|source| OpenError::Image { index, source })?
             }
             None => Namespace::new(),
         };

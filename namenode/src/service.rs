@@ -14,6 +14,8 @@ pub mod admit;
 pub mod answer;
 pub mod read;
 pub mod request;
+#[cfg(test)]
+mod tests;
 pub mod write;
 
 use auth::{Caller, MasterKey, token};

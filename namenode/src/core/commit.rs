@@ -7,8 +7,8 @@ use proto::log::Entry;
 
 use super::batch::{Step, Then};
 use super::{Effect, NamenodeCore};
-use crate::consensus::{CommittedEntry, ImageInfo, Role};
-use crate::namespace::{Applied, Namespace};
+use crate::consensus::{CommittedEntry, ImageInfo, ImageReader, Role};
+use crate::namespace::{Applied, ImageError, Namespace};
 use crate::service::View;
 
 impl NamenodeCore {
@@ -108,7 +108,7 @@ impl NamenodeCore {
     pub(super) fn install(&mut self, image: &ImageInfo, out: &mut Vec<Effect>) {
         let index = image.meta.index;
         let loaded = match self.images.open(index) {
-            Ok(mut reader) => Namespace::read_from(&mut reader).map_err(|error| error.to_string()),
+            Ok(mut reader) => load(&mut reader).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match loaded {
@@ -136,6 +136,18 @@ impl NamenodeCore {
     }
 }
 
+/// Loads the namespace of an image. It must be the one that the image's header speaks of: entries are applied
+/// behind the header's index.
+pub(super) fn load(image: &mut ImageReader) -> Result<Namespace, ImageError> {
+    let meta = image.info().meta;
+    let namespace = Namespace::read_from(image)?;
+    if namespace.applied() == (meta.index, meta.term) && namespace.state_hash() == meta.state_hash {
+        return Ok(namespace);
+    }
+    let what = format!("its header says {} and hash {:016x}, its body does not", meta.index, meta.state_hash);
+    Err(ImageError::Damaged { what, section: 0, offset: 0 })
+}
+
 /// An entry of a newer program, or one that is no entry, stops the member: it must not be skipped.
 fn decode(committed: &CommittedEntry) -> Result<Entry, String> {
     if committed.payload.is_empty() {
@@ -145,4 +157,41 @@ fn decode(committed: &CommittedEntry) -> Result<Entry, String> {
         .map_err(|error| format!("the log entry at {} cannot be decoded: {error}", committed.index))?;
     Namespace::check_version(&entry).map_err(|error| format!("the log entry at {}: {error}", committed.index))?;
     Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use base::crash::CrashPoint;
+    use base::disk::{Disk, MemDisk};
+    use base::random::{Randomness, SeededRandom};
+    use proto::ids::{ClusterId, MemberId, PoolId, Term};
+
+    use super::*;
+    use crate::consensus::{Consensus, ConsensusConfig, Identity, ImageMeta};
+
+    #[test]
+    fn n_8_an_image_whose_body_is_of_another_index_or_hash_is_refused() {
+        let disk = MemDisk::new();
+        disk.create_dir_all(Path::new("/nn"), CrashPoint::CreateServerDir).unwrap();
+        let member = MemberId::from_raw(1);
+        let (cluster, pool) = (ClusterId::new("1"), PoolId::new("1"));
+        let identity = Identity { cluster, pool, member, initial_voters: vec![member] };
+        let random: Arc<dyn Randomness> = Arc::new(SeededRandom::new(1));
+        let (shared, config) = (disk.shared(), ConsensusConfig::default());
+        Consensus::format(&shared, Path::new("/nn"), &identity, &config, &random).unwrap();
+        let images = Consensus::open(&shared, Path::new("/nn"), None, config, &random).unwrap().images;
+        let mut namespace = Namespace::new();
+        for (index, said, hash_offset) in [(3, 3, 0), (4, 5, 0), (6, 6, 1)] {
+            namespace.apply(LogIndex::from_raw(index), Term::from_raw(1), &Entry::default());
+            let state_hash = namespace.state_hash() + hash_offset;
+            let meta = ImageMeta { index: LogIndex::from_raw(said), term: Term::from_raw(1), state_hash };
+            let frozen = namespace.freeze();
+            images.write(meta, &mut |out| frozen.write_to(out).map_err(std::io::Error::other)).unwrap();
+            let loaded = load(&mut images.open(meta.index).unwrap());
+            assert_eq!(loaded.is_ok(), (index, hash_offset) == (said, 0), "index {index}");
+        }
+    }
 }
