@@ -116,6 +116,9 @@ impl Network {
     }
 
     /// When a message that stands for itself arrives: never, once or twice.
+    ///
+    /// Calls of clients do not arrive twice: TCP does not do that, and a copy of a call that was refused without being
+    /// remembered could be carried out later. Their repetitions are the client's own, which knows of them.
     pub fn deliver(&self, from: Address, to: Address, now: Moment, coverage: &mut Coverage) -> Vec<Moment> {
         if self.is_cut(from, to) {
             return Vec::new();
@@ -125,7 +128,7 @@ impl Network {
             return Vec::new();
         }
         let mut at = vec![now.plus(self.delay(coverage))];
-        if self.chance(self.noise.twice) {
+        if !matches!(from, Address::Client(_)) && self.chance(self.noise.twice) {
             coverage.hit(Rare::Duplicated);
             at.push(now.plus(self.delay(coverage) + Duration::from_millis(self.random.below(3000))));
         }
