@@ -196,7 +196,7 @@ pub fn next_op(random: &dyn Randomness, home: &str, tree: &Tree, tag: u64) -> Op
         34..39 if !files.is_empty() => write(random, pick(&files), tag, random.below(4) > 0),
         39..44 => Op::Rename { from: pick(&files), to: new_file(), replace: random.below(2) == 0 },
         44..48 => Op::Rename { from: pick(&dirs), to: new_dir(), replace: random.below(2) == 0 },
-        48..54 => Op::Delete { path: pick(&files), recursive: false },
+        48..54 => Op::Delete { path: if files.is_empty() { missing() } else { pick(&files) }, recursive: false },
         54..57 if dirs.len() > 1 => Op::Delete { path: pick(&dirs[1..]), recursive: random.below(3) > 0 },
         57..64 => Op::Stat { path: if random.below(5) == 0 { missing() } else { pick(&files) } },
         64..70 => Op::List { path: pick(&dirs) },
