@@ -109,9 +109,13 @@ impl Scene {
     /// A host died: its connections break.
     pub fn break_streams(&mut self, host: Address) {
         for stream in self.network.streams_of(host) {
-            let fate = self.network.break_up(stream, self.now);
-            self.tell_of_break(stream, fate);
+            self.lose(stream);
         }
+    }
+    /// A connection breaks; its ends notice sooner or later.
+    pub fn lose(&mut self, stream: StreamId) {
+        let fate = self.network.break_up(stream, self.now);
+        self.tell_of_break(stream, fate);
     }
 
     fn tell_of_break(&mut self, stream: StreamId, fate: Fate) {

@@ -250,9 +250,11 @@ impl DatanodeHost {
 
     fn part(&mut self, from: Address, stream: StreamId, part: Part, scene: &mut Scene) {
         if self.running.is_none() {
-            if !matches!(part, Part::Closed) && !self.dark {
-                // Nobody listens: a reset comes back.
-                scene.close(stream, self.address());
+            match part {
+                Part::Closed => {}
+                // Nobody listens: a reset comes back, if there is anybody to send it.
+                _ if self.dark => scene.lose(stream),
+                _ => scene.close(stream, self.address()),
             }
             return;
         }

@@ -58,7 +58,7 @@ impl DatanodeHost {
     /// An answer came.
     pub(super) fn answered(&mut self, from: Address, call: u64, answer: FsResult<Response>, scene: &mut Scene) {
         let Address::Namenode(namenode) = from else { return };
-        if scene.trace.is_loud() && !matches!(answer, Ok(Response::Heartbeat(_))) {
+        if scene.trace.is_loud() && !matches!(&answer, Ok(Response::Heartbeat(beat)) if beat.commands.is_empty()) {
             let text = format!("{answer:?}");
             scene.say(format_args!(
                 "{:?} <- namenode {namenode} call {call}: {}",
