@@ -107,10 +107,10 @@ impl Stream {
     pub fn take_unconfirmed(&mut self) -> BTreeSet<BlockId> {
         std::mem::take(&mut self.unconfirmed)
     }
-    /// Every change up to this one was taken in.
+    /// Every change up to this one that concerns a whole replica was taken in, by itself or in a full report.
     #[must_use]
-    pub const fn heard(&self) -> u64 {
-        self.next.saturating_sub(1)
+    pub fn heard(&self) -> u64 {
+        self.next.saturating_sub(1).max(self.full_as_of)
     }
 
     /// Has this storage reported in full since it (or this namenode) started?

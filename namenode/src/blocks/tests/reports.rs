@@ -1,7 +1,10 @@
 //! Reports that are late, doubled, reordered, cut, or from another life.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use proto::cluster::{ReplicaRecord, ReplicaState};
+use proto::report::BUCKETS;
 
 use super::super::replicas::MAX_UNKNOWN;
 use super::harness::*;
@@ -333,4 +336,15 @@ proptest! {
         }
         prop_assert_eq!(bench.full_report(0), 0);
     }
+}
+
+#[test]
+fn a_full_report_counts_as_hearing_of_everything_that_is_whole() {
+    // A namenode that started after the node: the changes before the report are never told.
+    let mut stream = crate::blocks::reports::Stream::default();
+    assert!(stream.registered(7, BTreeSet::new));
+    let (hashes, replicas) = (vec![0; BUCKETS], crate::blocks::Replicas::default());
+    let answer = stream.hashes(crate::blocks::StorageIndex(0), (7, 5), &hashes, 1, &replicas, None);
+    assert_eq!(answer, Ok(Some(Vec::new())));
+    assert_eq!(stream.heard(), 5, "what a delete command did by change 5 is known");
 }
