@@ -139,8 +139,10 @@ impl Cluster {
         }
         for at in 0..self.datanodes.len() {
             self.datanodes[at].disk.clear_faults();
-            // A volume that failed is out of service until its node starts again.
-            if self.datanodes[at].store().is_some_and(|store| store.counts().volumes_failed > 0) {
+            // A volume that failed is out of service, and a replica that could not be read is not served, until the
+            // node starts again.
+            let failed = self.datanodes[at].store().is_some_and(|store| store.counts().volumes_failed > 0);
+            if failed || self.datanodes[at].faulty {
                 self.kill(Address::Datanode(at), Death::Kill);
             }
             self.restart(Address::Datanode(at));
