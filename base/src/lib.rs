@@ -23,6 +23,7 @@ pub mod config;
 pub mod crash;
 pub mod disk;
 pub mod http;
+pub mod limits;
 pub mod local;
 pub mod logs;
 pub mod metrics;

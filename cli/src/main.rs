@@ -21,6 +21,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status.into(),
     };
+    if !matches!(cli.command, Command::Files(_) | Command::Help(_)) {
+        base::limits::raise_open_files();
+    }
     let status = match cli.command {
         Command::Files(verb) => verbs::run(verb, &cli.global),
         Command::Dev(options) => dev::run(&options, &cli.global),

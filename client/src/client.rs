@@ -149,8 +149,8 @@ pub struct CreateOptions {
     pub overwrite: bool,
     /// Make missing directories above it.
     pub parents: bool,
-    /// Permission bits, umask already applied; 0 stands for 0644.
-    pub mode: u32,
+    /// Permission bits, umask already applied; `None` stands for 0644.
+    pub mode: Option<u32>,
     /// Copies; 0 stands for the cluster's default.
     pub replication: u32,
     /// Length of a block in bytes; 0 stands for the cluster's default.
@@ -198,7 +198,7 @@ impl Client {
         let request = n::CreateRequest {
             header: None,
             path: path.as_str().to_owned(),
-            mode: if options.mode == 0 { 0o644 } else { options.mode },
+            mode: options.mode.unwrap_or(0o644),
             overwrite: options.overwrite,
             parents: options.parents,
             replication: options.replication,

@@ -212,7 +212,11 @@ impl End {
             tracing::warn!("transfers were still under way after {} s: they are cut off", DRAIN.as_secs());
         }
         self.page.abort();
-        drop(self.upkeep);
-        self.talk.stop().await
+        // Everything that holds the folders is waited for: who starts again finds them free.
+        let aborted = self.page.await;
+        tracing::debug!(?aborted, "the operations pages ended");
+        let result = self.talk.stop().await;
+        self.upkeep.stop().await;
+        result
     }
 }

@@ -238,8 +238,13 @@ pub(crate) async fn mv(options: &MvOptions, context: &Context) -> Outcome {
     let Some((target, sources)) = options.paths.split_last() else {
         return Err(Failure::usage("nothing to move", "blockyard mv SOURCE… DESTINATION"));
     };
+    let names_a_directory = target.ends_with('/') && target != "/";
     let target = typed(target);
     let into = context.look(target).await?.is_some_and(|status| status.kind() == FileKind::Directory);
+    if names_a_directory && !into {
+        let error = FsError::new(ErrorCode::NotADirectory, "not a directory").with_path(target);
+        return Err(Failure::from(error.with_hint("make it with `blockyard mkdir`")));
+    }
     if sources.len() > 1 && !into {
         let error = FsError::new(ErrorCode::NotADirectory, "several things can only be moved into a directory");
         return Err(Failure::from(error.with_path(target)));

@@ -114,7 +114,8 @@ impl Put<'_> {
         if into {
             return Err(Failure::usage("standard input needs a name", "give the path of a file as the destination"));
         }
-        let create = CreateOptions { mode: self.context.masked(0o666), ..self.create_options(self.options.parents) };
+        let create =
+            CreateOptions { mode: Some(self.context.masked(0o666)), ..self.create_options(self.options.parents) };
         let (shared, remote) = (self.transfer.shared(), target.to_owned());
         let copy = async move {
             let writer = create_file(&shared, &remote, create).await?;
@@ -138,7 +139,8 @@ impl Put<'_> {
         if found.kind != LocalKind::File {
             return Err(Failure::item(&local, "is neither a file nor a directory", "it was not copied"));
         }
-        let create = CreateOptions { mode: self.context.masked(found.mode & 0o777), ..self.create_options(parents) };
+        let create =
+            CreateOptions { mode: Some(self.context.masked(found.mode & 0o777)), ..self.create_options(parents) };
         let job = FileJob { local, len_bytes: found.len_bytes, remote, create };
         let shared = self.transfer.shared();
         shared.progress.found(job.len_bytes);
@@ -205,7 +207,8 @@ impl Put<'_> {
     }
 
     async fn directory(&self, remote: &str, mode: u32, parents: bool) -> Outcome {
-        match self.context.client.mkdir(remote, self.context.masked(mode & 0o777), parents).await {
+        // Its owner must be able to fill it, also where the original is read-only.
+        match self.context.client.mkdir(remote, self.context.masked(mode & 0o777) | 0o700, parents).await {
             Ok(_) => Ok(()),
             Err(error) if error.code == ErrorCode::AlreadyExists => {
                 let status = self.context.look(remote).await?;

@@ -68,7 +68,7 @@ impl Shared {
     /// An item failed: says so and goes on, unless nothing else can succeed either.
     pub(crate) async fn failed(&self, failure: Failure) {
         let failure = self.context.explained(failure).await;
-        if failure.is_quiet() || matches!(failure.code(), ErrorCode::Unavailable | ErrorCode::NoSpace) {
+        if failure.is_quiet() || ends_everything(failure.code()) {
             self.stopped.store(true, Ordering::Relaxed);
         }
         self.progress.aside(|| self.context.output.item_failed(&failure));
@@ -81,6 +81,11 @@ impl Shared {
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
+}
+
+/// After these no other file of the transfer can succeed: each would wait in vain for its whole deadline.
+const fn ends_everything(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Unavailable | ErrorCode::NoSpace | ErrorCode::NotEnoughNodes | ErrorCode::SafeMode)
 }
 
 impl Transfer {

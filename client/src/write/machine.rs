@@ -285,7 +285,7 @@ impl FileWriter {
                     None => self.ask_for_block(out),
                 }
             }
-            Stage::Idle if self.closing => self.finish(out),
+            Stage::Idle if self.closing => self.finish(now, out),
             Stage::Opening(_) => self.cut(),
             Stage::Streaming(attempt) => {
                 self.cut();
@@ -296,8 +296,10 @@ impl FileWriter {
     }
 
     /// Everything is acknowledged: publish. A first block that was never needed goes back before.
-    fn finish(&mut self, out: &mut Vec<WriteEffect>) {
+    fn finish(&mut self, now: Moment, out: &mut Vec<WriteEffect>) {
         if let Some(unused) = self.first_block.take() {
+            // However long the application took to say that there is nothing: the time starts here.
+            self.progress = now;
             self.stage = Stage::Abandoning;
             let block = unused.block.unwrap_or_default();
             out.push(WriteEffect::AbandonBlock { block, until: self.limit() });

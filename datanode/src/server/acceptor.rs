@@ -71,7 +71,12 @@ async fn first_byte(stream: TcpStream, place: Place, context: Context) {
     }
     let started = base::net::into_blocking(stream, SEND_TIMEOUT).and_then(|stream| {
         let open = place.open(stream);
-        base::task::thread("dn-data", move || connection::serve(&context, &open))
+        base::task::thread("dn-data", move || {
+            connection::serve(&context, &open);
+            // The place is given back last: who waits for it may count on everything else being gone.
+            drop(context);
+            drop(open);
+        })
     });
     if let Err(error) = started {
         tracing::warn!(%error, "a data connection gets no thread");

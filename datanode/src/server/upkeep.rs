@@ -4,21 +4,43 @@ use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::Context;
 
 /// Time between two rounds.
 const EVERY: Duration = Duration::from_secs(5);
+/// Time for a round that is under way at the end.
+const LAST_ROUND: Duration = Duration::from_secs(2);
 
-/// The running thread: it ends when this is dropped. It is not waited for: a hung disk must not keep the process.
-pub(super) struct Upkeep(#[allow(dead_code, reason = "the thread notices when it is dropped")] SyncSender<()>);
+/// The running thread.
+pub(super) struct Upkeep {
+    stop: SyncSender<()>,
+    ended: oneshot::Receiver<()>,
+}
 
 /// Starts it.
 pub(super) fn start(context: Context) -> io::Result<Upkeep> {
     let (stop, stopped) = sync_channel(1);
+    let (tell, ended) = oneshot::channel();
     base::task::thread("dn-upkeep", move || {
         while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
             context.node.store().tend(context.clock.now());
         }
+        drop(context);
+        if tell.send(()).is_err() {
+            tracing::debug!("nobody waits for the end of the upkeep");
+        }
     })?;
-    Ok(Upkeep(stop))
+    Ok(Upkeep { stop, ended })
+}
+
+impl Upkeep {
+    /// Ends it, and waits a moment: a hung disk must not keep the process.
+    pub(super) async fn stop(self) {
+        drop(self.stop);
+        if tokio::time::timeout(LAST_ROUND, self.ended).await.is_err() {
+            tracing::warn!("the upkeep of the disks does not end: a disk may hang");
+        }
+    }
 }

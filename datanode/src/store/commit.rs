@@ -5,6 +5,8 @@ use std::io;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::error::is_exhausted;
+
 #[derive(Debug, Default)]
 struct Folder {
     /// Tickets handed out: each caller's names were made before it took its ticket.
@@ -50,7 +52,8 @@ impl DirCommitter {
             folders = self.folders.lock();
             let entry = folders.entry(folder).or_default();
             entry.running = false;
-            entry.failed = result.is_err();
+            // Without a descriptor nothing was synced, and nothing was lost: the next one may try.
+            entry.failed = result.as_ref().is_err_and(|error| !is_exhausted(error));
             if result.is_ok() {
                 entry.done = covers;
             }
@@ -113,5 +116,8 @@ mod tests {
         assert!(committer.commit(1, || Err(io::ErrorKind::Other.into())).is_err());
         assert!(committer.commit(1, || Ok(())).is_err());
         assert!(committer.commit(2, || Ok(())).is_ok(), "another folder has its own fate");
+        let exhausted = || io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error());
+        assert!(committer.commit(3, || Err(exhausted())).is_err());
+        assert!(committer.commit(3, || Ok(())).is_ok(), "no descriptor was left: the disk is not at fault");
     }
 }

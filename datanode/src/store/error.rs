@@ -146,6 +146,13 @@ impl StoreError {
     }
 }
 
+/// The process or the machine has no descriptor or memory left: nothing was done, and the disk is not at fault.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let refusals = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    refusals.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Full disks are refused cleanly; every other failed write condemns its volume.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

@@ -481,8 +481,9 @@ fn what_a_killed_node_left_in_the_page_cache_is_durable_before_it_is_reported() 
         assert!(open(&disk, 1).is_err());
         disk.process_died();
     }
-    disk.inject(DiskFault::once(DiskFaultKind::SyncError).on("disk0"));
+    disk.inject(DiskFault::lasting(DiskFaultKind::SyncError).on("disk0"));
     assert!(open(&disk, 1).is_err(), "what cannot be made durable is not reported");
+    disk.clear_faults();
     disk.process_died();
     assert_eq!(read(&open(&disk, 1).unwrap(), 1).unwrap(), bytes(1, 1500));
 }

@@ -22,7 +22,7 @@ use proto::ids::{BlockId, ClusterId, GenerationStamp, NodeId, PoolId, StorageId,
 
 use super::StoreOptions;
 use super::commit::DirCommitter;
-use super::error::{StoreError, is_full};
+use super::error::{StoreError, is_exhausted, is_full};
 use super::identity::{Identity, IdentityFile, TermFile};
 use super::journal::Journal;
 use super::layout;
@@ -191,10 +191,11 @@ impl Volume {
     pub(crate) fn is_failed(&self) -> bool {
         self.state.lock().failed.is_some()
     }
-    /// Passes a result through; an error of the disk other than "full" takes the volume out (SC-48).
+    /// Passes a result through; an error of the disk takes the volume out (SC-48); "full" and "no more descriptors" are none.
     pub(crate) fn guard<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(StoreError::Io { operation, path, source }) = &result
             && !is_full(source)
+            && !is_exhausted(source)
         {
             self.condemn(format!("{operation} {path}: {source}"));
         }

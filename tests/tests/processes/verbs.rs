@@ -66,6 +66,7 @@ fn exit_statuses_and_hints_say_what_went_wrong() {
         (&["rm", "/nothing"], 3, "no such file or directory"),
         (&["rm", "-f", "/nothing"], 0, ""),
         (&["mv", "/data", "/data/deep"], 1, "below itself"),
+        (&["mv", "/f", "/newdir/"], 1, "not a directory"),
         (&["mv", "/nothing", "/x"], 3, "no such file or directory"),
         (&["ls", "relative"], 2, "begin the path with '/'"),
         (&["ls", "/a/../b"], 2, "write the path out"),
@@ -75,7 +76,7 @@ fn exit_statuses_and_hints_say_what_went_wrong() {
         (&["node", "lss"], 2, "did you mean \"ls\""),
         (&["--user", "bob", "mkdir", "/user/bob"], 4, "permission denied"),
         (&["--user", "bob", "rm", "/f"], 4, "permission denied"),
-        (&["--user", "no body", "ls", "/"], 2, "user"),
+        (&["--user", "no body", "ls", "/"], 4, "not a user name"),
     ];
     for (args, code, words) in cases {
         let ended = cluster.run(args);
@@ -85,9 +86,9 @@ fn exit_statuses_and_hints_say_what_went_wrong() {
     // A failed item does not stop the others, and is told as an object.
     let ended = cluster.run(&["rm", "/nothing", "/f", "--json"]);
     assert_eq!(ended.code(), 1);
-    let error: Value = serde_json::from_str(ended.stderr.lines().next().expect("an error")).expect("JSON");
-    assert_eq!((&error["type"], &error["code"]), (&"error".into(), &"not_found".into()));
-    assert_eq!(objects(&ended)[0]["path"], "/f");
+    let told = objects(&ended);
+    assert_eq!((&told[0]["type"], &told[0]["code"]), (&"error".into(), &"not_found".into()), "{told:?}");
+    assert_eq!((&told[1]["type"], &told[1]["path"]), (&"removed".into(), &"/f".into()), "{told:?}");
     let nobody = cluster.run(&["--fs", "blockyard://127.0.0.1:1", "ls", "/"]);
     assert_eq!(nobody.code(), 5, "{}", nobody.stderr);
     assert!(nobody.stderr.contains("blockyard dev"), "{}", nobody.stderr);
@@ -122,4 +123,22 @@ fn files_of_many_blocks_and_many_sizes_come_back() {
         assert!(cluster.run(&["cat", &name]).ok().stdout == bytes, "{len_bytes} bytes");
         assert_eq!(json(&cluster, &["stat", &name])[0]["size"], len_bytes);
     }
+}
+
+#[test]
+fn modes_are_kept_and_a_read_only_directory_can_be_filled() {
+    use std::os::unix::fs::PermissionsExt;
+    let cluster = small();
+    let from = cluster.scratch("from");
+    std::fs::create_dir(&from).expect("folder");
+    let secret = from.join("secret");
+    std::fs::write(&secret, b"nobody reads this").expect("file");
+    for (path, mode) in [(&secret, 0o000), (&from, 0o555)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
+    }
+    cluster.run(&["--user", "bob", "put", "-r", arg(&from), "/tmp/copy"]).ok();
+    assert_eq!(json(&cluster, &["stat", "/tmp/copy/secret"])[0]["mode"], "0000");
+    assert_eq!(json(&cluster, &["stat", "/tmp/copy"])[0]["mode"], "0755");
+    assert_eq!(cluster.run(&["--user", "eve", "cat", "/tmp/copy/secret"]).code(), 4);
+    std::fs::set_permissions(&from, std::fs::Permissions::from_mode(0o755)).expect("mode");
 }
