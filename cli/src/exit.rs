@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Exit status of a verb. Servers use the first four of their own kind ([`ServerExit`] values are the same numbers).
+/// Exit status of a verb. Servers give the first four a meaning of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Status(pub(crate) u8);
 

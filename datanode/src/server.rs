@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Everything stops through one token: nothing more is accepted, idle connections are closed at once, busy ones
-//! have [`DRAIN`], then the agent and the rest end. A full or failing disk ends no thread.
+//! have a few seconds, then the agent and the rest end. A full or failing disk ends no thread.
 
 mod acceptor;
 mod agent;

@@ -19,7 +19,7 @@
 //! - *By inode*: writers name inodes, not paths, and a writer whose file was unlinked is told so (SC-01, SC-02).
 //! - *One fact once*: who writes a file is in one table; leases, totals and indexes are derived from it (SC-13).
 //!
-//! Read [`api`] first, then `ops/create.rs`, then `store.rs`. Formats: `docs/formats/commands.md`, `image.md`.
+//! Read `api` first, then `ops/create.rs`, then `store.rs`. Formats: `docs/formats/commands.md`, `image.md`.
 
 mod access;
 mod answers;

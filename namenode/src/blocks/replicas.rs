@@ -158,7 +158,7 @@ impl Replicas {
     /// Takes in what a node says of one replica.
     ///
     /// # Errors
-    /// [`UnknownFull`]; nothing is changed then.
+    /// `UnknownFull`; nothing is changed then.
     pub fn report(&mut self, storage: StorageIndex, replica: Reported, names: &dyn Names) -> Result<(), UnknownFull> {
         // A node that restarts has forgotten what it or a reader found; the same replica is no better for it.
         let known = self.odd.get(&(replica.block, storage)).filter(|odd| odd.stamp == replica.stamp);
