@@ -9,6 +9,7 @@ use base::task::TaskTracker;
 use parking_lot::Mutex;
 use proto::common::{Block, LocatedBlock};
 use proto::error::{ErrorCode, FsError, FsResult};
+use proto::methods::Method;
 use proto::namespace as n;
 use proto::namespace::FileStatus;
 use proto::path::FsPath;
@@ -19,7 +20,7 @@ use crate::list::Listing;
 use crate::read::idle::IdleConnections;
 use crate::read::pages::{Page, join_page, next_page_bytes};
 use crate::read::{ReadConfig, Reader};
-use crate::rpc::{Call, Rpc, Stub};
+use crate::rpc::{Call, Rpc};
 use crate::session::Session;
 use crate::write::{WriteConfig, Writer};
 
@@ -34,7 +35,7 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
 /// have taken effect. Futures may be dropped at any time; a call that changes something may then have happened.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What all clones, writers and readers share.
@@ -207,13 +208,7 @@ impl Client {
             with_first_block: !options.empty,
             client_host: self.inner.host.clone(),
         };
-        let (answer, session) = self
-            .inner
-            .change("create", |mut stub, header| {
-                let request = n::CreateRequest { header: Some(header), ..request.clone() };
-                async move { stub.create(request).await }
-            })
-            .await?;
+        let (answer, session) = self.inner.change("create", &request).await?;
         Ok(Writer::start(Arc::clone(&self.inner), session, path, answer))
     }
 
@@ -242,14 +237,20 @@ impl Client {
     /// The namenode's refusals.
     pub async fn stat(&self, path: &str) -> FsResult<FileStatus> {
         let path = FsPath::parse(path)?;
-        let answer = self
-            .inner
-            .ask("stat", |mut stub, header| {
-                let request = n::StatRequest { header: Some(header), path: path.as_str().to_owned() };
-                async move { stub.stat(request).await }
-            })
-            .await?;
-        answer.status.ok_or_else(incomplete)
+        self.stat_request(n::StatRequest { path: path.into(), ..n::StatRequest::default() }).await
+    }
+
+    /// What is known of a name; of a symbolic link itself, not of what it names.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn stat_link(&self, path: &str) -> FsResult<FileStatus> {
+        let path = FsPath::parse(path)?;
+        self.stat_request(n::StatRequest { path: path.into(), no_follow: true, ..n::StatRequest::default() }).await
+    }
+
+    async fn stat_request(&self, request: n::StatRequest) -> FsResult<FileStatus> {
+        self.inner.ask("stat", &request).await?.status.ok_or_else(incomplete)
     }
 
     /// The entries of a directory, page by page, by name. Nothing is asked before the first page is wanted.
@@ -261,17 +262,8 @@ impl Client {
     }
 
     pub(crate) async fn list_page(&self, path: &FsPath, start_after: &str) -> FsResult<n::ListResponse> {
-        self.inner
-            .ask("list", |mut stub, header| {
-                let request = n::ListRequest {
-                    header: Some(header),
-                    path: path.as_str().to_owned(),
-                    start_after: start_after.to_owned(),
-                    limit: 0,
-                };
-                async move { stub.list(request).await }
-            })
-            .await
+        let (path, start_after) = (path.as_str().to_owned(), start_after.to_owned());
+        self.inner.ask("list", &n::ListRequest { path, start_after, ..n::ListRequest::default() }).await
     }
 
     /// Makes a directory; with `parents`, also what is missing above it, and an existing one is success.
@@ -281,14 +273,8 @@ impl Client {
     /// The namenode's refusals.
     pub async fn mkdir(&self, path: &str, mode: u32, parents: bool) -> FsResult<FileStatus> {
         let path = FsPath::parse(path)?;
-        let (answer, _) = self
-            .inner
-            .change("mkdir", |mut stub, header| {
-                let path = path.as_str().to_owned();
-                let request = n::MkdirRequest { header: Some(header), path, mode, parents };
-                async move { stub.mkdir(request).await }
-            })
-            .await?;
+        let request = n::MkdirRequest { header: None, path: path.into(), mode, parents };
+        let (answer, _) = self.inner.change("mkdir", &request).await?;
         answer.status.ok_or_else(incomplete)
     }
 
@@ -298,17 +284,9 @@ impl Client {
     /// The namenode's refusals.
     pub async fn rename(&self, from: &str, to: &str, replace: Replace) -> FsResult<()> {
         let (from, to) = (FsPath::parse(from)?, FsPath::parse(to)?);
-        self.inner
-            .change("rename", |mut stub, header| {
-                let request = n::RenameRequest {
-                    header: Some(header),
-                    from: from.as_str().to_owned(),
-                    to: to.as_str().to_owned(),
-                    replace: replace == Replace::Allow,
-                };
-                async move { stub.rename(request).await }
-            })
-            .await?;
+        let replace = replace == Replace::Allow;
+        let request = n::RenameRequest { header: None, from: from.into(), to: to.into(), replace };
+        self.inner.change("rename", &request).await?;
         Ok(())
     }
 
@@ -318,15 +296,8 @@ impl Client {
     /// The namenode's refusals.
     pub async fn delete(&self, path: &str, recursive: bool) -> FsResult<n::DeleteResponse> {
         let path = FsPath::parse(path)?;
-        let (answer, _) = self
-            .inner
-            .change("delete", |mut stub, header| {
-                let path = path.as_str().to_owned();
-                let request = n::DeleteRequest { header: Some(header), path, recursive };
-                async move { stub.delete(request).await }
-            })
-            .await?;
-        Ok(answer)
+        let request = n::DeleteRequest { header: None, path: path.into(), recursive };
+        Ok(self.inner.change("delete", &request).await?.0)
     }
 
     /// Health and size of the cluster.
@@ -334,12 +305,7 @@ impl Client {
     /// # Errors
     /// The namenode's refusals.
     pub async fn status(&self) -> FsResult<n::ClusterStatusResponse> {
-        self.inner
-            .ask("cluster status", |mut stub, header| {
-                let request = n::ClusterStatusRequest { header: Some(header) };
-                async move { stub.cluster_status(request).await }
-            })
-            .await
+        self.inner.ask("cluster status", &n::ClusterStatusRequest::default()).await
     }
 
     /// The datanodes that the namenode knows.
@@ -347,14 +313,7 @@ impl Client {
     /// # Errors
     /// The namenode's refusals.
     pub async fn nodes(&self) -> FsResult<Vec<n::NodeStatus>> {
-        let answer = self
-            .inner
-            .ask("node list", |mut stub, header| {
-                let request = n::ListNodesRequest { header: Some(header) };
-                async move { stub.list_nodes(request).await }
-            })
-            .await?;
-        Ok(answer.nodes)
+        Ok(self.inner.ask("node list", &n::ListNodesRequest::default()).await?.nodes)
     }
 
     /// Identity, defaults and version of the cluster.
@@ -362,12 +321,7 @@ impl Client {
     /// # Errors
     /// The namenode's refusals.
     pub async fn server_info(&self) -> FsResult<n::ServerInfoResponse> {
-        self.inner
-            .ask("server info", |mut stub, header| {
-                let request = n::ServerInfoRequest { header: Some(header) };
-                async move { stub.server_info(request).await }
-            })
-            .await
+        self.inner.ask("server info", &n::ServerInfoRequest::default()).await
     }
 
     /// Waits until dropped writers have told the namenode that nothing will come of them, `within` at most.
@@ -388,27 +342,23 @@ impl Inner {
     }
 
     /// A call that changes nothing.
-    async fn ask<T, F, A>(&self, operation: &'static str, send: F) -> FsResult<T>
-    where
-        F: Fn(Stub, proto::common::RequestHeader) -> A,
-        A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    {
-        self.rpc.call(Call { operation, until: self.deadline(), session: None }, send).await
+    pub(crate) async fn ask<M: Method>(&self, operation: &'static str, request: &M) -> FsResult<M::Answer> {
+        self.rpc.call(Call { operation, until: self.deadline(), session: None }, request).await
     }
 
     /// A call that changes something, with the session that it was made in. A session that the namenode has
     /// forgotten is replaced: the refusal proves that the call did not take effect.
-    async fn change<T, F, A>(&self, operation: &'static str, send: F) -> FsResult<(T, Arc<Session>)>
-    where
-        F: Fn(Stub, proto::common::RequestHeader) -> A,
-        A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    {
+    pub(crate) async fn change<M: Method>(
+        &self,
+        operation: &'static str,
+        request: &M,
+    ) -> FsResult<(M::Answer, Arc<Session>)> {
         let until = self.deadline();
         let session = self.session.lock().clone();
-        match self.rpc.call(Call { operation, until, session: Some(&session) }, &send).await {
+        match self.rpc.call(Call { operation, until, session: Some(&session) }, request).await {
             Err(error) if error.code == ErrorCode::SessionExpired => {
                 let session = self.replace_session(&session);
-                let answer = self.rpc.call(Call { operation, until, session: Some(&session) }, &send).await?;
+                let answer = self.rpc.call(Call { operation, until, session: Some(&session) }, request).await?;
                 Ok((answer, session))
             }
             other => other.map(|answer| (answer, session)),
@@ -432,18 +382,9 @@ impl Inner {
         until: Moment,
     ) -> FsResult<n::OpenResponse> {
         let call = Call { operation: "open", until, session: None };
-        self.rpc
-            .call(call, |mut stub, header| {
-                let request = n::OpenRequest {
-                    header: Some(header),
-                    path: path.as_str().to_owned(),
-                    offset_bytes,
-                    len_bytes,
-                    client_host: self.host.clone(),
-                };
-                async move { stub.open(request).await }
-            })
-            .await
+        let (path, client_host) = (path.as_str().to_owned(), self.host.clone());
+        let request = n::OpenRequest { header: None, path, offset_bytes, len_bytes, client_host };
+        self.rpc.call(call, &request).await
     }
 
     /// The next block of a file that a writer holds.
@@ -454,15 +395,8 @@ impl Inner {
         until: Moment,
     ) -> FsResult<LocatedBlock> {
         let call = Call { operation: "add block", until, session: Some(session) };
-        let answer = self
-            .rpc
-            .call(call, |mut stub, header| {
-                let client_host = self.host.clone();
-                let request = n::AddBlockRequest { header: Some(header), client_host, ..request.clone() };
-                async move { stub.add_block(request).await }
-            })
-            .await?;
-        answer.block.ok_or_else(incomplete)
+        let request = n::AddBlockRequest { client_host: self.host.clone(), ..request };
+        self.rpc.call(call, &request).await?.block.ok_or_else(incomplete)
     }
 
     /// Gives a block back.
@@ -473,40 +407,21 @@ impl Inner {
         until: Moment,
     ) -> FsResult<()> {
         let call = Call { operation: "abandon block", until, session: Some(session) };
-        self.rpc
-            .call(call, |mut stub, header| {
-                let request = n::AbandonBlockRequest { header: Some(header), ..request.clone() };
-                async move { stub.abandon_block(request).await }
-            })
-            .await?;
+        self.rpc.call(call, &request).await?;
         Ok(())
     }
 
     /// Publishes a file.
     pub(crate) async fn complete(&self, session: &Arc<Session>, request: n::CompleteRequest) -> FsResult<FileStatus> {
         let call = Call { operation: "publish", until: self.deadline(), session: Some(session) };
-        let answer = self
-            .rpc
-            .call(call, |mut stub, header| {
-                let request = n::CompleteRequest { header: Some(header), ..request.clone() };
-                async move { stub.complete(request).await }
-            })
-            .await?;
-        answer.status.ok_or_else(incomplete)
+        self.rpc.call(call, &request).await?.status.ok_or_else(incomplete)
     }
 
     /// Says that a writer gave up. Tried for a short time only: the lease runs out by itself.
     pub(crate) async fn discard(&self, session: &Arc<Session>, request: n::DiscardRequest) {
         let until = self.rpc.clock.now().plus(Duration::from_secs(3));
         let call = Call { operation: "discard", until, session: Some(session) };
-        let told = self
-            .rpc
-            .call(call, |mut stub, header| {
-                let request = n::DiscardRequest { header: Some(header), ..request.clone() };
-                async move { stub.discard(request).await }
-            })
-            .await;
-        if let Err(error) = told {
+        if let Err(error) = self.rpc.call(call, &request).await {
             tracing::debug!("a discarded writer could not be reported: {error}");
         }
     }
@@ -518,16 +433,10 @@ impl Inner {
             until: self.rpc.clock.now().plus(Duration::from_secs(3)),
             session: None,
         };
-        let told = self
-            .rpc
-            .call(call, |mut stub, header| {
-                let (block, storages) = (Some(block.clone()), vec![storage.clone()]);
-                let request = n::ReportBadReplicaRequest { header: Some(header), block, storages };
-                async move { stub.report_bad_replica(request).await }
-            })
-            .await;
-        if let Err(error) = told {
-            tracing::warn!("a corrupt replica of block {} could not be reported: {error}", block.id);
+        let id = block.id;
+        let request = n::ReportBadReplicaRequest { header: None, block: Some(block), storages: vec![storage] };
+        if let Err(error) = self.rpc.call(call, &request).await {
+            tracing::warn!("a corrupt replica of block {id} could not be reported: {error}");
         }
     }
 
@@ -542,13 +451,7 @@ impl Inner {
             *renewed = now;
         }
         let call = Call { operation: "renew lease", until: now.plus(Duration::from_secs(10)), session: Some(session) };
-        let told = self
-            .rpc
-            .call(call, |mut stub, header| async move {
-                stub.renew_lease(n::RenewLeaseRequest { header: Some(header) }).await
-            })
-            .await;
-        if let Err(error) = told {
+        if let Err(error) = self.rpc.call(call, &n::RenewLeaseRequest::default()).await {
             tracing::debug!("leases were not renewed: {error}");
         }
     }

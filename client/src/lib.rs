@@ -13,6 +13,7 @@
 //! machines. Read [`write::FileWriter`] and [`read::BlockReadMachine`] first.
 
 pub mod address;
+mod attributes;
 mod avoid;
 mod client;
 mod list;
@@ -22,9 +23,13 @@ mod rpc;
 pub mod session;
 pub mod write;
 
+pub use attributes::{Attributes, Quota, Time};
 pub use client::{Client, ClientBuilder, CreateOptions, Replace};
 pub use list::Listing;
 pub use proto::error::{ErrorCode, FsError, FsResult};
-pub use proto::namespace::{DeleteResponse, FileKind, FileStatus, NodeStatus};
+pub use proto::namespace::{
+    AclChange, AclEntry, AclScope, AclTag, ContentSummaryResponse, DeleteResponse, DiffEntry, DiffKind, FileKind,
+    FileStatus, FsckFile, FsckResponse, GetAclResponse, NodeStatus, SnapshotStatus, Xattr,
+};
 pub use read::Reader;
 pub use write::Writer;

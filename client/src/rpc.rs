@@ -9,7 +9,8 @@ use base::random::Randomness;
 use parking_lot::Mutex;
 use proto::common::RequestHeader;
 use proto::error::{ErrorCode, FsError, FsResult};
-use proto::namespace::namespace_client::NamespaceClient;
+use proto::methods::Method;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::address::{ClusterAddress, HostPort};
@@ -21,8 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest answer: a page of a listing, or the blocks of a very large file.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
-/// Stub of the namenode's service.
-pub(crate) type Stub = NamespaceClient<Channel>;
+/// A connection to a namenode.
+type Stub = tonic::client::Grpc<Channel>;
 
 /// The namenodes, as this client reaches them.
 #[derive(Debug)]
@@ -79,12 +80,8 @@ impl Rpc {
         Ok(Self { namenodes, preferred, ever_connected, user, patience, clock, random })
     }
 
-    /// Makes a call. `send` makes one attempt; it is given the header to put into its request.
-    pub(crate) async fn call<T, F, A>(&self, call: Call<'_>, send: F) -> FsResult<T>
-    where
-        F: Fn(Stub, RequestHeader) -> A,
-        A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    {
+    /// Makes a call, in as many attempts as it needs; the header is filled in here.
+    pub(crate) async fn call<M: Method>(&self, call: Call<'_>, request: &M) -> FsResult<M::Answer> {
         let begun = self.clock.now();
         let number = match call.session {
             Some(session) => Some(session.begin().await),
@@ -92,7 +89,7 @@ impl Rpc {
         };
         let mut attempts = Attempts::new(call.operation, number.is_some());
         loop {
-            let failed = match self.attempt(&call, number.as_ref(), &send).await {
+            let failed = match self.attempt(&call, number.as_ref(), request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -109,17 +106,19 @@ impl Rpc {
         }
     }
 
-    async fn attempt<T, F, A>(&self, call: &Call<'_>, number: Option<&CallNumber>, send: &F) -> Result<T, Failed>
-    where
-        F: Fn(Stub, RequestHeader) -> A,
-        A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    {
+    async fn attempt<M: Method>(
+        &self,
+        call: &Call<'_>,
+        number: Option<&CallNumber>,
+        request: &M,
+    ) -> Result<M::Answer, Failed> {
         let left = call.until.since(self.clock.now()).min(ATTEMPT_TIMEOUT);
         let namenode = self.namenode();
         let stub = self.connect(namenode, left).await?;
         self.ever_connected.store(true, Ordering::Relaxed);
-        let header = self.header(number, left);
-        let error = match tokio::time::timeout(left, send(stub, header)).await {
+        let mut request = request.clone();
+        request.set_header(self.header(number, left));
+        let error = match tokio::time::timeout(left, send(stub, request)).await {
             Ok(Ok(answer)) => return Ok(answer.into_inner()),
             Ok(Err(status)) => {
                 if status.details().is_empty() {
@@ -182,6 +181,13 @@ impl Rpc {
         }
         header
     }
+}
+
+/// One attempt over gRPC.
+async fn send<M: Method>(mut stub: Stub, request: M) -> Result<tonic::Response<M::Answer>, tonic::Status> {
+    stub.ready().await.map_err(|error| tonic::Status::unavailable(root_cause(&error)))?;
+    let path = PathAndQuery::from_static(M::GRPC_PATH);
+    stub.unary(tonic::Request::new(request), path, tonic_prost::ProstCodec::default()).await
 }
 
 /// Our refusal if the status carries one; otherwise what the connection says, with the address.

@@ -75,23 +75,17 @@ macro_rules! service {
     };
 }
 
-service! {
-    server_info(ServerInfoRequest -> ServerInfoResponse);
-    create(CreateRequest -> CreateResponse);
-    add_block(AddBlockRequest -> AddBlockResponse);
-    abandon_block(AbandonBlockRequest -> AbandonBlockResponse);
-    complete(CompleteRequest -> CompleteResponse);
-    discard(DiscardRequest -> DiscardResponse);
-    rename(RenameRequest -> RenameResponse);
-    delete(DeleteRequest -> DeleteResponse);
-    stat(StatRequest -> StatResponse);
-    list(ListRequest -> ListResponse);
-    open(OpenRequest -> OpenResponse);
-    renew_lease(RenewLeaseRequest -> RenewLeaseResponse);
-    report_bad_replica(ReportBadReplicaRequest -> ReportBadReplicaResponse);
-    cluster_status(ClusterStatusRequest -> ClusterStatusResponse);
-    list_nodes(ListNodesRequest -> ListNodesResponse);
+macro_rules! all_but_mkdir {
+    (1 $first:ident $first_method:ident($first_request:ident -> $first_response:ident) = $first_command:literal;
+     2 Mkdir mkdir($mkdir_request:ident -> $mkdir_response:ident) = $mkdir_command:literal;
+     $($number:literal $name:ident $method:ident($request:ident -> $response:ident) = $command:literal;)*) => {
+        service! {
+            $first_method($first_request -> $first_response);
+            $($method($request -> $response);)*
+        }
+    };
 }
+proto::client_methods!(all_but_mkdir);
 
 async fn serve(steps: impl IntoIterator<Item = Step>) -> (SocketAddr, Arc<Script>) {
     let script = Arc::new(Script { steps: Mutex::new(steps.into_iter().collect()), ..Script::default() });

@@ -48,6 +48,12 @@ pub struct NamenodeConfig {
     pub unasked_deletes_per_minute: u32,
     /// Silence after which a writer's lease is taken away.
     pub lease_hard_limit: HumanDuration,
+    /// Time that deleted files stay in the trash; `0s` is no trash, deletes are final.
+    pub trash_interval: HumanDuration,
+    /// Time between two checkpoints of the trash; `0s` stands for `trash_interval`.
+    pub trash_checkpoint: HumanDuration,
+    /// An access time is set again only when it is older than this; `0s` keeps none.
+    pub access_time_precision: HumanDuration,
     /// Bytes of log after which an image is written.
     pub image_every: ByteSize,
     /// Size of a log segment.
@@ -79,6 +85,9 @@ impl Default for NamenodeConfig {
             delete_delay: HumanDuration(blocks.delete_delay),
             unasked_deletes_per_minute: blocks.unasked_deletes_per_minute,
             lease_hard_limit: HumanDuration(SECOND * 1200),
+            trash_interval: HumanDuration(Duration::ZERO),
+            trash_checkpoint: HumanDuration(Duration::ZERO),
+            access_time_precision: HumanDuration(SECOND * 3600),
             image_every: ByteSize(64 << 20),
             log_segment: ByteSize(ConsensusConfig::default().segment_bytes),
             call_deadline: HumanDuration(SECOND * 30),
@@ -185,6 +194,9 @@ impl NamenodeConfig {
             feature_level: 1,
             max_blocks_per_file: 1 << 20,
             max_directory_entries: 16 << 20,
+            trash_interval_ms: self.trash_interval.0.as_millis() as u64,
+            trash_checkpoint_ms: self.trash_checkpoint.0.as_millis() as u64,
+            access_time_precision_ms: self.access_time_precision.0.as_millis() as u64,
         };
         Ok(CoreConfig {
             consensus: ConsensusConfig { segment_bytes: self.log_segment.0, ..ConsensusConfig::default() },

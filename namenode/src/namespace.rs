@@ -219,6 +219,7 @@ impl Namespace {
             Op::SetBlockKey(key) => self.set_block_key(key),
             Op::UpdateSettings(update) => self.update_settings(call, update),
             Op::Format(_) | Op::Tick(_) => Ok(Outcome::Done),
+            _ => Err(FsError::new(ErrorCode::Unsupported, "this call is not offered")),
         }
     }
 

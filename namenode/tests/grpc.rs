@@ -57,7 +57,7 @@ impl Namenode {
         Ok(answer.into_inner().status.unwrap())
     }
     async fn stat(&mut self, path: &str) -> Result<n::FileStatus, FsError> {
-        let request = n::StatRequest { header: header(), path: path.into() };
+        let request = n::StatRequest { header: header(), path: path.into(), no_follow: false };
         let answer = self.client.stat(request).await.map_err(|status| FsError::from_status(&status))?;
         Ok(answer.into_inner().status.unwrap())
     }
@@ -88,11 +88,12 @@ async fn a_client_of_another_version_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let mut namenode = Namenode::start(dir.path()).await;
     let header = header().map(|header| RequestHeader { protocol_version: PROTOCOL_VERSION + 1, ..header });
-    let status = namenode.client.stat(n::StatRequest { header, path: "/".into() }).await.unwrap_err();
+    let status = namenode.client.stat(n::StatRequest { header, path: "/".into(), no_follow: false }).await.unwrap_err();
     let error = FsError::from_status(&status);
     assert_eq!(error.code, ErrorCode::VersionMismatch);
     assert!(!error.hint.is_empty());
-    let status = namenode.client.stat(n::StatRequest { header: None, path: "/".into() }).await.unwrap_err();
+    let status =
+        namenode.client.stat(n::StatRequest { header: None, path: "/".into(), no_follow: false }).await.unwrap_err();
     assert_eq!(FsError::from_status(&status).code, ErrorCode::InvalidArgument);
     namenode.stop().await;
 }

@@ -4,6 +4,7 @@
 //!   schema/*.proto ──protox──▶ v1 message modules ┐
 //!   ids.rs      newtypes of every id              ├──▶ everyone
 //!   path.rs     the one place for path rules      │
+//!   methods.rs  the client's service as a table │
 //!   error.rs    stable codes, hints, retryability ┘
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 pub mod error;
 pub mod ids;
+pub mod methods;
 pub mod path;
 pub mod report;
 #[cfg(test)]

@@ -99,6 +99,12 @@ impl FsPath {
     }
 }
 
+impl From<FsPath> for String {
+    fn from(path: FsPath) -> Self {
+        path.as_str().to_owned()
+    }
+}
+
 impl fmt::Display for FsPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -114,6 +114,10 @@ pub(crate) fn entry_json(status: &FileStatus, path: &str) -> Value {
         FileKind::Directory => "directory",
         FileKind::Symlink => "symlink",
         FileKind::File | FileKind::Unspecified => "file",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+        FileKind::CharacterDevice => "character-device",
+        FileKind::BlockDevice => "block-device",
     };
     json!({
         "v": 1, "type": "entry", "path": path, "kind": kind, "size": status.len_bytes,
@@ -130,6 +134,10 @@ pub(crate) fn mode_text(status: &FileStatus) -> String {
         FileKind::Directory => 'd',
         FileKind::Symlink => 'l',
         FileKind::File | FileKind::Unspecified => '-',
+        FileKind::Fifo => 'p',
+        FileKind::Socket => 's',
+        FileKind::CharacterDevice => 'c',
+        FileKind::BlockDevice => 'b',
     };
     let mut text = String::from(kind);
     for (i, letter) in "rwxrwxrwx".chars().enumerate() {

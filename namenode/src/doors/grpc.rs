@@ -64,24 +64,12 @@ macro_rules! service {
     };
 }
 
-service!(Namespace {
-    server_info(n::ServerInfoRequest) -> n::ServerInfoResponse;
-    mkdir(n::MkdirRequest) -> n::MkdirResponse;
-    create(n::CreateRequest) -> n::CreateResponse;
-    add_block(n::AddBlockRequest) -> n::AddBlockResponse;
-    abandon_block(n::AbandonBlockRequest) -> n::AbandonBlockResponse;
-    complete(n::CompleteRequest) -> n::CompleteResponse;
-    discard(n::DiscardRequest) -> n::DiscardResponse;
-    rename(n::RenameRequest) -> n::RenameResponse;
-    delete(n::DeleteRequest) -> n::DeleteResponse;
-    stat(n::StatRequest) -> n::StatResponse;
-    list(n::ListRequest) -> n::ListResponse;
-    open(n::OpenRequest) -> n::OpenResponse;
-    renew_lease(n::RenewLeaseRequest) -> n::RenewLeaseResponse;
-    report_bad_replica(n::ReportBadReplicaRequest) -> n::ReportBadReplicaResponse;
-    cluster_status(n::ClusterStatusRequest) -> n::ClusterStatusResponse;
-    list_nodes(n::ListNodesRequest) -> n::ListNodesResponse;
-});
+macro_rules! namespace_service {
+    ($($number:literal $name:ident $method:ident($request:ident -> $response:ident) = $command:literal;)*) => {
+        service!(Namespace { $($method(n::$request) -> n::$response;)* });
+    };
+}
+proto::client_methods!(namespace_service);
 
 service!(Cluster {
     register(c::RegisterRequest) -> c::RegisterResponse;

@@ -292,6 +292,7 @@ impl Namespace {
             nlink: 1,
             open_for_write: inode.has(flags::OPEN),
             children: if directory { self.store.directory(slot).children.len() } else { 0 },
+            ..FileStatus::default()
         }
     }
 }

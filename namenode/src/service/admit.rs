@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn stat(header: Option<RequestHeader>) -> Request {
-        StatRequest { header, path: "/".into() }.into()
+        StatRequest { header, path: "/".into(), no_follow: false }.into()
     }
 
     fn header(session: &[u8], call: u64, lowest_unanswered: u64) -> Option<RequestHeader> {
@@ -199,7 +199,7 @@ mod tests {
                 n::RenameRequest { header: header.clone(), from: path.clone(), to: "/x".into(), replace: true }.into(),
                 n::RenameRequest { header: header.clone(), from: "/x".into(), to: path.clone(), replace: true }.into(),
                 n::DeleteRequest { header: header.clone(), path: path.clone(), recursive: true }.into(),
-                StatRequest { header: header.clone(), path: path.clone() }.into(),
+                StatRequest { header: header.clone(), path: path.clone(), no_follow: false }.into(),
                 n::ListRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
                 n::OpenRequest { header, path: path.clone(), ..Default::default() }.into(),
             ];

@@ -49,6 +49,7 @@ impl View<'_> {
             protocol_version: PROTOCOL_VERSION,
             version: VERSION.to_owned(),
             safe_mode: self.blocks.safe_mode().is_some(),
+            trash_interval_ms: settings.trash_interval_ms,
         })
     }
 

@@ -14,7 +14,7 @@ use proto::namespace as n;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-macro_rules! requests {
+macro_rules! all_requests {
     (namespace { $($name:ident($request:ident -> $response:ident) = $command:literal;)* }
      cluster { $($node_name:ident($node_request:ident -> $node_response:ident) = $node_command:literal;)* }) => {
         /// A request of a client or of a datanode.
@@ -38,6 +38,13 @@ macro_rules! requests {
                 match self {
                     $(Self::$name(_) => $command,)*
                     $(Self::$node_name(_) => $node_command,)*
+                }
+            }
+            /// Sets the header of a client's request; datanodes' requests have none.
+            pub fn set_header(&mut self, header: RequestHeader) {
+                match self {
+                    $(Self::$name(request) => request.header = Some(header),)*
+                    $(Self::$node_name(_) => drop(header),)*
                 }
             }
             /// Header of a client's request; `None` for datanodes' requests and for a missing header.
@@ -75,33 +82,22 @@ macro_rules! requests {
     };
 }
 
-requests! {
-    namespace {
-        ServerInfo(ServerInfoRequest -> ServerInfoResponse) = "serverInfo";
-        Mkdir(MkdirRequest -> MkdirResponse) = "mkdirs";
-        Create(CreateRequest -> CreateResponse) = "create";
-        AddBlock(AddBlockRequest -> AddBlockResponse) = "addBlock";
-        AbandonBlock(AbandonBlockRequest -> AbandonBlockResponse) = "abandonBlock";
-        Complete(CompleteRequest -> CompleteResponse) = "completeFile";
-        Discard(DiscardRequest -> DiscardResponse) = "discard";
-        Rename(RenameRequest -> RenameResponse) = "rename";
-        Delete(DeleteRequest -> DeleteResponse) = "delete";
-        Stat(StatRequest -> StatResponse) = "getfileinfo";
-        List(ListRequest -> ListResponse) = "listStatus";
-        Open(OpenRequest -> OpenResponse) = "open";
-        RenewLease(RenewLeaseRequest -> RenewLeaseResponse) = "renewLease";
-        ReportBadReplica(ReportBadReplicaRequest -> ReportBadReplicaResponse) = "reportBadBlocks";
-        ClusterStatus(ClusterStatusRequest -> ClusterStatusResponse) = "clusterStatus";
-        ListNodes(ListNodesRequest -> ListNodesResponse) = "datanodeReport";
-    }
-    cluster {
-        Register(RegisterRequest -> RegisterResponse) = "register";
-        Heartbeat(HeartbeatRequest -> HeartbeatResponse) = "heartbeat";
-        IncrementalReport(IncrementalReportRequest -> IncrementalReportResponse) = "incrementalReport";
-        ReportHashes(ReportHashesRequest -> ReportHashesResponse) = "reportHashes";
-        ReportBuckets(ReportBucketsRequest -> ReportBucketsResponse) = "reportBuckets";
-    }
+macro_rules! requests {
+    ($($number:literal $name:ident $method:ident($request:ident -> $response:ident) = $command:literal;)*) => {
+        all_requests! {
+            namespace { $($name($request -> $response) = $command;)* }
+            cluster {
+                Register(RegisterRequest -> RegisterResponse) = "register";
+                Heartbeat(HeartbeatRequest -> HeartbeatResponse) = "heartbeat";
+                IncrementalReport(IncrementalReportRequest -> IncrementalReportResponse) = "incrementalReport";
+                ReportHashes(ReportHashesRequest -> ReportHashesResponse) = "reportHashes";
+                ReportBuckets(ReportBucketsRequest -> ReportBucketsResponse) = "reportBuckets";
+            }
+        }
+    };
 }
+
+proto::client_methods!(requests);
 
 /// The core answered another request than the one asked: a bug, shown rather than guessed around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -43,6 +43,7 @@ impl Bench {
             feature_level: 1,
             max_blocks_per_file: 10_000,
             max_directory_entries: 1000,
+            ..Default::default()
         };
         bench.apply(Op::Format(log::Format {
             cluster: "CID-1".into(),

@@ -83,6 +83,7 @@ fn config() -> CoreConfig {
         feature_level: 1,
         max_blocks_per_file: 1 << 10,
         max_directory_entries: 1 << 10,
+        ..Default::default()
     };
     CoreConfig {
         consensus: ConsensusConfig {

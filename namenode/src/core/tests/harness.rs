@@ -50,6 +50,7 @@ pub(super) fn config() -> CoreConfig {
                 feature_level: 1,
                 max_blocks_per_file: 1000,
                 max_directory_entries: 1 << 20,
+                ..Default::default()
             },
             directories: vec![directory("/tmp", 0o1777, "root"), directory("/user/ana", 0o755, "ana")],
         }),
@@ -213,7 +214,8 @@ impl Bench {
         self.ask(mkdir(path))
     }
     pub(super) fn stat(&mut self, path: &str) -> FsResult<n::FileStatus> {
-        let answer: n::StatResponse = self.ask(n::StatRequest { header: header(), path: path.into() })?;
+        let answer: n::StatResponse =
+            self.ask(n::StatRequest { header: header(), path: path.into(), no_follow: false })?;
         Ok(answer.status.unwrap())
     }
     pub(super) fn delete(&mut self, path: &str) -> FsResult<n::DeleteResponse> {

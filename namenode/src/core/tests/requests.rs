@@ -25,7 +25,7 @@ fn one_of_each() -> Vec<Request> {
         n::DiscardRequest { header: call(8, 4), ..Default::default() }.into(),
         n::RenameRequest { header: header.clone(), from: "/x".into(), to: "/y".into(), replace: true }.into(),
         n::DeleteRequest { header: header.clone(), path: "/x".into(), recursive: true }.into(),
-        n::StatRequest { header: header.clone(), path: "/..".into() }.into(),
+        n::StatRequest { header: header.clone(), path: "/..".into(), no_follow: false }.into(),
         n::ListRequest { header: header.clone(), path: "/".into(), ..Default::default() }.into(),
         n::OpenRequest { header: header.clone(), path: "/x".into(), ..Default::default() }.into(),
         n::RenewLeaseRequest { header: header.clone() }.into(),
@@ -95,7 +95,7 @@ fn a_member_that_does_not_lead_yet_answers_and_promises_nothing() {
 fn malformed_calls_are_refused_before_anything_is_looked_at() {
     let mut bench = Bench::new();
     let code = |bench: &mut Bench, header| {
-        bench.ask::<n::StatResponse>(n::StatRequest { header, path: "/".into() }).unwrap_err().code
+        bench.ask::<n::StatResponse>(n::StatRequest { header, path: "/".into(), no_follow: false }).unwrap_err().code
     };
     assert_eq!(code(&mut bench, None), ErrorCode::InvalidArgument);
     let other = header().map(|header| proto::common::RequestHeader { protocol_version: 99, ..header });

@@ -30,6 +30,7 @@ pub(super) fn settings() -> Settings {
         feature_level: 1,
         max_blocks_per_file: 100,
         max_directory_entries: 1000,
+        ..Default::default()
     }
 }
 

@@ -142,7 +142,7 @@ impl Calls {
         }
         let left = pending.until.since(scene.now()).min(ATTEMPT_TIMEOUT);
         let mut request = pending.request.clone();
-        put_header(&mut request, header(pending.number.as_ref(), left, self.random.as_ref()));
+        request.set_header(header(pending.number.as_ref(), left, self.random.as_ref()));
         let to = Address::Namenode(self.preferred % self.namenodes.max(1));
         let attempt = self.number();
         self.attempts.insert(attempt, key);
@@ -221,24 +221,4 @@ fn header(number: Option<&CallNumber>, left: Duration, random: &dyn Randomness) 
         header.lowest_unanswered = number.lowest_unanswered();
     }
     header
-}
-
-fn put_header(request: &mut Request, header: RequestHeader) {
-    let place = match request {
-        Request::Mkdir(r) => &mut r.header,
-        Request::Create(r) => &mut r.header,
-        Request::AddBlock(r) => &mut r.header,
-        Request::AbandonBlock(r) => &mut r.header,
-        Request::Complete(r) => &mut r.header,
-        Request::Discard(r) => &mut r.header,
-        Request::Rename(r) => &mut r.header,
-        Request::Delete(r) => &mut r.header,
-        Request::Stat(r) => &mut r.header,
-        Request::List(r) => &mut r.header,
-        Request::Open(r) => &mut r.header,
-        Request::RenewLease(r) => &mut r.header,
-        Request::ReportBadReplica(r) => &mut r.header,
-        _ => return,
-    };
-    *place = Some(header);
 }

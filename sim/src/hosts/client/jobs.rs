@@ -76,7 +76,9 @@ impl ClientHost {
             Op::Delete { path, recursive } => {
                 (Purpose::Simple, n::DeleteRequest { header, path: path.clone(), recursive: *recursive }.into())
             }
-            Op::Stat { path } => (Purpose::Simple, n::StatRequest { header, path: path.clone() }.into()),
+            Op::Stat { path } => {
+                (Purpose::Simple, n::StatRequest { header, path: path.clone(), no_follow: false }.into())
+            }
             Op::List { path } => (Purpose::Page, page(path, "")),
             Op::Read { path, .. } => (Purpose::Open, open(path, 0, 0)),
             Op::Write { .. } => return self.begin_write(scene),
