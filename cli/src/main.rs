@@ -3,12 +3,13 @@
 //! ```text
 //!   args      what can be typed             verbs     put get cat ls …, over the client library
 //!   server    namenode | datanode           dev       a cluster on this machine, for development
-//!   exit      what exit statuses mean
+//!   manual    completions and man pages   exit      what exit statuses mean
 //! ```
 
 mod args;
 mod dev;
 mod exit;
+mod manual;
 mod server;
 mod verbs;
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status.into(),
     };
-    if !matches!(cli.command, Command::Files(_) | Command::Help(_)) {
+    if matches!(cli.command, Command::Dev(_) | Command::Namenode(_) | Command::Datanode(_)) {
         base::limits::raise_open_files();
     }
     let status = match cli.command {
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
         Command::Dev(options) => dev::run(&options, &cli.global),
         Command::Namenode(options) => server::namenode(&options, &cli.global),
         Command::Datanode(options) => server::datanode(&options, &cli.global),
+        Command::Completions(options) => manual::completions(&options),
+        Command::Man(options) => manual::man(&options),
         Command::Help(topic) => args::help(&topic),
     };
     status.into()

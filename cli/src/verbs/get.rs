@@ -10,8 +10,9 @@ use client::{ErrorCode, FileKind, FileStatus, FsError, Reader};
 
 use super::Outcome;
 use super::cat::copy_out;
-use super::context::{Context, below, name_of, typed};
+use super::context::Context;
 use super::failure::Failure;
+use super::paths::{below, name_of};
 use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
 
 /// Flags of `get`.
@@ -47,9 +48,10 @@ pub(crate) async fn run(options: &GetOptions, context: &Context) -> Outcome {
     };
     if options.to_stdout() {
         for source in sources {
-            match copy_out(context, typed(source)).await {
-                Ok(()) => {}
-                Err(failure) => return Err(context.explained(failure).await),
+            for path in context.expand(source).await? {
+                if let Err(failure) = copy_out(context, &path).await {
+                    return Err(context.explained(failure).await);
+                }
             }
         }
         return Ok(());
@@ -57,16 +59,20 @@ pub(crate) async fn run(options: &GetOptions, context: &Context) -> Outcome {
     let target_path = PathBuf::from(target);
     let existing = local::info(&target_path).map_err(|error| Failure::local("look at", &target_path, &error))?;
     let into = existing.is_some_and(|found| found.is_dir());
-    if !into && (sources.len() > 1 || target.ends_with('/')) {
+    let mut found = Vec::new();
+    for source in sources {
+        found.extend(context.expand(source).await?);
+    }
+    if !into && (found.len() > 1 || target.ends_with('/')) {
         return Err(Failure::item(&target_path, "not a directory on this machine", "make it with mkdir"));
     }
     let mut get = Get { options, context, transfer: Transfer::new("get", &options.transfer, context) };
-    for source in sources {
-        if let Err(failure) = get.source(typed(source), &target_path, into).await {
+    for source in &found {
+        if let Err(failure) = get.source(source, &target_path, into).await {
             get.transfer.shared().failed(failure.at(source)).await;
         }
     }
-    get.transfer.finish(options.transfer.recursive || sources.len() > 1).await
+    get.transfer.finish(options.transfer.recursive || found.len() > 1).await
 }
 
 struct Get<'a> {

@@ -9,11 +9,14 @@ use std::sync::Arc;
 use base::local::{self, LocalInfo, LocalKind, LocalReader};
 use bytes::Bytes;
 use clap::Args;
-use client::{CreateOptions, ErrorCode, FileKind, FsError, Writer};
+use client::{CreateOptions, ErrorCode, FileKind, Writer};
 
 use super::Outcome;
-use super::context::{Context, below, typed};
+use super::context::Context;
 use super::failure::Failure;
+use super::mv::Destination;
+use super::paths::below;
+use super::text::size::parse_positive;
 use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
 
 /// Flags of `put`.
@@ -40,19 +43,8 @@ pub(crate) struct PutOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     replication: Option<u32>,
     /// Bytes of a block, with K, M or G [default: the cluster's]
-    #[arg(long, value_name = "SIZE", value_parser = block_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_positive)]
     block_size: Option<u64>,
-}
-
-fn block_size(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
-        number if number.ends_with('K') => (number.trim_end_matches('K').to_owned(), 1 << 10),
-        number if number.ends_with('M') => (number.trim_end_matches('M').to_owned(), 1 << 20),
-        number if number.ends_with('G') => (number.trim_end_matches('G').to_owned(), 1_u64 << 30),
-        number => (number.to_owned(), 1),
-    };
-    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    size.filter(|size| *size > 0).ok_or_else(|| "write a number of bytes, such as 67108864 or 64M".to_owned())
 }
 
 /// One file to copy.
@@ -69,15 +61,10 @@ pub(crate) async fn run(options: &PutOptions, context: &Context) -> Outcome {
     let Some((target, sources)) = options.paths.split_last() else {
         return Err(Failure::usage("nothing to put", "blockyard put SOURCE… DESTINATION"));
     };
-    let existing = context.look(typed(target)).await?;
-    let into = existing.as_ref().is_some_and(|status| status.kind() == FileKind::Directory);
-    if !into && (sources.len() > 1 || (target.ends_with('/') && target != "/")) {
-        let error = FsError::new(ErrorCode::NotADirectory, "not a directory").with_path(target);
-        return Err(Failure::from(error.with_hint("make it with `blockyard mkdir`")));
-    }
+    let Destination { path: target, into } = Destination::find(context, target, sources.len() > 1).await?;
     let mut put = Put { options, context, transfer: Transfer::new("put", &options.transfer, context) };
     for source in sources {
-        if let Err(failure) = put.source(source, typed(target), into).await {
+        if let Err(failure) = put.source(source, &target, into).await {
             put.transfer.shared().failed(failure.at(source)).await;
         }
     }
@@ -310,16 +297,6 @@ async fn close(writer: Writer) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn block_sizes_as_people_write_them() {
-        assert_eq!(block_size("67108864"), Ok(64 << 20));
-        assert_eq!(block_size("64M"), Ok(64 << 20));
-        assert_eq!(block_size("1GiB"), Ok(1 << 30));
-        for bad in ["", "0", "x", "1T", "99999999999999999999"] {
-            assert!(block_size(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn names_of_copies() {

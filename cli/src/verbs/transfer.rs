@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use super::Outcome;
 use super::context::Context;
 use super::failure::Failure;
-use super::output::size;
 use super::progress::Progress;
+use super::text::size::size;
 
 /// Bytes that are read or written of a local file at a time.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
