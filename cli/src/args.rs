@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::config::ConfigVerb;
 use crate::dev::ports::Ports;
 use crate::exit::{self, Status};
 use crate::manual::{CompletionsOptions, ManOptions};
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     Namenode(ServerOptions),
     /// Run a datanode
     Datanode(ServerOptions),
+    /// Look at settings, or check them
+    Config(ConfigVerb),
     /// Print a script that completes verbs and flags in a shell
     Completions(CompletionsOptions),
     /// Write the manual pages

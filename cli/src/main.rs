@@ -3,10 +3,12 @@
 //! ```text
 //!   args      what can be typed             verbs     put get cat ls …, over the client library
 //!   server    namenode | datanode           dev       a cluster on this machine, for development
-//!   manual    completions and man pages   exit      what exit statuses mean
+//!   config    settings: show, explain, validate    manual    completions and man pages
+//!   exit      what exit statuses mean
 //! ```
 
 mod args;
+mod config;
 mod dev;
 mod exit;
 mod manual;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Dev(options) => dev::run(&options, &cli.global),
         Command::Namenode(options) => server::namenode(&options, &cli.global),
         Command::Datanode(options) => server::datanode(&options, &cli.global),
+        Command::Config(verb) => config::run(&verb, &cli.global),
         Command::Completions(options) => manual::completions(&options),
         Command::Man(options) => manual::man(&options),
         Command::Help(topic) => args::help(&topic),

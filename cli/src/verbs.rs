@@ -10,12 +10,16 @@
 //!   every failure ─▶ failure (text or JSON, hint, exit status)
 //! ```
 
+mod acl;
 mod cat;
+mod checksum;
 mod chmod;
 mod chown;
 mod cluster;
+mod concat;
 mod context;
 mod count;
+mod cp;
 mod df;
 mod du;
 mod each;
@@ -23,6 +27,7 @@ mod ends;
 mod entry;
 mod failure;
 pub(crate) mod find;
+mod fsck;
 mod get;
 mod ln;
 mod ls;
@@ -32,8 +37,10 @@ mod output;
 mod paths;
 mod progress;
 mod put;
+mod quota;
 mod rm;
 mod setrep;
+mod snapshot;
 mod stat;
 mod test;
 mod text;
@@ -41,6 +48,7 @@ mod touch;
 mod transfer;
 mod trash;
 mod tree;
+mod xattr;
 
 use std::time::Duration;
 
@@ -81,12 +89,20 @@ pub(crate) enum Verb {
     Df(df::DfOptions),
     /// Count names, bytes and quotas
     Count(count::CountOptions),
+    /// Compute what is in files: SHA-256 and CRC-32C
+    Checksum(checksum::ChecksumOptions),
+    /// Look for files that are not whole
+    Fsck(fsck::FsckOptions),
     /// Make directories
     Mkdir(mkdir::MkdirOptions),
     /// Remove empty directories
     Rmdir(mkdir::RmdirOptions),
     /// Set times, or make empty files
     Touch(touch::TouchOptions),
+    /// Copy files or trees within the cluster
+    Cp(cp::CpOptions),
+    /// Append files to another without copying
+    Concat(concat::ConcatOptions),
     /// Move or rename files and directories
     Mv(mv::MvOptions),
     /// Make further names: hard and symbolic links
@@ -103,6 +119,14 @@ pub(crate) enum Verb {
     Chgrp(chown::ChgrpOptions),
     /// Change the number of copies
     Setrep(setrep::SetrepOptions),
+    /// Show and change ACLs
+    Acl(acl::AclVerb),
+    /// Show and change extended attributes
+    Xattr(xattr::XattrVerb),
+    /// Show and change quotas of directories
+    Quota(quota::QuotaVerb),
+    /// Make and look at snapshots of directories
+    Snapshot(snapshot::SnapshotVerb),
     /// Look at the cluster
     Cluster(ClusterVerb),
     /// Look at the datanodes
@@ -141,7 +165,7 @@ type Outcome = Result<(), Failure>;
 impl Verb {
     /// Does the verb move enough bytes, or print enough names, to be worth several threads?
     const fn is_heavy(&self) -> bool {
-        matches!(self, Self::Put(_) | Self::Get(_) | Self::Ls(_) | Self::Find(_))
+        matches!(self, Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Ls(_) | Self::Find(_))
     }
     /// Does standard output carry data, so that nothing else may go there?
     fn prints_data(&self) -> bool {
@@ -207,9 +231,13 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Du(options) => du::run(options, context).await,
         Verb::Df(options) => df::run(options, context).await,
         Verb::Count(options) => count::run(options, context).await,
+        Verb::Checksum(options) => checksum::run(options, context).await,
+        Verb::Fsck(options) => fsck::run(options, context).await,
         Verb::Mkdir(options) => mkdir::mkdir(options, context).await,
         Verb::Rmdir(options) => mkdir::rmdir(options, context).await,
         Verb::Touch(options) => touch::run(options, context).await,
+        Verb::Cp(options) => cp::run(options, context).await,
+        Verb::Concat(options) => concat::run(options, context).await,
         Verb::Mv(options) => mv::run(options, context).await,
         Verb::Ln(options) => ln::run(options, context).await,
         Verb::Rm(options) => rm::run(options, context).await,
@@ -218,6 +246,10 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Chown(options) => chown::chown(options, context).await,
         Verb::Chgrp(options) => chown::chgrp(options, context).await,
         Verb::Setrep(options) => setrep::run(options, context).await,
+        Verb::Acl(acl) => acl::run(&acl.verb, context).await,
+        Verb::Xattr(xattr) => xattr::run(&xattr.verb, context).await,
+        Verb::Quota(quota) => quota::run(&quota.verb, context).await,
+        Verb::Snapshot(snapshot) => snapshot::run(&snapshot.verb, context).await,
         Verb::Cluster(ClusterVerb { verb: ClusterCommand::Status }) => cluster::status(context).await,
         Verb::Node(NodeVerb { verb: NodeCommand::Ls }) => cluster::nodes(context).await,
     }

@@ -1,5 +1,7 @@
 //! What people write and read, as pure functions: times, sizes, modes, tables, formats.
 
+pub(crate) mod acl;
+pub(crate) mod bytes;
 pub(crate) mod format;
 pub(crate) mod mode;
 pub(crate) mod size;
