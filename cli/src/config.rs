@@ -208,3 +208,25 @@ fn explain(options: &ExplainOptions, global: &Global) -> Result<Status, ConfigEr
     }
     Ok(Status::OK)
 }
+
+/// The page `docs/cli/settings.md`.
+#[cfg(test)]
+pub(crate) fn page() -> String {
+    let defaults = base::config::show::<Settings>(&Sources::new()).unwrap();
+    let mut page = String::from(
+        "# Settings\n\nA flag wins over the environment, that over the file, that over the default. This page is made from the\ntable \
+         behind `blockyard config explain`; a test holds both together, and the table against what the servers read.\n",
+    );
+    let mut section = "";
+    for key in KEYS {
+        if key.section() != section {
+            section = key.section();
+            page.push_str(&format!("\n## {section}\n\n| key | default | written as | meaning |\n|---|---|---|---|\n"));
+        }
+        let default = defaults.iter().find(|setting| setting.key == key.name).unwrap();
+        let once = if key.once { " Read when a cluster is made, never again." } else { "" };
+        let (name, default) = (key.name.trim_start_matches(section).trim_start_matches('.'), in_toml(&default.value));
+        page.push_str(&format!("| `{name}` | `{default}` | {} | {}{once} |\n", key.kind.name(), key.meaning));
+    }
+    page
+}

@@ -11,6 +11,8 @@ mod args;
 mod config;
 mod dev;
 mod exit;
+#[cfg(test)]
+mod golden;
 mod manual;
 mod server;
 mod verbs;

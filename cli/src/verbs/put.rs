@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::local::{self, LocalInfo, LocalKind, LocalReader};
+use base::local::{self, LocalInfo, LocalKind, LocalReader, LocalTimes};
 use bytes::Bytes;
 use clap::Args;
-use client::{CreateOptions, ErrorCode, FileKind, Writer};
+use client::{Attributes, CreateOptions, ErrorCode, FileKind, Time, Writer};
 
 use super::Outcome;
 use super::context::Context;
@@ -39,6 +39,9 @@ pub(crate) struct PutOptions {
     /// Make what is missing above DESTINATION
     #[arg(short, long)]
     parents: bool,
+    /// Keep modes and times
+    #[arg(long)]
+    preserve: bool,
     /// Copies of each file [default: the cluster's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     replication: Option<u32>,
@@ -54,6 +57,28 @@ struct FileJob {
     len_bytes: u64,
     remote: String,
     create: CreateOptions,
+    /// What the copy gets of the original, if that was asked for.
+    keep: Option<Kept>,
+}
+
+/// Mode and times of an original.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    mode: u32,
+    times: LocalTimes,
+}
+
+impl Kept {
+    async fn give(self, context: &Context, path: &str) -> Outcome {
+        let attributes = Attributes {
+            mode: Some(self.mode),
+            mtime: Some(Time::At(self.times.mtime_ns)),
+            atime: Some(Time::At(self.times.atime_ns)),
+            ..Attributes::default()
+        };
+        context.client.set_attributes(path, &attributes).await.map_err(|error| Failure::from(error).at(path))?;
+        Ok(())
+    }
 }
 
 /// Runs `put`.
@@ -62,10 +87,20 @@ pub(crate) async fn run(options: &PutOptions, context: &Context) -> Outcome {
         return Err(Failure::usage("nothing to put", "blockyard put SOURCE… DESTINATION"));
     };
     let Destination { path: target, into } = Destination::find(context, target, sources.len() > 1).await?;
-    let mut put = Put { options, context, transfer: Transfer::new("put", &options.transfer, context) };
+    let transfer = Transfer::new("put", &options.transfer, context);
+    let mut put = Put { options, context, transfer, directories: Vec::new() };
     for source in sources {
         if let Err(failure) = put.source(source, &target, into).await {
             put.transfer.shared().failed(failure.at(source)).await;
+        }
+    }
+    if options.preserve {
+        put.transfer.settle().await;
+        // What is made in a directory changes its time: the deepest ones come first.
+        for (path, kept) in put.directories.iter().rev() {
+            if let Err(failure) = kept.give(context, path).await {
+                put.transfer.shared().failed(failure).await;
+            }
         }
     }
     put.transfer.finish(options.transfer.recursive || sources.len() > 1).await
@@ -75,6 +110,8 @@ struct Put<'a> {
     options: &'a PutOptions,
     context: &'a Context,
     transfer: Transfer,
+    /// The directories that were made, with what they get in the end.
+    directories: Vec<(String, Kept)>,
 }
 
 impl Put<'_> {
@@ -128,16 +165,21 @@ impl Put<'_> {
         }
         let create =
             CreateOptions { mode: Some(self.context.masked(found.mode & 0o777)), ..self.create_options(parents) };
-        let job = FileJob { local, len_bytes: found.len_bytes, remote, create };
+        let keep = self.kept(found);
+        let job = FileJob { local, len_bytes: found.len_bytes, remote, create, keep };
         let shared = self.transfer.shared();
         shared.progress.found(job.len_bytes);
         self.transfer.start(put_file(shared, job)).await;
         Ok(())
     }
 
+    fn kept(&self, found: LocalInfo) -> Option<Kept> {
+        self.options.preserve.then_some(Kept { mode: found.mode, times: found.times })
+    }
+
     /// Copies a tree: each directory is made before what is in it, files are copied side by side.
     async fn tree(&mut self, root: PathBuf, found: LocalInfo, remote: String) -> Outcome {
-        self.directory(&remote, found.mode, self.options.parents).await?;
+        self.directory(&remote, found, self.options.parents).await?;
         let mut waiting = vec![(root, remote, vec![found.identity])];
         while let Some((directory, remote, ancestors)) = waiting.pop() {
             let shared = self.transfer.shared();
@@ -189,13 +231,16 @@ impl Put<'_> {
         if ancestors.contains(&followed.identity) {
             return Err(Failure::item(path, "is a link to a directory that contains it", "it was not copied"));
         }
-        self.directory(&target, followed.mode, false).await?;
+        self.directory(&target, followed, false).await?;
         Ok(Some((target, followed.identity)))
     }
 
-    async fn directory(&self, remote: &str, mode: u32, parents: bool) -> Outcome {
+    async fn directory(&mut self, remote: &str, found: LocalInfo, parents: bool) -> Outcome {
+        if let Some(kept) = self.kept(found) {
+            self.directories.push((remote.to_owned(), kept));
+        }
         // Its owner must be able to fill it, also where the original is read-only.
-        match self.context.client.mkdir(remote, self.context.masked(mode & 0o777) | 0o700, parents).await {
+        match self.context.client.mkdir(remote, self.context.masked(found.mode & 0o777) | 0o700, parents).await {
             Ok(_) => Ok(()),
             Err(error) if error.code == ErrorCode::AlreadyExists => {
                 let status = self.context.look(remote).await?;
@@ -248,11 +293,16 @@ async fn put_file(shared: Arc<Shared>, job: FileJob) -> Outcome {
     let ended = first.len() < want;
     let create = CreateOptions { empty: first.is_empty(), ..job.create };
     let mut writer = create_file(&shared, &job.remote, create).await?;
-    if !ended {
-        return copy_in(&shared, writer, reader, first, &job.local).await;
+    if ended {
+        write_chunk(&shared, &mut writer, first).await?;
+        close(writer).await?;
+    } else {
+        copy_in(&shared, writer, reader, first, &job.local).await?;
     }
-    write_chunk(&shared, &mut writer, first).await?;
-    close(writer).await
+    match job.keep {
+        Some(kept) => kept.give(&shared.context, &job.remote).await,
+        None => Ok(()),
+    }
 }
 
 /// A byte more than the file has, so that its end is seen at once.
