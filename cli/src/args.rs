@@ -20,8 +20,8 @@ use crate::verbs::find::ONE_DASH;
     name = "blockyard",
     version,
     about = "A distributed file system in one binary",
-    long_about = "A distributed file system in one binary: a namenode keeps the names, datanodes keep checksummed copies of \
-        blocks, and the verbs below work on the files.",
+    long_about = "A distributed file system in one binary: a namenode keeps the names, datanodes keep checksummed copies \
+        of blocks,\nand the verbs below work on the files.",
     after_help = "First steps:
   blockyard dev                                   a cluster on this machine, in ./blockyard-data
   export BLOCKYARD_FS=blockyard://127.0.0.1:8020  which cluster the verbs talk to (this one is the default)

@@ -103,6 +103,8 @@ pub(crate) fn run(verb: &ConfigVerb, global: &Global) -> Status {
 fn tell(global: &Global, kind: &str, origin: &str, message: &str) {
     if global.json {
         print(&json!({"v": 1, "type": kind, "code": "bad_setting", "origin": origin, "message": message}).to_string());
+    } else if origin.is_empty() {
+        eprintln!("error: {message}");
     } else {
         eprintln!("error: {origin}: {message}");
     }
@@ -128,7 +130,7 @@ fn chosen(words: &[String]) -> Result<Vec<&'static Key>, ConfigError> {
         let before = found.len();
         found.extend(KEYS.iter().filter(|key| key.name == word || key.section() == word));
         if found.len() == before {
-            return Err(ConfigError::one("key", unknown(word)));
+            return Err(ConfigError::one("", unknown(word)));
         }
     }
     Ok(found)

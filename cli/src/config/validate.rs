@@ -35,7 +35,10 @@ fn faults(file: &Path) -> Vec<Fault> {
     });
     let (settings, shown) = match read {
         Ok(read) => read,
-        Err(error) => return error.faults,
+        Err(mut error) => {
+            error.faults.sort_by_key(|fault| line_of(&fault.origin));
+            return error.faults;
+        }
     };
     let has = |section: &str| shown.iter().any(|setting| setting.is_set() && setting.key.starts_with(section));
     let mut faults = Vec::new();
@@ -62,6 +65,11 @@ fn faults(file: &Path) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// The line in an origin such as `namenode.toml:12`.
+fn line_of(origin: &str) -> u64 {
+    origin.rsplit_once(':').and_then(|(_, line)| line.parse().ok()).unwrap_or(0)
 }
 
 fn fault(file: &Path, shown: &[Shown], key: &str, message: &str) -> Fault {

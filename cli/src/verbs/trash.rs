@@ -118,8 +118,21 @@ impl Trash {
             context.client.mkdir(&path, MODE, true).await?;
             return Ok(path);
         }
-        let hint = || Some("without a trash: --skip-trash removes it for good".to_owned());
-        Err(Failure::from(refused).or_hint(hint))
+        let hint = format!("your trash would be {}; --skip-trash removes for good", self.root);
+        Err(Failure::from(refused.with_hint(hint)))
+    }
+
+    /// Removes the directories above something that left the trash, as far as nothing else is in them.
+    async fn tidy(&self, context: &Context, from: &str) -> Outcome {
+        let mut path = from;
+        while let Some(parent) = parent_of(path).filter(|parent| self.holds(parent) && *parent != self.root) {
+            match context.client.delete(parent, false).await {
+                Ok(_) => path = parent,
+                Err(error) if matches!(error.code, ErrorCode::NotEmpty | ErrorCode::NotFound) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Current and the checkpoints, newest first.
@@ -245,6 +258,7 @@ async fn restore(options: &RestoreOptions, context: &Context) -> Outcome {
             let exists = error.code == ErrorCode::AlreadyExists;
             Failure::from(error).at(&to).or_hint(|| exists.then(|| "give it another path with --to".to_owned()))
         })?;
+        trash.tidy(context, &from).await?;
         match context.output.is_json() {
             true => context.output.object(&json!({"v": 1, "type": "restored", "from": from, "path": to})),
             false => context.output.line(&format!("restored {}", plain(&to))),

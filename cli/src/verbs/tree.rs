@@ -11,8 +11,8 @@ use super::entry::{object, push_name};
 use super::failure::Failure;
 use super::paths::walk::Found;
 use super::paths::{PATHS_HELP, below};
-use super::text::plain;
 use super::text::size::size;
+use super::text::{counted, plain};
 
 /// Flags of `tree`.
 #[derive(Debug, Args)]
@@ -86,9 +86,14 @@ pub(crate) async fn run(options: &TreeOptions, context: &Context) -> Outcome {
             "bytes": totals.bytes,
         }));
     }
-    let files = if options.directories { String::new() } else { format!(", {} files", totals.others) };
-    let bytes = if options.sizes { format!(", {}", size(totals.bytes)) } else { String::new() };
-    context.output.line(&format!("\n{} directories{files}{bytes}", totals.directories))
+    let mut text = counted(totals.directories, "directory", "directories");
+    if !options.directories {
+        text.push_str(&format!(", {}", counted(totals.others, "file", "files")));
+    }
+    if options.sizes {
+        text.push_str(&format!(", {}", size(totals.bytes)));
+    }
+    context.output.line(&format!("\n{text}"))
 }
 
 async fn tree(options: &TreeOptions, context: &Context, path: &str, totals: &mut Totals) -> Outcome {

@@ -6,6 +6,7 @@
     reason = "these tests stand outside of the product, where people and operating systems are; a failed expectation is a failed test"
 )]
 
+mod attributes;
 mod bad_input;
 mod contract;
 mod crash_points;

@@ -4,7 +4,7 @@ use tests::{Cluster, Options};
 
 /// A cluster whose superuser is the one of the transcripts.
 fn cluster() -> Options {
-    Options::default().env("BLOCKYARD_NAMENODE__SUPERUSER", "ana")
+    Options::default().env("BLOCKYARD_USER", "ana")
 }
 
 fn play(names: &[&str], options: Options) {

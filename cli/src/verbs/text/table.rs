@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn names_run_down_the_columns() {
         let names = ["a", "bbb", "c", "d", "e"].map(str::to_owned);
-        assert_eq!(columns(&names, 13), "a    d\nbbb  e\nc\n");
+        assert_eq!(columns(&names, 13), "a    c    e\nbbb  d\n");
         assert_eq!(columns(&names, 1), "a\nbbb\nc\nd\ne\n");
         assert_eq!(columns(&[], 80), "");
     }
