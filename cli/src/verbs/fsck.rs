@@ -155,11 +155,13 @@ fn problem(file: &FsckFile) -> String {
     } else {
         "open"
     };
+    // Each block is told once, as the worst that it is.
+    let single = file.below_minimum.saturating_sub(file.missing + file.corrupt);
     let counts = [
         (file.missing, "without a copy"),
         (file.corrupt, "with damaged copies only"),
-        (file.below_minimum, "with one copy"),
-        (file.under_replicated, "with too few copies"),
+        (single, "with one copy"),
+        (file.under_replicated.saturating_sub(single), "with too few copies"),
     ];
     let counts: Vec<String> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
@@ -217,6 +219,7 @@ mod tests {
         assert!(!totals.is_healthy());
         assert_eq!((totals.files, totals.broken, totals.thin, totals.open), (10, 1, 1, 1));
         assert_eq!(problem(&lost), "MISSING     /lost  of 3 blocks 1 without a copy, 1 with too few copies");
+        assert_eq!(problem(&thin), "few copies  /thin  of 3 blocks 1 with one copy");
         assert_eq!(problem(&open), "open        /open; being written");
         let wrong = FsckResponse { contradictions: vec!["files: 3 counted, 4 kept".into()], ..FsckResponse::default() };
         let mut totals = Totals::default();
