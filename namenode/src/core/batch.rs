@@ -41,6 +41,8 @@ pub(super) enum Step {
     Reclaim,
     ReleaseLease,
     Time,
+    AccessTimes,
+    Trash,
 }
 
 /// A proposed entry.

@@ -109,7 +109,10 @@ impl NamenodeCore {
 
     /// The caller of the cluster's own operations.
     pub(super) fn own_record(&self) -> CallerRecord {
-        let namespace = self.shared.namespace.read();
+        Self::own_record_in(&self.shared.namespace.read())
+    }
+    /// As [`NamenodeCore::own_record`], for callers that hold the lock.
+    pub(super) fn own_record_in(namespace: &crate::namespace::Namespace) -> CallerRecord {
         let user = namespace.identity().map_or_else(|| "blockyard".to_owned(), |identity| identity.superuser.clone());
         CallerRecord { user, groups: vec![namespace.settings().superuser_group.clone()] }
     }
