@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use super::context::Context;
-use super::each::{each, each_below, settle, start};
+use super::each::{each, each_below, each_together, settle, start};
 use super::paths::PATHS_HELP;
 use super::paths::walk::{Found, Walk};
 use super::text::acl::{effective, entry_text, parse, parse_names, rights_text, tag_name};
@@ -148,7 +148,7 @@ async fn change_all(
     entries: &[AclEntry],
     context: &Context,
 ) -> Outcome {
-    each(context, paths, async |path| {
+    each_together(context, paths, false, async |path| {
         let mut top = start(context, path).await?;
         if top.status.kind() == FileKind::Symlink {
             top.status = context.client.stat(path).await?;

@@ -5,7 +5,7 @@ use client::{Attributes, FileKind};
 
 use super::Outcome;
 use super::context::Context;
-use super::each::{each, each_below, start};
+use super::each::{each_below, each_together, start};
 use super::entry::object;
 use super::paths::PATHS_HELP;
 use super::paths::walk::Found;
@@ -41,7 +41,7 @@ pub(crate) struct ChmodOptions {
 
 /// Runs `chmod`.
 pub(crate) async fn run(options: &ChmodOptions, context: &Context) -> Outcome {
-    each(context, &options.paths, async |path| {
+    each_together(context, &options.paths, false, async |path| {
         let mut top = start(context, path).await?;
         if top.status.kind() == FileKind::Symlink {
             // Named by itself it stands for what it leads to.

@@ -5,7 +5,7 @@ use client::{Attributes, FileKind};
 
 use super::Outcome;
 use super::context::Context;
-use super::each::{each, each_below, start};
+use super::each::{each_below, each_together, start};
 use super::entry::object;
 use super::paths::PATHS_HELP;
 use super::paths::walk::Found;
@@ -86,7 +86,7 @@ pub(crate) async fn chgrp(options: &ChgrpOptions, context: &Context) -> Outcome 
 }
 
 async fn run(to: &Ownership, common: &Common, context: &Context) -> Outcome {
-    each(context, &common.paths, async |path| {
+    each_together(context, &common.paths, false, async |path| {
         let mut top = start(context, path).await?;
         if top.status.kind() == FileKind::Symlink && !common.no_dereference {
             top.status = context.client.stat(path).await?;

@@ -1,5 +1,9 @@
 //! Verbs that do the same with many paths: a failed one does not stop the others.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
 use base::task::JoinSet;
 use client::ErrorCode;
 
@@ -37,6 +41,53 @@ pub(crate) async fn each_there(
         }
     }
     Ok(())
+}
+
+/// As [`each_there`] for changes: what one pattern stands for is changed many at a time, in no order.
+pub(crate) async fn each_together(
+    context: &Context,
+    arguments: &[String],
+    missing_is_fine: bool,
+    one: impl AsyncFn(&str) -> Outcome,
+) -> Outcome {
+    for argument in arguments {
+        let paths = match context.expand(argument).await {
+            Err(failure) if missing_is_fine && failure.code() == ErrorCode::NotFound => continue,
+            Err(failure) => {
+                settle(context, argument, Err(failure)).await?;
+                continue;
+            }
+            Ok(paths) => paths,
+        };
+        let mut waiting = paths.iter();
+        let mut running = Vec::new();
+        loop {
+            while running.len() < IN_FLIGHT {
+                let Some(path) = waiting.next() else { break };
+                let job = async { one(path).await.map_err(|failure| failure.at(path)) };
+                running.push(Box::pin(job));
+            }
+            if running.is_empty() {
+                break;
+            }
+            settle(context, argument, first_done(&mut running).await).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for one of the futures, and takes it out. There must be one.
+async fn first_done<F: Future + Unpin>(running: &mut Vec<F>) -> F::Output {
+    poll_fn(|task| {
+        for (at, future) in running.iter_mut().enumerate() {
+            if let Poll::Ready(done) = Pin::new(future).poll(task) {
+                drop(running.swap_remove(at));
+                return Poll::Ready(done);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Runs `one` for each name that is to be made: no patterns.

@@ -20,8 +20,8 @@ use crate::exit::Status;
     after_help = PATHS_HELP,
     after_long_help = format!("\
 Asks the namenode for every file whose blocks are not all there, and for files that are being written. Nothing is
-changed: copies that are missing are made by the cluster itself, without being asked. In the end all names are counted from
-scratch and compared with the totals that the namenode keeps. For superusers.
+changed: copies that are missing are made by the cluster itself, without being asked. In the end all names are
+counted from scratch and compared with the totals that the namenode keeps. For superusers.
 
 Ends with 6 if data are missing or damaged, or totals are wrong; files with too few copies, or open, are told only.
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Outcome;
 use super::context::Context;
-use super::each::{each, each_new};
+use super::each::{each_new, each_together};
 use super::entry::object;
 use super::failure::Failure;
 use super::paths::PATHS_HELP;
@@ -53,7 +53,7 @@ pub(crate) async fn mkdir(options: &MkdirOptions, context: &Context) -> Outcome 
 
 /// Runs `rmdir`.
 pub(crate) async fn rmdir(options: &RmdirOptions, context: &Context) -> Outcome {
-    each(context, &options.paths, async |path| {
+    each_together(context, &options.paths, false, async |path| {
         if context.client.stat_link(path).await?.kind() != FileKind::Directory {
             let error = FsError::new(ErrorCode::NotADirectory, "not a directory").with_path(path);
             return Err(Failure::from(error.with_hint("remove files with `blockyard rm`")));

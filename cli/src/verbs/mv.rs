@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Outcome;
 use super::context::Context;
-use super::each::each;
+use super::each::each_together;
 use super::failure::Failure;
 use super::paths::{PATHS_HELP, below, name_of};
 
@@ -82,7 +82,7 @@ pub(crate) async fn sources_and_destination(
 pub(crate) async fn run(options: &MvOptions, context: &Context) -> Outcome {
     let (sources, destination) = sources_and_destination(context, &options.paths).await?;
     let replace = if options.force { Replace::Allow } else { Replace::Refuse };
-    each(context, &sources, async |from| {
+    each_together(context, &sources, false, async |from| {
         let to = destination.of(from);
         context.client.rename(from, &to, replace).await.map_err(|error| {
             let exists = error.code == ErrorCode::AlreadyExists;

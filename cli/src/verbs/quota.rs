@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Outcome;
 use super::context::Context;
-use super::each::each;
+use super::each::{each, each_together};
 use super::paths::PATHS_HELP;
 use super::text::plain;
 use super::text::size::{parse_positive, shown};
@@ -104,7 +104,7 @@ pub(crate) async fn run(verb: &QuotaCommand, context: &Context) -> Outcome {
 }
 
 async fn set(context: &Context, paths: &[String], names: Quota, space: Quota) -> Outcome {
-    each(context, paths, async |path| {
+    each_together(context, paths, false, async |path| {
         context.client.set_quota(path, names, space).await?;
         if context.output.is_json() { print(context, path, false).await } else { Ok(()) }
     })

@@ -1,12 +1,14 @@
 //! `rm`: files and trees, into the trash if the cluster has one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use clap::Args;
 use client::{ErrorCode, FileKind, FsError};
 use serde_json::json;
 
 use super::Outcome;
 use super::context::Context;
-use super::each::each_there;
+use super::each::each_together;
 use super::failure::Failure;
 use super::output::on_terminal;
 use super::paths::PATHS_HELP;
@@ -46,10 +48,12 @@ pub(crate) struct RmOptions {
 pub(crate) async fn run(options: &RmOptions, context: &Context) -> Outcome {
     let trash = Trash::of(context);
     let keeps = !options.skip_trash && context.client.server_info().await?.trash_interval_ms > 0;
-    let mut moved = 0_u64;
-    each_there(context, &options.paths, options.force, async |path| {
+    let moved = AtomicU64::new(0);
+    each_together(context, &options.paths, options.force, async |path| {
         let done = match keeps && !trash.holds(path) {
-            true => to_trash(options, context, &trash, path).await.map(|()| moved += 1),
+            true => to_trash(options, context, &trash, path).await.map(|()| {
+                moved.fetch_add(1, Ordering::Relaxed);
+            }),
             false => for_good(options, context, path).await,
         };
         match done {
@@ -58,6 +62,7 @@ pub(crate) async fn run(options: &RmOptions, context: &Context) -> Outcome {
         }
     })
     .await?;
+    let moved = moved.into_inner();
     if moved > 0 && on_terminal() {
         context.output.note(&format!("{moved} moved to the trash; `blockyard trash restore PATH` brings it back"));
     }

@@ -7,7 +7,7 @@ use client::{Attributes, ErrorCode, FileKind, FsError};
 
 use super::Outcome;
 use super::context::Context;
-use super::each::{each, each_below, start};
+use super::each::{each_below, each_together, start};
 use super::entry::object;
 use super::failure::Failure;
 use super::paths::PATHS_HELP;
@@ -47,7 +47,7 @@ pub(crate) struct SetrepOptions {
 /// Runs `setrep`.
 pub(crate) async fn run(options: &SetrepOptions, context: &Context) -> Outcome {
     let (copies, wait) = (options.copies, options.wait);
-    each(context, &options.paths, async |path| {
+    each_together(context, &options.paths, false, async |path| {
         let mut top = start(context, path).await?;
         if top.status.kind() == FileKind::Symlink {
             top.status = context.client.stat(path).await?;

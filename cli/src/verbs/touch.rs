@@ -5,7 +5,7 @@ use client::{Attributes, CreateOptions, Time};
 
 use super::Outcome;
 use super::context::Context;
-use super::each::each;
+use super::each::each_together;
 use super::entry::object;
 use super::paths::PATHS_HELP;
 use super::text::time::parse_time;
@@ -62,7 +62,7 @@ pub(crate) async fn run(options: &TouchOptions, context: &Context) -> Outcome {
         ..Attributes::default()
     };
     let timed = options.reference.is_some() || options.date.is_some();
-    each(context, &options.paths, async |path| {
+    each_together(context, &options.paths, false, async |path| {
         let status = match context.look(path).await? {
             Some(_) => context.client.set_attributes(path, &attributes).await?,
             None if options.no_create => return Ok(()),

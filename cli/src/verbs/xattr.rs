@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use super::context::Context;
-use super::each::{each, settle, start};
+use super::each::{each, each_together, settle, start};
 use super::failure::Failure;
 use super::paths::PATHS_HELP;
 use super::paths::walk::Walk;
@@ -133,7 +133,7 @@ pub(crate) async fn run(verb: &XattrCommand, context: &Context) -> Outcome {
         }
         XattrCommand::Set(options) => {
             let (may_be_new, may_exist) = (!options.replace, !options.create);
-            each(context, &options.paths, async |path| {
+            each_together(context, &options.paths, false, async |path| {
                 let value = options.value.0.clone().into();
                 context.client.set_xattr(path, &options.name, value, may_be_new, may_exist).await?;
                 if !context.output.is_json() {
@@ -145,7 +145,7 @@ pub(crate) async fn run(verb: &XattrCommand, context: &Context) -> Outcome {
             .await
         }
         XattrCommand::Rm(options) => {
-            each(context, &options.paths, async |path| {
+            each_together(context, &options.paths, false, async |path| {
                 context.client.remove_xattr(path, &options.name).await?;
                 if !context.output.is_json() {
                     return Ok(());
