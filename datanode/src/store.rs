@@ -89,8 +89,13 @@ impl Store {
     ) -> Result<(Self, Vec<StoreError>), StoreError> {
         let mut volumes: Vec<Arc<Volume>> = Vec::new();
         let mut problems = Vec::new();
-        let fresh_node = known_node(disk.as_ref(), dirs).unwrap_or_else(|| NodeId::new(&randomness.uuid()));
-        for dir in dirs {
+        let (known_node, first_look) = known_node(disk.as_ref(), dirs);
+        let fresh_node = known_node.unwrap_or_else(|| NodeId::new(&randomness.uuid()));
+        for (dir, looked) in dirs.iter().zip(first_look) {
+            if let Err(error) = looked {
+                problems.push(error);
+                continue;
+            }
             let fresh =
                 Identity { membership: None, node: fresh_node.clone(), storage: StorageId::new(&randomness.uuid()) };
             // An incarnation is never 0, which means "none" in reports.
@@ -444,12 +449,17 @@ pub struct StoreCounts {
     pub volumes_failed: u64,
 }
 
-/// The node id on the first volume that has one: new volumes of an old node get it.
-fn known_node(disk: &dyn Disk, dirs: &[PathBuf]) -> Option<NodeId> {
-    dirs.iter().find_map(|dir| match identity::IdentityFile::open(disk, dir) {
-        Ok(Some((_, identity))) => Some(identity.node),
-        Ok(None) | Err(_) => None,
-    })
+/// The node id on the first volume that has one: new volumes of an old node get it. Beside it what the look into each
+/// folder came to: a sync that failed is not tried again as if nothing had been, so that folder is out.
+fn known_node(disk: &dyn Disk, dirs: &[PathBuf]) -> (Option<NodeId>, Vec<Result<(), StoreError>>) {
+    let mut node = None;
+    let looked = dirs.iter().map(|dir| {
+        let found = identity::IdentityFile::open(disk, dir)?;
+        node = node.take().or(found.map(|(_, identity)| identity.node));
+        Ok(())
+    });
+    let looked = looked.collect();
+    (node, looked)
 }
 
 /// Volumes of one node carry one node id and one cluster.

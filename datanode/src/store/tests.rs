@@ -761,6 +761,20 @@ fn what_hashes_do_not_cover_can_be_told_again() {
 }
 
 #[test]
+fn f_9_an_identity_that_could_not_be_synced_is_not_believed_at_the_second_look() {
+    let (disk, store) = joined(2);
+    let (node, first) = (store.node().clone(), store.reports()[0].storage.clone());
+    drop(store);
+    disk.process_died();
+    disk.inject(DiskFault::once(DiskFaultKind::SyncError).on("disk0/identity"));
+    let (dirs, random) = (dirs(2), SeededRandom::new(4));
+    let (store, problems) = Store::open(&disk.shared(), &dirs, options(), &random, NOW).unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(store.node(), &node, "the other folder knows it");
+    assert!(store.reports().iter().all(|report| report.storage != first));
+}
+
+#[test]
 fn terms_are_kept() {
     let (disk, store) = joined(2);
     store.raise_term(Term::from_raw(5)).unwrap();
