@@ -249,6 +249,25 @@ impl Store {
         let (volume, replica) = self.find(block.id).ok_or(StoreError::NotFound(block.id))?;
         ReplicaReader::open(Arc::clone(volume), block, replica)
     }
+    /// Reads a replica whole at the namenode's word, and notes what it finds: damage as a change of state, soundness as a
+    /// change of its own. A replica that was called corrupt and is sound is served again. True if it is sound.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such replica that is or was whole; [`StoreError::VolumeFailed`]; the
+    /// disk's, and then the replica counts as damaged.
+    pub fn verify(&self, storage: &StorageId, id: BlockId, stamp: GenerationStamp) -> Result<bool, StoreError> {
+        let volume = self.volume(storage)?;
+        volume.working()?;
+        let known = volume.state.lock().replicas.get(&id).copied();
+        let whole = |replica: &Replica| {
+            replica.stamp == stamp && matches!(replica.state, ReplicaState::Finalized | ReplicaState::Corrupt)
+        };
+        let replica = known.filter(whole).ok_or(StoreError::NotFound(id))?;
+        let block = BlockRef { pool: volume.pool()?, id, stamp, len_bytes: replica.len_bytes };
+        let sound = ReplicaReader::is_sound(volume, &block, replica);
+        volume.looked_at(id, &replica, matches!(sound, Ok(true)));
+        sound
+    }
     /// What is known of a replica.
     #[must_use]
     pub fn replica(&self, id: BlockId) -> Option<(StorageId, Replica)> {

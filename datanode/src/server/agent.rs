@@ -112,6 +112,7 @@ impl AgentThread {
             runtime: Handle::current(),
             deletes: Arc::new(Semaphore::new(1)),
             copies: Arc::new(Semaphore::new(COPIES)),
+            looks: Arc::new(Semaphore::new(1)),
             context,
         };
         base::task::thread("dn-agent", move || {
@@ -151,6 +152,7 @@ struct Driver {
     runtime: Handle,
     deletes: Arc<Semaphore>,
     copies: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
     /// Namenodes that say that this node belongs to another cluster.
     refused: Vec<Option<String>>,
 }
@@ -246,6 +248,7 @@ impl Driver {
         let turn = match command.task {
             Task::Delete(_) => Arc::clone(&self.deletes),
             Task::Copy(_) => Arc::clone(&self.copies),
+            Task::Verify(_) => Arc::clone(&self.looks),
         };
         let inbox = context.wake.inbox.clone();
         base::task::spawn(&self.tasks, async move {
@@ -275,6 +278,7 @@ impl Driver {
 fn carry_now(context: &Context, command: &Command) -> proto::cluster::CommandResult {
     let result = match &command.task {
         Task::Delete(what) => commands::delete(&context.node, command, what, || context.clock.now()),
+        Task::Verify(what) => commands::verify(&context.node, command, what, || context.clock.now()),
         Task::Copy(what) => {
             let outcome = match commands::void(&context.node, command, context.clock.now()) {
                 Some(reason) => Err(reason),
