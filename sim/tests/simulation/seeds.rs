@@ -23,6 +23,8 @@ pub(crate) const REGRESSIONS: &[u64] = &[
     222611913634250,
     // Every copy of a block had failed one read: each stayed under suspicion for ever.
     222611913632835,
+    // Rot in a tail that was cut was "put back" into the records that were written there afterwards.
+    194858932689609,
 ];
 
 /// The base of the gate's seeds: the commit, so that every change is tested with seeds of its own.
@@ -54,7 +56,7 @@ impl Sum {
             self.failures.push(describe(report.seed, failure));
         }
     }
-    fn join(&mut self, other: Self) {
+    pub(crate) fn join(&mut self, other: Self) {
         self.coverage.add(&other.coverage);
         self.runs += other.runs;
         self.operations += other.operations;
