@@ -18,6 +18,7 @@
     reason = "this crate is the seam: it is where the banned calls live"
 )]
 
+pub mod calendar;
 pub mod clock;
 pub mod config;
 pub mod crash;

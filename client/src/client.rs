@@ -159,6 +159,8 @@ pub struct CreateOptions {
     pub parents: bool,
     /// Permission bits, umask already applied; `None` stands for 0644.
     pub mode: Option<u32>,
+    /// Permission bits before the umask: taken instead where a default ACL is inherited.
+    pub unmasked_mode: Option<u32>,
     /// Copies; 0 stands for the cluster's default.
     pub replication: u32,
     /// Length of a block in bytes; 0 stands for the cluster's default.
@@ -215,6 +217,7 @@ impl Client {
             publish: if options.publish_at_once { n::Publish::AtOnce } else { n::Publish::OnClose } as i32,
             with_first_block: !options.empty,
             client_host: self.inner.host.clone(),
+            unmasked_mode: options.unmasked_mode,
         };
         let (answer, session) = self.inner.change("create", &request).await?;
         Ok(Writer::start(Arc::clone(&self.inner), session, path, answer))
@@ -280,8 +283,23 @@ impl Client {
     /// # Errors
     /// The namenode's refusals.
     pub async fn mkdir(&self, path: &str, mode: u32, parents: bool) -> FsResult<FileStatus> {
+        self.mkdir_inheriting(path, mode, None, parents).await
+    }
+
+    /// As [`Client::mkdir`]; `unmasked_mode` is the mode before the umask: a default ACL that is inherited takes that
+    /// and masks by itself.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn mkdir_inheriting(
+        &self,
+        path: &str,
+        mode: u32,
+        unmasked_mode: Option<u32>,
+        parents: bool,
+    ) -> FsResult<FileStatus> {
         let path = FsPath::parse(path)?;
-        let request = n::MkdirRequest { header: None, path: path.into(), mode, parents };
+        let request = n::MkdirRequest { header: None, path: path.into(), mode, parents, unmasked_mode };
         let (answer, _) = self.inner.change("mkdir", &request).await?;
         answer.status.ok_or_else(incomplete)
     }

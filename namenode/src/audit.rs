@@ -64,7 +64,11 @@ fn names(request: &Request) -> (String, String) {
         Request::AbandonBlock(r) => inode(r.inode),
         Request::Complete(r) => inode(r.inode),
         Request::Discard(r) => inode(r.inode),
-        _ => (String::new(), String::new()),
+        Request::Concat(r) => (r.sources.join(","), r.target.clone()),
+        other => {
+            let [src, dst] = crate::service::paths(other);
+            (src.cloned().unwrap_or_default(), dst.cloned().unwrap_or_default())
+        }
     }
 }
 

@@ -25,6 +25,8 @@ mod access;
 mod answers;
 mod api;
 mod audit;
+mod diff;
+mod fsck;
 mod hash;
 mod image;
 mod ops;
@@ -33,12 +35,16 @@ mod registry;
 mod resolve;
 mod sessions;
 mod store;
+mod summary;
 #[cfg(test)]
 mod tests;
+mod view;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use api::*;
+pub use fsck::{FileLookedAt, FsckStep};
 pub use image::FrozenNamespace;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch, LogIndex, SessionId, Term};
@@ -61,8 +67,25 @@ pub struct Namespace {
     queue: Vec<u64>,
     /// Inodes in those trees. Derived.
     pending: u64,
+    /// Trees that snapshots hold, in which what they do not see is looked for; the last one first.
+    sweeps: Vec<Sweep>,
+    /// Directories that may have snapshots, by id. Derived.
+    snapshottable: BTreeSet<u64>,
+    /// Id of the newest snapshot that was ever made; 0 at first.
+    last_snapshot: u64,
     log_time_ms: u64,
     applied: (LogIndex, Term),
+}
+
+/// A directory of a tree that snapshots hold, and how far it was looked through.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Sweep {
+    /// Its id.
+    directory: u64,
+    /// Entries up to this name are done.
+    after: Box<str>,
+    /// The newest snapshot that sees the tree.
+    died: u64,
 }
 
 /// The ids that are given next.
@@ -122,6 +145,9 @@ impl Namespace {
             },
             queue: Vec::new(),
             pending: 0,
+            sweeps: Vec::new(),
+            snapshottable: BTreeSet::new(),
+            last_snapshot: 0,
             log_time_ms: 0,
             applied: (LogIndex::default(), Term::default()),
         }
@@ -218,8 +244,20 @@ impl Namespace {
             Op::RegisterStorage(register) => self.register_storage(register),
             Op::SetBlockKey(key) => self.set_block_key(key),
             Op::UpdateSettings(update) => self.update_settings(call, update),
+            Op::SetAttributes(set) => self.set_attributes(call, set, effects),
+            Op::Symlink(symlink) => self.symlink(call, symlink),
+            Op::Link(link) => self.link(call, link),
+            Op::SetQuota(set) => self.set_quota(call, set),
+            Op::SetXattr(set) => self.set_xattr(call, set),
+            Op::RemoveXattr(remove) => self.remove_xattr(call, remove),
+            Op::ChangeAcl(change) => self.change_acl(call, change),
+            Op::Concat(concat) => self.concat(call, concat, effects),
+            Op::SetAccessTimes(set) => Ok(self.set_access_times(set)),
+            Op::AllowSnapshots(allow) => self.allow_snapshots(call, allow),
+            Op::CreateSnapshot(create) => self.create_snapshot(call, create),
+            Op::RenameSnapshot(rename) => self.rename_snapshot(call, rename),
+            Op::DeleteSnapshot(delete) => self.delete_snapshot(call, delete, effects),
             Op::Format(_) | Op::Tick(_) => Ok(Outcome::Done),
-            _ => Err(FsError::new(ErrorCode::Unsupported, "this call is not offered")),
         }
     }
 

@@ -12,12 +12,15 @@
 
 pub mod admit;
 pub mod answer;
+mod attributes;
+mod fsck;
 pub mod read;
 pub mod request;
 #[cfg(test)]
 mod tests;
 pub mod write;
 
+pub(crate) use attributes::paths;
 use auth::{Caller, MasterKey, token};
 use bytes::Bytes;
 use proto::ids::{BlockId, GenerationStamp, NodeId, Term};

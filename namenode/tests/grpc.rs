@@ -52,7 +52,8 @@ impl Namenode {
         self.running.join.await.unwrap().unwrap();
     }
     async fn mkdir(&mut self, path: &str) -> Result<n::FileStatus, FsError> {
-        let request = n::MkdirRequest { header: header(), path: path.into(), mode: 0o755, parents: false };
+        let request =
+            n::MkdirRequest { header: header(), path: path.into(), mode: 0o755, parents: false, unmasked_mode: None };
         let answer = self.client.mkdir(request).await.map_err(|status| FsError::from_status(&status))?;
         Ok(answer.into_inner().status.unwrap())
     }

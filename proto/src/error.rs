@@ -94,6 +94,12 @@ error_codes! {
     OutcomeUnknown = 30, "outcome_unknown", false;
     /// A write failed at the datanodes and nothing was published.
     WriteFailed = 31, "write_failed", true;
+    /// A quota of names or space does not allow it.
+    QuotaExceeded = 32, "quota_exceeded", false;
+    /// A snapshot, or a name that is kept for snapshots.
+    ReadOnly = 33, "read_only", false;
+    /// No such extended attribute.
+    NoAttribute = 34, "no_attribute", false;
 }
 
 /// A refusal.

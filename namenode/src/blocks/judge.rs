@@ -134,6 +134,7 @@ impl BlockManager {
                     self.repair.settle(*block, now.plus(self.config.settle));
                 }
             }
+            BlockEffect::Replicated { block, .. } => self.judge(*block, names, now),
             BlockEffect::Freed { block, stamp, len_bytes, committed, .. } => {
                 self.close(*block);
                 let (stamp, len_bytes, committed) = (*stamp, *len_bytes, *committed);

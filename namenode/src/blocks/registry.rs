@@ -297,6 +297,12 @@ impl Registry {
     pub fn at(&self, index: StorageIndex) -> &Storage {
         &self.storages[index.0 as usize]
     }
+    /// Distinct nodes among storages.
+    #[must_use]
+    pub fn nodes_among(&self, storages: &[StorageIndex]) -> usize {
+        let nodes: std::collections::BTreeSet<_> = storages.iter().map(|storage| self.at(*storage).node).collect();
+        nodes.len()
+    }
     /// The node of a storage.
     #[must_use]
     pub fn node_of(&self, index: StorageIndex) -> &Node {

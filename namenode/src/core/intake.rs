@@ -278,6 +278,13 @@ const fn is_read(request: &Request) -> bool {
             | Request::Open(_)
             | Request::ClusterStatus(_)
             | Request::ListNodes(_)
+            | Request::ContentSummary(_)
+            | Request::GetXattrs(_)
+            | Request::GetAcl(_)
+            | Request::CheckAccess(_)
+            | Request::ListSnapshots(_)
+            | Request::DiffSnapshots(_)
+            | Request::Fsck(_)
     )
 }
 

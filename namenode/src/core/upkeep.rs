@@ -155,7 +155,7 @@ impl NamenodeCore {
         self.own(as_user(&superuser), Op::Format(format), Step::Format);
         self.own(as_user(&superuser), Op::SetBlockKey(log::SetBlockKey { number: 1, key: key.into() }), Step::Format);
         for directory in directories {
-            let mkdir = log::Mkdir { path: directory.path, mode: directory.mode, parents: true };
+            let mkdir = log::Mkdir { path: directory.path, mode: directory.mode, parents: true, unmasked_mode: None };
             self.own(as_user(&directory.owner), Op::Mkdir(mkdir), Step::Format);
         }
     }

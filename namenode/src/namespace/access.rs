@@ -5,8 +5,8 @@ use proto::error::{ErrorCode, FsError, FsResult};
 use proto::log::CallerRecord;
 
 use super::Namespace;
-use super::store::Store;
 use super::store::records::Inode;
+use super::store::{AclName, Store};
 
 /// Bits of a right.
 pub(crate) const READ: u16 = 4;
@@ -26,14 +26,23 @@ impl Inode {
 /// Longest name of a user or group, in bytes.
 pub(crate) const MAX_PRINCIPAL_BYTES: usize = 255;
 
+/// Whose something is, and what its mode allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holder {
+    pub(crate) owner: u32,
+    pub(crate) group: u32,
+    pub(crate) mode: u16,
+}
+
 /// A caller, with the numbers of its names in this namespace.
 pub(crate) struct Who<'a> {
     /// Name of the user: the owner of what it makes.
     pub(crate) user: &'a str,
-    owner: Option<u32>,
-    groups: Vec<u32>,
+    pub(super) owner: Option<u32>,
+    pub(super) groups: Vec<u32>,
     /// Above all checks.
     pub(crate) superuser: bool,
+    pub(super) group_names: &'a [String],
 }
 
 impl Namespace {
@@ -49,6 +58,7 @@ impl Namespace {
             owner: interned.find(&caller.user),
             groups: caller.groups.iter().filter_map(|group| interned.find(group)).collect(),
             superuser: self.is_superuser(caller),
+            group_names: &caller.groups,
         })
     }
 }
@@ -65,25 +75,80 @@ pub(crate) fn check_principal(kind: &str, name: &str) -> FsResult<()> {
 
 impl Who<'_> {
     /// Has the caller all of these rights on the inode? The first class that fits decides, as in POSIX.
-    pub(crate) fn may(&self, inode: &Inode, rights: u16) -> bool {
-        let bits = if self.superuser {
+    pub(crate) fn may(&self, store: &Store, slot: u32, rights: u16) -> bool {
+        let inode = store.inode(slot);
+        let acl = store.acl_of(slot).filter(|acl| !acl.access.is_empty());
+        self.may_by(
+            &Holder { owner: inode.owner, group: inode.group, mode: inode.mode },
+            acl.map(|acl| &acl.access[..]),
+            rights,
+        )
+    }
+    /// As [`Who::may`], from attributes.
+    pub(crate) fn may_by(&self, holder: &Holder, acl: Option<&[(AclName, u8)]>, rights: u16) -> bool {
+        if self.superuser {
             return true;
-        } else if self.owner == Some(inode.owner) {
-            inode.mode >> 6
-        } else if self.groups.contains(&inode.group) {
-            inode.mode >> 3
-        } else {
-            inode.mode
-        };
+        }
+        if self.owner == Some(holder.owner) {
+            return holder.mode >> 6 & rights == rights;
+        }
+        if let Some(acl) = acl {
+            return self.may_by_acl(holder, acl, rights);
+        }
+        let bits = if self.groups.contains(&holder.group) { holder.mode >> 3 } else { holder.mode };
         bits & rights == rights
+    }
+    /// The mode's group bits are the mask: they limit named entries and the owning group.
+    fn may_by_acl(&self, holder: &Holder, acl: &[(AclName, u8)], rights: u16) -> bool {
+        let masked = |bits: u8| u16::from(bits) & holder.mode >> 3 & rights == rights;
+        if let Some((_, bits)) = acl.iter().find(|(name, _)| self.owner.is_some_and(|me| *name == AclName::User(me))) {
+            return masked(*bits);
+        }
+        let mut of_my_groups = acl
+            .iter()
+            .filter(|(name, _)| match name {
+                AclName::OwningGroup => self.groups.contains(&holder.group),
+                AclName::Group(group) => self.groups.contains(group),
+                _ => false,
+            })
+            .peekable();
+        if of_my_groups.peek().is_some() {
+            return of_my_groups.any(|(_, bits)| masked(*bits));
+        }
+        holder.mode & rights == rights
+    }
+    /// Is the caller in a group of this name?
+    pub(crate) fn is_in(&self, group: &str) -> bool {
+        self.group_names.iter().any(|name| name == group)
+    }
+    /// Is this the caller's own, or is the caller above all checks?
+    pub(crate) fn owns(&self, store: &Store, slot: u32) -> bool {
+        self.superuser || self.owner == Some(store.inode(slot).owner)
+    }
+    /// Demands ownership.
+    ///
+    /// # Errors
+    /// `PermissionDenied`.
+    pub(crate) fn need_ownership(&self, store: &Store, slot: u32) -> FsResult<()> {
+        if self.owns(store, slot) { Ok(()) } else { Err(self.denied(store, slot, "only its owner may do this")) }
+    }
+    /// Demands a superuser.
+    ///
+    /// # Errors
+    /// `PermissionDenied`.
+    pub(crate) fn need_superuser(&self, what: &str) -> FsResult<()> {
+        if self.superuser {
+            return Ok(());
+        }
+        let text = format!("permission denied: {} is not a superuser, and only superusers {what}", self.user);
+        Err(FsError::new(ErrorCode::PermissionDenied, text).with_hint("act as a superuser (--user)"))
     }
     /// Demands rights.
     ///
     /// # Errors
     /// `PermissionDenied`, naming who lacks what on which inode.
     pub(crate) fn need(&self, store: &Store, slot: u32, rights: u16) -> FsResult<()> {
-        let inode = store.inode(slot);
-        if self.may(inode, rights) {
+        if self.may(store, slot, rights) {
             return Ok(());
         }
         Err(self.denied(store, slot, &format!("{} access", words(rights))))
@@ -100,7 +165,7 @@ impl Who<'_> {
         }
         Err(self.denied(store, entry, "the sticky bit of its directory"))
     }
-    fn denied(&self, store: &Store, slot: u32, what: &str) -> FsError {
+    pub(super) fn denied(&self, store: &Store, slot: u32, what: &str) -> FsError {
         let inode = store.inode(slot);
         let (owner, group) = (store.text(inode.owner), store.text(inode.group));
         let kind = if inode.is_dir() { 'd' } else { '-' };
@@ -145,16 +210,39 @@ fn symbols(mode: u16) -> String {
 mod tests {
     use super::*;
 
+    fn holder(owner: u32, group: u32, mode: u16) -> Holder {
+        Holder { owner, group, mode }
+    }
+
     #[test]
     fn the_first_class_that_fits_decides() {
-        let who = Who { user: "u", owner: Some(1), groups: vec![7], superuser: false };
-        let inode = |owner, group, mode| Inode { owner, group, mode, ..Inode::default() };
-        assert!(who.may(&inode(1, 9, 0o400), READ));
-        assert!(!who.may(&inode(1, 7, 0o077), READ), "the owner is not saved by its group");
-        assert!(who.may(&inode(2, 7, 0o050), READ | EXECUTE));
-        assert!(!who.may(&inode(2, 7, 0o707), READ));
-        assert!(who.may(&inode(2, 9, 0o002), WRITE));
-        assert!(Who { superuser: true, ..who }.may(&inode(2, 9, 0), 7));
+        let who = Who { user: "u", owner: Some(1), groups: vec![7], superuser: false, group_names: &[] };
+        let may = |who: &Who<'_>, holder: Holder, rights| who.may_by(&holder, None, rights);
+        assert!(may(&who, holder(1, 9, 0o400), READ));
+        assert!(!may(&who, holder(1, 7, 0o077), READ), "the owner is not saved by its group");
+        assert!(may(&who, holder(2, 7, 0o050), READ | EXECUTE));
+        assert!(!may(&who, holder(2, 7, 0o707), READ));
+        assert!(may(&who, holder(2, 9, 0o002), WRITE));
+        assert!(may(&Who { superuser: true, ..who }, holder(2, 9, 0), 7));
+    }
+
+    #[test]
+    fn acl_entries_are_masked_and_any_group_that_grants_is_enough() {
+        let who = Who { user: "u", owner: Some(1), groups: vec![7, 8], superuser: false, group_names: &[] };
+        let may = |acl: &[(AclName, u8)], holder: Holder, rights| who.may_by(&holder, Some(acl), rights);
+        let named = [(AclName::User(1), 6), (AclName::OwningGroup, 7)];
+        assert!(may(&named, holder(2, 7, 0o060), READ | WRITE));
+        assert!(!may(&named, holder(2, 7, 0o040), WRITE), "the mask limits named users");
+        assert!(!may(&named, holder(2, 7, 0o077), EXECUTE), "a named user is not saved by its groups");
+        let groups = [(AclName::OwningGroup, 0), (AclName::Group(7), 4), (AclName::Group(8), 2)];
+        assert!(may(&groups, holder(2, 9, 0o070), READ) && may(&groups, holder(2, 9, 0o070), WRITE));
+        assert!(!may(&groups, holder(2, 9, 0o070), READ | WRITE), "no single entry grants both");
+        assert!(
+            !may(&[(AclName::OwningGroup, 0)], holder(2, 7, 0o074), READ),
+            "a group that matches shuts out the rest"
+        );
+        assert!(may(&[(AclName::OwningGroup, 0)], holder(2, 9, 0o074), READ));
+        assert!(may(&[(AclName::OwningGroup, 0)], holder(1, 9, 0o700), READ), "the owner's bits are not masked");
     }
 
     #[test]

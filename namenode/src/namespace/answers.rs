@@ -25,6 +25,8 @@ struct AnswerRecord {
     block: Option<NewBlockRecord>,
     #[prost(uint64, repeated, tag = "7")]
     numbers: Vec<u64>,
+    #[prost(string, tag = "8")]
+    text: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -51,6 +53,8 @@ const COMPLETE: u32 = 5;
 const DELETED: u32 = 6;
 const RECLAIMED: u32 = 7;
 const STORAGE_REGISTERED: u32 = 8;
+const STATUS: u32 = 9;
+const NAMED: u32 = 10;
 
 /// Encodes what a caller was told.
 pub(super) fn encode(result: &FsResult<Outcome>) -> Answer {
@@ -96,6 +100,8 @@ fn record_of(outcome: &Outcome) -> AnswerRecord {
         Outcome::StorageRegistered(index) => {
             AnswerRecord { kind: STORAGE_REGISTERED, numbers: vec![u64::from(index.0)], ..empty }
         }
+        Outcome::Status(status) => AnswerRecord { kind: STATUS, status: Some(status.clone()), ..empty },
+        Outcome::Named(text) => AnswerRecord { kind: NAMED, text: text.clone(), ..empty },
     }
 }
 
@@ -115,6 +121,8 @@ fn outcome_of(record: AnswerRecord) -> Option<FsResult<Outcome>> {
         DELETED => Outcome::Deleted { files: numbers.next()?, directories: numbers.next()? },
         RECLAIMED => Outcome::Reclaimed { pending: numbers.next()? },
         STORAGE_REGISTERED => Outcome::StorageRegistered(StorageIndex(u32::try_from(numbers.next()?).ok()?)),
+        STATUS => Outcome::Status(record.status?),
+        NAMED => Outcome::Named(record.text),
         _ => return None,
     }))
 }
@@ -170,6 +178,8 @@ mod tests {
             Ok(create(Some(block.clone()))),
             Ok(Outcome::AddBlock(block)),
             Ok(Outcome::Complete(status.clone())),
+            Ok(Outcome::Status(status.clone())),
+            Ok(Outcome::Named("/a/.snapshot/s".into())),
             Ok(Outcome::Deleted { files: 1, directories: u64::MAX }),
             Ok(Outcome::Reclaimed { pending: 9 }),
             Ok(Outcome::StorageRegistered(StorageIndex(5))),

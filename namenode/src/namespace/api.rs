@@ -6,7 +6,7 @@ use proto::ids::{BlockId, ClusterId, GenerationStamp, InodeId, LeaseEpoch, NodeI
 use proto::namespace::FileStatus;
 
 /// Highest version of the command set that this build can apply ([`proto::log::Entry::version`]).
-pub const COMMAND_SET_VERSION: u32 = 1;
+pub const COMMAND_SET_VERSION: u32 = 2;
 
 /// Number of a storage in the replicated registry, from 0, never reused; below 2^24.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -92,6 +92,10 @@ pub enum Outcome {
     },
     /// A storage is in the registry.
     StorageRegistered(StorageIndex),
+    /// What was changed or made, as it is now.
+    Status(FileStatus),
+    /// What was made is called this.
+    Named(String),
 }
 
 /// A block that was just allocated.
@@ -137,6 +141,13 @@ pub enum BlockEffect {
         replication: u32,
         /// Storages whose receipts the leader has checked.
         storages: Vec<StorageIndex>,
+    },
+    /// Another number of copies is wanted.
+    Replicated {
+        /// The block.
+        block: BlockId,
+        /// Copies wanted.
+        replication: u32,
     },
     /// No file names the block any more: its replicas may go.
     Freed {
@@ -231,6 +242,8 @@ pub struct Counts {
     pub files: u64,
     /// Directories in the tree, the root included.
     pub directories: u64,
+    /// Symbolic links in the tree.
+    pub symlinks: u64,
     /// Blocks that some inode holds, those of unlinked trees included until they are reclaimed.
     pub blocks: u64,
     /// Files under construction, those in unlinked trees included until they are reclaimed.

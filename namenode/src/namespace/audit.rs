@@ -1,8 +1,10 @@
-//! Counting everything from scratch, to compare with what is kept step by step (scars SC-13, SC-21, SC-23).
+//! Counting everything from scratch, to compare with what is kept step by step (scars SC-13, SC-21, SC-23), and
+//! asking of everything that is kept who owns it (SC-10).
 
 use std::collections::BTreeSet;
 
-use super::store::records::{Kind, flags};
+use super::store::records::{Inode, Kind, flags, rare};
+use super::store::totals::Totals;
 use super::store::{NONE, Store};
 use super::{Counts, Namespace};
 
@@ -21,17 +23,27 @@ impl Namespace {
             let inode = *store.inode(slot);
             assert_eq!(inode.id, id, "id table and record");
             audit_entry(store, slot);
-            let alive = store.alive(slot);
-            let listed = alive && !inode.has(flags::UNPUBLISHED);
+            audit_owner(store, slot);
+            let listed = store.hangs(slot) && !inode.has(flags::UNPUBLISHED);
             match inode.kind {
                 Kind::Directory => {
                     counts.directories += u64::from(listed);
-                    audit_directory(store, slot, alive);
+                    audit_directory(store, slot, store.alive(slot) || store.is_held(slot));
                 }
                 Kind::File => counts.files += u64::from(listed),
+                Kind::Symlink => {
+                    counts.symlinks += u64::from(listed);
+                    assert!(!store.target(slot).is_empty(), "a symbolic link names something");
+                }
+                Kind::Link => {
+                    let file = store.inode(store.inode_of(slot)).is_file();
+                    counts.files += u64::from(listed && file);
+                    counts.symlinks += u64::from(listed && !file);
+                    assert!(store.links_of(store.inode_of(slot)).contains(&slot), "an entry that its inode knows");
+                }
                 Kind::Free => panic!("a free slot has an id"),
             }
-            counts.reclaim_pending += u64::from(!alive);
+            counts.reclaim_pending += u64::from(!store.hangs(slot) && !store.is_held(slot));
             if inode.has(flags::OPEN) {
                 open.insert(id);
             }
@@ -46,11 +58,14 @@ impl Namespace {
                 assert_eq!((store.extent(slot).count, store.extent(slot).len_bytes), extent);
             }
             assert_eq!(inode.has(flags::DETACHED), self.queue.contains(&id), "queue and flag");
+            assert_eq!(inode.has(flags::SNAPSHOTTABLE), self.snapshottable.contains(&id), "the list of roots");
         }
+        audit_history(store);
         let leases: BTreeSet<u64> = self.open_files().iter().map(|lease| lease.inode.raw()).collect();
         assert_eq!(leases, open, "leases are exactly the open files (SC-11, SC-13)");
         counts.open_files = open.len() as u64;
         counts.blocks = blocks.len() as u64;
+        counts.reclaim_pending += self.sweeps.len() as u64;
         let views = blocks.iter().filter_map(|id| self.block(proto::ids::BlockId::from_raw(*id)));
         assert_eq!(views.filter(|view| view.committed).count() as u64, self.committed_blocks());
         assert_eq!(self.blocks_after(None, usize::MAX).len(), blocks.len());
@@ -63,20 +78,70 @@ fn audit_entry(store: &Store, slot: u32) {
     let inode = store.inode(slot);
     if inode.parent == NONE {
         assert_eq!(store.name(slot), "");
+        assert_eq!(store.born_of(slot), 0, "what has no entry has no birth");
         return;
     }
     assert_eq!(store.child(inode.parent, store.name(slot)), Some(slot));
     assert!(store.directory(inode.parent).children.iter().any(|child| child == slot));
 }
 
-fn audit_directory(store: &Store, slot: u32, alive: bool) {
+/// Everything has a reason to be there, and exactly one place that says so (SC-10, SC-11).
+fn audit_owner(store: &Store, slot: u32) {
+    let inode: &Inode = store.inode(slot);
+    for link in store.links_of(slot) {
+        assert_eq!((store.inode(*link).kind, store.inode_of(*link)), (Kind::Link, slot), "a further entry");
+        assert_ne!(store.inode(*link).parent, NONE, "a further entry is somewhere");
+    }
+    let floating = inode.has(flags::UNPUBLISHED | flags::DETACHED | flags::HELD) || inode.id == root_id();
+    assert_eq!(inode.parent == NONE, floating, "inode {} is in the tree, or somebody says why not", inode.id);
+    assert!(
+        !floating || inode.id == root_id() || store.links_of(slot).is_empty(),
+        "the first entry is the inode's own"
+    );
+    if inode.has(flags::HELD) {
+        assert!(inode.has_rare(rare::GHOSTS), "a snapshot holds it");
+        assert!(!inode.has(flags::OPEN), "nobody writes what is gone (SC-11)");
+    }
+    let (id, rare) = (inode.id, |flag| inode.has_rare(flag));
+    assert_eq!(rare(rare::ACL), store.acls.get(&id).is_some());
+    assert_eq!(rare(rare::XATTRS), store.xattrs.get(&id).is_some());
+    assert_eq!(rare(rare::QUOTA), store.quotas.get(&id).is_some());
+    assert_eq!(rare(rare::BORN), store.born.get(&id).is_some());
+    assert_eq!(inode.is_symlink(), store.targets.get(&id).is_some());
+}
+
+const fn root_id() -> u64 {
+    proto::ids::InodeId::ROOT.raw()
+}
+
+/// What is kept for snapshots is kept for one that is there, and belongs to something that is there.
+fn audit_history(store: &Store) {
+    for (key, ghost) in store.ghosts.sorted() {
+        assert!(store.slot(key.directory).is_some(), "a ghost is somewhere");
+        let Some(slot) = store.slot(ghost.inode) else { panic!("a ghost of nothing") };
+        assert!(store.inode(slot).has_rare(rare::GHOSTS));
+        assert!(store.has_snapshot(ghost.root, ghost.born, key.died), "a snapshot sees the ghost {key:?}");
+    }
+    for (id, _) in store.born.sorted() {
+        assert!(store.slot(*id).is_some(), "the birth of something");
+    }
+    for (key, version) in store.versions.sorted() {
+        assert!(store.slot(key.inode).is_some(), "a state of something");
+        assert!(store.has_snapshot(version.root, 0, key.snapshot), "a snapshot sees the state {key:?}");
+    }
+    for root in store.snapshots().keys() {
+        let Some(slot) = store.slot(*root) else { panic!("snapshots of nothing") };
+        assert!(store.inode(slot).has(flags::SNAPSHOTTABLE) && store.alive(slot));
+    }
+}
+
+fn audit_directory(store: &Store, slot: u32, counted: bool) {
     let directory = store.directory(slot);
     let names: Vec<&str> = directory.children.iter().map(|child| store.name(child)).collect();
     assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "listing is in order");
     assert_eq!(names.len() as u64, directory.children.len());
-    if alive {
-        let weights = directory.children.iter().map(|child| store.weight(child));
-        let sums = weights.fold((0, 0), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1));
-        assert_eq!((directory.files, directory.directories), sums, "running totals");
+    if counted {
+        let sum = directory.children.iter().map(|child| store.weight(child)).fold(Totals::default(), Totals::plus);
+        assert_eq!(directory.below, sum, "running totals");
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   "BYNSIMG1" version │ frame │ frame │ … │ end frame        frame = kind, length, records, CRC32C, records
-//!   meta · strings · storages · keys · inodes · blocks · open files · sessions · answers · queue · end
+//!   meta · strings · storages · keys · inodes · blocks · open files · sessions · answers · queue ·
+//!   attributes · snapshots · history · sweeps · end
 //! ```
 //!
 //! Everything is in the order of ids, so that members at the same index write the same bytes. Slots, indexes and
 //! totals are not in it. Layout and what a reader does with damage: `docs/formats/image.md`.
 
 mod frame;
+mod history;
 mod read;
 mod records;
 mod write;
@@ -18,8 +20,10 @@ pub use write::FrozenNamespace;
 
 /// First bytes of an image body.
 const MAGIC: [u8; 8] = *b"BYNSIMG1";
-/// Version of the layout.
-const VERSION: u32 = 1;
+/// Version of the layout. Version 1 is version 2 without what came with it: it is read as well.
+const VERSION: u32 = 2;
+/// Oldest version that is read.
+const OLDEST_VERSION: u32 = 1;
 
 /// Kinds of sections, in the order in which they come. The numbers are durable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -34,11 +38,15 @@ enum Section {
     Sessions = 8,
     Answers = 9,
     Queue = 10,
+    Attributes = 11,
+    Snapshots = 12,
+    History = 13,
+    Sweeps = 14,
     End = 15,
 }
 
 impl Section {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 15] = [
         Self::Meta,
         Self::Strings,
         Self::Storages,
@@ -49,6 +57,10 @@ impl Section {
         Self::Sessions,
         Self::Answers,
         Self::Queue,
+        Self::Attributes,
+        Self::Snapshots,
+        Self::History,
+        Self::Sweeps,
         Self::End,
     ];
     fn from_number(number: u32) -> Option<Self> {

@@ -6,14 +6,16 @@ use prost::Message;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch, LogIndex, SessionId, StorageId, Term};
 use proto::log::{CallerRecord, Settings};
-use proto::namespace::{FileKind, FileStatus};
+use proto::namespace::FileStatus;
 use proto::path::FsPath;
 
 use super::access::{EXECUTE, READ};
 use super::hash::Mixer;
 use super::registry::root;
+use super::resolve::Last;
 use super::store::hash_kind;
-use super::store::records::{Block, Kind, flags};
+use super::store::records::Block;
+use super::view::Seen;
 use super::{
     BlockKey, BlockState, BlockView, Counts, Identity, Namespace, OpenFile, OpenLease, StorageIndex, StorageRecord,
     WriteView,
@@ -25,8 +27,17 @@ impl Namespace {
     /// # Errors
     /// `NotFound`, `PermissionDenied`, `NotADirectory`.
     pub fn stat(&self, who: &CallerRecord, path: &FsPath) -> FsResult<FileStatus> {
-        let slot = self.find(&self.who(who)?, path)?;
-        Ok(self.status(slot, path.as_str()))
+        let seen = self.look(&self.who(who)?, path, Last::Follow)?;
+        Ok(self.status_of(seen, path.as_str()))
+    }
+
+    /// As [`Namespace::stat`], of a symbolic link itself.
+    ///
+    /// # Errors
+    /// As [`Namespace::stat`].
+    pub fn stat_link(&self, who: &CallerRecord, path: &FsPath) -> FsResult<FileStatus> {
+        let seen = self.look(&self.who(who)?, path, Last::Keep)?;
+        Ok(self.status_of(seen, path.as_str()))
     }
 
     /// At most `limit` entries by name after `start_after`, and whether more follow. `path` of each is its name.
@@ -43,15 +54,27 @@ impl Namespace {
         limit: usize,
     ) -> FsResult<(Vec<FileStatus>, bool)> {
         let who = self.who(who)?;
-        let slot = self.find(&who, path)?;
-        if !self.store.inode(slot).is_dir() {
-            return Ok((vec![self.status(slot, "")], false));
+        let seen = self.look(&who, path, Last::Follow)?;
+        match seen {
+            Seen::Inode { slot, .. } if !self.store.inode(slot).is_dir() => Ok((vec![self.status_of(seen, "")], false)),
+            Seen::Inode { slot, snapshot: None } => {
+                who.need(&self.store, slot, READ | EXECUTE)?;
+                let status = |entry| self.status(self.store.inode_of(entry), self.store.name(entry));
+                Ok(page(self.store.entries_after(slot, start_after), limit, status))
+            }
+            Seen::Inode { slot, snapshot: Some(snapshot) } => {
+                self.need_at(&who, slot, Some(snapshot), READ | EXECUTE, path)?;
+                let status = |(name, slot): (&str, u32)| self.status_at(slot, snapshot, name);
+                Ok(page(self.store.children_at(slot, start_after, snapshot), limit, status))
+            }
+            Seen::Snapshots { slot } => {
+                who.need(&self.store, slot, READ | EXECUTE)?;
+                let mut all: Vec<_> = self.store.snapshots_of(self.store.inode(slot).id).iter().collect();
+                all.retain(|snapshot| *snapshot.name > *start_after);
+                all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+                Ok(page(all.into_iter(), limit, |snapshot| self.status_of_snapshot(slot, snapshot)))
+            }
         }
-        who.need(&self.store, slot, READ | EXECUTE)?;
-        let mut rest = self.store.entries_after(slot, start_after);
-        let page = rest.by_ref().take(limit).map(|entry| self.status(entry, self.store.name(entry))).collect();
-        let more = rest.next().is_some();
-        Ok((page, more))
     }
 
     /// A file and at most `limit` of its blocks, from the first committed one that has a byte of the range on. Needs
@@ -61,18 +84,24 @@ impl Namespace {
     /// As [`Namespace::stat`], and `IsADirectory`.
     pub fn open(&self, who: &CallerRecord, path: &FsPath, range: Range<u64>, limit: usize) -> FsResult<OpenFile> {
         let who = self.who(who)?;
-        let slot = self.find(&who, path)?;
-        if self.store.inode(slot).is_dir() {
-            return Err(FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(path.as_str()));
-        }
-        who.need(&self.store, slot, READ)?;
+        let seen = self.look(&who, path, Last::Follow)?;
+        let (slot, snapshot) = match seen {
+            Seen::Inode { slot, snapshot } if self.store.inode(slot).is_file() => (slot, snapshot),
+            Seen::Inode { slot, .. } if self.store.inode(slot).is_symlink() => {
+                return Err(FsError::new(ErrorCode::InvalidArgument, "is a symbolic link in a snapshot")
+                    .with_path(path.as_str()));
+            }
+            _ => return Err(FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(path.as_str())),
+        };
+        self.need_at(&who, slot, snapshot, READ, path)?;
+        let kept = self.version(slot, snapshot).map_or(u64::MAX, |version| version.blocks);
         let inside = |(slot, offset_bytes): &(u32, u64)| {
             let block = self.store.block(*slot);
             block.committed() && *offset_bytes < range.end && offset_bytes.saturating_add(block.len_bytes) > range.start
         };
-        let blocks = self.chain_from(slot).filter(inside).take(limit);
+        let blocks = self.chain_from(slot).take(usize::try_from(kept).unwrap_or(usize::MAX)).filter(inside).take(limit);
         let blocks = blocks.map(|(slot, offset_bytes)| self.view(slot, offset_bytes)).collect();
-        Ok(OpenFile { status: self.status(slot, path.as_str()), blocks })
+        Ok(OpenFile { status: self.status_of(seen, path.as_str()), blocks })
     }
 
     /// A block by its id, in constant time.
@@ -203,11 +232,12 @@ impl Namespace {
     pub fn counts(&self) -> Counts {
         let top = root(&self.store).map(|root| self.store.directory(root));
         Counts {
-            files: top.map_or(0, |top| top.files),
-            directories: top.map_or(0, |top| top.directories + 1),
+            files: top.map_or(0, |top| top.below.files),
+            directories: top.map_or(0, |top| top.below.directories + 1),
+            symlinks: top.map_or(0, |top| top.below.symlinks),
             blocks: u64::from(self.store.blocks.len()),
             open_files: self.store.open.len() as u64,
-            reclaim_pending: self.pending,
+            reclaim_pending: self.reclaim_pending(),
             sessions: self.sessions.len() as u64,
         }
     }
@@ -225,7 +255,7 @@ impl Namespace {
     /// Inodes of unlinked trees that wait for `Reclaim`; the leader proposes it while this is not 0.
     #[must_use]
     pub const fn reclaim_pending(&self) -> u64 {
-        self.pending
+        self.pending + self.sweeps.len() as u64
     }
     /// Hash of the whole state: equal on every member at the same index, after replay and after loading an image.
     #[must_use]
@@ -255,6 +285,13 @@ impl Namespace {
         for inode in &self.queue {
             mixer.word(*inode);
         }
+        // Only once there are any: images that are older than snapshots keep their hash.
+        if self.last_snapshot != 0 {
+            mixer.word(self.last_snapshot);
+        }
+        for sweep in &self.sweeps {
+            mixer.word(sweep.directory).word(sweep.died).bytes(sweep.after.as_bytes());
+        }
         mixer.finish()
     }
     /// Index and term of the last applied entry; zeros at first.
@@ -267,32 +304,14 @@ impl Namespace {
     pub const fn log_time_ms(&self) -> u64 {
         self.log_time_ms
     }
+}
 
-    pub(super) fn status(&self, slot: u32, path: &str) -> FileStatus {
-        let inode = self.store.inode(slot);
-        let directory = inode.is_dir();
-        FileStatus {
-            path: path.to_owned(),
-            inode: inode.id,
-            kind: match inode.kind {
-                Kind::Directory => FileKind::Directory,
-                Kind::File => FileKind::File,
-                Kind::Free => FileKind::Unspecified,
-            }
-            .into(),
-            len_bytes: if directory { 0 } else { self.store.extent(slot).len_bytes },
-            replication: u32::from(inode.replication),
-            block_size_bytes: inode.block_size_bytes(),
-            mode: u32::from(inode.mode),
-            owner: self.store.text(inode.owner).to_owned(),
-            group: self.store.text(inode.group).to_owned(),
-            mtime_ns: inode.mtime_ns,
-            atime_ns: inode.atime_ns,
-            ctime_ns: inode.ctime_ns,
-            nlink: 1,
-            open_for_write: inode.has(flags::OPEN),
-            children: if directory { self.store.directory(slot).children.len() } else { 0 },
-            ..FileStatus::default()
-        }
-    }
+/// The first `limit` of some things, and whether more follow.
+fn page<T>(
+    mut all: impl Iterator<Item = T>,
+    limit: usize,
+    status: impl Fn(T) -> FileStatus,
+) -> (Vec<FileStatus>, bool) {
+    let page = all.by_ref().take(limit).map(status).collect();
+    (page, all.next().is_some())
 }

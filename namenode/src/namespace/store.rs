@@ -5,28 +5,38 @@
 //!   id ──ids──▶ slot ──slab──▶ Inode{parent, name, …} ──content──▶ Block ─next─▶ Block   (file)
 //!                 ▲                                   └─content──▶ Directory{children, totals}
 //!   (parent, name) ──index──┘
-//!   rare: open files · storages beyond four · digests · last block of files with several
+//!   rare: open files · storages beyond four · digests · last block of files with several · further entries ·
+//!         targets of symbolic links · extended attributes · ACLs · quotas
 //! ```
 //!
 //! Replicated: inodes, blocks, open files, interned strings, all keyed by *ids*. Local: slots, pages, indexes,
 //! totals; they are rebuilt from an image and are in no hash.
 
+mod attributes;
 mod blocks;
 pub(crate) mod children;
+pub(crate) mod history;
 pub(crate) mod ids;
 mod index;
 mod interned;
+mod links;
 pub(crate) mod names;
 pub(crate) mod records;
 pub(crate) mod sharded;
 pub(crate) mod slab;
+pub(crate) mod totals;
 mod tree;
+
+pub(crate) use attributes::{Acl, AclName, Quota, Xattr, attribute_hash};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 pub(crate) use blocks::Extent;
 use children::Children;
+use history::{Ghost, GhostKey, Snapshot, Version, VersionKey};
 use ids::IdTable;
 pub(crate) use ids::NONE;
 use index::NameIndex;
@@ -35,6 +45,7 @@ use names::Names;
 use records::{Block, Inode, Kind, Open};
 use sharded::Sharded;
 use slab::Slab;
+use totals::Totals;
 
 use super::hash::Mixer;
 
@@ -46,6 +57,14 @@ pub(crate) mod hash_kind {
     pub(crate) const SESSION: u64 = 4;
     pub(crate) const OUTCOME: u64 = 5;
     pub(crate) const REST: u64 = 6;
+    pub(crate) const TARGET: u64 = 7;
+    pub(crate) const XATTRS: u64 = 8;
+    pub(crate) const ACL: u64 = 9;
+    pub(crate) const QUOTA: u64 = 10;
+    pub(crate) const BORN: u64 = 11;
+    pub(crate) const GHOST: u64 = 12;
+    pub(crate) const VERSION: u64 = 13;
+    pub(crate) const SNAPSHOT: u64 = 14;
 }
 
 /// What a directory has beside its inode. Derived: rebuilt on load.
@@ -53,10 +72,8 @@ pub(crate) mod hash_kind {
 pub(crate) struct Directory {
     /// Entries in order.
     pub(crate) children: Children,
-    /// Files anywhere below.
-    pub(crate) files: u64,
-    /// Directories anywhere below, itself not included.
-    pub(crate) directories: u64,
+    /// Everything anywhere below, itself not included.
+    pub(crate) below: Totals,
 }
 
 /// All inodes and blocks.
@@ -71,6 +88,21 @@ pub(crate) struct Store {
     pub(crate) digests: Sharded<u32, [u8; 16]>,
     pub(crate) open: Sharded<u64, Open>,
     pub(crate) interned: Interned,
+    /// What symbolic links name, by inode.
+    pub(crate) targets: Sharded<u64, Arc<str>>,
+    pub(crate) xattrs: Sharded<u64, Arc<[Xattr]>>,
+    pub(crate) acls: Sharded<u64, Arc<Acl>>,
+    pub(crate) quotas: Sharded<u64, Quota>,
+    /// Snapshots by directory, oldest first.
+    snapshots: BTreeMap<u64, Vec<Snapshot>>,
+    /// Entries that some snapshots do not see.
+    pub(crate) born: Sharded<u64, u64>,
+    pub(crate) ghosts: Sharded<GhostKey, Ghost>,
+    pub(crate) versions: Sharded<VersionKey, Arc<Version>>,
+    /// Ghosts by inode. Derived.
+    ghosts_of: HashMap<u64, Vec<GhostKey>, FxBuildHasher>,
+    /// Further entries of inodes that have some: slots of their records by the inode's slot. Derived.
+    links: HashMap<u32, Vec<u32>, FxBuildHasher>,
     /// Last block, number and bytes of files with more than one block. Derived.
     extents: HashMap<u32, Extent, FxBuildHasher>,
     /// Blocks with their final length. Derived.
@@ -94,6 +126,16 @@ impl Store {
             digests: Sharded::new(),
             open: Sharded::new(),
             interned: Interned::default(),
+            targets: Sharded::new(),
+            xattrs: Sharded::new(),
+            acls: Sharded::new(),
+            quotas: Sharded::new(),
+            snapshots: BTreeMap::new(),
+            born: Sharded::new(),
+            ghosts: Sharded::new(),
+            versions: Sharded::new(),
+            ghosts_of: HashMap::default(),
+            links: HashMap::default(),
             extents: HashMap::default(),
             committed: 0,
             directories: Vec::new(),
@@ -128,11 +170,14 @@ impl Store {
         &mut self.directories[number]
     }
 
-    /// Adds an inode that is not linked yet. A directory gets its directory part.
+    /// Adds an inode that is not linked yet. A directory gets its directory part; what a link names stays.
     pub(crate) fn add_inode(&mut self, mut inode: Inode) -> u32 {
         inode.parent = NONE;
         inode.name = names::NameRef::NONE;
-        inode.content = NONE;
+        inode.rare = 0;
+        if inode.kind != Kind::Link {
+            inode.content = NONE;
+        }
         if inode.is_dir() {
             inode.content = self.free_directories.pop().unwrap_or_else(|| {
                 self.directories.push(Directory::default());
@@ -144,8 +189,15 @@ impl Store {
         self.hash = self.hash.wrapping_add(self.inode_hash(slot));
         slot
     }
-    /// Removes an inode that is not linked, has no entries and no blocks.
+    /// Removes an inode that is not linked, has no entries and no blocks, with all its attributes.
     pub(crate) fn remove_inode(&mut self, slot: u32) {
+        self.clear_attributes(slot);
+        if self.inode(slot).has_rare(records::rare::VERSIONS) {
+            self.drop_versions_of(self.inode(slot).id);
+        }
+        if self.inode(slot).has_rare(records::rare::BORN) {
+            self.set_born(slot, 0);
+        }
         self.hash = self.hash.wrapping_sub(self.inode_hash(slot));
         let inode = *self.inode(slot);
         if inode.is_dir() {
@@ -158,6 +210,11 @@ impl Store {
     }
     /// Changes fields of an inode, all but id, kind, parent, name and content.
     pub(crate) fn edit(&mut self, slot: u32, change: impl FnOnce(&mut Inode)) {
+        self.keep_version(slot);
+        self.mark(slot, change);
+    }
+    /// Changes flags of an inode that are no business of snapshots.
+    pub(crate) fn mark(&mut self, slot: u32, change: impl FnOnce(&mut Inode)) {
         let before = self.inode_hash(slot);
         change(self.inodes.get_mut(slot));
         self.hash = self.hash.wrapping_sub(before).wrapping_add(self.inode_hash(slot));
@@ -166,7 +223,9 @@ impl Store {
     fn inode_hash(&self, slot: u32) -> u64 {
         let inode = self.inode(slot);
         let parent = if inode.parent == NONE { 0 } else { self.inode(inode.parent).id };
-        inode_hash(inode, parent, self.names.pages().get(inode.name))
+        let joined = inode.kind == Kind::Link && inode.content != NONE;
+        let target = if joined { self.inode(inode.content).id } else { 0 };
+        inode_hash(inode, (parent, target), self.names.pages().get(inode.name))
     }
 
     /// Marks a file as under construction, or changes who writes it.
@@ -176,7 +235,7 @@ impl Store {
         let unpublished = open.pin.is_some();
         let removed = self.open.insert(id, open).map_or(0, |before| open_hash(id, &before));
         self.hash = self.hash.wrapping_add(added).wrapping_sub(removed);
-        self.edit(slot, |inode| {
+        self.mark(slot, |inode| {
             inode.flags |= records::flags::OPEN;
             if unpublished {
                 inode.flags |= records::flags::UNPUBLISHED;
@@ -190,7 +249,7 @@ impl Store {
         let id = self.inode(slot).id;
         let before = self.open.remove(&id)?;
         self.hash = self.hash.wrapping_sub(open_hash(id, &before));
-        self.edit(slot, |inode| inode.flags &= !(records::flags::OPEN | records::flags::UNPUBLISHED));
+        self.mark(slot, |inode| inode.flags &= !(records::flags::OPEN | records::flags::UNPUBLISHED));
         Some(before)
     }
     /// Who writes this file?
@@ -204,13 +263,17 @@ impl Store {
     }
 }
 
-/// The hash of an inode and its entry.
-pub(crate) fn inode_hash(inode: &Inode, parent: u64, name: &[u8]) -> u64 {
+/// The hash of an inode and its entry; `target` is the inode of a further entry.
+pub(crate) fn inode_hash(inode: &Inode, (parent, target): (u64, u64), name: &[u8]) -> u64 {
     let small = u64::from(inode.mode)
         | u64::from(inode.replication) << 16
         | (inode.kind as u64) << 32
         | u64::from(inode.flags) << 40;
-    Mixer::new(hash_kind::INODE)
+    let mut mixer = Mixer::new(hash_kind::INODE);
+    if target != 0 {
+        mixer.word(target);
+    }
+    mixer
         .word(inode.id)
         .word(parent)
         .word(inode.mtime_ns.cast_unsigned())

@@ -61,8 +61,11 @@ fn check_paths(request: &Request) -> FsResult<()> {
         Request::Stat(r) => [Some(&r.path), None],
         Request::List(r) => [Some(&r.path), None],
         Request::Open(r) => [Some(&r.path), None],
-        _ => [None, None],
+        other => super::attributes::paths(other),
     };
+    if let Request::Concat(r) = request {
+        r.sources.iter().try_for_each(|path| FsPath::parse(path).map(drop))?;
+    }
     paths.into_iter().flatten().try_for_each(|path| FsPath::parse(path).map(drop))
 }
 

@@ -37,6 +37,26 @@ impl View<'_> {
             (Request::AbandonBlock(_), Outcome::Done) => Response::AbandonBlock(n::AbandonBlockResponse {}),
             (Request::Discard(_), Outcome::Done) => Response::Discard(n::DiscardResponse {}),
             (Request::Rename(_), Outcome::Done) => Response::Rename(n::RenameResponse {}),
+            (Request::SetAttributes(_), Outcome::Status(status)) => {
+                Response::SetAttributes(n::SetAttributesResponse { status: Some(status) })
+            }
+            (Request::Symlink(_), Outcome::Status(status)) => {
+                Response::Symlink(n::SymlinkResponse { status: Some(status) })
+            }
+            (Request::Link(_), Outcome::Status(status)) => Response::Link(n::LinkResponse { status: Some(status) }),
+            (Request::Concat(_), Outcome::Status(status)) => {
+                Response::Concat(n::ConcatResponse { status: Some(status) })
+            }
+            (Request::CreateSnapshot(_), Outcome::Named(path)) => {
+                Response::CreateSnapshot(n::CreateSnapshotResponse { path })
+            }
+            (Request::SetQuota(_), Outcome::Done) => Response::SetQuota(n::SetQuotaResponse {}),
+            (Request::SetXattr(_), Outcome::Done) => Response::SetXattr(n::SetXattrResponse {}),
+            (Request::RemoveXattr(_), Outcome::Done) => Response::RemoveXattr(n::RemoveXattrResponse {}),
+            (Request::ChangeAcl(_), Outcome::Done) => Response::ChangeAcl(n::ChangeAclResponse {}),
+            (Request::AllowSnapshots(_), Outcome::Done) => Response::AllowSnapshots(n::AllowSnapshotsResponse {}),
+            (Request::RenameSnapshot(_), Outcome::Done) => Response::RenameSnapshot(n::RenameSnapshotResponse {}),
+            (Request::DeleteSnapshot(_), Outcome::Done) => Response::DeleteSnapshot(n::DeleteSnapshotResponse {}),
             (request, outcome) => {
                 tracing::error!(command = request.command(), ?outcome, "an outcome of another kind");
                 return Err(FsError::new(ErrorCode::Internal, "the namespace answered another call"));

@@ -34,6 +34,21 @@ impl View<'_> {
             Request::Open(request) => self.open(who, request).map(Response::Open),
             Request::ClusterStatus(_) => self.cluster_status().map(Response::ClusterStatus),
             Request::ListNodes(_) => Ok(Response::ListNodes(self.list_nodes(now))),
+            Request::ContentSummary(r) => self.summary(who, r).map(Response::ContentSummary),
+            Request::GetXattrs(r) => {
+                self.namespace.xattrs(who, r).map(|xattrs| Response::GetXattrs(n::GetXattrsResponse { xattrs }))
+            }
+            Request::GetAcl(r) => self.acl(who, r).map(Response::GetAcl),
+            Request::CheckAccess(r) => self.check_access(who, r).map(Response::CheckAccess),
+            Request::ListSnapshots(r) => self
+                .namespace
+                .list_snapshots(who, &r.path)
+                .map(|snapshots| Response::ListSnapshots(n::ListSnapshotsResponse { snapshots })),
+            Request::DiffSnapshots(r) => self
+                .namespace
+                .diff_snapshots(who, r)
+                .map(|entries| Response::DiffSnapshots(n::DiffSnapshotsResponse { entries })),
+            Request::Fsck(r) => self.fsck(who, r).map(Response::Fsck),
             _ => return None,
         })
     }
@@ -54,8 +69,21 @@ impl View<'_> {
     }
 
     fn stat(&self, who: &CallerRecord, request: &n::StatRequest) -> FsResult<n::StatResponse> {
-        let status = self.namespace.stat(who, &FsPath::parse(&request.path)?)?;
+        let path = FsPath::parse(&request.path)?;
+        let status =
+            if request.no_follow { self.namespace.stat_link(who, &path)? } else { self.namespace.stat(who, &path)? };
         Ok(n::StatResponse { status: Some(status) })
+    }
+
+    fn summary(&self, who: &CallerRecord, r: &n::ContentSummaryRequest) -> FsResult<n::ContentSummaryResponse> {
+        self.namespace.content_summary(who, &FsPath::parse(&r.path)?)
+    }
+    fn acl(&self, who: &CallerRecord, r: &n::GetAclRequest) -> FsResult<n::GetAclResponse> {
+        self.namespace.acl(who, &FsPath::parse(&r.path)?)
+    }
+    fn check_access(&self, who: &CallerRecord, r: &n::CheckAccessRequest) -> FsResult<n::CheckAccessResponse> {
+        let allowed = self.namespace.check_access(who, &FsPath::parse(&r.path)?, r.rights)?;
+        Ok(n::CheckAccessResponse { allowed })
     }
 
     fn list(&self, who: &CallerRecord, request: &n::ListRequest) -> FsResult<n::ListResponse> {

@@ -99,6 +99,7 @@ impl Bench {
             publish_at_once: true,
             with_first_block: true,
             first_block_storages: storages(),
+            unmasked_mode: None,
             ..log::Create::default()
         };
         let entry = Entry {

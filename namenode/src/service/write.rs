@@ -44,7 +44,12 @@ impl View<'_> {
         let header = request.header();
         let remembered = header.is_some_and(|header| self.namespace.remembers(session(Some(header)), header.call));
         let op = match request {
-            Request::Mkdir(r) => Op::Mkdir(log::Mkdir { path: r.path.clone(), mode: r.mode, parents: r.parents }),
+            Request::Mkdir(r) => Op::Mkdir(log::Mkdir {
+                path: r.path.clone(),
+                mode: r.mode,
+                parents: r.parents,
+                unmasked_mode: r.unmasked_mode,
+            }),
             Request::Create(r) => match self.create(r, remembered, random) {
                 Ok(op) => op,
                 Err(error) => return Some(Err(error)),
@@ -61,7 +66,7 @@ impl View<'_> {
                 Op::Rename(log::Rename { from: r.from.clone(), to: r.to.clone(), replace: r.replace })
             }
             Request::Delete(r) => Op::Delete(log::Delete { path: r.path.clone(), recursive: r.recursive }),
-            _ => return None,
+            other => super::attributes::command(other, self.wall_ns)?,
         };
         Some(Ok(Prepared::Propose(op)))
     }
@@ -77,6 +82,7 @@ impl View<'_> {
             publish_at_once: r.publish() == n::Publish::AtOnce,
             with_first_block: r.with_first_block,
             first_block_storages: Vec::new(),
+            unmasked_mode: r.unmasked_mode,
         };
         if r.with_first_block {
             let sizes = self.namespace.sizes_of_new_file(r.replication, r.block_size_bytes);

@@ -20,7 +20,13 @@ fn header(version: u32, call: u64) -> Option<RequestHeader> {
 }
 
 async fn mkdir(client: &mut NamespaceClient<Channel>, version: u32, call: u64, path: &str) -> Result<(), FsError> {
-    let request = MkdirRequest { header: header(version, call), path: path.to_owned(), mode: 0o755, parents: false };
+    let request = MkdirRequest {
+        header: header(version, call),
+        path: path.to_owned(),
+        mode: 0o755,
+        parents: false,
+        unmasked_mode: None,
+    };
     client.mkdir(request).await.map(drop).map_err(|status| FsError::from_status(&status))
 }
 
@@ -41,7 +47,8 @@ fn another_version_and_names_with_nul_are_refused_by_name() {
             assert!(named, "{path:?}: {refused}");
         }
         // No header at all is no reason to panic either.
-        let bare = MkdirRequest { header: None, path: "/never".to_owned(), mode: 0, parents: false };
+        let bare =
+            MkdirRequest { header: None, path: "/never".to_owned(), mode: 0, parents: false, unmasked_mode: None };
         assert!(client.mkdir(bare).await.is_err());
     });
     assert!(!cluster.run(&["stat", "/never"]).status.success());

@@ -268,7 +268,7 @@ pub(super) fn call(session: u8, call: u64) -> Option<RequestHeader> {
     header().map(|header| RequestHeader { session, call, lowest_unanswered: 1, ..header })
 }
 pub(super) fn mkdir(path: &str) -> n::MkdirRequest {
-    n::MkdirRequest { header: header(), path: path.into(), mode: 0o755, parents: false }
+    n::MkdirRequest { header: header(), path: path.into(), mode: 0o755, parents: false, unmasked_mode: None }
 }
 pub(super) fn create(path: &str, session: u8) -> n::CreateRequest {
     n::CreateRequest {

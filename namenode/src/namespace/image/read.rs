@@ -11,15 +11,18 @@ use rustc_hash::FxBuildHasher;
 
 use super::frame::{Frame, FrameReader, cut_short};
 use super::records::{
-    AnswerOfCall, BlockRecord, End, InodeRecord, Key, Meta, OpenRecord, Queued, SessionRecord, Storage, Text,
+    AnswerOfCall, AttributesRecord, BlockRecord, End, InodeRecord, Key, Meta, OpenRecord, Queued, SessionRecord,
+    SnapshotRecord, Storage, SweepRecord, Text,
 };
-use super::{MAGIC, Section, VERSION};
+use super::{MAGIC, OLDEST_VERSION, Section, VERSION, history};
 use crate::namespace::access::check_principal;
 use crate::namespace::registry::{MAX_KEYS, MAX_STORAGES, check_settings};
 use crate::namespace::sessions::{MAX_OUTCOMES, MAX_RANGES_OF_LOWEST, MAX_SESSIONS, Session};
 use crate::namespace::store::NONE;
-use crate::namespace::store::records::{Block, Inode, Kind, Open, Pin, flags};
-use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord};
+use crate::namespace::store::history::Snapshot;
+use crate::namespace::store::records::{Block, Inode, Kind, Open, Pin, flags, rare};
+use crate::namespace::store::totals::Totals;
+use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord, Sweep};
 
 /// Longest media and rack, as at registration.
 const MAX_TEXT_BYTES: usize = 255;
@@ -38,7 +41,7 @@ pub(in crate::namespace) fn read(reader: &mut dyn Read) -> Result<Namespace, Ima
         return Err(ImageError::Damaged { what: "it does not begin like an image".into(), section: 0, offset: 0 });
     }
     let found = version.try_into().map_or(0, u32::from_le_bytes);
-    if found != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&found) {
         return Err(ImageError::Version { found, known: VERSION });
     }
     let mut frames = FrameReader::new(reader, head.len() as u64);
@@ -61,8 +64,10 @@ struct Loader {
     /// Slot and parent's id of each linked inode, until all inodes are there.
     entries: Vec<(u32, u64)>,
     last_inode: u64,
-    /// Inode and id of the last block.
-    last_block: Option<(u64, i64)>,
+    /// Slot of each further entry, and the id of its inode.
+    links: Vec<(u32, u64)>,
+    /// Inode of the last block.
+    last_block: u64,
     /// Sessions whose answers are not all there, and how many are missing.
     sessions: std::collections::VecDeque<(SessionId, Session, u32)>,
     last_session: Option<SessionId>,
@@ -89,6 +94,13 @@ impl Loader {
                 self.namespace.queue.push(record.inode);
                 Ok(())
             }),
+            Section::Attributes => frame.each(|record| self.take_attributes(&record)),
+            Section::Snapshots => frame.each(|record| self.take_snapshot(&record)),
+            Section::History => frame.each(|record| {
+                let namespace = &mut self.namespace;
+                history::take(&mut namespace.store, &record, namespace.last_snapshot, inode_of)
+            }),
+            Section::Sweeps => frame.each(|record| self.take_sweep(&record)),
             Section::End => {
                 let records = self.records;
                 frame.each(|end: End| {
@@ -118,6 +130,7 @@ impl Loader {
         namespace.settings = settings;
         namespace.applied = (LogIndex::from_raw(meta.index), Term::from_raw(meta.term));
         namespace.log_time_ms = meta.log_time_ms;
+        namespace.last_snapshot = meta.last_snapshot;
         let first = namespace.next;
         namespace.next = NextIds {
             inode: InodeId::from_raw(meta.next_inode),
@@ -172,13 +185,28 @@ impl Loader {
         let store = &mut self.namespace.store;
         check(store.inodes.has_room(1), || "too many inodes".into())?;
         let slot = store.add_inode(inode);
+        match inode.kind {
+            Kind::Symlink => {
+                let len = record.symlink.len();
+                let fits = (1..=proto::path::MAX_PATH_BYTES).contains(&len) && !record.symlink.contains('\0');
+                check(fits, || format!("symbolic link {} has no target", record.id))?;
+                store.set_target(slot, Some(record.symlink.as_str().into()));
+            }
+            Kind::Link => self.links.push((slot, record.target)),
+            _ => {}
+        }
+        if inode.has(flags::SNAPSHOTTABLE) {
+            self.namespace.snapshottable.insert(record.id);
+        }
+        let store = &mut self.namespace.store;
         if record.parent == 0 {
             let is_root = record.id == InodeId::ROOT.raw();
-            check(!(is_root && inode.flags != 0), || "the root has flags".into())?;
-            let floating = is_root || inode.has(flags::UNPUBLISHED | flags::DETACHED);
+            check(!(is_root && inode.flags & !flags::SNAPSHOTTABLE != 0), || "the root has flags".into())?;
+            let floating = is_root || inode.has(flags::UNPUBLISHED | flags::DETACHED | flags::HELD);
             return check(floating && record.name.is_empty(), || format!("inode {} has no place", record.id));
         }
-        check(!inode.has(flags::UNPUBLISHED | flags::DETACHED), || "an entry of what is not linked".into())?;
+        let floating = flags::UNPUBLISHED | flags::DETACHED | flags::HELD;
+        check(!inode.has(floating), || "an entry of what is not linked".into())?;
         check(record.id != InodeId::ROOT.raw(), || "the root has a parent".into())?;
         proto::path::check_name(&record.name).map_err(|error| error.to_string())?;
         store.set_name(slot, &record.name);
@@ -188,9 +216,9 @@ impl Loader {
 
     fn take_block(&mut self, record: &BlockRecord) -> Result<(), Fault> {
         let next = self.namespace.next;
-        let key = (record.inode, record.id);
-        check(self.last_block.is_none_or(|last| last < key), || "blocks are out of order".into())?;
-        self.last_block = Some(key);
+        // Within a file they are in the file's order, which joined files do not have from the ids.
+        check(self.last_block <= record.inode, || "blocks are out of order".into())?;
+        self.last_block = record.inode;
         let ids = BlockId::FIRST.raw()..next.block.raw();
         let stamps = GenerationStamp::FIRST.raw()..next.stamp.raw();
         let given = ids.contains(&record.id) && stamps.contains(&record.stamp);
@@ -201,7 +229,7 @@ impl Loader {
         let store = &mut self.namespace.store;
         let slot = store.slot(record.inode).ok_or_else(|| format!("block {} of no inode", record.id))?;
         let file = *store.inode(slot);
-        check(!file.is_dir() && store.block_slot(record.id).is_none(), || format!("block {} is twice", record.id))?;
+        check(file.is_file() && store.block_slot(record.id).is_none(), || format!("block {} is twice", record.id))?;
         let last = store.extent(slot).last;
         let settled = last == NONE || store.block(last).committed();
         check(settled, || format!("block {} comes after an open one", record.id))?;
@@ -219,6 +247,56 @@ impl Loader {
         let block =
             Block { id: record.id, stamp: record.stamp, len_bytes: record.len_bytes, flags, ..Block::default() };
         store.push_block(slot, block, &record.storages, digest);
+        Ok(())
+    }
+
+    fn take_attributes(&mut self, record: &AttributesRecord) -> Result<(), Fault> {
+        let store = &mut self.namespace.store;
+        let slot = store.slot(record.inode).filter(|slot| store.inode(*slot).kind != Kind::Link);
+        let slot = slot.ok_or_else(|| format!("attributes of no inode {}", record.inode))?;
+        let again = store.xattrs.get(&record.inode).is_some()
+            || store.acls.get(&record.inode).is_some()
+            || store.quotas.get(&record.inode).is_some();
+        check(!again, || format!("attributes of inode {} twice", record.inode))?;
+        let attributes = history::attributes_of(record, store.interned.texts().len())?;
+        let directory = store.inode(slot).is_dir();
+        let default = attributes.acl.as_ref().is_some_and(|acl| !acl.default.is_empty());
+        check(directory || (attributes.quota.is_none() && !default), || "a file with what directories have".into())?;
+        store.set_xattrs(slot, attributes.xattrs);
+        store.set_acl(slot, attributes.acl);
+        store.set_quota(slot, attributes.quota);
+        Ok(())
+    }
+
+    fn take_snapshot(&mut self, record: &SnapshotRecord) -> Result<(), Fault> {
+        let namespace = &mut self.namespace;
+        check(namespace.snapshottable.contains(&record.directory), || "a snapshot of what has none".into())?;
+        proto::path::check_name(&record.name).map_err(|error| error.to_string())?;
+        let before = namespace.store.snapshots_of(record.directory);
+        let newer = before.last().is_none_or(|last| last.id < record.id) && record.id <= namespace.last_snapshot;
+        check(newer && record.id > 0, || "snapshots are out of order".into())?;
+        check(before.iter().all(|one| *one.name != *record.name), || "a name of a snapshot twice".into())?;
+        let (id, name) = (record.id, record.name.as_str().into());
+        namespace.store.add_snapshot(record.directory, Snapshot { id, name, created_ns: record.created_ns });
+        Ok(())
+    }
+
+    fn take_sweep(&mut self, record: &SweepRecord) -> Result<(), Fault> {
+        check(record.died <= self.namespace.last_snapshot, || "a sweep of no snapshot".into())?;
+        check(record.after.len() <= proto::path::MAX_NAME_BYTES, || "a long name".into())?;
+        let (directory, after, died) = (record.directory, record.after.as_str().into(), record.died);
+        self.namespace.sweeps.push(Sweep { directory, after, died });
+        Ok(())
+    }
+
+    /// Joins further entries to their inodes.
+    fn join_links(&mut self) -> Result<(), Fault> {
+        let store = &mut self.namespace.store;
+        for (link, target) in std::mem::take(&mut self.links) {
+            let slot = store.slot(target).filter(|slot| matches!(store.inode(*slot).kind, Kind::File | Kind::Symlink));
+            let slot = slot.ok_or_else(|| format!("an entry of inode {target}, which has none"))?;
+            store.join_link(link, slot);
+        }
         Ok(())
     }
 
@@ -288,8 +366,10 @@ impl Loader {
     fn finish(mut self) -> Result<Namespace, Fault> {
         self.restore_full_sessions();
         check(self.sessions.is_empty(), || "answers are missing".into())?;
+        self.join_links()?;
         self.link_entries()?;
         self.check_queue()?;
+        self.check_held()?;
         let floating = self.floating()?;
         self.count_totals(floating)?;
         let Self { mut namespace, state_hash, .. } = self;
@@ -301,8 +381,7 @@ impl Loader {
         }
         for top in &namespace.queue {
             if let Some(slot) = namespace.store.slot(*top) {
-                let (files, directories) = namespace.store.weight(slot);
-                namespace.pending += files + directories;
+                namespace.pending += namespace.store.weight(slot).names();
             }
         }
         check(namespace.state_hash() == state_hash, || "the state hash does not match".into())?;
@@ -324,6 +403,17 @@ impl Loader {
             if let Some((parent, _)) = group.first() {
                 store.set_children(*parent, group.iter().map(|(_, slot)| *slot).collect());
             }
+        }
+        Ok(())
+    }
+
+    fn check_held(&self) -> Result<(), Fault> {
+        let store = &self.namespace.store;
+        for (id, slot) in store.by_id.freeze().iter() {
+            let inode = store.inode(slot);
+            let held = inode.has(flags::HELD);
+            check(!held || inode.has_rare(rare::GHOSTS), || format!("inode {id} is held by no snapshot"))?;
+            check(inode.kind != Kind::Link || inode.parent != NONE, || format!("entry {id} is nowhere"))?;
         }
         Ok(())
     }
@@ -372,12 +462,9 @@ impl Loader {
         }
         check(reached == u64::from(store.inodes.len()), || "directories in a loop".into())?;
         for directory in directories.into_iter().rev() {
-            let sum = |(files, below): (u64, u64), (more_files, more_below): (u64, u64)| {
-                (files + more_files, below + more_below)
-            };
             let children = &store.directory(directory).children;
-            let (files, below) = children.iter().map(|child| store.weight(child)).fold((0, 0), sum);
-            store.set_totals(directory, files, below);
+            let below = children.iter().map(|child| store.weight(child)).fold(Totals::default(), Totals::plus);
+            store.set_totals(directory, below);
         }
         Ok(())
     }
@@ -387,6 +474,8 @@ fn inode_of(record: &InodeRecord) -> Result<Inode, Fault> {
     let kind = match record.kind {
         1 => Kind::File,
         2 => Kind::Directory,
+        3 => Kind::Symlink,
+        4 => Kind::Link,
         other => return Err(format!("unknown kind {other} of inode")),
     };
     let small = |number: u32| u16::try_from(number).map_err(|error| error.to_string());
@@ -404,14 +493,18 @@ fn inode_of(record: &InodeRecord) -> Result<Inode, Fault> {
         flags: u8::try_from(record.flags).map_err(|error| error.to_string())?,
         ..Inode::default()
     };
-    let allowed = if inode.is_dir() { flags::DETACHED } else { flags::ALL };
+    let allowed = match inode.kind {
+        Kind::Directory => flags::DETACHED | flags::HELD | flags::SNAPSHOTTABLE,
+        Kind::File => flags::ALL & !flags::SNAPSHOTTABLE,
+        _ => flags::DETACHED | flags::HELD,
+    };
     check(inode.mode <= 0o7777 && inode.flags & !allowed == 0, || "impossible mode or flags".into())?;
     let writing = inode.has(flags::OPEN);
     check(writing || !inode.has(flags::UNPUBLISHED), || "an unpublished file that nobody writes".into())?;
     check(!(writing && inode.has(flags::DETACHED)), || "the top of an unlinked tree is being written".into())?;
     let sized = inode.block_size_units > 0 && inode.replication > 0;
     let unsized_ = inode.block_size_units == 0 && inode.replication == 0;
-    check(if inode.is_dir() { unsized_ } else { sized }, || "block size or replication contradict the kind".into())?;
+    check(if inode.is_file() { sized } else { unsized_ }, || "block size or replication contradict the kind".into())?;
     Ok(inode)
 }
 

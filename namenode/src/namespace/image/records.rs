@@ -30,6 +30,8 @@ pub(super) struct Meta {
     pub(super) next_epoch: u64,
     #[prost(uint64, tag = "12")]
     pub(super) log_time_ms: u64,
+    #[prost(uint64, tag = "13")]
+    pub(super) last_snapshot: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -87,6 +89,124 @@ pub(super) struct InodeRecord {
     pub(super) replication: u32,
     #[prost(uint32, tag = "13")]
     pub(super) block_size_units: u32,
+    /// Of a further entry: its inode.
+    #[prost(uint64, tag = "14")]
+    pub(super) target: u64,
+    /// Of a symbolic link: what it names.
+    #[prost(string, tag = "15")]
+    pub(super) symlink: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct XattrRecord {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) value: Bytes,
+}
+
+/// Kinds: 0 owner, 1 user, 2 owning group, 3 group, 4 mask, 5 other.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct AclRecord {
+    #[prost(uint32, tag = "1")]
+    pub(super) kind: u32,
+    /// Of the interned name.
+    #[prost(uint32, tag = "2")]
+    pub(super) number: u32,
+    #[prost(uint32, tag = "3")]
+    pub(super) rights: u32,
+}
+
+/// What an inode has in side tables.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct AttributesRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) inode: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) xattrs: Vec<XattrRecord>,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) acl_access: Vec<AclRecord>,
+    #[prost(message, repeated, tag = "4")]
+    pub(super) acl_default: Vec<AclRecord>,
+    #[prost(uint64, optional, tag = "5")]
+    pub(super) name_quota: Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    pub(super) space_quota_bytes: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SnapshotRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) directory: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) id: u64,
+    #[prost(string, tag = "3")]
+    pub(super) name: String,
+    #[prost(sfixed64, tag = "4")]
+    pub(super) created_ns: i64,
+}
+
+/// Exactly one of the three.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HistoryRecord {
+    #[prost(message, optional, tag = "1")]
+    pub(super) birth: Option<BirthRecord>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) ghost: Option<GhostRecord>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) version: Option<VersionRecord>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct BirthRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) entry: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) born: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct GhostRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) directory: u64,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
+    #[prost(uint64, tag = "3")]
+    pub(super) died: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) inode: u64,
+    #[prost(uint64, tag = "5")]
+    pub(super) born: u64,
+    #[prost(uint64, tag = "6")]
+    pub(super) root: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct VersionRecord {
+    /// Fields of the inode at that time; no parent, name and target.
+    #[prost(message, optional, tag = "1")]
+    pub(super) inode: Option<InodeRecord>,
+    #[prost(uint64, tag = "2")]
+    pub(super) snapshot: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) blocks: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) len_bytes: u64,
+    #[prost(uint64, tag = "5")]
+    pub(super) root: u64,
+    /// Extended attributes and ACL of that time, if it had any.
+    #[prost(message, optional, tag = "6")]
+    pub(super) attributes: Option<AttributesRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SweepRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) directory: u64,
+    #[prost(string, tag = "2")]
+    pub(super) after: String,
+    #[prost(uint64, tag = "3")]
+    pub(super) died: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

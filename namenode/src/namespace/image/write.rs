@@ -1,5 +1,6 @@
 //! The frozen view and its encoding.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -9,17 +10,20 @@ use proto::log::Settings;
 
 use super::frame::FrameWriter;
 use super::records::{
-    AnswerOfCall, BlockRecord, End, InodeRecord, Key, Meta, OpenRecord, Queued, SessionRecord, Storage, Text,
+    AnswerOfCall, BirthRecord, BlockRecord, End, HistoryRecord, InodeRecord, Key, Meta, OpenRecord, Queued,
+    SessionRecord, Storage, SweepRecord, Text,
 };
-use super::{MAGIC, Section, VERSION};
+use super::{MAGIC, Section, VERSION, history};
 use crate::namespace::sessions::Session;
 use crate::namespace::store::NONE;
+use crate::namespace::store::history::{Ghost, GhostKey, Snapshot, Version, VersionKey};
 use crate::namespace::store::ids::FrozenIds;
 use crate::namespace::store::names::NamePages;
-use crate::namespace::store::records::{Block, Inode, Open};
+use crate::namespace::store::records::{Block, Inode, Kind, Open};
 use crate::namespace::store::sharded::Sharded;
 use crate::namespace::store::slab::Pages;
-use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord};
+use crate::namespace::store::{Acl, Quota, Xattr};
+use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord, Sweep};
 
 /// A namespace at one moment, independent of what happens to the original. Holding it costs the memory of the
 /// pages that change meanwhile.
@@ -38,6 +42,16 @@ pub struct FrozenNamespace {
     open: Sharded<u64, Open>,
     sessions: Sharded<SessionId, Arc<Session>>,
     queue: Vec<u64>,
+    targets: Sharded<u64, Arc<str>>,
+    xattrs: Sharded<u64, Arc<[Xattr]>>,
+    acls: Sharded<u64, Arc<Acl>>,
+    quotas: Sharded<u64, Quota>,
+    snapshots: BTreeMap<u64, Vec<Snapshot>>,
+    born: Sharded<u64, u64>,
+    ghosts: Sharded<GhostKey, Ghost>,
+    versions: Sharded<VersionKey, Arc<Version>>,
+    sweeps: Vec<Sweep>,
+    last_snapshot: u64,
     next: NextIds,
     log_time_ms: u64,
     applied: (LogIndex, Term),
@@ -62,6 +76,16 @@ impl FrozenNamespace {
             open: store.open.clone(),
             sessions: namespace.sessions.freeze(),
             queue: namespace.queue.clone(),
+            targets: store.targets.clone(),
+            xattrs: store.xattrs.clone(),
+            acls: store.acls.clone(),
+            quotas: store.quotas.clone(),
+            snapshots: store.snapshots().clone(),
+            born: store.born.clone(),
+            ghosts: store.ghosts.clone(),
+            versions: store.versions.clone(),
+            sweeps: namespace.sweeps.clone(),
+            last_snapshot: namespace.last_snapshot,
             next: namespace.next,
             log_time_ms: namespace.log_time_ms,
             applied: namespace.applied,
@@ -103,6 +127,8 @@ impl FrozenNamespace {
         for inode in &self.queue {
             frames.put(Section::Queue, &Queued { inode: *inode })?;
         }
+        self.write_attributes(&mut frames)?;
+        self.write_history(&mut frames)?;
         let end = End { records: frames.total(), state_hash: self.state_hash };
         frames.put(Section::End, &end)?;
         frames.flush()
@@ -123,7 +149,42 @@ impl FrozenNamespace {
             next_stamp: self.next.stamp.raw(),
             next_epoch: self.next.epoch.raw(),
             log_time_ms: self.log_time_ms,
+            last_snapshot: self.last_snapshot,
         }
+    }
+
+    fn write_attributes(&self, frames: &mut FrameWriter<'_>) -> Result<(), ImageError> {
+        let mut ids: Vec<u64> = self.xattrs.sorted().into_iter().map(|(id, _)| *id).collect();
+        ids.extend(self.acls.sorted().into_iter().map(|(id, _)| *id));
+        ids.extend(self.quotas.sorted().into_iter().map(|(id, _)| *id));
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            let record = history::attributes_record(id, self.xattrs.get(&id), self.acls.get(&id), self.quotas.get(&id));
+            frames.put(Section::Attributes, &record)?;
+        }
+        Ok(())
+    }
+
+    fn write_history(&self, frames: &mut FrameWriter<'_>) -> Result<(), ImageError> {
+        for (directory, snapshot) in self.snapshots.iter().flat_map(|(id, all)| all.iter().map(move |one| (id, one))) {
+            frames.put(Section::Snapshots, &history::snapshot_record(*directory, snapshot))?;
+        }
+        for (entry, born) in self.born.sorted() {
+            let birth = Some(BirthRecord { entry: *entry, born: *born });
+            frames.put(Section::History, &HistoryRecord { birth, ..HistoryRecord::default() })?;
+        }
+        for (key, ghost) in self.ghosts.sorted() {
+            frames.put(Section::History, &history::ghost_record(key, ghost))?;
+        }
+        for (key, version) in self.versions.sorted() {
+            frames.put(Section::History, &history::version_record(key, version))?;
+        }
+        for sweep in &self.sweeps {
+            let (directory, after, died) = (sweep.directory, sweep.after.to_string(), sweep.died);
+            frames.put(Section::Sweeps, &SweepRecord { directory, after, died })?;
+        }
+        Ok(())
     }
 
     fn write_registry(&self, frames: &mut FrameWriter<'_>) -> Result<(), ImageError> {
@@ -160,11 +221,17 @@ impl FrozenNamespace {
             atime_ns: inode.atime_ns,
             replication: u32::from(inode.replication),
             block_size_units: inode.block_size_units,
+            target: if inode.kind == Kind::Link { self.inodes.get(inode.content).id } else { 0 },
+            symlink: if inode.is_symlink() {
+                self.targets.get(&inode.id).map_or_else(String::new, |target| target.to_string())
+            } else {
+                String::new()
+            },
         }
     }
 
     fn write_blocks(&self, frames: &mut FrameWriter<'_>, id: u64, inode: &Inode) -> Result<(), ImageError> {
-        let mut at = if inode.is_dir() { NONE } else { inode.content };
+        let mut at = if inode.is_file() { inode.content } else { NONE };
         while at != NONE {
             let block = self.blocks.get(at);
             let more = self.more_homes.get(&at).into_iter().flatten().copied();

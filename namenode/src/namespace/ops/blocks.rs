@@ -6,6 +6,7 @@ use proto::log::{AbandonBlock, AddBlock, CommittedBlock};
 
 use crate::namespace::store::NONE;
 use crate::namespace::store::records::Block;
+use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, NewBlock, Outcome, StorageIndex, registry};
 
 /// What is to be done to the last block of a file.
@@ -37,9 +38,27 @@ impl Namespace {
         }
         let homes = self.targets(&add.storages)?;
         self.check_room(0)?;
+        self.check_next_block(slot)?;
 
         self.settle(slot, last, effects);
         Ok(Outcome::AddBlock(self.allocate(slot, &homes, effects)))
+    }
+
+    /// Every directory that lists the file, or will list it, must have room for one more full block.
+    fn check_next_block(&self, slot: u32) -> FsResult<()> {
+        if self.store.quotas.len() == 0 {
+            return Ok(());
+        }
+        let (units, replication) = (self.store.inode(slot).block_size_units, self.store.inode(slot).replication);
+        let pinned = self.store.open_of(slot).and_then(|open| open.pin.as_ref());
+        let Some(parent) = pinned.and_then(|pin| self.store.slot(pin.parent)) else {
+            let mut parents = self.store.parents_of(slot);
+            return parents.try_for_each(|parent| self.check_block_quota(parent, units, replication, None));
+        };
+        // Not in the tree yet: what is written already counts as well.
+        let block_bytes = self.store.inode(slot).block_size_bytes();
+        let space_bytes = (self.store.extent(slot).len_bytes + block_bytes).saturating_mul(u64::from(replication));
+        self.check_quota(parent, Totals { space_bytes, ..Totals::default() }, Totals::default(), NONE)
     }
 
     /// Success also when the block is not there (any more): the call may come twice.

@@ -3,8 +3,11 @@
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::log::{Complete, Discard};
 
+use super::blocks::LastBlock;
 use crate::namespace::access::{EXECUTE, WRITE, Who};
+use crate::namespace::store::NONE;
 use crate::namespace::store::records::Pin;
+use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome};
 
 /// Where an unpublished file goes.
@@ -28,6 +31,10 @@ impl Namespace {
             Some(pin) => Some(self.place(&self.who_calls(call)?, pin)?),
             None => None,
         };
+        if let Some(place) = &place {
+            let less = place.old.map_or_else(Totals::default, |old| self.store.weight(old));
+            self.check_quota(place.directory, self.weight_when_closed(slot, &last), less, NONE)?;
+        }
 
         self.settle(slot, last, effects);
         self.end_lease(slot);
@@ -53,6 +60,14 @@ impl Namespace {
 
         self.abandon_file(slot, effects);
         Ok(Outcome::Done)
+    }
+
+    /// What a file will add to its directory once its last block is settled.
+    fn weight_when_closed(&self, slot: u32, last: &LastBlock) -> Totals {
+        let len_bytes = self.store.extent(slot).len_bytes
+            + if let LastBlock::Commit { len_bytes, .. } = last { *len_bytes } else { 0 };
+        let space_bytes = len_bytes.saturating_mul(u64::from(self.store.inode(slot).replication));
+        Totals { files: 1, len_bytes, space_bytes, ..Totals::default() }
     }
 
     fn place(&self, who: &Who<'_>, pin: &Pin) -> FsResult<Place> {

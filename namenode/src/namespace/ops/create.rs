@@ -10,16 +10,20 @@ use proto::ids::{InodeId, LeaseEpoch};
 use proto::log::Create;
 use proto::path::FsPath;
 
+use super::OWNER_WRITE_EXECUTE;
+use super::make::Maker;
 use super::mkdir::parent_missing;
-use super::{Modes, OWNER_WRITE_EXECUTE};
 use crate::namespace::access::{EXECUTE, WRITE, Who};
-use crate::namespace::resolve::mode_bits;
+use crate::namespace::resolve::{Last, mode_bits};
+use crate::namespace::store::NONE;
 use crate::namespace::store::records::{BLOCK_SIZE_UNIT, Kind, Open, Pin, flags};
+use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
 
 /// What a create asks for, checked.
 struct Wanted {
     mode: u16,
+    unmasked: Option<u16>,
     replication: u16,
     block_size_units: u32,
     first_block: Option<Vec<u32>>,
@@ -36,12 +40,16 @@ impl Namespace {
         let who = self.who_calls(call)?;
         let path = FsPath::parse(&create.path)?;
         let wanted = self.wanted(create)?;
-        let walk = self.walk(&who, &path)?;
-        let (Some(name), Some(above)) = (path.name(), path.parent()) else {
+        let walk = self.walk(&who, &path, Last::Follow)?;
+        let Some(above) = path.parent() else {
             return Err(FsError::new(ErrorCode::IsADirectory, "the root is a directory").with_path("/"));
         };
-        let old = walk.missing.is_empty().then_some(walk.at);
+        // Through symbolic links: the names that count are those of what was found, or is to be made.
+        let old = walk.missing.is_empty().then_some(walk.entry);
         let directory = match old {
+            Some(old) if self.store.inode(old).parent == NONE => {
+                return Err(FsError::new(ErrorCode::IsADirectory, "the root is a directory").with_path("/"));
+            }
             Some(old) => self.store.inode(old).parent,
             None => walk.at,
         };
@@ -54,27 +62,38 @@ impl Namespace {
             if walk.missing.len() > 1 && !create.parents {
                 return Err(parent_missing(&path));
             }
-            self.check_addable(&who, directory, walk.missing.len(), &above)?;
+            self.check_addable(&who, directory, &walk.missing, &above)?;
+        }
+        let name: Box<str> = match (walk.missing.last(), old) {
+            (Some(name), _) => name.as_ref().into(),
+            (None, Some(old)) => self.store.name(old).into(),
+            (None, None) => return Err(FsError::not_found(path.as_str())),
+        };
+        if wanted.first_block.is_some() {
+            self.check_block_quota(directory, wanted.block_size_units, wanted.replication, old)?;
         }
 
         let owner = self.store.interned.intern(who.user);
         let directory = match walk.missing.split_last() {
             Some((_, parents)) if !parents.is_empty() => {
                 let mode = self.store.inode(directory).mode & 0o777 | OWNER_WRITE_EXECUTE;
-                self.make_directories(directory, parents, Modes { between: mode, last: mode }, owner, call.now_ns)
+                let maker = Maker { owner, mode, unmasked: None, now_ns: call.now_ns };
+                self.make_directories(directory, parents, &maker, mode)
             }
             _ => directory,
         };
-        let mut inode = self.new_inode(Kind::File, wanted.mode, owner, directory, call.now_ns);
+        let maker = Maker { owner, mode: wanted.mode, unmasked: wanted.unmasked, now_ns: call.now_ns };
+        let mut inode = self.new_inode(Kind::File, &maker, directory);
         inode.replication = wanted.replication;
         inode.block_size_units = wanted.block_size_units;
         let slot = self.store.add_inode(inode);
+        self.inherit(directory, slot, &maker);
         let pin = if create.publish_at_once {
-            self.put_in_place(directory, name, slot, old, call.now_ns, effects);
+            self.put_in_place(directory, &name, slot, old, call.now_ns, effects);
             None
         } else {
             let parent = self.store.inode(directory).id;
-            Some(Pin { parent, name: name.into(), overwrite: create.overwrite })
+            Some(Pin { parent, name, overwrite: create.overwrite })
         };
         let lease_epoch = self.take_lease(slot, call.session, pin);
         let first_block = wanted.first_block.map(|homes| self.allocate(slot, &homes, effects));
@@ -108,10 +127,24 @@ impl Namespace {
         let range = |error: std::num::TryFromIntError| registry::invalid(error.to_string());
         Ok(Wanted {
             mode: mode_bits(create.mode)?,
+            unmasked: create.unmasked_mode.map(mode_bits).transpose()?,
             replication: u16::try_from(replication).map_err(range)?,
             block_size_units: u32::try_from(block_size_bytes / BLOCK_SIZE_UNIT).map_err(range)?,
             first_block: create.with_first_block.then(|| self.targets(&create.first_block_storages)).transpose()?,
         })
+    }
+
+    /// Checks that the quotas of a directory allow one more block in full. The file that is replaced frees its space.
+    pub(super) fn check_block_quota(
+        &self,
+        directory: u32,
+        block_size_units: u32,
+        replication: u16,
+        old: Option<u32>,
+    ) -> FsResult<()> {
+        let space_bytes = (u64::from(block_size_units) * BLOCK_SIZE_UNIT).saturating_mul(u64::from(replication));
+        let less = old.map_or_else(Totals::default, |old| self.store.weight(old));
+        self.check_quota(directory, Totals { space_bytes, ..Totals::default() }, less, NONE)
     }
 
     /// May a file take the place of this entry?
@@ -123,7 +156,7 @@ impl Namespace {
         overwrite: bool,
         path: &str,
     ) -> FsResult<()> {
-        let inode = self.store.inode(old);
+        let inode = self.store.inode(self.store.inode_of(old));
         let refuse = |code, message: &str| Err(FsError::new(code, message).with_path(path));
         if inode.is_dir() {
             return refuse(ErrorCode::IsADirectory, "a directory has this name");
@@ -135,11 +168,14 @@ impl Namespace {
                 refuse(ErrorCode::AlreadyExists, "the file exists")
             };
         }
-        who.need(&self.store, old, WRITE)?;
+        // As POSIX opens a file to replace what is in it: the right to write counts. A symbolic link has no mode.
+        if !inode.is_symlink() {
+            who.need(&self.store, self.store.inode_of(old), WRITE)?;
+        }
         who.need_unstuck(&self.store, directory, old)
     }
 
-    /// Links a file into a directory, instead of the file that has its name, if any.
+    /// Links an entry into a directory, instead of the one that has its name, if any.
     pub(super) fn put_in_place(
         &mut self,
         directory: u32,
@@ -150,8 +186,7 @@ impl Namespace {
         effects: &mut Vec<BlockEffect>,
     ) {
         if let Some(old) = old {
-            self.store.unlink(old);
-            self.discard_tree(old, effects);
+            self.remove_entry(old, now_ns, effects);
         }
         self.store.link(directory, name, slot);
         self.touch(directory, now_ns);

@@ -1,7 +1,9 @@
 //! `delete` unlinks a whole tree in one step; `reclaim` frees its inodes and blocks in bounded ones.
 //!
 //! ```text
-//!   delete /a ─▶ unlink ─▶ small file: freed at once
+//!   delete /a ─▶ unlink ─▶ has other names: lives on
+//!                       ├▶ a snapshot sees it: HELD; what is younger than the snapshot is swept out of it
+//!                       ├▶ small file: freed at once
 //!                       └▶ else: DETACHED, on the queue ─▶ reclaim takes it apart from below, `limit` at a time
 //! ```
 
@@ -11,8 +13,10 @@ use proto::path::FsPath;
 
 use super::blocks::freed;
 use crate::namespace::access::{EXECUTE, READ, WRITE, Who};
-use crate::namespace::store::records::flags;
-use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
+use crate::namespace::resolve::Last;
+use crate::namespace::store::NONE;
+use crate::namespace::store::records::{flags, rare};
+use crate::namespace::{BlockEffect, Call, Namespace, Outcome, Sweep, registry};
 
 /// A file with at most this many blocks is freed by the command that unlinks it.
 const FREED_AT_ONCE_BLOCKS: u64 = 64;
@@ -31,10 +35,10 @@ impl Namespace {
         if path.is_root() {
             return Err(registry::invalid("the root cannot be deleted".to_owned()).with_path("/"));
         }
-        let slot = self.find(&who, &path)?;
-        let above = self.store.inode(slot).parent;
+        let (slot, entry) = self.find_entry(&who, &path, Last::Keep)?;
+        let above = self.store.inode(entry).parent;
         who.need(&self.store, above, WRITE | EXECUTE)?;
-        who.need_unstuck(&self.store, above, slot)?;
+        who.need_unstuck(&self.store, above, entry)?;
         if self.store.inode(slot).is_dir() && self.store.directory(slot).children.len() > 0 {
             if !delete.recursive {
                 return Err(FsError::new(ErrorCode::NotEmpty, "the directory is not empty")
@@ -43,12 +47,79 @@ impl Namespace {
             }
             self.check_tree(&who, slot)?;
         }
+        self.check_no_snapshots_below(slot)?;
 
-        let (files, directories) = self.store.weight(slot);
-        self.store.unlink(slot);
+        let gone = self.store.weight(entry);
+        self.remove_entry(entry, call.now_ns, effects);
         self.touch(above, call.now_ns);
-        self.discard_tree(slot, effects);
-        Ok(Outcome::Deleted { files, directories })
+        Ok(Outcome::Deleted { files: gone.files + gone.symlinks, directories: gone.directories })
+    }
+
+    /// Takes an entry out of its directory. The inode behind it goes with its last name.
+    pub(super) fn remove_entry(&mut self, entry: u32, now_ns: i64, effects: &mut Vec<BlockEffect>) {
+        let slot = self.store.inode_of(entry);
+        self.store.unlink(entry);
+        if self.store.lives_on(entry) {
+            self.store.edit(slot, |inode| inode.ctime_ns = now_ns);
+        } else {
+            self.let_go(entry, effects);
+        }
+    }
+
+    /// An inode lost its last name: snapshots hold it, or it goes.
+    fn let_go(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
+        if self.store.inode(slot).has_rare(rare::GHOSTS) {
+            self.hold(slot, effects);
+        } else {
+            self.discard_tree(slot, effects);
+        }
+    }
+
+    /// Keeps what snapshots see of a tree: nobody writes in it any more (scar SC-11).
+    fn hold(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
+        self.end_writing(slot, effects);
+        self.store.mark(slot, |inode| inode.flags |= flags::HELD);
+        if self.store.inode(slot).is_dir() {
+            let (id, newest) = (self.store.inode(slot).id, self.store.newest_ghost_of(slot));
+            self.sweeps.push(Sweep { directory: id, after: "".into(), died: newest });
+        }
+    }
+    /// Ends construction; a last block without its final length goes.
+    fn end_writing(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
+        self.end_lease(slot);
+        let last = self.store.extent(slot).last;
+        if last != NONE && !self.store.block(last).committed() {
+            effects.extend(self.store.pop_block(slot).as_ref().map(freed));
+        }
+    }
+
+    /// Looks at some entries of a tree that snapshots hold: what they do not see goes.
+    fn sweep(&mut self, most: u64, effects: &mut Vec<BlockEffect>) -> u64 {
+        let Some(mut sweep) = self.sweeps.pop() else { return 0 };
+        let held = self.store.slot(sweep.directory).filter(|slot| self.store.is_held(*slot));
+        let Some(directory) = held else { return 1 };
+        let entries: Vec<u32> = self.store.entries_after(directory, &sweep.after).take(most as usize).collect();
+        let work = entries.len() as u64;
+        if let Some(last) = entries.last().filter(|_| work == most) {
+            sweep.after = self.store.name(*last).into();
+            self.sweeps.push(sweep.clone());
+        }
+        for entry in entries {
+            let slot = self.store.inode_of(entry);
+            if !self.store.sees(entry, sweep.died) {
+                self.store.set_born(entry, 0);
+                self.store.take_out(entry);
+                if !self.store.lives_on(entry) {
+                    self.let_go(entry, effects);
+                }
+            } else if self.store.inode(slot).is_dir() {
+                let id = self.store.inode(slot).id;
+                self.sweeps.push(Sweep { directory: id, after: "".into(), died: sweep.died });
+            } else if !self.store.alive(slot) {
+                self.end_writing(slot, effects);
+            }
+        }
+        work + 1
     }
 
     /// Looks into directories only where there are directories below.
@@ -66,7 +137,7 @@ impl Namespace {
             for entry in directory.children.iter().filter(|_| self.store.inode(at).is_sticky()) {
                 who.need_unstuck(&self.store, at, entry)?;
             }
-            if directory.directories > 0 {
+            if directory.below.directories > 0 {
                 open.extend(directory.children.iter().filter(|child| self.store.inode(*child).is_dir()));
             }
         }
@@ -84,8 +155,7 @@ impl Namespace {
             self.free_inode(slot, effects);
             return;
         }
-        let (files, directories) = self.store.weight(slot);
-        self.pending += files + directories;
+        self.pending += self.store.weight(slot).names();
         if !self.store.inode(slot).is_dir() {
             self.end_lease(slot);
         }
@@ -93,22 +163,26 @@ impl Namespace {
     }
 
     fn detach(&mut self, slot: u32) {
-        self.store.edit(slot, |inode| inode.flags |= flags::DETACHED);
+        self.store.mark(slot, |inode| inode.flags |= flags::DETACHED);
         self.queue.push(self.store.inode(slot).id);
     }
 
     /// Stops after `limit` inodes and blocks together, up to [`FREED_AT_ONCE_BLOCKS`] beyond it.
     pub(in crate::namespace) fn reclaim(&mut self, reclaim: &Reclaim, effects: &mut Vec<BlockEffect>) -> Outcome {
+        let limit = u64::from(reclaim.limit);
         let mut work = 0;
-        while work < u64::from(reclaim.limit) {
+        while work < limit && !self.sweeps.is_empty() {
+            work += self.sweep(limit - work, effects);
+        }
+        while work < limit {
             let Some(slot) = self.queue.last().and_then(|id| self.store.slot(*id)) else { break };
             work += if self.store.inode(slot).is_dir() {
                 self.reclaim_entry(slot, effects)
             } else {
-                self.reclaim_file(slot, u64::from(reclaim.limit) - work, effects)
+                self.reclaim_file(slot, limit - work, effects)
             };
         }
-        Outcome::Reclaimed { pending: self.pending }
+        Outcome::Reclaimed { pending: self.reclaim_pending() }
     }
 
     /// Frees the last entry of a queued directory, or puts it on the queue if it is much work; or frees the
@@ -119,6 +193,16 @@ impl Namespace {
             return self.reclaim_one(directory, effects);
         };
         self.store.cut(entry);
+        self.store.set_born(entry, 0);
+        if self.store.lives_on(entry) {
+            self.pending -= 1;
+            return 1;
+        }
+        if self.store.inode(entry).has_rare(rare::GHOSTS) {
+            self.pending -= self.store.weight(entry).names();
+            self.hold(entry, effects);
+            return 1;
+        }
         let inode = self.store.inode(entry);
         if !inode.is_dir() && self.store.extent(entry).count <= FREED_AT_ONCE_BLOCKS {
             return self.reclaim_one(entry, effects);
@@ -151,10 +235,23 @@ impl Namespace {
     /// Frees an inode without entries, with its lease and blocks.
     fn free_inode(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
         self.end_lease(slot);
-        if !self.store.inode(slot).is_dir() {
+        if self.store.inode(slot).is_file() {
             let blocks = self.store.clear_blocks(slot);
             effects.extend(blocks.iter().map(freed));
         }
+        let (id, directory) = (self.store.inode(slot).id, self.store.inode(slot).is_dir());
         self.store.remove_inode(slot);
+        if directory && self.store.ghosts.len() > 0 {
+            let released = self.store.drop_ghosts_in(id);
+            self.release(released, effects);
+        }
+    }
+
+    /// Nothing holds these any more.
+    pub(super) fn release(&mut self, slots: Vec<u32>, effects: &mut Vec<BlockEffect>) {
+        for slot in slots {
+            self.store.mark(slot, |inode| inode.flags &= !flags::HELD);
+            self.discard_tree(slot, effects);
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! `mkdir`, with parents if asked.
 
+use std::borrow::Cow;
+
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::log::Mkdir;
 use proto::path::FsPath;
 
-use super::{Modes, OWNER_WRITE_EXECUTE};
-use crate::namespace::resolve::mode_bits;
+use super::OWNER_WRITE_EXECUTE;
+use super::make::Maker;
+use crate::namespace::resolve::{Last, mode_bits};
 use crate::namespace::{Call, Namespace, Outcome};
 
 impl Namespace {
@@ -15,18 +18,19 @@ impl Namespace {
         let who = self.who_calls(call)?;
         let path = FsPath::parse(&mkdir.path)?;
         let mode = mode_bits(mkdir.mode)?;
-        let walk = self.walk(&who, &path)?;
+        let unmasked = mkdir.unmasked_mode.map(mode_bits).transpose()?;
+        let walk = self.walk(&who, &path, Last::Follow)?;
         if walk.missing.is_empty() {
             return self.already_there(walk.at, mkdir.parents, &path).map(Outcome::Mkdir);
         }
         if walk.missing.len() > 1 && !mkdir.parents {
             return Err(parent_missing(&path));
         }
-        self.check_addable(&who, walk.at, walk.missing.len(), &path)?;
+        self.check_addable(&who, walk.at, &walk.missing, &path)?;
 
         let owner = self.store.interned.intern(who.user);
-        let modes = Modes { between: mode | OWNER_WRITE_EXECUTE, last: mode };
-        let slot = self.make_directories(walk.at, &walk.missing, modes, owner, call.now_ns);
+        let maker = Maker { owner, mode: mode | OWNER_WRITE_EXECUTE, unmasked, now_ns: call.now_ns };
+        let slot = self.make_directories(walk.at, &walk.missing, &maker, mode);
         Ok(Outcome::Mkdir(self.status(slot, path.as_str())))
     }
 
@@ -36,6 +40,17 @@ impl Namespace {
         }
         let message = if self.store.inode(slot).is_dir() { "the directory exists" } else { "a file has this name" };
         Err(FsError::new(ErrorCode::AlreadyExists, message).with_path(path.as_str()))
+    }
+
+    /// Makes directories one below the other; returns the last, which gets the mode `last`. All rights and limits are
+    /// checked already.
+    pub(super) fn make_directories(&mut self, top: u32, names: &[Cow<'_, str>], maker: &Maker, last: u16) -> u32 {
+        let mut at = top;
+        for (i, name) in names.iter().enumerate() {
+            let mode = if i + 1 == names.len() { last } else { maker.mode };
+            at = self.make_directory(at, name, &Maker { mode, ..*maker });
+        }
+        at
     }
 }
 

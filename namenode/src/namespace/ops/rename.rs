@@ -6,6 +6,9 @@ use proto::path::FsPath;
 
 use super::mkdir::parent_missing;
 use crate::namespace::access::{EXECUTE, WRITE, Who};
+use crate::namespace::resolve::Last;
+use crate::namespace::store::NONE;
+use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome};
 
 impl Namespace {
@@ -18,35 +21,71 @@ impl Namespace {
     ) -> FsResult<Outcome> {
         let who = self.who_calls(call)?;
         let (from, to) = (FsPath::parse(&rename.from)?, FsPath::parse(&rename.to)?);
-        let Some(name) = to.name() else { return Err(bad_move("nothing can be moved onto the root", &to)) };
+        if to.is_root() {
+            return Err(bad_move("nothing can be moved onto the root", &to));
+        }
         if from.is_root() {
             return Err(bad_move("the root cannot be moved", &from));
         }
-        let source = self.find(&who, &from)?;
+        let (_, source) = self.find_entry(&who, &from, Last::Keep)?;
+        let inode = self.store.inode_of(source);
         if from == to {
             return Err(FsError::new(ErrorCode::AlreadyExists, "source and target are the same").with_path(to.as_str()));
         }
         if to.starts_with(&from) {
             return Err(bad_move("a directory cannot be moved below itself", &to));
         }
-        let walk = self.walk(&who, &to)?;
+        let walk = self.walk(&who, &to, Last::Keep)?;
         if walk.missing.len() > 1 {
             return Err(parent_missing(&to));
         }
-        let old = walk.missing.is_empty().then_some(walk.at);
+        self.check_new_names(&walk.missing, &to)?;
+        let old = walk.missing.is_empty().then_some(walk.entry);
+        if old.is_some_and(|old| self.store.inode(old).parent == NONE) {
+            return Err(bad_move("nothing can be moved onto the root", &to));
+        }
         let target = old.map_or(walk.at, |old| self.store.inode(old).parent);
         self.check_source(&who, source)?;
+        if old == Some(source) {
+            // By way of a symbolic link.
+            return Err(FsError::new(ErrorCode::AlreadyExists, "source and target are the same").with_path(to.as_str()));
+        }
+        let name: Box<str> = match (walk.missing.last(), old) {
+            (Some(name), _) => name.as_ref().into(),
+            (None, Some(old)) => self.store.name(old).into(),
+            (None, None) => return Err(FsError::not_found(to.as_str())),
+        };
         match old {
             Some(old) => self.check_target(&who, source, target, old, rename.replace, &to)?,
             None => self.check_new_place(&who, source, target, &to)?,
         }
+        self.check_quota_of_move(source, target, old)?;
+        self.check_snapshots_of_move(inode, target, &to)?;
+        if let Some(old) = old {
+            self.check_no_snapshots_below(self.store.inode_of(old))?;
+        }
 
+        // POSIX: two names of one file, and the file stays as it is.
+        if old.is_some_and(|old| self.store.inode_of(old) == inode) {
+            return Ok(Outcome::Done);
+        }
         let above = self.store.inode(source).parent;
         self.store.unlink(source);
         self.touch(above, call.now_ns);
-        self.store.edit(source, |inode| inode.ctime_ns = call.now_ns);
-        self.put_in_place(target, name, source, old, call.now_ns, effects);
+        self.store.edit(inode, |inode| inode.ctime_ns = call.now_ns);
+        self.put_in_place(target, &name, source, old, call.now_ns, effects);
         Ok(Outcome::Done)
+    }
+
+    /// Quotas that hold both places do not change; those above the new place only must have room.
+    fn check_quota_of_move(&self, source: u32, target: u32, old: Option<u32>) -> FsResult<()> {
+        if self.store.quotas.len() == 0 {
+            return Ok(());
+        }
+        let above = self.store.ancestors(self.store.inode(source).parent);
+        let common = self.store.ancestors(target).into_iter().find(|directory| above.contains(directory));
+        let less = old.map_or_else(Totals::default, |old| self.store.weight(old));
+        self.check_quota(target, self.store.weight(source), less, common.unwrap_or(NONE))
     }
 
     fn check_source(&self, who: &Who<'_>, source: u32) -> FsResult<()> {

@@ -25,6 +25,9 @@ impl Store {
         if let Some(extent) = self.extents.get(&inode) {
             return *extent;
         }
+        if !self.inode(inode).is_file() {
+            return Extent { last: NONE, count: 0, len_bytes: 0 };
+        }
         match self.inode(inode).content {
             NONE => Extent { last: NONE, count: 0, len_bytes: 0 },
             first => Extent { last: first, count: 1, len_bytes: self.block(first).len_bytes },
@@ -40,7 +43,7 @@ impl Store {
     /// Slots of the blocks of a file, in order.
     pub(crate) fn chain(&self, inode: u32) -> impl Iterator<Item = u32> {
         let some = |slot: u32| (slot != NONE).then_some(slot);
-        let first = if self.inode(inode).is_dir() { None } else { some(self.inode(inode).content) };
+        let first = if self.inode(inode).is_file() { some(self.inode(inode).content) } else { None };
         std::iter::successors(first, move |slot| some(self.block(*slot).next))
     }
     /// Logged storages of a block.
@@ -48,7 +51,10 @@ impl Store {
         self.block(slot).inline_homes().chain(self.more_homes.get(&slot).into_iter().flatten().copied())
     }
     /// Appends a block to a file.
-    pub(crate) fn push_block(&mut self, inode: u32, mut block: Block, homes: &[u32], digest: Option<[u8; 16]>) -> u32 {
+    pub(crate) fn push_block(&mut self, inode: u32, block: Block, homes: &[u32], digest: Option<[u8; 16]>) -> u32 {
+        self.reweigh(inode, |store| store.append_block(inode, block, homes, digest))
+    }
+    fn append_block(&mut self, inode: u32, mut block: Block, homes: &[u32], digest: Option<[u8; 16]>) -> u32 {
         let mut extent = self.extent(inode);
         block.inode = inode;
         block.next = NONE;
@@ -80,6 +86,11 @@ impl Store {
     }
     /// Gives a block its final length and its proven storages.
     pub(crate) fn commit_block(&mut self, slot: u32, len_bytes: u64, homes: &[u32], digest: Option<[u8; 16]>) {
+        let inode = self.block(slot).inode;
+        self.keep_version(inode);
+        self.reweigh(inode, |store| store.fix_block(slot, len_bytes, homes, digest));
+    }
+    fn fix_block(&mut self, slot: u32, len_bytes: u64, homes: &[u32], digest: Option<[u8; 16]>) {
         self.hash = self.hash.wrapping_sub(self.block_hash(slot));
         let inode = self.block(slot).inode;
         let mut extent = self.extent(inode);
@@ -97,6 +108,9 @@ impl Store {
     }
     /// Removes the last block of a file; returns it.
     pub(crate) fn pop_block(&mut self, inode: u32) -> Option<Block> {
+        self.reweigh(inode, |store| store.drop_last_block(inode))
+    }
+    fn drop_last_block(&mut self, inode: u32) -> Option<Block> {
         let mut extent = self.extent(inode);
         let last = self.chain(inode).last()?;
         let before = self.chain(inode).take_while(|slot| *slot != last).last();
@@ -137,6 +151,35 @@ impl Store {
             self.extents.remove(&inode);
         }
         slots.into_iter().map(|slot| self.drop_block(slot)).collect()
+    }
+    /// Moves all blocks of a file behind those of another one.
+    pub(crate) fn move_blocks(&mut self, from: u32, to: u32) {
+        let slots: Vec<u32> = self.chain(from).collect();
+        let (Some(first), Some(last)) = (slots.first().copied(), slots.last().copied()) else { return };
+        self.keep_version(to);
+        for slot in &slots {
+            self.hash = self.hash.wrapping_sub(self.block_hash(*slot));
+        }
+        let moved = self.extent(from);
+        self.inodes.get_mut(from).content = NONE;
+        self.extents.remove(&from);
+        for slot in &slots {
+            self.blocks.get_mut(*slot).inode = to;
+        }
+        self.reweigh(to, |store| {
+            let mut extent = store.extent(to);
+            match extent.last {
+                NONE => store.inodes.get_mut(to).content = first,
+                before => store.blocks.get_mut(before).next = first,
+            }
+            extent.last = last;
+            extent.count += moved.count;
+            extent.len_bytes += moved.len_bytes;
+            store.set_extent(to, extent);
+        });
+        for slot in &slots {
+            self.hash = self.hash.wrapping_add(self.block_hash(*slot));
+        }
     }
     fn drop_block(&mut self, slot: u32) -> Block {
         self.hash = self.hash.wrapping_sub(self.block_hash(slot));

@@ -29,6 +29,10 @@ pub(crate) enum Kind {
     File = 1,
     /// A directory.
     Directory = 2,
+    /// A symbolic link.
+    Symlink = 3,
+    /// A further entry of a file or symbolic link: its `content` is the slot of the inode.
+    Link = 4,
 }
 
 /// Flags of an inode. The numbers are durable.
@@ -39,14 +43,37 @@ pub(crate) mod flags {
     pub(crate) const UNPUBLISHED: u8 = 2;
     /// Top of an unlinked tree that waits to be reclaimed.
     pub(crate) const DETACHED: u8 = 4;
+    /// Not in the tree any more, but in some snapshot: the top of what a snapshot holds.
+    pub(crate) const HELD: u8 = 8;
+    /// Of a directory: snapshots of it may be made.
+    pub(crate) const SNAPSHOTTABLE: u8 = 16;
     /// Every flag that this version knows.
-    pub(crate) const ALL: u8 = OPEN | UNPUBLISHED | DETACHED;
+    pub(crate) const ALL: u8 = OPEN | UNPUBLISHED | DETACHED | HELD | SNAPSHOTTABLE;
     /// Of a block: it has its final length.
     pub(crate) const COMMITTED: u8 = 1;
 }
 
-/// An inode with its first (and today only) entry.
-#[derive(Clone, Copy)]
+/// What an inode has in side tables, so that the tables of rare things are looked into for those few only. Derived:
+/// in no image and in no hash.
+pub(crate) mod rare {
+    /// Named ACL entries, or default ones.
+    pub(crate) const ACL: u8 = 1;
+    /// Extended attributes.
+    pub(crate) const XATTRS: u8 = 2;
+    /// A quota.
+    pub(crate) const QUOTA: u8 = 4;
+    /// Further entries ([`super::Kind::Link`]).
+    pub(crate) const LINKS: u8 = 8;
+    /// Ghosts: entries that only snapshots see.
+    pub(crate) const GHOSTS: u8 = 16;
+    /// States of the past, kept for snapshots.
+    pub(crate) const VERSIONS: u8 = 32;
+    /// The entry is younger than some snapshot.
+    pub(crate) const BORN: u8 = 64;
+}
+
+/// An inode with its first entry; or a further entry of one ([`Kind::Link`]).
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Inode {
     pub(crate) id: u64,
     pub(crate) mtime_ns: i64,
@@ -61,12 +88,15 @@ pub(crate) struct Inode {
     pub(crate) group: u32,
     /// In units of [`BLOCK_SIZE_UNIT`]; 0 for directories.
     pub(crate) block_size_units: u32,
-    /// Files: slot of the first block, or [`NONE`]. Directories: number of the [`super::Directory`].
+    /// Files: slot of the first block, or [`NONE`]. Directories: number of the [`super::Directory`]. Links: slot of
+    /// the inode.
     pub(crate) content: u32,
     pub(crate) mode: u16,
     pub(crate) replication: u16,
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
+    /// Of [`rare`].
+    pub(crate) rare: u8,
 }
 
 impl Default for Inode {
@@ -86,6 +116,7 @@ impl Default for Inode {
             replication: 0,
             kind: Kind::Free,
             flags: 0,
+            rare: 0,
         }
     }
 }
@@ -94,8 +125,17 @@ impl Inode {
     pub(crate) fn is_dir(&self) -> bool {
         self.kind == Kind::Directory
     }
+    pub(crate) fn is_file(&self) -> bool {
+        self.kind == Kind::File
+    }
+    pub(crate) fn is_symlink(&self) -> bool {
+        self.kind == Kind::Symlink
+    }
     pub(crate) const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+    pub(crate) const fn has_rare(&self, flag: u8) -> bool {
+        self.rare & flag != 0
     }
     pub(crate) fn block_size_bytes(&self) -> u64 {
         u64::from(self.block_size_units) * BLOCK_SIZE_UNIT

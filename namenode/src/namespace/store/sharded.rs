@@ -2,6 +2,7 @@
 //! shard after it copies that shard only.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 const SHARDS: usize = 64;
@@ -66,6 +67,14 @@ impl<K: ShardKey, V: Clone> Sharded<K, V> {
         }
         self.len -= 1;
         Arc::make_mut(shard).remove(key)
+    }
+    /// Keys within bounds that all have this spread, by key.
+    pub(crate) fn range(
+        &self,
+        spread: usize,
+        bounds: (Bound<K>, Bound<K>),
+    ) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.shards[spread % SHARDS].range(bounds)
     }
     /// Everything, by key.
     pub(crate) fn sorted(&self) -> Vec<(&K, &V)> {

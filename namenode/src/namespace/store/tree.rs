@@ -3,7 +3,8 @@
 use proto::path::MAX_PATH_BYTES;
 
 use super::index::hash_of;
-use super::records::flags;
+use super::records::{Kind, flags};
+use super::totals::Totals;
 use super::{NONE, Store};
 
 impl Store {
@@ -15,19 +16,21 @@ impl Store {
             inode.parent == parent && self.names.pages().get(inode.name) == name
         })
     }
-    /// Puts an unlinked inode, with all that is below it, into a directory that has no entry of this name.
-    pub(crate) fn link(&mut self, parent: u32, name: &str, slot: u32) {
-        self.enter(parent, name, slot);
-        let (files, directories) = self.weight(slot);
-        self.walk_up(parent, |totals| {
-            totals.0 += files;
-            totals.1 += directories;
-        });
-        self.add_child(parent, slot);
+    /// Puts an unlinked entry, with all that is below it, into a directory that has no entry of this name.
+    pub(crate) fn link(&mut self, parent: u32, name: &str, entry: u32) {
+        let weight = self.weight(entry);
+        self.put_entry(parent, name, entry);
+        self.add_totals(parent, weight);
+        let cover = self.cover(parent, 0);
+        if cover.newest != 0 {
+            self.set_born(entry, cover.newest);
+        }
     }
-    fn enter(&mut self, parent: u32, name: &str, slot: u32) {
-        self.set_name(slot, name);
-        self.place(parent, slot);
+    /// As [`Store::link`], where the totals know the entry already.
+    pub(super) fn put_entry(&mut self, parent: u32, name: &str, entry: u32) {
+        self.set_name(entry, name);
+        self.place(parent, entry);
+        self.add_child(parent, entry);
     }
     /// Names an inode that has no name. Its entry follows by [`Store::place`].
     pub(crate) fn set_name(&mut self, slot: u32, name: &str) {
@@ -54,14 +57,16 @@ impl Store {
         let name = names.get(inodes.get(slot).name);
         self.directories[number].children.insert(slot, name, |slot| names.get(inodes.get(slot).name));
     }
-    /// Takes an inode, with all that is below it, out of its directory.
-    pub(crate) fn unlink(&mut self, slot: u32) {
-        let (files, directories) = self.weight(slot);
-        self.walk_up(self.inode(slot).parent, |totals| {
-            totals.0 -= files;
-            totals.1 -= directories;
-        });
-        self.cut(slot);
+    /// Takes an entry, with all that is below it, out of its directory. Snapshots that see it keep it.
+    pub(crate) fn unlink(&mut self, entry: u32) {
+        self.note_removal(entry);
+        self.take_out(entry);
+    }
+    /// As [`Store::unlink`], but without looking for snapshots that see the entry.
+    pub(crate) fn take_out(&mut self, entry: u32) {
+        let weight = self.weight(entry);
+        self.add_totals(self.inode(entry).parent, Totals::default().minus(weight));
+        self.cut(entry);
     }
     /// As [`Store::unlink`], but inside a tree that is unlinked already: totals above are not kept any more.
     pub(crate) fn cut(&mut self, slot: u32) {
@@ -78,32 +83,59 @@ impl Store {
         inode.name = super::names::NameRef::NONE;
         self.hash = self.hash.wrapping_sub(before).wrapping_add(self.inode_hash(slot));
     }
-    /// Files and directories of a tree, its top included.
-    pub(crate) fn weight(&self, slot: u32) -> (u64, u64) {
-        if self.inode(slot).is_dir() {
-            let directory = self.directory(slot);
-            (directory.files, directory.directories + 1)
-        } else {
-            (1, 0)
+    /// What an entry adds to the totals of its directory: itself and everything below it.
+    pub(crate) fn weight(&self, entry: u32) -> Totals {
+        let slot = self.inode_of(entry);
+        let inode = self.inode(slot);
+        match inode.kind {
+            Kind::Directory => {
+                let below = self.directory(slot).below;
+                Totals { directories: below.directories + 1, ..below }
+            }
+            Kind::Symlink => Totals { symlinks: 1, ..Totals::default() },
+            Kind::File | Kind::Link | Kind::Free => self.file_weight(slot),
         }
     }
-    fn walk_up(&mut self, from: u32, mut change: impl FnMut(&mut (u64, u64))) {
+    fn file_weight(&self, slot: u32) -> Totals {
+        let (inode, extent) = (self.inode(slot), self.extent(slot));
+        let open = extent.last != NONE && !self.block(extent.last).committed();
+        let charged_bytes = extent.len_bytes + if open { inode.block_size_bytes() } else { 0 };
+        let space_bytes = charged_bytes.saturating_mul(u64::from(inode.replication));
+        Totals { files: 1, len_bytes: extent.len_bytes, space_bytes, ..Totals::default() }
+    }
+    /// Adds to the totals of a directory and of all above it.
+    pub(crate) fn add_totals(&mut self, from: u32, more: Totals) {
         let mut at = from;
         while at != NONE {
             let directory = self.directory_mut(at);
-            let mut totals = (directory.files, directory.directories);
-            change(&mut totals);
-            (directory.files, directory.directories) = totals;
+            directory.below = directory.below.plus(more);
             at = self.inode(at).parent;
         }
+    }
+    /// Changes a file so that its weight may change; the totals of every directory above it follow.
+    pub(crate) fn reweigh<T>(&mut self, slot: u32, change: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.file_weight(slot);
+        let done = change(self);
+        let more = self.file_weight(slot).minus(before);
+        if more != Totals::default() {
+            self.add_totals(self.inode(slot).parent, more);
+            for link in self.links_of(slot).to_vec() {
+                self.add_totals(self.inode(link).parent, more);
+            }
+        }
+        done
     }
     /// Is this inode in the tree, or an unpublished file that may still get there? Everything that comes by inode
     /// id asks this first: a tree that was unlinked is gone for its writers before it is reclaimed (scar SC-01).
     pub(crate) fn alive(&self, slot: u32) -> bool {
-        let mut at = slot;
+        self.hangs(slot) || self.links_of(slot).iter().any(|link| self.hangs(*link))
+    }
+    /// Is this entry in the tree?
+    pub(crate) fn hangs(&self, entry: u32) -> bool {
+        let mut at = entry;
         loop {
             let inode = self.inode(at);
-            if inode.has(flags::DETACHED) {
+            if inode.has(flags::DETACHED | flags::HELD) {
                 return false;
             }
             if inode.parent == NONE {
@@ -111,6 +143,23 @@ impl Store {
             }
             at = inode.parent;
         }
+    }
+    /// Is this inode in a tree that snapshots hold, and that is not being reclaimed?
+    pub(crate) fn is_held(&self, slot: u32) -> bool {
+        let mut at = slot;
+        while at != NONE {
+            let inode = self.inode(at);
+            if inode.has(flags::DETACHED | flags::HELD) {
+                return inode.has(flags::HELD);
+            }
+            at = inode.parent;
+        }
+        false
+    }
+    /// A directory and all above it, from below.
+    pub(crate) fn ancestors(&self, directory: u32) -> Vec<u32> {
+        let above = |slot: &u32| Some(self.inode(*slot).parent).filter(|parent| *parent != NONE);
+        std::iter::successors(Some(directory).filter(|slot| *slot != NONE), above).collect()
     }
     /// Is `slot` equal to `top`, or below it?
     pub(crate) fn is_below(&self, slot: u32, top: u32) -> bool {
@@ -155,9 +204,7 @@ impl Store {
         self.directory_mut(directory).children = super::children::Children::from_sorted(&slots);
     }
     /// Sets the totals of a directory. Only for loading.
-    pub(crate) fn set_totals(&mut self, directory: u32, files: u64, directories: u64) {
-        let directory = self.directory_mut(directory);
-        directory.files = files;
-        directory.directories = directories;
+    pub(crate) fn set_totals(&mut self, directory: u32, below: Totals) {
+        self.directory_mut(directory).below = below;
     }
 }

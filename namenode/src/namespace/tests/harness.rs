@@ -112,7 +112,7 @@ impl Bench {
         applied.remove(0)
     }
     pub(super) fn mkdir(&mut self, user: &str, path: &str, mode: u32) -> FsResult<Outcome> {
-        self.run(by(user), Op::Mkdir(Mkdir { path: path.into(), mode, parents: false })).result
+        self.run(by(user), Op::Mkdir(Mkdir { path: path.into(), mode, parents: false, unmasked_mode: None })).result
     }
     pub(super) fn rename(&mut self, user: &str, from: &str, to: &str, replace: bool) -> FsResult<Outcome> {
         self.run(by(user), Op::Rename(Rename { from: from.into(), to: to.into(), replace })).result

@@ -50,6 +50,7 @@ fn everything() -> Bench {
         replication: 512,
         block_size_bytes: 1 << 40,
         first_block_storages: homes(12),
+        unmasked_mode: None,
         ..new_file()
     };
     let draft = bench.create_with(by(SUPER), create).unwrap();
@@ -67,7 +68,7 @@ fn everything() -> Bench {
     let from = |call| From { user: "ann", session: Some((session(3), call, 1)) };
     let draft = bench.create_with(from(1), Create { path: "/tmp/pinned".into(), overwrite: true, ..new_file() });
     let draft = draft.unwrap();
-    let mkdir = |path: &str| Op::Mkdir(Mkdir { path: path.into(), mode: 0o755, parents: false });
+    let mkdir = |path: &str| Op::Mkdir(Mkdir { path: path.into(), mode: 0o755, parents: false, unmasked_mode: None });
     for call in [u64::MAX, u64::MAX - 1, u64::MAX - 3] {
         assert!(bench.run(from(call), mkdir("/no right")).result.is_err());
     }
@@ -179,14 +180,15 @@ fn f_3_calls_at_the_end_of_their_numbers_do_not_keep_a_member_from_starting() {
     let mut bench = Bench::new();
     for call in [u64::MAX - 2, u64::MAX].into_iter().chain(1..=MAX_OUTCOMES as u64) {
         let from = From { user: "ann", session: Some((session(1), call, 1)) };
-        let mkdir = Mkdir { path: format!("/tmp/{call}"), mode: 0o755, parents: false };
+        let mkdir = Mkdir { path: format!("/tmp/{call}"), mode: 0o755, parents: false, unmasked_mode: None };
         bench.run(from, Op::Mkdir(mkdir)).result.unwrap();
     }
     bench.check();
     let mut loaded = load(&image_of(&bench.namespace)).unwrap();
     std::mem::swap(&mut loaded, &mut bench.namespace);
     let from = From { user: "ann", session: Some((session(1), u64::MAX, 1)) };
-    let again = bench.run(from, Op::Mkdir(Mkdir { path: "/tmp/again".into(), mode: 0o755, parents: false }));
+    let again = bench
+        .run(from, Op::Mkdir(Mkdir { path: "/tmp/again".into(), mode: 0o755, parents: false, unmasked_mode: None }));
     assert_eq!(code(again.result), proto::error::ErrorCode::OutcomeUnknown, "forgotten, not applied twice");
 }
 

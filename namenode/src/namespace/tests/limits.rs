@@ -15,7 +15,7 @@ use crate::namespace::sessions::{IDLE_MS, MAX_OUTCOMES, TOUCH_MS};
 use crate::namespace::{Namespace, Outcome};
 
 fn mkdir_all(bench: &mut Bench, path: &str) -> Result<(), ErrorCode> {
-    let mkdir = Mkdir { path: path.into(), mode: 0o755, parents: true };
+    let mkdir = Mkdir { path: path.into(), mode: 0o755, parents: true, unmasked_mode: None };
     bench.run(by(SUPER), Op::Mkdir(mkdir)).result.map(drop).map_err(|error| error.code)
 }
 fn set(bench: &mut Bench, settings: Settings) -> Result<(), ErrorCode> {
@@ -309,7 +309,8 @@ fn settings_have_bounds_at_format_and_later() {
 #[test]
 fn n_7_a_session_remembers_256_answers_and_the_numbers_of_the_rest() {
     let mut bench = Bench::new();
-    let mkdir = |n: u64| Op::Mkdir(Mkdir { path: format!("/tmp/{n}"), mode: 0o755, parents: false });
+    let mkdir =
+        |n: u64| Op::Mkdir(Mkdir { path: format!("/tmp/{n}"), mode: 0o755, parents: false, unmasked_mode: None });
     let from = |call, lowest| From { user: "ann", session: Some((session(1), call, lowest)) };
     let last = MAX_OUTCOMES as u64 + 3;
     for call in 1..=last {
@@ -336,7 +337,7 @@ fn n_7_a_session_remembers_256_answers_and_the_numbers_of_the_rest() {
 #[test]
 fn n_7_an_idle_session_goes_and_its_retries_with_it() {
     let mut bench = Bench::new();
-    let mkdir = || Op::Mkdir(Mkdir { path: "/tmp/d".into(), mode: 0o755, parents: false });
+    let mkdir = || Op::Mkdir(Mkdir { path: "/tmp/d".into(), mode: 0o755, parents: false, unmasked_mode: None });
     let from = |n, call| From { user: "ann", session: Some((session(n), call, call)) };
     bench.run(from(1, 1), mkdir()).result.unwrap();
     let create = Create { path: "/tmp/f".into(), ..new_file() };
@@ -368,7 +369,12 @@ fn f_12_clocks_and_counters_at_their_ends() {
         leader_wall_ns: wall,
         elapsed_ms,
         callers: vec![caller(SUPER)],
-        commands: vec![command(Op::Mkdir(Mkdir { path: format!("/{wall}"), mode: 0o755, parents: false }))],
+        commands: vec![command(Op::Mkdir(Mkdir {
+            path: format!("/{wall}"),
+            mode: 0o755,
+            parents: false,
+            unmasked_mode: None,
+        }))],
     };
     let at = bench.namespace.applied().0.raw();
     for (i, wall) in [i64::MAX, i64::MIN, 0, -1].into_iter().enumerate() {

@@ -196,6 +196,7 @@ impl Twins {
                 BlockEffect::Allocated { block, stamp, .. } => {
                     assert!(self.blocks.insert(block.raw(), (stamp.raw(), false)).is_none(), "an id is given twice");
                 }
+                BlockEffect::Replicated { block, .. } => assert!(self.blocks.contains_key(&block.raw())),
                 BlockEffect::Committed { block, stamp, .. } => {
                     assert_eq!(self.blocks.insert(block.raw(), (stamp.raw(), true)), Some((stamp.raw(), false)));
                 }
@@ -245,7 +246,7 @@ impl Twins {
             Step::Mkdir { user, path, mode, parents } => {
                 let path = &self.path(path);
                 let expected = self.model.mkdir(USERS[*user], path, *mode, *parents);
-                let op = Mkdir { path: path.clone(), mode: *mode, parents: *parents };
+                let op = Mkdir { path: path.clone(), mode: *mode, parents: *parents, unmasked_mode: None };
                 let told = self.send(*user, Op::Mkdir(op)).result;
                 agree(step, expected, told, |outcome, inode| matches!(outcome, Outcome::Mkdir(s) if s.inode == inode));
             }
@@ -558,7 +559,7 @@ proptest! {
     fn i_5_one_entry_or_many_is_the_same_for_the_tree(steps in proptest::collection::vec(steps(), 1..40)) {
         let ops: Vec<(usize, Op)> = steps.into_iter().filter_map(|step| match step {
             Step::Mkdir { user, path, mode, parents } => {
-                Some((user, Op::Mkdir(Mkdir { path: path.path, mode, parents })))
+                Some((user, Op::Mkdir(Mkdir { path: path.path, mode, parents, unmasked_mode: None })))
             }
             Step::Create { user, path, mode, overwrite, parents, at_once, .. } => Some((user, Op::Create(Create {
                 path: path.path, mode, overwrite, parents, publish_at_once: at_once, ..new_file()

@@ -257,7 +257,7 @@ fn rights_decide() {
 #[test]
 fn parents_are_made_with_rights_to_go_on() {
     let mut bench = Bench::new();
-    let mkdir = Mkdir { path: "/tmp/a/b/c".into(), mode: 0o050, parents: true };
+    let mkdir = Mkdir { path: "/tmp/a/b/c".into(), mode: 0o050, parents: true, unmasked_mode: None };
     bench.run(by("ann"), Op::Mkdir(mkdir)).result.unwrap();
     assert_eq!(bench.stat("/tmp/a/b").unwrap().mode, 0o350);
     assert_eq!(bench.stat("/tmp/a/b/c").unwrap().mode, 0o050);
@@ -313,7 +313,7 @@ fn retries_take_effect_once() {
     assert_eq!(bench.namespace.store.hash, hash);
     assert!(bench.namespace.remembers(Some(session(9)), 1));
     // Refusals are answers too, unless they may be over soon.
-    let mkdir = Op::Mkdir(Mkdir { path: "/tmp/d/e".into(), mode: 0o755, parents: false });
+    let mkdir = Op::Mkdir(Mkdir { path: "/tmp/d/e".into(), mode: 0o755, parents: false, unmasked_mode: None });
     assert_eq!(code(bench.run(from(2, 1), mkdir.clone()).result), ErrorCode::NotFound);
     bench.mkdir("ann", "/tmp/d", 0o755).unwrap();
     let late = bench.run(from(2, 1), mkdir);

@@ -101,15 +101,16 @@ fn sc_03_a_refusal_changes_nothing() {
         |len_bytes, storages| draft.committed(len_bytes).map(|block| proto::log::CommittedBlock { storages, ..block });
     let complete = |last| Op::Complete(proto::log::Complete { inode: draft.inode, lease_epoch: draft.epoch, last });
     let refused = [
-        ("bob", Op::Mkdir(Mkdir { path: "/tmp/d/x/y".into(), mode: 0o755, parents: true })),
-        ("ann", Op::Mkdir(Mkdir { path: "/tmp/d/x".into(), mode: 0o1_0000, parents: false })),
-        ("ann", Op::Mkdir(Mkdir { path: "/tmp/d/f/x".into(), mode: 0o755, parents: true })),
+        ("bob", Op::Mkdir(Mkdir { path: "/tmp/d/x/y".into(), mode: 0o755, parents: true, unmasked_mode: None })),
+        ("ann", Op::Mkdir(Mkdir { path: "/tmp/d/x".into(), mode: 0o1_0000, parents: false, unmasked_mode: None })),
+        ("ann", Op::Mkdir(Mkdir { path: "/tmp/d/f/x".into(), mode: 0o755, parents: true, unmasked_mode: None })),
         ("newcomer", Op::Create(Create { path: "/tmp/d/new".into(), ..new_file() })),
         (
             "ann",
             Op::Create(Create {
                 path: "/tmp/q/new".into(),
                 first_block_storages: homes(9),
+                unmasked_mode: None,
                 parents: true,
                 ..new_file()
             }),
@@ -171,7 +172,7 @@ fn sc_09_the_root_is_an_inode_like_others() {
     assert_eq!(code(bench.rename(SUPER, "/tmp", "/", true)), ErrorCode::InvalidMove);
     assert_eq!(code(bench.create(SUPER, "/", true)), ErrorCode::IsADirectory);
     assert_eq!(code(bench.mkdir(SUPER, "/", 0o755)), ErrorCode::AlreadyExists);
-    let mkdir = Mkdir { path: "/".into(), mode: 0o700, parents: true };
+    let mkdir = Mkdir { path: "/".into(), mode: 0o700, parents: true, unmasked_mode: None };
     bench.run(by(SUPER), Op::Mkdir(mkdir)).result.unwrap();
     assert_eq!(bench.stat("/").unwrap(), root, "mkdir -p leaves it as it is");
     let (listed, more) = bench.namespace.list(&caller("bob"), &path("/"), "", 10).unwrap();

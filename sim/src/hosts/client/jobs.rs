@@ -66,9 +66,11 @@ impl ClientHost {
         let Some(job) = &self.job else { return };
         let header = None;
         let (purpose, request) = match &job.op {
-            Op::Mkdir { path, parents } => {
-                (Purpose::Simple, n::MkdirRequest { header, path: path.clone(), mode: 0o755, parents: *parents }.into())
-            }
+            Op::Mkdir { path, parents } => (
+                Purpose::Simple,
+                n::MkdirRequest { header, path: path.clone(), mode: 0o755, parents: *parents, unmasked_mode: None }
+                    .into(),
+            ),
             Op::Rename { from, to, replace } => {
                 let (from, to) = (from.clone(), to.clone());
                 (Purpose::Simple, n::RenameRequest { header, from, to, replace: *replace }.into())

@@ -109,6 +109,7 @@ impl ClientHost {
             publish: n::Publish::OnClose as i32,
             with_first_block: *len_bytes > 0 || scene.one_in(2),
             client_host: String::new(),
+            unmasked_mode: None,
         };
         self.ask(Purpose::Create, request.into(), true, scene);
     }

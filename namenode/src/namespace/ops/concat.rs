@@ -1,0 +1,122 @@
+//! `concat`: the blocks of closed files move behind those of another one, in one step and without copying.
+
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::log::Concat;
+use proto::path::FsPath;
+
+use crate::namespace::access::{EXECUTE, READ, WRITE, Who};
+use crate::namespace::resolve::Last;
+use crate::namespace::store::NONE;
+use crate::namespace::store::records::{flags, rare};
+use crate::namespace::store::totals::Totals;
+use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
+
+/// Most sources of one call.
+const MAX_SOURCES: usize = 10_000;
+
+impl Namespace {
+    /// As HDFS demands: all in one directory, closed, not empty, with no other names, and blocks no larger than the
+    /// target's.
+    pub(in crate::namespace) fn concat(
+        &mut self,
+        call: &Call<'_>,
+        concat: &Concat,
+        effects: &mut Vec<BlockEffect>,
+    ) -> FsResult<Outcome> {
+        let who = self.who_calls(call)?;
+        let path = FsPath::parse(&concat.target)?;
+        if concat.sources.is_empty() || concat.sources.len() > MAX_SOURCES {
+            return Err(registry::invalid(format!("concat takes 1 to {MAX_SOURCES} sources")));
+        }
+        let (target, entry) = self.find_entry(&who, &path, Last::Keep)?;
+        let directory = self.store.inode(entry).parent;
+        self.check_part(target, &path)?;
+        who.need(&self.store, target, WRITE)?;
+        let mut sources = Vec::with_capacity(concat.sources.len());
+        for source in &concat.sources {
+            sources.push(self.check_source_of_concat(&who, target, directory, source, &sources)?);
+        }
+        if directory != NONE {
+            who.need(&self.store, directory, WRITE | EXECUTE)?;
+        }
+        let blocks: u64 = sources.iter().map(|source| self.store.extent(*source).count).sum();
+        let most = self.settings.max_blocks_per_file;
+        if self.store.extent(target).count + blocks > most {
+            return Err(registry::invalid(format!(
+                "the file would have more than {most} blocks, the most that it may"
+            )));
+        }
+        self.check_quota_of_concat(target, &sources)?;
+
+        let replication = self.store.inode(target).replication;
+        for source in sources {
+            self.set_replication(source, replication, effects);
+            self.store.unlink(source);
+            self.store.move_blocks(source, target);
+            self.discard_tree(source, effects);
+        }
+        self.store.edit(target, |inode| {
+            inode.mtime_ns = call.now_ns;
+            inode.ctime_ns = call.now_ns;
+        });
+        self.touch(directory, call.now_ns);
+        Ok(Outcome::Status(self.status(target, path.as_str())))
+    }
+
+    fn check_part(&self, slot: u32, path: &FsPath) -> FsResult<()> {
+        let inode = self.store.inode(slot);
+        let refuse = |code, what: &str| Err(FsError::new(code, what).with_path(path.as_str()));
+        if inode.is_dir() {
+            return refuse(ErrorCode::IsADirectory, "is a directory");
+        }
+        if !inode.is_file() {
+            return refuse(ErrorCode::InvalidArgument, "only files can be joined");
+        }
+        if inode.has(flags::OPEN) {
+            return refuse(ErrorCode::FileOpen, "the file is being written");
+        }
+        if self.store.extent(slot).count == 0 {
+            return refuse(ErrorCode::InvalidArgument, "the file is empty");
+        }
+        Ok(())
+    }
+    fn check_source_of_concat(
+        &self,
+        who: &Who<'_>,
+        target: u32,
+        directory: u32,
+        source: &str,
+        before: &[u32],
+    ) -> FsResult<u32> {
+        let path = FsPath::parse(source)?;
+        let (slot, entry) = self.find_entry(who, &path, Last::Keep)?;
+        self.check_part(slot, &path)?;
+        who.need(&self.store, slot, READ)?;
+        let inode = self.store.inode(slot);
+        let refuse = |what: &str| Err(registry::invalid(what.to_owned()).with_path(path.as_str()));
+        if slot == target || before.contains(&slot) {
+            return refuse("a file is joined with itself, or twice");
+        }
+        if self.store.inode(entry).parent != directory {
+            return refuse("all files must be in one directory");
+        }
+        if inode.has_rare(rare::LINKS) {
+            return refuse("the file has other names");
+        }
+        if inode.has_rare(rare::GHOSTS | rare::VERSIONS) || self.seen_by_snapshots(entry) {
+            return refuse("a snapshot holds the file");
+        }
+        if inode.block_size_units > self.store.inode(target).block_size_units {
+            return refuse("its blocks may be larger than those of the target");
+        }
+        who.need_unstuck(&self.store, directory, entry)?;
+        Ok(slot)
+    }
+    fn check_quota_of_concat(&self, target: u32, sources: &[u32]) -> FsResult<()> {
+        let copies = u64::from(self.store.inode(target).replication);
+        let space = |slot: &u32| self.store.extent(*slot).len_bytes.saturating_mul(copies);
+        let more = Totals { space_bytes: sources.iter().map(space).sum(), ..Totals::default() };
+        let less = sources.iter().fold(Totals::default(), |sum, slot| sum.plus(self.store.weight(*slot)));
+        self.store.parents_of(target).try_for_each(|parent| self.check_quota(parent, more, less, NONE))
+    }
+}

@@ -1,0 +1,192 @@
+//! Snapshots of directories: made in no time, kept by what changes later (see `store/history.rs`).
+
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::log::{AllowSnapshots, CreateSnapshot, DeleteSnapshot, RenameSnapshot};
+use proto::path::FsPath;
+
+use crate::namespace::access::Who;
+use crate::namespace::resolve::{Last, SNAPSHOT_DIRECTORY};
+use crate::namespace::store::NONE;
+use crate::namespace::store::history::Snapshot;
+use crate::namespace::store::records::flags;
+use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
+
+/// Snapshots of one directory, as in HDFS.
+const MAX_SNAPSHOTS: usize = 65_536;
+
+impl Namespace {
+    /// For superusers. One directory with snapshots does not lie in another, as in HDFS.
+    pub(in crate::namespace) fn allow_snapshots(
+        &mut self,
+        call: &Call<'_>,
+        allow: &AllowSnapshots,
+    ) -> FsResult<Outcome> {
+        let who = self.who_calls(call)?;
+        let path = FsPath::parse(&allow.path)?;
+        who.need_superuser("allow snapshots")?;
+        let slot = self.find(&who, &path, Last::Follow)?;
+        let inode = self.store.inode(slot);
+        if !inode.is_dir() {
+            return Err(FsError::new(ErrorCode::NotADirectory, "snapshots are of directories").with_path(path.as_str()));
+        }
+        let id = inode.id;
+        if allow.allow {
+            self.check_not_nested(slot, &path)?;
+        } else if !self.store.snapshots_of(id).is_empty() {
+            return Err(FsError::new(ErrorCode::NotEmpty, "the directory has snapshots")
+                .with_path(path.as_str())
+                .with_hint("delete them first (blockyard snapshot rm)"));
+        }
+
+        self.store.mark(slot, |inode| {
+            inode.flags =
+                if allow.allow { inode.flags | flags::SNAPSHOTTABLE } else { inode.flags & !flags::SNAPSHOTTABLE };
+        });
+        if allow.allow {
+            self.snapshottable.insert(id)
+        } else {
+            self.snapshottable.remove(&id)
+        };
+        Ok(Outcome::Done)
+    }
+
+    fn check_not_nested(&self, slot: u32, path: &FsPath) -> FsResult<()> {
+        let other =
+            |other: u32| other != slot && (self.store.is_below(other, slot) || self.store.is_below(slot, other));
+        let nested = self.snapshottable.iter().filter_map(|id| self.store.slot(*id)).find(|found| other(*found));
+        let Some(nested) = nested else { return Ok(()) };
+        let text = format!("directories with snapshots do not lie in each other: {} has some", self.store.path(nested));
+        Err(registry::invalid(text).with_path(path.as_str()))
+    }
+
+    pub(in crate::namespace) fn create_snapshot(
+        &mut self,
+        call: &Call<'_>,
+        create: &CreateSnapshot,
+    ) -> FsResult<Outcome> {
+        let who = self.who_calls(call)?;
+        let path = FsPath::parse(&create.path)?;
+        let slot = self.root_of_snapshots(&who, &path)?;
+        let id = self.store.inode(slot).id;
+        self.check_snapshot_name(id, &create.name, &path)?;
+        if self.store.snapshots_of(id).len() >= MAX_SNAPSHOTS {
+            let text = format!("the directory has {MAX_SNAPSHOTS} snapshots, the most that it may");
+            return Err(FsError::new(ErrorCode::NoSpace, text).with_path(path.as_str()));
+        }
+        let next = self.last_snapshot.checked_add(1).filter(|next| *next < u64::MAX);
+        let next = next.ok_or_else(|| FsError::new(ErrorCode::NoSpace, "the namespace is full"))?;
+
+        self.last_snapshot = next;
+        self.store.add_snapshot(id, Snapshot { id: next, name: create.name.as_str().into(), created_ns: call.now_ns });
+        let top = self.store.path(slot);
+        let top = if top == "/" { "" } else { &top };
+        Ok(Outcome::Named(format!("{top}/{SNAPSHOT_DIRECTORY}/{}", create.name)))
+    }
+
+    pub(in crate::namespace) fn rename_snapshot(
+        &mut self,
+        call: &Call<'_>,
+        rename: &RenameSnapshot,
+    ) -> FsResult<Outcome> {
+        let who = self.who_calls(call)?;
+        let path = FsPath::parse(&rename.path)?;
+        let slot = self.root_of_snapshots(&who, &path)?;
+        let id = self.store.inode(slot).id;
+        let snapshot = self.snapshot_named(id, &rename.from, &path)?;
+        if rename.from == rename.to {
+            return Ok(Outcome::Done);
+        }
+        self.check_snapshot_name(id, &rename.to, &path)?;
+
+        self.store.rename_snapshot(id, snapshot, &rename.to);
+        Ok(Outcome::Done)
+    }
+
+    pub(in crate::namespace) fn delete_snapshot(
+        &mut self,
+        call: &Call<'_>,
+        delete: &DeleteSnapshot,
+        effects: &mut Vec<BlockEffect>,
+    ) -> FsResult<Outcome> {
+        let who = self.who_calls(call)?;
+        let path = FsPath::parse(&delete.path)?;
+        let slot = self.root_of_snapshots(&who, &path)?;
+        let id = self.store.inode(slot).id;
+        let snapshot = self.snapshot_named(id, &delete.name, &path)?;
+
+        let released = self.store.remove_snapshot(id, snapshot);
+        self.release(released, effects);
+        Ok(Outcome::Done)
+    }
+
+    /// A directory of which the caller may make and remove snapshots: its own one that is marked.
+    fn root_of_snapshots(&self, who: &Who<'_>, path: &FsPath) -> FsResult<u32> {
+        let slot = self.find(who, path, Last::Follow)?;
+        who.need_ownership(&self.store, slot)?;
+        if !self.store.inode(slot).has(flags::SNAPSHOTTABLE) {
+            return Err(not_snapshottable(path));
+        }
+        Ok(slot)
+    }
+    /// Id of a snapshot.
+    pub(in crate::namespace) fn snapshot_named(&self, root: u64, name: &str, path: &FsPath) -> FsResult<u64> {
+        let found = self.store.snapshots_of(root).iter().find(|snapshot| *snapshot.name == *name);
+        found.map(|snapshot| snapshot.id).ok_or_else(|| {
+            FsError::new(ErrorCode::NotFound, format!("there is no snapshot {name:.255?}")).with_path(path.as_str())
+        })
+    }
+    fn check_snapshot_name(&self, root: u64, name: &str, path: &FsPath) -> FsResult<()> {
+        proto::path::check_name(name)?;
+        if name == SNAPSHOT_DIRECTORY || self.store.snapshots_of(root).iter().any(|one| *one.name == *name) {
+            return Err(FsError::new(ErrorCode::AlreadyExists, format!("a snapshot is called {name:?} already"))
+                .with_path(path.as_str()));
+        }
+        Ok(())
+    }
+
+    /// A directory that has snapshots, or holds one that has, stays.
+    pub(super) fn check_no_snapshots_below(&self, slot: u32) -> FsResult<()> {
+        let below = |id: &u64| self.store.slot(*id).filter(|root| self.store.is_below(*root, slot));
+        let Some(root) = self.store.snapshots().keys().find_map(below) else { return Ok(()) };
+        Err(FsError::new(ErrorCode::NotEmpty, "the directory has snapshots")
+            .with_path(self.store.path(root))
+            .with_hint("delete them first (blockyard snapshot rm)"))
+    }
+    /// Directories with snapshots do not get into each other.
+    pub(super) fn check_snapshots_of_move(&self, source: u32, target: u32, to: &FsPath) -> FsResult<()> {
+        if self.snapshottable.is_empty() || !self.store.inode(source).is_dir() {
+            return Ok(());
+        }
+        if self.store.inode(source).has(flags::SNAPSHOTTABLE)
+            && !self.store.snapshots_of(self.store.inode(source).id).is_empty()
+        {
+            return Err(registry::invalid("a directory that has snapshots cannot be moved".to_owned())
+                .with_path(self.store.path(source))
+                .with_hint("delete them first (blockyard snapshot rm)"));
+        }
+        let covered = self.store.ancestors(target).iter().any(|at| self.store.inode(*at).has(flags::SNAPSHOTTABLE));
+        let below = |id: &u64| self.store.slot(*id).is_some_and(|root| self.store.is_below(root, source));
+        let was_covered = self
+            .store
+            .ancestors(self.store.inode(source).parent)
+            .iter()
+            .any(|at| self.store.inode(*at).has(flags::SNAPSHOTTABLE));
+        if covered && !was_covered && self.snapshottable.iter().any(below) {
+            return Err(registry::invalid("directories with snapshots do not lie in each other".to_owned())
+                .with_path(to.as_str()));
+        }
+        Ok(())
+    }
+    /// Would a snapshot keep this entry if it were removed?
+    pub(super) fn seen_by_snapshots(&self, entry: u32) -> bool {
+        let parent = self.store.inode(entry).parent;
+        parent != NONE && self.store.cover(parent, self.store.born_of(entry)).newest != 0
+    }
+}
+
+/// The directory is not marked.
+pub(in crate::namespace) fn not_snapshottable(path: &FsPath) -> FsError {
+    registry::invalid("snapshots of this directory are not allowed".to_owned())
+        .with_path(path.as_str())
+        .with_hint("a superuser allows them (blockyard snapshot enable)")
+}

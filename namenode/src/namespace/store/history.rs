@@ -1,0 +1,417 @@
+//! What snapshots see: entries that are gone from the tree, and attributes as they were.
+//!
+//! ```text
+//!   entry (directory, name) ──▶ inode      in the tree:  seen by snapshot s if  born < s
+//!   ghost (directory, name, died) ─▶ inode, born          seen by snapshot s if  born < s ≤ died
+//!   version (inode, key): attributes, number of blocks    of snapshot s: the first with key ≥ s, else what is now
+//! ```
+//!
+//! Snapshot ids rise through the whole cluster, so their order is the order of time. `born` of an entry is the newest
+//! snapshot that covered its directory when it was made: the entry is younger. Making a snapshot costs nothing;
+//! the first change of an inode after it keeps the state before (HDFS keeps whole diff lists per directory; here a
+//! directory with a million entries that loses one keeps one ghost).
+//!
+//! An inode is covered by the snapshots of a directory above it, and by those that see a ghost of it or of a
+//! directory above it: so a tree that was moved out of a covered directory is still kept (scar SC-10).
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::attributes::{Acl, Xattr};
+use super::records::{Inode, Kind, flags, rare};
+use super::sharded::ShardKey;
+use super::{NONE, Store, hash_kind};
+use crate::namespace::hash::Mixer;
+
+/// A snapshot of a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) id: u64,
+    pub(crate) name: Box<str>,
+    pub(crate) created_ns: i64,
+}
+
+/// Where a ghost is. The order is that of listings.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct GhostKey {
+    /// Id of the directory.
+    pub(crate) directory: u64,
+    pub(crate) name: Box<str>,
+    /// The newest snapshot that sees it.
+    pub(crate) died: u64,
+}
+impl ShardKey for GhostKey {
+    fn spread(&self) -> usize {
+        self.directory as usize
+    }
+}
+
+/// An entry that only snapshots see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ghost {
+    /// Id of the inode.
+    pub(crate) inode: u64,
+    /// Snapshots up to this one do not see it.
+    pub(crate) born: u64,
+    /// Id of the directory whose snapshots see it; 0 for any.
+    pub(crate) root: u64,
+}
+
+/// Which state of an inode.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct VersionKey {
+    pub(crate) inode: u64,
+    /// The newest snapshot that sees it.
+    pub(crate) snapshot: u64,
+}
+impl ShardKey for VersionKey {
+    fn spread(&self) -> usize {
+        self.inode as usize
+    }
+}
+
+/// A state of an inode.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Version {
+    /// Its fields; slots in it mean nothing.
+    pub(crate) inode: Inode,
+    /// Committed blocks, from the first.
+    pub(crate) blocks: u64,
+    pub(crate) len_bytes: u64,
+    pub(crate) xattrs: Option<Arc<[Xattr]>>,
+    pub(crate) acl: Option<Arc<Acl>>,
+    /// As in [`Ghost`].
+    pub(crate) root: u64,
+}
+
+/// The newest snapshot that sees something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Cover {
+    /// 0: none.
+    pub(crate) newest: u64,
+    /// Id of the directory with the snapshot; 0 if several see it.
+    pub(crate) root: u64,
+}
+
+impl Cover {
+    fn add(&mut self, snapshot: u64, root: u64) {
+        let several = self.newest != 0 && self.root != root;
+        self.newest = self.newest.max(snapshot);
+        self.root = if several { 0 } else { root };
+    }
+}
+
+impl Store {
+    /// Snapshots of a directory, oldest first.
+    pub(crate) fn snapshots_of(&self, root: u64) -> &[Snapshot] {
+        self.snapshots.get(&root).map_or(&[], |snapshots| snapshots)
+    }
+    /// Is there a snapshot in (`after`, `until`]? `root` 0 asks for those of any directory.
+    pub(crate) fn has_snapshot(&self, root: u64, after: u64, until: u64) -> bool {
+        let within = |snapshots: &Vec<Snapshot>| snapshots.iter().any(|one| one.id > after && one.id <= until);
+        if root == 0 { self.snapshots.values().any(within) } else { self.snapshots.get(&root).is_some_and(within) }
+    }
+    fn newest_within(&self, root: u64, after: u64, until: u64) -> Option<u64> {
+        let newest =
+            |snapshots: &Vec<Snapshot>| snapshots.iter().rev().map(|one| one.id).find(|id| *id > after && *id <= until);
+        if root == 0 {
+            self.snapshots.values().filter_map(newest).max()
+        } else {
+            self.snapshots.get(&root).and_then(newest)
+        }
+    }
+
+    /// When an entry was made: the newest snapshot that does not see it.
+    pub(crate) fn born_of(&self, entry: u32) -> u64 {
+        let record = self.inode(entry);
+        if record.has_rare(rare::BORN) { self.born.get(&record.id).copied().unwrap_or(0) } else { 0 }
+    }
+    /// Sets it; 0 for "all see it".
+    pub(crate) fn set_born(&mut self, entry: u32, born: u64) {
+        let id = self.inode(entry).id;
+        let before = if born == 0 { self.born.remove(&id) } else { self.born.insert(id, born) };
+        let record = self.inodes.get_mut(entry);
+        record.rare = if born == 0 { record.rare & !rare::BORN } else { record.rare | rare::BORN };
+        self.hash = self.hash.wrapping_sub(born_hash(id, before.unwrap_or(0))).wrapping_add(born_hash(id, born));
+    }
+
+    /// The snapshots that see what is in a directory, or an inode itself: by directories above and by ghosts.
+    /// `born` is when the thing in question was made.
+    pub(crate) fn cover(&self, from: u32, born: u64) -> Cover {
+        let mut cover = Cover::default();
+        if !self.snapshots.is_empty() {
+            self.cover_from(from, born, &mut cover);
+        }
+        cover
+    }
+    fn cover_from(&self, from: u32, mut born: u64, cover: &mut Cover) {
+        let mut at = from;
+        while at != NONE {
+            let inode = self.inode(at);
+            if inode.has(flags::SNAPSHOTTABLE)
+                && let Some(newest) = self.newest_within(inode.id, born, u64::MAX)
+            {
+                cover.add(newest, inode.id);
+            }
+            if inode.has_rare(rare::GHOSTS) {
+                for key in self.ghosts_of.get(&inode.id).into_iter().flatten() {
+                    let Some(ghost) = self.ghosts.get(key) else { continue };
+                    if let Some(newest) = self.newest_within(ghost.root, born.max(ghost.born), key.died) {
+                        cover.add(newest, ghost.root);
+                    }
+                }
+            }
+            born = born.max(self.born_of(at));
+            at = inode.parent;
+        }
+    }
+    /// The snapshots that see an inode, by all its names.
+    fn cover_of_inode(&self, slot: u32) -> Cover {
+        let mut cover = self.cover(slot, 0);
+        for link in self.links_of(slot) {
+            self.cover_from(self.inode(*link).parent, self.born_of(*link), &mut cover);
+        }
+        cover
+    }
+
+    /// Keeps the state of an inode for the snapshots that see it, if they do not have it yet. Called before each
+    /// change.
+    pub(crate) fn keep_version(&mut self, slot: u32) {
+        if self.snapshots.is_empty() || self.inode(slot).kind == Kind::Link {
+            return;
+        }
+        let cover = self.cover_of_inode(slot);
+        let id = self.inode(slot).id;
+        if cover.newest == 0 || self.version_at(id, cover.newest).is_some() {
+            return;
+        }
+        let committed = self.chain(slot).filter(|block| self.block(*block).committed()).count() as u64;
+        let version = Version {
+            inode: *self.inode(slot),
+            blocks: committed,
+            len_bytes: self.extent(slot).len_bytes,
+            xattrs: self.xattrs.get(&id).cloned(),
+            acl: self.acls.get(&id).cloned(),
+            root: cover.root,
+        };
+        self.put_version(VersionKey { inode: id, snapshot: cover.newest }, version);
+    }
+    /// Adds a state.
+    pub(crate) fn put_version(&mut self, key: VersionKey, version: Version) {
+        if let Some(slot) = self.slot(key.inode) {
+            self.inodes.get_mut(slot).rare |= rare::VERSIONS;
+        }
+        self.hash = self.hash.wrapping_add(version_hash(key, &version));
+        self.versions.insert(key, Arc::new(version));
+    }
+    /// The state of an inode that a snapshot sees; `None` if it is as now.
+    pub(crate) fn version_at(&self, inode: u64, snapshot: u64) -> Option<&Arc<Version>> {
+        let keys = (
+            Bound::Included(VersionKey { inode, snapshot }),
+            Bound::Included(VersionKey { inode, snapshot: u64::MAX }),
+        );
+        self.versions.range(inode as usize, keys).next().map(|(_, version)| version)
+    }
+    fn drop_version(&mut self, key: VersionKey) {
+        if let Some(version) = self.versions.remove(&key) {
+            self.hash = self.hash.wrapping_sub(version_hash(key, &version));
+        }
+    }
+
+    /// An entry is about to leave its directory. It becomes a ghost if a snapshot sees it.
+    pub(crate) fn note_removal(&mut self, entry: u32) {
+        if self.snapshots.is_empty() {
+            return;
+        }
+        let (parent, born) = (self.inode(entry).parent, self.born_of(entry));
+        let cover = self.cover(parent, born);
+        if born != 0 {
+            self.set_born(entry, 0);
+        }
+        if cover.newest == 0 {
+            return;
+        }
+        let key = GhostKey { directory: self.inode(parent).id, name: self.name(entry).into(), died: cover.newest };
+        let inode = self.inode(self.inode_of(entry)).id;
+        self.put_ghost(key, Ghost { inode, born, root: cover.root });
+    }
+    /// Adds a ghost.
+    pub(crate) fn put_ghost(&mut self, key: GhostKey, ghost: Ghost) {
+        if let Some(slot) = self.slot(ghost.inode) {
+            self.inodes.get_mut(slot).rare |= rare::GHOSTS;
+        }
+        self.hash = self.hash.wrapping_add(ghost_hash(&key, &ghost));
+        self.ghosts_of.entry(ghost.inode).or_default().push(key.clone());
+        self.ghosts.insert(key, ghost);
+    }
+    /// The newest snapshot that sees an inode without a name.
+    pub(crate) fn newest_ghost_of(&self, slot: u32) -> u64 {
+        let keys = self.ghosts_of.get(&self.inode(slot).id);
+        keys.into_iter().flatten().map(|key| key.died).max().unwrap_or(0)
+    }
+    /// Removes a ghost; returns the slot of its inode if nothing holds that any more.
+    fn drop_ghost(&mut self, key: &GhostKey) -> Option<u32> {
+        let ghost = self.ghosts.remove(key)?;
+        self.hash = self.hash.wrapping_sub(ghost_hash(key, &ghost));
+        let left = self.ghosts_of.get_mut(&ghost.inode)?;
+        left.retain(|other| other != key);
+        if !left.is_empty() {
+            return None;
+        }
+        self.ghosts_of.remove(&ghost.inode);
+        let slot = self.slot(ghost.inode)?;
+        self.inodes.get_mut(slot).rare &= !rare::GHOSTS;
+        self.inode(slot).has(flags::HELD).then_some(slot)
+    }
+    /// A directory goes for good: what was in it goes as well. Returns slots that nothing holds any more.
+    pub(crate) fn drop_ghosts_in(&mut self, directory: u64) -> Vec<u32> {
+        let keys: Vec<GhostKey> = self.ghosts_in(directory, "").map(|(key, _)| key.clone()).collect();
+        keys.iter().filter_map(|key| self.drop_ghost(key)).collect()
+    }
+    /// An inode goes for good.
+    pub(crate) fn drop_versions_of(&mut self, inode: u64) {
+        let all = (
+            Bound::Included(VersionKey { inode, snapshot: 0 }),
+            Bound::Included(VersionKey { inode, snapshot: u64::MAX }),
+        );
+        let keys: Vec<VersionKey> = self.versions.range(inode as usize, all).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.drop_version(key);
+        }
+    }
+    /// Ghosts of a directory whose names are `from` or after it, by name.
+    pub(crate) fn ghosts_in<'a>(
+        &'a self,
+        directory: u64,
+        from: &str,
+    ) -> impl Iterator<Item = (&'a GhostKey, &'a Ghost)> + use<'a> {
+        let from = GhostKey { directory, name: from.into(), died: 0 };
+        let end = GhostKey { directory: directory.saturating_add(1), name: "".into(), died: 0 };
+        self.ghosts.range(directory as usize, (Bound::Included(from), Bound::Excluded(end)))
+    }
+
+    /// Adds a snapshot of a directory, newer than all.
+    pub(crate) fn add_snapshot(&mut self, root: u64, snapshot: Snapshot) {
+        self.hash = self.hash.wrapping_add(snapshot_hash(root, &snapshot));
+        self.snapshots.entry(root).or_default().push(snapshot);
+    }
+    /// Changes the name of a snapshot.
+    pub(crate) fn rename_snapshot(&mut self, root: u64, id: u64, name: &str) {
+        let Some(snapshot) = self.snapshots.get_mut(&root).and_then(|all| all.iter_mut().find(|one| one.id == id))
+        else {
+            return;
+        };
+        let before = snapshot_hash(root, snapshot);
+        snapshot.name = name.into();
+        self.hash = self.hash.wrapping_sub(before).wrapping_add(snapshot_hash(root, snapshot));
+    }
+    /// Removes a snapshot, and what only it saw. Returns slots that nothing holds any more.
+    pub(crate) fn remove_snapshot(&mut self, root: u64, id: u64) -> Vec<u32> {
+        let Some(all) = self.snapshots.get_mut(&root) else { return Vec::new() };
+        let Some(at) = all.iter().position(|one| one.id == id) else { return Vec::new() };
+        let gone = all.remove(at);
+        if all.is_empty() {
+            self.snapshots.remove(&root);
+        }
+        self.hash = self.hash.wrapping_sub(snapshot_hash(root, &gone));
+        self.purge_versions();
+        self.purge_births();
+        self.purge_ghosts()
+    }
+    fn purge_ghosts(&mut self) -> Vec<u32> {
+        let unseen = |(key, ghost): &(&GhostKey, &Ghost)| !self.has_snapshot(ghost.root, ghost.born, key.died);
+        let keys: Vec<GhostKey> = self.ghosts.sorted().into_iter().filter(unseen).map(|(key, _)| key.clone()).collect();
+        keys.iter().filter_map(|key| self.drop_ghost(key)).collect()
+    }
+    fn purge_versions(&mut self) {
+        let (mut gone, mut before) = (Vec::new(), VersionKey { inode: 0, snapshot: 0 });
+        for (key, version) in self.versions.sorted() {
+            let after = if before.inode == key.inode { before.snapshot } else { 0 };
+            if self.has_snapshot(version.root, after, key.snapshot) {
+                before = *key;
+            } else {
+                gone.push(*key);
+            }
+        }
+        for key in gone {
+            self.drop_version(key);
+        }
+    }
+    /// An entry that every snapshot that is left sees is like one without a birth.
+    fn purge_births(&mut self) {
+        let oldest = self.snapshots.values().flatten().map(|one| one.id).min().unwrap_or(u64::MAX);
+        let old: Vec<u64> =
+            self.born.sorted().into_iter().filter(|(_, born)| **born < oldest).map(|(id, _)| *id).collect();
+        for slot in old.into_iter().filter_map(|id| self.slot(id)).collect::<Vec<_>>() {
+            self.set_born(slot, 0);
+        }
+    }
+
+    /// Does a snapshot see an entry?
+    pub(crate) fn sees(&self, entry: u32, snapshot: u64) -> bool {
+        self.born_of(entry) < snapshot
+    }
+    /// The inode that a snapshot sees under a name.
+    pub(crate) fn child_at(&self, directory: u32, name: &str, snapshot: u64) -> Option<u32> {
+        if let Some(entry) = self.child(directory, name).filter(|entry| self.sees(*entry, snapshot)) {
+            return Some(self.inode_of(entry));
+        }
+        let id = self.inode(directory).id;
+        let mut ghosts = self.ghosts_in(id, name).take_while(|(key, _)| *key.name == *name);
+        let (_, ghost) = ghosts.find(|(key, ghost)| key.died >= snapshot && ghost.born < snapshot)?;
+        self.slot(ghost.inode)
+    }
+    /// What a snapshot sees in a directory after a name, in order: names and slots of inodes.
+    pub(crate) fn children_at<'a>(
+        &'a self,
+        directory: u32,
+        after: &str,
+        snapshot: u64,
+    ) -> impl Iterator<Item = (&'a str, u32)> {
+        let entries = self.entries_after(directory, after).filter(move |entry| self.sees(*entry, snapshot));
+        let mut entries = entries.map(|entry| (self.name(entry), self.inode_of(entry))).peekable();
+        let id = self.inode(directory).id;
+        let after: Box<str> = after.into();
+        let from = after.clone();
+        let seen = move |(key, ghost): &(&GhostKey, &Ghost)| {
+            *key.name > *after && key.died >= snapshot && ghost.born < snapshot
+        };
+        let ghosts = self.ghosts_in(id, &from).filter(seen);
+        let mut ghosts = ghosts.filter_map(|(key, ghost)| Some((&*key.name, self.slot(ghost.inode)?))).peekable();
+        std::iter::from_fn(move || match (entries.peek(), ghosts.peek()) {
+            (Some((entry, _)), Some((ghost, _))) if ghost < entry => ghosts.next(),
+            (Some(_), _) => entries.next(),
+            (None, _) => ghosts.next(),
+        })
+    }
+    /// All snapshots by directory.
+    pub(crate) const fn snapshots(&self) -> &BTreeMap<u64, Vec<Snapshot>> {
+        &self.snapshots
+    }
+}
+
+fn born_hash(entry: u64, born: u64) -> u64 {
+    if born == 0 { 0 } else { Mixer::new(hash_kind::BORN).word(entry).word(born).finish() }
+}
+fn ghost_hash(key: &GhostKey, ghost: &Ghost) -> u64 {
+    let mut mixer = Mixer::new(hash_kind::GHOST);
+    mixer.word(key.directory).word(key.died).word(ghost.inode).word(ghost.born).word(ghost.root);
+    mixer.bytes(key.name.as_bytes()).finish()
+}
+fn version_hash(key: VersionKey, version: &Version) -> u64 {
+    let own = super::inode_hash(&Inode { id: key.inode, ..version.inode }, (0, 0), &[]);
+    let mut mixer = Mixer::new(hash_kind::VERSION);
+    mixer.word(own).word(key.snapshot).word(version.blocks).word(version.len_bytes).word(version.root);
+    mixer.word(super::attribute_hash(key.inode, version.xattrs.as_ref()));
+    mixer.word(super::attribute_hash(key.inode, version.acl.as_ref())).finish()
+}
+fn snapshot_hash(root: u64, snapshot: &Snapshot) -> u64 {
+    let mut mixer = Mixer::new(hash_kind::SNAPSHOT);
+    mixer
+        .word(root)
+        .word(snapshot.id)
+        .word(snapshot.created_ns.cast_unsigned())
+        .bytes(snapshot.name.as_bytes())
+        .finish()
+}

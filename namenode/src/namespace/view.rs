@@ -1,0 +1,198 @@
+//! Looking at a path: as it is now, or as a snapshot sees it (`<directory>/.snapshot/<name>/…`).
+
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::namespace::{FileKind, FileStatus};
+use proto::path::FsPath;
+
+use super::Namespace;
+use super::access::{EXECUTE, Holder, Who};
+use super::ops::snapshots::not_snapshottable;
+use super::resolve::{Last, SNAPSHOT_DIRECTORY};
+use super::store::history::{Snapshot, Version};
+use super::store::records::{Kind, flags};
+use super::store::{AclName, NONE};
+
+/// What a path leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Seen {
+    /// An inode: now, or as a snapshot sees it.
+    Inode { slot: u32, snapshot: Option<u64> },
+    /// `.snapshot` of a directory.
+    Snapshots { slot: u32 },
+}
+
+impl Namespace {
+    /// Follows a path for reading. Inside a snapshot symbolic links are shown, not followed: what they name may be gone.
+    ///
+    /// # Errors
+    /// As [`Namespace::find`].
+    pub(super) fn look(&self, who: &Who<'_>, path: &FsPath, last: Last) -> FsResult<Seen> {
+        let Some((above, below)) = split_at_snapshots(path.as_str()) else {
+            return self.find(who, path, last).map(|slot| Seen::Inode { slot, snapshot: None }).map_err(plain_miss);
+        };
+        let missing = || FsError::not_found(path.as_str());
+        let above = FsPath::parse(if above.is_empty() { "/" } else { above })?;
+        let slot = self.find(who, &above, Last::Follow)?;
+        if !self.store.inode(slot).has(flags::SNAPSHOTTABLE) {
+            return Err(FsError { hint: not_snapshottable(path).hint, ..missing() });
+        }
+        who.need(&self.store, slot, EXECUTE)?;
+        let mut names = below.split('/').filter(|name| !name.is_empty());
+        let Some(name) = names.next() else { return Ok(Seen::Snapshots { slot }) };
+        let snapshot = self.snapshot_named(self.store.inode(slot).id, name, path)?;
+        let mut at = slot;
+        for name in names {
+            if !self.store.inode(at).is_dir() {
+                return Err(FsError::new(ErrorCode::NotADirectory, "a component of the path is not a directory")
+                    .with_path(path.as_str()));
+            }
+            self.need_at(who, at, Some(snapshot), EXECUTE, path)?;
+            at = self.store.child_at(at, name, snapshot).ok_or_else(missing)?;
+        }
+        Ok(Seen::Inode { slot: at, snapshot: Some(snapshot) })
+    }
+
+    /// Demands rights on what was found.
+    ///
+    /// # Errors
+    /// `PermissionDenied`.
+    pub(super) fn need_at(
+        &self,
+        who: &Who<'_>,
+        slot: u32,
+        snapshot: Option<u64>,
+        rights: u16,
+        path: &FsPath,
+    ) -> FsResult<()> {
+        let Some(version) = self.version(slot, snapshot) else { return who.need(&self.store, slot, rights) };
+        let inode = &version.inode;
+        let holder = Holder { owner: inode.owner, group: inode.group, mode: inode.mode };
+        let acl: Option<&[(AclName, u8)]> =
+            version.acl.as_ref().map(|acl| &acl.access[..]).filter(|acl| !acl.is_empty());
+        if who.may_by(&holder, acl, rights) {
+            return Ok(());
+        }
+        let text = format!("permission denied: user={}, in a snapshot", who.user);
+        Err(FsError::new(ErrorCode::PermissionDenied, text).with_path(path.as_str()))
+    }
+
+    /// The state of an inode that a snapshot sees, if it is not as now.
+    pub(super) fn version(&self, slot: u32, snapshot: Option<u64>) -> Option<&Version> {
+        let snapshot = snapshot?;
+        self.store.version_at(self.store.inode(slot).id, snapshot).map(|version| &**version)
+    }
+
+    /// Status of what was found.
+    pub(super) fn status_of(&self, seen: Seen, path: &str) -> FileStatus {
+        match seen {
+            Seen::Inode { slot, snapshot: None } => self.status(slot, path),
+            Seen::Inode { slot, snapshot: Some(snapshot) } => self.status_at(slot, snapshot, path),
+            Seen::Snapshots { slot } => FileStatus {
+                children: self.store.snapshots_of(self.store.inode(slot).id).len() as u64,
+                mode: 0o755,
+                snapshottable: false,
+                has_quota: false,
+                has_acl: false,
+                ..self.status(slot, path)
+            },
+        }
+    }
+
+    /// Status of a snapshot, as an entry of `.snapshot`.
+    pub(super) fn status_of_snapshot(&self, root: u32, snapshot: &Snapshot) -> FileStatus {
+        let status = self.status_at(root, snapshot.id, &snapshot.name);
+        FileStatus { mtime_ns: snapshot.created_ns, ..status }
+    }
+
+    /// Status of an inode as a snapshot sees it.
+    pub(super) fn status_at(&self, slot: u32, snapshot: u64, path: &str) -> FileStatus {
+        let now = self.status(slot, path);
+        let children =
+            if self.store.inode(slot).is_dir() { self.store.children_at(slot, "", snapshot).count() as u64 } else { 0 };
+        let plain =
+            FileStatus { children, open_for_write: false, snapshottable: false, has_quota: false, nlink: 1, ..now };
+        let Some(version) = self.version(slot, Some(snapshot)) else { return plain };
+        let inode = &version.inode;
+        FileStatus {
+            len_bytes: version.len_bytes,
+            replication: u32::from(inode.replication),
+            mode: u32::from(inode.mode),
+            owner: self.store.text(inode.owner).to_owned(),
+            group: self.store.text(inode.group).to_owned(),
+            mtime_ns: inode.mtime_ns,
+            atime_ns: inode.atime_ns,
+            ctime_ns: inode.ctime_ns,
+            has_acl: version.acl.is_some(),
+            ..plain
+        }
+    }
+
+    pub(super) fn status(&self, slot: u32, path: &str) -> FileStatus {
+        let inode = self.store.inode(slot);
+        let directory = inode.is_dir();
+        FileStatus {
+            path: path.to_owned(),
+            inode: inode.id,
+            kind: match inode.kind {
+                Kind::Directory => FileKind::Directory,
+                Kind::File => FileKind::File,
+                Kind::Symlink => FileKind::Symlink,
+                Kind::Free | Kind::Link => FileKind::Unspecified,
+            }
+            .into(),
+            len_bytes: match inode.kind {
+                Kind::File => self.store.extent(slot).len_bytes,
+                Kind::Symlink => self.store.target(slot).len() as u64,
+                _ => 0,
+            },
+            replication: u32::from(inode.replication),
+            block_size_bytes: inode.block_size_bytes(),
+            mode: u32::from(inode.mode),
+            owner: self.store.text(inode.owner).to_owned(),
+            group: self.store.text(inode.group).to_owned(),
+            mtime_ns: inode.mtime_ns,
+            atime_ns: inode.atime_ns,
+            ctime_ns: inode.ctime_ns,
+            nlink: self.store.nlink(slot).max(u32::from(inode.parent == NONE)),
+            open_for_write: inode.has(flags::OPEN),
+            children: if directory { self.store.directory(slot).children.len() } else { 0 },
+            symlink_target: if inode.is_symlink() { self.store.target(slot).to_owned() } else { String::new() },
+            has_acl: self.store.acl_of(slot).is_some(),
+            snapshottable: inode.has(flags::SNAPSHOTTABLE),
+            has_quota: directory && self.store.quota_of(slot) != super::store::Quota::default(),
+        }
+    }
+}
+
+/// The path before and after its component `.snapshot`.
+fn split_at_snapshots(path: &str) -> Option<(&str, &str)> {
+    // Most paths do not have it: one search decides.
+    let mut from = 0;
+    while let Some(at) = path.get(from..)?.find("/.snapshot") {
+        let (at, end) = (from + at, from + at + 1 + SNAPSHOT_DIRECTORY.len());
+        match path.as_bytes().get(end) {
+            None | Some(b'/') => return Some((path.get(..at)?, path.get(end..)?)),
+            Some(_) => from = end,
+        }
+    }
+    None
+}
+
+/// A path that is only read is not refused for what it would be like to change it.
+fn plain_miss(error: FsError) -> FsError {
+    if error.code == ErrorCode::ReadOnly { FsError::not_found(&error.path) } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_component_is_found_whole_only() {
+        assert_eq!(split_at_snapshots("/a/b"), None);
+        assert_eq!(split_at_snapshots("/.snapshots/x"), None);
+        assert_eq!(split_at_snapshots("/.snapshot"), Some(("", "")));
+        assert_eq!(split_at_snapshots("/a/.snapshot/s/b"), Some(("/a", "/s/b")));
+        assert_eq!(split_at_snapshots("/a/.snapshotx/.snapshot/s"), Some(("/a/.snapshotx", "/s")));
+    }
+}
