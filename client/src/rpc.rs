@@ -10,7 +10,7 @@ mod grpc;
 mod link;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base::clock::{Clock, Moment};
@@ -35,6 +35,8 @@ pub(crate) struct Rpc {
     user: String,
     /// How long a cluster that was never reached is tried.
     patience: Duration,
+    /// Of the last call; they go up from a random one.
+    request_id: AtomicU64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Randomness>,
 }
@@ -58,7 +60,8 @@ impl Rpc {
         let namenodes =
             address.namenodes().iter().map(|address| Link::new(address, carrier)).collect::<FsResult<_>>()?;
         let (preferred, ever_connected) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Ok(Self { namenodes, preferred, ever_connected, user, patience, clock, random })
+        let request_id = AtomicU64::new(random.next_u64());
+        Ok(Self { namenodes, preferred, ever_connected, user, patience, request_id, clock, random })
     }
 
     /// Makes a call, in as many attempts as it needs; the header is filled in here.
@@ -109,7 +112,7 @@ impl Rpc {
         let mut header = RequestHeader {
             protocol_version: proto::PROTOCOL_VERSION,
             user: self.user.clone(),
-            request_id: format!("{:016x}", self.random.next_u64()),
+            request_id: format!("{:016x}", self.request_id.fetch_add(1, Ordering::Relaxed)),
             deadline_ms: left.as_millis() as u64,
             ..RequestHeader::default()
         };

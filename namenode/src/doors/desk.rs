@@ -8,7 +8,7 @@
 mod tally;
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -20,6 +20,7 @@ use base::clock::Clock;
 use proto::error::{ErrorCode, FsError, FsResult};
 use tally::Tally;
 use tokio::sync::oneshot;
+use tokio::task::unconstrained;
 use tokio::time::Sleep;
 
 use super::Peer;
@@ -183,11 +184,12 @@ impl Future for Waiting {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<FsResult<Response>> {
         let this = &mut *self;
-        let result = match Pin::new(&mut this.answered).poll(context) {
+        // One task polls many of these at a time: its budget would have it poll most of them twice.
+        let result = match pin!(unconstrained(&mut this.answered)).poll(context) {
             Poll::Ready(Ok(response)) => response,
             Poll::Ready(Err(_closed)) => Err(stopping()),
             Poll::Pending => {
-                std::task::ready!(this.deadline.as_mut().poll(context));
+                std::task::ready!(pin!(unconstrained(this.deadline.as_mut())).poll(context));
                 let ms = this.allowed.as_millis();
                 let text = format!("no answer within {ms} ms; the call may still take effect");
                 Err(FsError::new(ErrorCode::Timeout, text))

@@ -23,7 +23,9 @@ use proto::namespace::namespace_server::{Namespace, NamespaceServer};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::server::NamedService;
 use tonic::transport::Server;
+use tonic_health::pb::health_server::HealthServer;
 
 pub(super) use activity::Activity;
 pub(super) use incoming::Incoming;
@@ -34,6 +36,13 @@ use crate::service::request::{Request, Response, WrongAnswer};
 
 /// Longest message of a datanode: a part of a full report.
 const NODE_MESSAGE_BYTES: usize = 16 << 20;
+
+/// Services that reflection lists; the schemas describe one more, between namenodes, that is not served here.
+const SERVED: [&str; 3] = [
+    <NamespaceServer<()> as NamedService>::NAME,
+    <ClusterServer<()> as NamedService>::NAME,
+    <HealthServer<()> as NamedService>::NAME,
+];
 
 /// Serves connections that the port hands over, until the token is cancelled; then calls under way are answered.
 pub(super) async fn serve(
@@ -51,7 +60,9 @@ pub(super) async fn serve(
         .add_service(ClusterServer::new(door).max_decoding_message_size(NODE_MESSAGE_BYTES))
         .add_service(health::server(ready, stop.clone()));
     let described = || {
-        tonic_reflection::server::Builder::configure()
+        SERVED
+            .iter()
+            .fold(tonic_reflection::server::Builder::configure(), |builder, name| builder.with_service_name(*name))
             .register_encoded_file_descriptor_set(proto::SERVICES)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
