@@ -178,6 +178,7 @@ impl Connection {
         if self.decoder.pending_bytes() == 0 {
             // Connections that wait for nothing hold no buffers.
             *self.decoder.buffer() = bytes::BytesMut::new();
+            self.calls.out.rest();
         }
         // A frame that waits for room is no slow client's.
         let partial = self.decoder.pending_bytes() > 0 && self.calls.has_room();

@@ -43,6 +43,13 @@ impl Out {
         (!self.is_empty()).then_some(self.total_written)
     }
 
+    /// Gives its memory back, if nothing waits.
+    pub(super) fn rest(&mut self) {
+        if self.is_empty() {
+            self.bytes = Vec::new();
+        }
+    }
+
     /// Writes what waits, with one call if the socket takes it. Ready: did it write anything?
     pub(super) fn poll_write(&mut self, stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.is_empty() {
