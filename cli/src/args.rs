@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Completions(CompletionsOptions),
     /// Write the manual pages
     Man(ManOptions),
+    /// Measure a cluster
+    Bench(crate::bench::BenchVerb),
     /// Explain a verb or a topic (exit-codes)
     Help(HelpTopic),
 }

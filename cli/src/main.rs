@@ -3,11 +3,12 @@
 //! ```text
 //!   args      what can be typed             verbs     put get cat ls …, over the client library
 //!   server    namenode | datanode           dev       a cluster on this machine, for development
-//!   config    settings: show, explain, validate    manual    completions and man pages
-//!   exit      what exit statuses mean
+//!   config    settings, explained           manual    completions and man pages
+//!   bench     measurements                  exit      what exit statuses mean
 //! ```
 
 mod args;
+mod bench;
 mod config;
 mod dev;
 mod exit;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Config(verb) => config::run(&verb, &cli.global),
         Command::Completions(options) => manual::completions(&options),
         Command::Man(options) => manual::man(&options),
+        Command::Bench(verb) => bench::run(&verb, &cli.global),
         Command::Help(topic) => args::help(&topic),
     };
     status.into()

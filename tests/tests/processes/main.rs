@@ -8,8 +8,10 @@
 
 mod attributes;
 mod bad_input;
+mod bench;
 mod contract;
 mod crash_points;
+mod descriptors;
 mod dev;
 mod full_disk;
 mod kills;

@@ -301,7 +301,12 @@ impl World {
     fn check(&mut self) {
         assert_eq!(self.bench.namespace.recount(), self.bench.namespace.counts());
         for (at, shown) in self.moved_snapshots() {
-            assert_eq!(show(&self.bench.namespace, &at), shown, "{at} changed");
+            let now = show(&self.bench.namespace, &at);
+            if now != shown {
+                let differs = |(path, one): &(&String, &Shown)| now.get(*path) != Some(*one);
+                let first = shown.iter().find(differs).map(|(path, one)| (path, one, now.get(path)));
+                panic!("{at} changed: {first:#?}, it shows {:?}", now.keys());
+            }
         }
         self.check_totals_and_quotas();
     }
