@@ -4,7 +4,7 @@
 //! How old a checkpoint is counts from when this leader first saw it, by the log's time: a wrong clock, a restart or
 //! another leader can make trash live longer, never shorter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::calendar::DateTime;
@@ -88,11 +88,12 @@ impl Trash {
         let Ok(path) = FsPath::parse(trash) else { return };
         let Ok((entries, _)) = namespace.list(record, &path, "", CHECKPOINTS) else { return };
         let (log_ms, interval_ms) = (namespace.log_time_ms(), namespace.settings().trash_interval_ms);
+        let names: BTreeSet<String> = entries.iter().map(|entry| entry.path.clone()).collect();
         for entry in entries {
             let at = format!("{trash}/{}", entry.path);
             if entry.path == CURRENT {
                 if self.checkpointing {
-                    let to = format!("{trash}/{}", checkpoint_name(wall_ns));
+                    let to = format!("{trash}/{}", free_name(&checkpoint_name(wall_ns), &names));
                     ops.push(Op::Rename(Rename { from: at, to, replace: false }));
                 }
             } else if is_checkpoint(&entry.path) {
@@ -110,6 +111,13 @@ impl Trash {
 fn checkpoint_name(wall_ns: i64) -> String {
     let t = DateTime::of_unix_ns(wall_ns);
     format!("{:02}{:02}{:02}{:02}{:02}{:02}", t.year.rem_euclid(100), t.month, t.day, t.hour, t.minute, t.second)
+}
+
+/// The clock may stand still, or go back.
+fn free_name(name: &str, taken: &BTreeSet<String>) -> String {
+    let numbered = (1..).map(|n: u32| format!("{name}-{n}"));
+    let mut all = std::iter::once(name.to_owned()).chain(numbered);
+    all.find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
 /// Names of other forms are none of the emptier's business.
