@@ -29,8 +29,9 @@ pub(super) struct Upkeep {
     leases_at: Moment,
 }
 
-/// Inodes that one step of reclaiming takes: about a millisecond of the apply thread.
-const RECLAIM_STEP: u32 = 1000;
+/// Inodes and blocks that one step of reclaiming takes: well below a millisecond of the apply thread (measured: 2.6 us
+/// each, replicas included).
+const RECLAIM_STEP: u32 = 256;
 /// Time between two looks at leases.
 const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// Time after which an image that could not be written is tried again.
