@@ -3,10 +3,11 @@
 //! ```text
 //!   args      what can be typed             verbs     put get cat ls …, over the client library
 //!   server    namenode | datanode           dev       a cluster on this machine, for development
-//!   exit      what exit statuses mean
+//!   bench     measurements                 exit     what exit statuses mean
 //! ```
 
 mod args;
+mod bench;
 mod dev;
 mod exit;
 mod server;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     }
     let status = match cli.command {
         Command::Files(verb) => verbs::run(verb, &cli.global),
+        Command::Bench(options) => bench::run(&options, &cli.global),
         Command::Dev(options) => dev::run(&options, &cli.global),
         Command::Namenode(options) => server::namenode(&options, &cli.global),
         Command::Datanode(options) => server::datanode(&options, &cli.global),
