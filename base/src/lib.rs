@@ -29,6 +29,7 @@ pub mod local;
 pub mod logs;
 pub mod metrics;
 pub mod net;
+pub mod probe;
 pub mod process;
 pub mod random;
 pub mod shutdown;

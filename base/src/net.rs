@@ -98,3 +98,22 @@ pub fn close_gently(stream: &BlockingStream, limit_bytes: usize, patience: Durat
         }
     }
 }
+
+/// As [`close_gently`], from async code: says "no more", then takes in what still comes, for `patience` at most.
+///
+/// # Errors
+/// The connection's.
+///
+/// # Cancel safety
+/// Dropping the future ends the courtesy.
+pub async fn end_gently(stream: &mut TcpStream, patience: Duration) -> io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    stream.shutdown().await?;
+    let mut buffer = [0; 4 * 1024];
+    let drained = tokio::time::timeout(patience, async {
+        while stream.read(&mut buffer).await? > 0 {}
+        Ok(())
+    });
+    // A peer that goes on sending is cut off.
+    drained.await.unwrap_or(Ok(()))
+}

@@ -62,8 +62,8 @@ pub(crate) enum Command {
     Namenode(ServerOptions),
     /// Run a datanode
     Datanode(ServerOptions),
-    /// Measure this build on this machine
-    Bench(crate::bench::BenchOptions),
+    /// Measure a cluster
+    Bench(crate::bench::BenchVerb),
     /// Explain a verb or a topic (exit-codes)
     Help(HelpTopic),
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   args      what can be typed             verbs     put get cat ls …, over the client library
 //!   server    namenode | datanode           dev       a cluster on this machine, for development
-//!   bench     measurements                 exit     what exit statuses mean
+//!   bench     measurements                  exit      what exit statuses mean
 //! ```
 
 mod args;
@@ -27,10 +27,10 @@ fn main() -> ExitCode {
     }
     let status = match cli.command {
         Command::Files(verb) => verbs::run(verb, &cli.global),
-        Command::Bench(options) => bench::run(&options, &cli.global),
         Command::Dev(options) => dev::run(&options, &cli.global),
         Command::Namenode(options) => server::namenode(&options, &cli.global),
         Command::Datanode(options) => server::datanode(&options, &cli.global),
+        Command::Bench(verb) => bench::run(&verb, &cli.global),
         Command::Help(topic) => args::help(&topic),
     };
     status.into()

@@ -26,8 +26,9 @@ use clap::{Args, Subcommand};
 use crate::args::Global;
 use crate::exit::Status;
 use context::Context;
-pub(crate) use context::os_user;
-use failure::Failure;
+pub(crate) use context::{DEFAULT_FS, os_user};
+pub(crate) use failure::Failure;
+pub(crate) use output::Output;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

@@ -20,7 +20,7 @@ use crate::list::Listing;
 use crate::read::idle::IdleConnections;
 use crate::read::pages::{Page, join_page, next_page_bytes};
 use crate::read::{ReadConfig, Reader};
-use crate::rpc::{Call, Rpc};
+use crate::rpc::{Call, Carrier, Rpc};
 use crate::session::Session;
 use crate::write::{WriteConfig, Writer};
 
@@ -58,6 +58,7 @@ pub(crate) struct Inner {
 #[derive(Debug)]
 pub struct ClientBuilder {
     address: Option<String>,
+    carrier: Carrier,
     user: String,
     host: String,
     timeout: Duration,
@@ -73,6 +74,12 @@ impl ClientBuilder {
     #[must_use]
     pub fn connect(mut self, address: impl Into<String>) -> Self {
         self.address = Some(address.into());
+        self
+    }
+    /// What carries the calls; [`Carrier::Framed`] unless set.
+    #[must_use]
+    pub const fn carrier(mut self, carrier: Carrier) -> Self {
+        self.carrier = carrier;
         self
     }
     /// Names the calling user.
@@ -127,7 +134,7 @@ impl ClientBuilder {
         let session = Mutex::new(Session::new(self.random.as_ref()));
         let name = format!("blockyard-{:016x}", self.random.next_u64());
         let inner = Inner {
-            rpc: Rpc::new(&address, self.user, self.patience, self.clock, self.random)?,
+            rpc: Rpc::new(&address, self.carrier, self.user, self.patience, self.clock, self.random)?,
             session,
             timeout: self.timeout,
             name,
@@ -181,6 +188,7 @@ impl Client {
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
             address: None,
+            carrier: Carrier::default(),
             user: String::new(),
             host: String::new(),
             timeout: DEFAULT_TIMEOUT,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Client ── builder, namespace calls ──────▶ rpc      deadlines, retries, several namenodes
+//!     │                                         ├─ framed, grpc   carriers
 //!     │                                         └─ session   numbered calls that take effect once
 //!     ├─ create() ─▶ Writer (shell) ─▶ write::FileWriter        (machine: event, now → effects)
 //!     │                 └─ pipeline    one socket to the first datanode
@@ -32,4 +33,5 @@ pub use proto::namespace::{
     FileStatus, FsckFile, FsckResponse, GetAclResponse, NodeStatus, SnapshotStatus, Xattr,
 };
 pub use read::Reader;
+pub use rpc::Carrier;
 pub use write::Writer;

@@ -154,6 +154,7 @@ mod tests {
         assert_eq!(end(true, &[NotLeader, NotLeader]), NotLeader);
         assert_eq!(end(true, &[Timeout, NotLeader]), OutcomeUnknown);
         assert_eq!(end(false, &[Timeout, NotLeader]), NotLeader);
+        assert_eq!(end(true, &[OutcomeUnknown, NotLeader]), OutcomeUnknown, "a deposed leader had it in its log");
         assert_eq!(end(true, &[Timeout, NotFound]), NotFound, "a retry is answered as the first attempt was");
         assert_eq!(end(true, &[Timeout, SessionExpired]), OutcomeUnknown);
         assert_eq!(end(true, &[SessionExpired]), SessionExpired);

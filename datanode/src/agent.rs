@@ -23,7 +23,7 @@ use base::clock::Moment;
 use proto::cluster::{
     CommandResult, CopyReplica, DeleteReplicas, HeartbeatRequest, HeartbeatResponse, IncrementalReportRequest,
     IncrementalReportResponse, NodeCommand, RegisterRequest, RegisterResponse, ReportBucketsRequest,
-    ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse, node_command,
+    ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse, VerifyReplicas, node_command,
 };
 use proto::error::FsResult;
 use proto::ids::Term;
@@ -167,6 +167,8 @@ pub enum Task {
     Delete(DeleteReplicas),
     /// Copy a replica to other nodes.
     Copy(CopyReplica),
+    /// Read replicas whole.
+    Verify(VerifyReplicas),
 }
 
 /// The agent of one node.
@@ -349,6 +351,7 @@ fn task_of(kind: node_command::Kind) -> Task {
     match kind {
         node_command::Kind::Delete(delete) => Task::Delete(delete),
         node_command::Kind::Copy(copy) => Task::Copy(copy),
+        node_command::Kind::Verify(verify) => Task::Verify(verify),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Carrying out a namenode's commands, at the moment when it happens.
 
 use base::clock::Moment;
-use proto::cluster::{CommandResult, CopyReplica, DeleteReplicas};
+use proto::cluster::{CommandResult, CopyReplica, DeleteReplicas, VerifyReplicas};
 use proto::ids::{BlockId, GenerationStamp, StorageId};
 use transfer::{BlockRef, Target, WireError, WriteSetup};
 
@@ -38,6 +38,27 @@ pub fn delete(node: &Node, command: &Command, what: &DeleteReplicas, now: impl F
         match node.store().delete(&storage, id, stamp, now()) {
             Ok(()) => tracing::debug!(block = %id, %storage, reason = what.reason, "deleted"),
             // The others are tried nevertheless; the leader hears of the first failure.
+            Err(failure) if error.is_empty() => error = chain(&failure),
+            Err(_) => {}
+        }
+    }
+    result(command, if error.is_empty() { Ok(()) } else { Err(error) })
+}
+
+/// Reads replicas whole, one by one, while the command is not void: the leader asks again. Waits for the disk.
+pub fn verify(node: &Node, command: &Command, what: &VerifyReplicas, now: impl Fn() -> Moment) -> CommandResult {
+    let mut error = String::new();
+    let storage = match StorageId::parse(&what.storage) {
+        Ok(storage) => storage,
+        Err(bad) => return result(command, Err(bad.to_string())),
+    };
+    for block in &what.blocks {
+        if let Some(reason) = void(node, command, now()) {
+            return result(command, Err(reason));
+        }
+        let (id, stamp) = (BlockId::from_raw(block.id), GenerationStamp::from_raw(block.stamp));
+        match node.store().verify(&storage, id, stamp) {
+            Ok(sound) => tracing::info!(block = %id, %storage, sound, "a replica was read whole"),
             Err(failure) if error.is_empty() => error = chain(&failure),
             Err(_) => {}
         }

@@ -89,8 +89,13 @@ impl Store {
     ) -> Result<(Self, Vec<StoreError>), StoreError> {
         let mut volumes: Vec<Arc<Volume>> = Vec::new();
         let mut problems = Vec::new();
-        let fresh_node = known_node(disk.as_ref(), dirs).unwrap_or_else(|| NodeId::new(&randomness.uuid()));
-        for dir in dirs {
+        let (known_node, first_look) = known_node(disk.as_ref(), dirs);
+        let fresh_node = known_node.unwrap_or_else(|| NodeId::new(&randomness.uuid()));
+        for (dir, looked) in dirs.iter().zip(first_look) {
+            if let Err(error) = looked {
+                problems.push(error);
+                continue;
+            }
             let fresh =
                 Identity { membership: None, node: fresh_node.clone(), storage: StorageId::new(&randomness.uuid()) };
             // An incarnation is never 0, which means "none" in reports.
@@ -243,6 +248,25 @@ impl Store {
         self.check_pool(&block.pool)?;
         let (volume, replica) = self.find(block.id).ok_or(StoreError::NotFound(block.id))?;
         ReplicaReader::open(Arc::clone(volume), block, replica)
+    }
+    /// Reads a replica whole at the namenode's word, and notes what it finds: damage as a change of state, soundness as a
+    /// change of its own. A replica that was called corrupt and is sound is served again. True if it is sound.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such replica that is or was whole; [`StoreError::VolumeFailed`]; the
+    /// disk's, and then the replica counts as damaged.
+    pub fn verify(&self, storage: &StorageId, id: BlockId, stamp: GenerationStamp) -> Result<bool, StoreError> {
+        let volume = self.volume(storage)?;
+        volume.working()?;
+        let known = volume.state.lock().replicas.get(&id).copied();
+        let whole = |replica: &Replica| {
+            replica.stamp == stamp && matches!(replica.state, ReplicaState::Finalized | ReplicaState::Corrupt)
+        };
+        let replica = known.filter(whole).ok_or(StoreError::NotFound(id))?;
+        let block = BlockRef { pool: volume.pool()?, id, stamp, len_bytes: replica.len_bytes };
+        let sound = ReplicaReader::is_sound(volume, &block, replica);
+        volume.looked_at(id, &replica, matches!(sound, Ok(true)));
+        sound
     }
     /// What is known of a replica.
     #[must_use]
@@ -444,12 +468,17 @@ pub struct StoreCounts {
     pub volumes_failed: u64,
 }
 
-/// The node id on the first volume that has one: new volumes of an old node get it.
-fn known_node(disk: &dyn Disk, dirs: &[PathBuf]) -> Option<NodeId> {
-    dirs.iter().find_map(|dir| match identity::IdentityFile::open(disk, dir) {
-        Ok(Some((_, identity))) => Some(identity.node),
-        Ok(None) | Err(_) => None,
-    })
+/// The node id on the first volume that has one: new volumes of an old node get it. Beside it what the look into each
+/// folder came to: a sync that failed is not tried again as if nothing had been, so that folder is out.
+fn known_node(disk: &dyn Disk, dirs: &[PathBuf]) -> (Option<NodeId>, Vec<Result<(), StoreError>>) {
+    let mut node = None;
+    let looked = dirs.iter().map(|dir| {
+        let found = identity::IdentityFile::open(disk, dir)?;
+        node = node.take().or(found.map(|(_, identity)| identity.node));
+        Ok(())
+    });
+    let looked = looked.collect();
+    (node, looked)
 }
 
 /// Volumes of one node carry one node id and one cluster.

@@ -1,33 +1,52 @@
 //! One record for every call of the client's service, refusals and abandoned calls included.
 //!
 //! HDFS's line, so that existing parsers read it, on the log target `audit`:
-//! tab-separated: `allowed=true ugi=ana (auth:SIMPLE) ip=/127.0.0.1 cmd=mkdirs src=/a dst=null perm=… proto=grpc result=ok`.
+//! tab-separated: `allowed=true ugi=ana (auth:SIMPLE) ip=/127.0.0.1 cmd=mkdirs src=/a dst=null perm=… proto=framed result=ok`.
 //! `allowed=false` is a refused permission; every other refusal shows in `result`.
 
-use std::fmt::Write;
+use std::fmt;
 
 use proto::error::{ErrorCode, FsError};
 use proto::namespace::FileStatus;
 
+use crate::doors::Peer;
 use crate::service::request::{Request, Response};
 
 /// The record of one call. Written when it is dropped, exactly once, whatever became of the call.
 #[derive(Debug)]
 pub struct Record {
-    line: String,
-    perm: String,
+    peer: Peer,
+    command: &'static str,
+    user: String,
+    names: (String, String),
+    perm: Option<String>,
     result: Option<Result<(), ErrorCode>>,
 }
 
-/// Text that cannot break the line.
-fn clean(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
-    text.chars().map(shown).collect()
+/// Text that cannot break the line; `null` stands for none.
+struct Clean<'a>(&'a str);
+
+impl fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("null");
+        }
+        let mut rest = self.0;
+        while let Some(at) = rest.find(char::is_control) {
+            let (plain, from) = rest.split_at(at);
+            f.write_str(plain)?;
+            let mut chars = from.chars();
+            if let Some(control) = chars.next() {
+                write!(f, "{}", control.escape_default())?;
+            }
+            rest = chars.as_str();
+        }
+        f.write_str(rest)
+    }
 }
 
-fn or_null(text: &str) -> String {
-    if text.is_empty() { "null".to_owned() } else { clean(text) }
-}
+/// Longest user name in a record; longer ones are refused anyway.
+const USER_CHARS: usize = 255;
 
 /// What the call names: source and destination. Calls by inode are shown as HDFS shows such paths.
 fn names(request: &Request) -> (String, String) {
@@ -54,35 +73,29 @@ fn names(request: &Request) -> (String, String) {
 }
 
 impl Record {
-    /// Begins the record of a call from an address.
+    /// Begins the record of a call of a peer.
     #[must_use]
-    pub fn new(request: &Request, address: &str) -> Self {
-        let header = request.header();
-        let user = header.map_or("", |header| header.user.as_str());
-        let (src, dst) = names(request);
-        let mut line = String::with_capacity(160);
-        // Writing to a string cannot fail.
-        let written = write!(
-            line,
-            "ugi={} (auth:SIMPLE)\tip=/{}\tcmd={}\tsrc={}\tdst={}",
-            or_null(&user.chars().take(255).collect::<String>()),
-            clean(address),
-            request.command(),
-            or_null(&src),
-            or_null(&dst)
-        );
-        debug_assert!(written.is_ok());
-        Self { line, perm: "null".to_owned(), result: None }
+    pub fn new(request: &Request, peer: &Peer) -> Self {
+        let user = request.header().map_or("", |header| header.user.as_str());
+        let end = user.char_indices().nth(USER_CHARS).map_or(user.len(), |(at, _)| at);
+        Self {
+            peer: peer.clone(),
+            command: request.command(),
+            user: user[..end].to_owned(),
+            names: names(request),
+            perm: None,
+            result: None,
+        }
     }
 
     /// Notes how the call ended.
     pub fn ended(&mut self, result: &Result<Response, FsError>) {
         self.result = Some(result.as_ref().map(|_| ()).map_err(|error| error.code));
         if let Ok(Response::Mkdir(proto::namespace::MkdirResponse { status: Some(status) })) = result {
-            self.perm = permissions(status);
+            self.perm = Some(permissions(status));
         }
         if let Ok(Response::Create(proto::namespace::CreateResponse { status: Some(status), .. })) = result {
-            self.perm = permissions(status);
+            self.perm = Some(permissions(status));
         }
     }
 }
@@ -91,22 +104,33 @@ impl Record {
 fn permissions(status: &FileStatus) -> String {
     let bits: String =
         (0..9).rev().map(|bit| if status.mode & (1 << bit) == 0 { '-' } else { ['x', 'w', 'r'][bit % 3] }).collect();
-    format!("{}:{}:{bits}", clean(&status.owner), clean(&status.group))
+    format!("{}:{}:{bits}", Clean(&status.owner), Clean(&status.group))
 }
 
-impl Drop for Record {
-    fn drop(&mut self) {
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (allowed, result) = match self.result {
             Some(Ok(())) => (true, "ok"),
             Some(Err(code)) => (code != ErrorCode::PermissionDenied, code.as_str()),
             None => (true, "abandoned"),
         };
-        tracing::info!(
-            target: "audit",
-            "allowed={allowed}\t{}\tperm={}\tproto=grpc\tresult={result}",
-            self.line,
-            self.perm
-        );
+        write!(
+            f,
+            "allowed={allowed}\tugi={} (auth:SIMPLE)\tip=/{}\tcmd={}\tsrc={}\tdst={}\tperm={}\tproto={}\tresult={result}",
+            Clean(&self.user),
+            Clean(&self.peer.address),
+            self.command,
+            Clean(&self.names.0),
+            Clean(&self.names.1),
+            self.perm.as_deref().unwrap_or("null"),
+            self.peer.carrier.as_str(),
+        )
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        tracing::info!(target: "audit", "{self}");
     }
 }
 
@@ -116,16 +140,26 @@ mod tests {
     use proto::namespace::{MkdirRequest, RenameRequest};
 
     use super::*;
+    use crate::doors::Carrier;
 
     #[test]
     fn a_name_cannot_forge_a_second_record() {
         let header = Some(RequestHeader { user: "ana".into(), ..Default::default() });
         let request = RenameRequest { header, from: "/a\nallowed=true\tugi=root".into(), ..Default::default() };
-        let record = Record::new(&request.into(), "127.0.0.1");
-        assert_eq!(record.line.matches('\n').count(), 0);
-        assert_eq!(record.line.matches('\t').count(), 4);
-        assert!(record.line.starts_with("ugi=ana (auth:SIMPLE)\tip=/127.0.0.1\tcmd=rename\tsrc=/a\\n"));
-        assert!(Record::new(&MkdirRequest::default().into(), "x").line.starts_with("ugi=null"));
+        let peer = Peer::new("127.0.0.1", Carrier::Framed);
+        let line = Record::new(&request.into(), &peer).to_string();
+        let wanted = "allowed=true\tugi=ana (auth:SIMPLE)\tip=/127.0.0.1\tcmd=rename\t\
+            src=/a\\nallowed=true\\tugi=root\tdst=null\tperm=null\tproto=framed\tresult=abandoned";
+        assert_eq!(line, wanted);
+        let nobody = Record::new(&MkdirRequest::default().into(), &peer).to_string();
+        assert!(nobody.starts_with("allowed=true\tugi=null"), "{nobody}");
+    }
+
+    #[test]
+    fn a_user_name_is_cut_between_characters() {
+        let header = Some(RequestHeader { user: "ü".repeat(300), ..Default::default() });
+        let record = Record::new(&MkdirRequest { header, ..Default::default() }.into(), &Peer::new("x", Carrier::Grpc));
+        assert_eq!(record.user.chars().count(), USER_CHARS);
     }
 
     #[test]

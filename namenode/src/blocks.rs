@@ -24,6 +24,7 @@ mod safe_mode;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub use safe_mode::{SafeMode, Sight};
 
 use removal::Removal;
 use repair::Repair;
+use verify::Suspects;
 
 /// Times and limits of the block map.
 #[derive(Clone, Debug)]
@@ -131,6 +133,7 @@ pub struct BlockManager {
     streams: Vec<Stream>,
     repair: Repair,
     removal: Removal,
+    suspects: Suspects,
     safe_mode: SafeMode,
     leading: Option<Leading>,
     scans: VecDeque<Scan>,
@@ -161,6 +164,7 @@ impl BlockManager {
             streams: Vec::new(),
             repair: Repair::default(),
             removal: Removal::default(),
+            suspects: Suspects::default(),
             safe_mode: SafeMode::new(now),
             leading: None,
             scans: VecDeque::new(),
@@ -437,6 +441,7 @@ impl BlockManager {
         self.usage(index, &request.storages);
         for report in &request.storages {
             if let Some(storage) = self.storage_of(index, &report.storage) {
+                self.streams[storage.0 as usize].heartbeat(report.sequence);
                 self.removal.heartbeat(storage, report.sequence, now);
                 self.outlived(storage, names, now);
             }
@@ -461,6 +466,7 @@ impl BlockManager {
         self.leading = None;
         self.repair.clear();
         self.removal.clear();
+        self.suspects.clear();
         self.outboxes.clear();
         self.scans.clear();
     }
@@ -481,6 +487,7 @@ impl BlockManager {
         self.replicas = Replicas::default();
         self.repair.clear();
         self.removal.clear();
+        self.suspects.clear();
         self.outboxes.clear();
         self.open_targets.clear();
         self.registry.forget_open_writes();

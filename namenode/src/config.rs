@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::blocks::BlocksConfig;
 use crate::consensus::ConsensusConfig;
 use crate::core::{Bootstrap, CoreConfig, InitialDirectory};
+use crate::doors::PortLimits;
 
 /// Settings of a namenode. What is replicated (`superuser`, `replication`, `block_size`, `lease_hard_limit`,
 /// `directories`) is read at the first start only.
@@ -62,9 +63,16 @@ pub struct NamenodeConfig {
     pub call_deadline: HumanDuration,
     /// Calls in work at a time; more are refused as overload.
     pub max_calls: u32,
+    /// Connections of clients and datanodes at a time; more are turned away.
+    pub max_connections: u32,
+    /// Time that a new connection has to say which protocol it speaks.
+    pub preamble_timeout: HumanDuration,
+    /// Time without a call after which a connection is closed.
+    pub idle_timeout: HumanDuration,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+const TENTH: Duration = Duration::from_millis(100);
 
 impl Default for NamenodeConfig {
     fn default() -> Self {
@@ -92,6 +100,9 @@ impl Default for NamenodeConfig {
             log_segment: ByteSize(ConsensusConfig::default().segment_bytes),
             call_deadline: HumanDuration(SECOND * 30),
             max_calls: 4096,
+            max_connections: 4096,
+            preamble_timeout: HumanDuration(SECOND * 5),
+            idle_timeout: HumanDuration(SECOND * 600),
         }
     }
 }
@@ -138,7 +149,7 @@ impl NamenodeConfig {
         if !(MIN_BLOCK_BYTES..=MAX_BLOCK_BYTES).contains(&self.block_size.0) || !self.block_size.0.is_multiple_of(512) {
             return bad("block_size", "write a multiple of 512 from 64KiB to 8GiB");
         }
-        if self.heartbeat_interval.0 < Duration::from_millis(100) {
+        if self.heartbeat_interval.0 < TENTH {
             return bad("heartbeat_interval", "write at least 100ms");
         }
         if self.stale_after.0 <= self.heartbeat_interval.0 {
@@ -153,7 +164,25 @@ impl NamenodeConfig {
         if self.max_calls == 0 || self.call_deadline.0.is_zero() {
             return bad("max_calls", "max_calls and call_deadline must not be 0");
         }
+        if self.max_connections == 0 {
+            return bad("max_connections", "write a number above 0");
+        }
+        if self.preamble_timeout.0 < TENTH {
+            return bad("preamble_timeout", "write at least 100ms");
+        }
+        if self.idle_timeout.0 < TENTH {
+            return bad("idle_timeout", "write at least 100ms; datanodes call with every heartbeat");
+        }
         self.initial_directories().map(|_| ())
+    }
+
+    /// Limits of the port.
+    pub(crate) fn port_limits(&self) -> PortLimits {
+        PortLimits {
+            max_connections: self.max_connections as usize,
+            preamble: self.preamble_timeout.0,
+            idle: self.idle_timeout.0,
+        }
     }
 
     fn initial_directories(&self) -> Result<Vec<InitialDirectory>, BadSetting> {

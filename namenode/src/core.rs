@@ -16,6 +16,7 @@
 //! Locks, in this order: namespace, block map, member. They are held for one event or one entry, never
 //! across an effect.
 
+mod access_times;
 mod batch;
 mod commit;
 mod config;
@@ -26,6 +27,7 @@ mod nodes;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod trash;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,7 +1,7 @@
 //! A namenode as threads and sockets around the core.
 //!
 //! ```text
-//!   tokio tasks: gRPC door, operations pages
+//!   tokio tasks: the port with its doors, operations pages
 //!        │ Message::Call (bounded)
 //!   "nn-apply" thread: drives the core ──PersistBatch──▶ "nn-commit" thread: LogWriter, one sync for all that waits
 //!        │                            ◀──Persisted────
@@ -27,12 +27,11 @@ use base::random::{OsRandom, Randomness};
 use base::task::{CancellationToken, TaskTracker};
 use proto::ids::{ClusterId, MemberId, PoolId};
 use tokio::task::JoinHandle;
-use tonic::transport::server::TcpIncoming;
 
 use crate::config::{BadSetting, NamenodeConfig};
 use crate::consensus::{Consensus, ConsensusError, Identity};
 use crate::core::{CoreConfig, NamenodeCore, OpenError, OpenedCore, Shared};
-use crate::doors::{self, Desk, DeskLimits};
+use crate::doors::{Desk, DeskLimits, Port, PortFigures};
 use crate::metrics::Figures;
 
 pub use driver::Message;
@@ -130,15 +129,13 @@ pub async fn start(config: NamenodeConfig, shutdown: CancellationToken) -> Resul
     let desk = Desk::new(calls.clone(), Arc::clone(&shared), clock, figures, limits);
 
     let tasks = TaskTracker::new();
+    let ready = readiness(shared);
+    let port = Port { listener, desk, limits: config.port_limits(), figures: PortFigures::new(&metrics) };
     let door = base::task::spawn(&tasks, {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let stop = shutdown.clone();
-        async move {
-            let serving = doors::router(desk).serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
-            serving.await.map_err(|error| ServerError::Stopped(format!("the gRPC door failed: {error}")))
-        }
+        let serving = port.serve(Arc::clone(&ready), shutdown.clone());
+        async move { serving.await.map_err(|error| ServerError::Stopped(format!("the gRPC door failed: {error}"))) }
     });
-    let page = base::task::spawn(&tasks, base::http::serve(pages, readiness(shared), metrics, shutdown.clone()));
+    let page = base::task::spawn(&tasks, base::http::serve(pages, ready, metrics, shutdown.clone()));
     let join = base::task::spawn(&tasks, end(shutdown.clone(), door, page, calls, ended));
     tracing::info!(%address, %http, cluster = %identity.cluster, formatted, "the namenode listens");
     Ok(Running {

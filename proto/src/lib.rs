@@ -4,13 +4,15 @@
 //!   schema/*.proto ──protox──▶ v1 message modules ┐
 //!   ids.rs      newtypes of every id              ├──▶ everyone
 //!   path.rs     the one place for path rules      │
-//!   methods.rs  the client's service as a table │
+//!   methods.rs  the client's service as a table   │
+//!   framing.rs  that service as frames of bytes    │
 //!   error.rs    stable codes, hints, retryability ┘
 //! ```
 //!
 //! Read [`ids`] first, then [`path`], then the schemas.
 
 pub mod error;
+pub mod framing;
 pub mod ids;
 pub mod methods;
 pub mod path;
@@ -63,3 +65,6 @@ generated!(
 
 /// Version of the contract that this build speaks. Servers refuse every other one by name.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Descriptors of the client's and the datanodes' services, as an encoded `FileDescriptorSet`: for reflection.
+pub const SERVICES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/services.bin"));

@@ -1,14 +1,22 @@
 //! What must hold at every step: equal states, one leader in a term, the deletion rule.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use base::clock::Moment;
 use namenode::namespace::BlockState;
-use proto::ids::BlockId;
+use proto::ids::{BlockId, GenerationStamp};
 
 use crate::coverage::Rare;
 use crate::hosts::datanode::Deletion;
 use crate::hosts::{DatanodeHost, NamenodeHost};
 use crate::scene::Scene;
+
+/// The deletion rule speaks of copies that are *known*. What a node finds out about its own copy is news to the leader for
+/// as long as the node counts as live without having said so (4 s, and a heartbeat that is 3 s late), and a command that
+/// was given before lives for 10 s: until then a copy that has turned out to be damaged may have been counted. No rule
+/// can do without that time; its bytes are judged by themselves all the same (`rotten`).
+const NEWS: Duration = Duration::from_secs(17);
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -86,12 +94,11 @@ impl Checks {
         if reason == "deleted" || !view.committed {
             return;
         }
-        let holders = |count: &dyn Fn(usize) -> bool| {
-            let others = datanodes.iter().enumerate().filter(|(at, _)| at != datanode && count(*at));
-            others.filter(|(_, host)| host.holds(*block, view.stamp)).count() as u32
-        };
-        let sound = holders(&|at| !self.rotten.contains(&(at, *block)));
-        let all = holders(&|_| true);
+        let others: Vec<usize> = (0..datanodes.len())
+            .filter(|at| at != datanode && counted(&datanodes[*at], *block, view.stamp, scene.now()))
+            .collect();
+        let sound = others.iter().filter(|at| !self.rotten.contains(&(**at, *block))).count() as u32;
+        let all = others.len() as u32;
         let needed = if reason == "surplus" { view.replication } else { view.replication.min(2) };
         if sound == 0 || all < needed {
             scene.violation(format!(
@@ -108,6 +115,12 @@ impl Checks {
             }
         }
     }
+}
+
+/// May a leader count this node's copy, as far as it can know by now?
+fn counted(host: &DatanodeHost, block: BlockId, stamp: GenerationStamp, now: Moment) -> bool {
+    let since = Moment::after_start(now.since(Moment::START).saturating_sub(NEWS));
+    host.holds(block, stamp) || host.found_damage_since(block, stamp, since)
 }
 
 /// A block as the member that applied most knows it.

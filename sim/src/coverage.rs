@@ -54,6 +54,8 @@ rare_events! {
     DeletedCorrupt;
     /// A command came too late, or from a deposed leader, and was refused.
     CommandVoid;
+    /// A replica that a reader or its node had called damaged was read whole and counted again.
+    SuspectCleared;
     // --- datanodes ---
     /// A volume failed and was taken out of service.
     VolumeCondemned;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use base::clock::Moment;
 use base::random::{Randomness, SeededRandom};
 
-use namenode::blocks::{BlockManager, Odd, StorageIndex};
 use namenode::namespace::Namespace;
 
 use crate::cluster::{Cluster, Phase};
@@ -235,14 +234,8 @@ fn unhealthy(cluster: &Cluster) -> Option<String> {
             return Some(format!("namenode {at} is in safe mode: {reason}"));
         }
         let counts = blocks.counts();
-        let suspects = suspects(&namespace, &blocks);
-        let open = [
-            counts.under_replicated.saturating_sub(suspects),
-            counts.missing.saturating_sub(suspects),
-            counts.corrupt.saturating_sub(suspects),
-            counts.pending_copy,
-            counts.pending_delete,
-        ];
+        let open =
+            [counts.under_replicated, counts.missing, counts.corrupt, counts.pending_copy, counts.pending_delete];
         if open.iter().any(|count| *count > 0) {
             return Some(format!("namenode {at}: {counts:?}"));
         }
@@ -255,18 +248,6 @@ fn unhealthy(cluster: &Cluster) -> Option<String> {
     }
     let down = cluster.datanodes.iter().position(|host| !host.is_up());
     down.map(|at| format!("datanode {at} is down"))
-}
-
-/// Blocks whose only copy stays under suspicion, because a read of it failed once: there is nothing to copy it from,
-/// and nobody looks at it again before there is a scrubber. They must be readable all the same.
-fn suspects(namespace: &Namespace, blocks: &BlockManager) -> u64 {
-    let mut count = 0;
-    namespace.for_each_block(|view| {
-        let marked = |(_, odd): &(StorageIndex, Odd)| odd.marked && odd.stamp == view.stamp;
-        let only = view.committed && view.replication == 1 && blocks.replicas().good(view.block).is_empty();
-        count += u64::from(only && blocks.replicas().odd_of(view.block).iter().any(marked));
-    });
-    count
 }
 
 fn state(cluster: &Cluster) -> String {

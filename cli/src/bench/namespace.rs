@@ -19,6 +19,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::exit::Status;
+
 use report::Report;
 use world::World;
 
@@ -61,11 +63,11 @@ enum Only {
 type Outcome<T> = Result<T, String>;
 
 /// Measures and prints.
-pub(super) fn run(options: &NamespaceOptions, json: bool) -> Outcome<()> {
+pub(super) fn run(options: &NamespaceOptions, json: bool) -> Outcome<Status> {
     let mut report = Report::new(json);
     if options.stalls {
         stalls::measure(options.files, options.nodes, &mut report)?;
-        return report.print();
+        return report.print().map(|()| Status::OK);
     }
     let mut world = World::new(options.nodes)?;
     let before_bytes = world::resident_bytes();
@@ -78,7 +80,7 @@ pub(super) fn run(options: &NamespaceOptions, json: bool) -> Outcome<()> {
             Some(Only::List) => world.list_all(&mut report)?,
             Some(Only::Create) | None => {}
         }
-        return report.print();
+        return report.print().map(|()| Status::OK);
     }
     world.report_memory(options.files, before_bytes, &mut report);
     world.stat_random(options.files.clamp(1_000_000, 4_000_000), &mut report)?;
@@ -92,5 +94,5 @@ pub(super) fn run(options: &NamespaceOptions, json: bool) -> Outcome<()> {
     let image_bytes = image::measure(&world.namespace, folder.path(), &mut report)?;
     hardware::disk(folder.path(), image_bytes, &mut report)?;
     world.delete_and_make_again(options.files, &mut report)?;
-    report.print()
+    report.print().map(|()| Status::OK)
 }

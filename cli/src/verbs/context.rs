@@ -9,7 +9,7 @@ use super::output::Output;
 use crate::args::Global;
 
 /// Address of the cluster that `blockyard dev` starts.
-const DEFAULT_FS: &str = "blockyard://127.0.0.1:8020";
+pub(crate) const DEFAULT_FS: &str = "blockyard://127.0.0.1:8020";
 /// How long a cluster that does not answer at all is tried.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// Most entries of a directory that are looked at for a hint.

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use base::task::TaskTracker;
@@ -30,6 +30,8 @@ use crate::commands;
 const TICK: Duration = Duration::from_millis(200);
 /// Events that may wait: calls under way and running commands are few.
 const INBOX: usize = 4096;
+/// Pause before an event that did not fit is brought again.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// Copies at a time. Hadoop's default is 2 streams, or 4 for the most endangered blocks.
 const COPIES: usize = 4;
 
@@ -110,6 +112,7 @@ impl AgentThread {
             runtime: Handle::current(),
             deletes: Arc::new(Semaphore::new(1)),
             copies: Arc::new(Semaphore::new(COPIES)),
+            looks: Arc::new(Semaphore::new(1)),
             context,
         };
         base::task::thread("dn-agent", move || {
@@ -149,6 +152,7 @@ struct Driver {
     runtime: Handle,
     deletes: Arc<Semaphore>,
     copies: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
     /// Namenodes that say that this node belongs to another cluster.
     refused: Vec<Option<String>>,
 }
@@ -235,7 +239,7 @@ impl Driver {
         let (namenodes, inbox) = (self.namenodes.clone(), self.context.wake.inbox.clone());
         base::task::spawn(&self.tasks, async move {
             let answer: FsResult<Answer> = namenodes.call(namenode, request).await;
-            tell(&inbox, AgentEvent::Answer { namenode, call, answer });
+            tell(&inbox, AgentEvent::Answer { namenode, call, answer }).await;
         });
     }
 
@@ -244,6 +248,7 @@ impl Driver {
         let turn = match command.task {
             Task::Delete(_) => Arc::clone(&self.deletes),
             Task::Copy(_) => Arc::clone(&self.copies),
+            Task::Verify(_) => Arc::clone(&self.looks),
         };
         let inbox = context.wake.inbox.clone();
         base::task::spawn(&self.tasks, async move {
@@ -254,7 +259,7 @@ impl Driver {
                 Ok(result) => result,
                 Err(error) => proto::cluster::CommandResult { number, ok: false, error: error.to_string() },
             };
-            tell(&inbox, AgentEvent::CommandDone { namenode, result });
+            tell(&inbox, AgentEvent::CommandDone { namenode, result }).await;
         });
     }
 
@@ -262,7 +267,7 @@ impl Driver {
         let inbox = self.context.wake.inbox.clone();
         base::task::spawn(&self.tasks, async move {
             match base::task::blocking(run).await {
-                Ok(event) => tell(&inbox, event),
+                Ok(event) => tell(&inbox, event).await,
                 Err(error) => tracing::error!(%error, "a task of the agent failed"),
             }
         });
@@ -273,6 +278,7 @@ impl Driver {
 fn carry_now(context: &Context, command: &Command) -> proto::cluster::CommandResult {
     let result = match &command.task {
         Task::Delete(what) => commands::delete(&context.node, command, what, || context.clock.now()),
+        Task::Verify(what) => commands::verify(&context.node, command, what, || context.clock.now()),
         Task::Copy(what) => {
             let outcome = match commands::void(&context.node, command, context.clock.now()) {
                 Some(reason) => Err(reason),
@@ -288,10 +294,42 @@ fn carry_now(context: &Context, command: &Command) -> proto::cluster::CommandRes
     result
 }
 
-/// Brings an event to the thread. The inbox is far longer than what can be under way: a full one means that
-/// the thread is gone, and then nobody misses the event.
-fn tell(inbox: &SyncSender<Message>, event: AgentEvent) {
-    if let Err(error) = inbox.try_send(Message::Event(event)) {
-        tracing::warn!(%error, "the agent does not take an event");
+/// Brings an event to the thread, however long that takes: a result that got lost would leave its command running for
+/// ever, and a term waiting. Tasks are few, so what waits here is bounded as well.
+async fn tell(inbox: &SyncSender<Message>, event: AgentEvent) {
+    let mut message = Message::Event(event);
+    loop {
+        match inbox.try_send(message) {
+            Ok(()) => return,
+            Err(TrySendError::Full(back)) => message = back,
+            Err(TrySendError::Disconnected(_)) => {
+                tracing::debug!("the agent has ended and does not take an event");
+                return;
+            }
+        }
+        tokio::time::sleep(FULL_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_result_waits_while_the_inbox_is_full_and_ends_with_the_thread() {
+        let (inbox, messages) = sync_channel(1);
+        inbox.try_send(Message::Changed).unwrap();
+        let result = proto::cluster::CommandResult { number: 7, ok: true, error: String::new() };
+        let done = AgentEvent::CommandDone { namenode: 0, result };
+        let mut telling = std::pin::pin!(tell(&inbox, done.clone()));
+        let waited = tokio::time::timeout(FULL_PAUSE * 3, telling.as_mut()).await;
+        assert!(waited.is_err(), "there is no room");
+        assert!(matches!(messages.try_recv(), Ok(Message::Changed)));
+        telling.await;
+        let Ok(Message::Event(told)) = messages.try_recv() else { panic!("it is told in the end") };
+        assert_eq!(told, done);
+        inbox.try_send(Message::Changed).unwrap();
+        drop(messages);
+        tell(&inbox, done).await;
     }
 }

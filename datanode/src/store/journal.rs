@@ -52,6 +52,10 @@ impl Journal {
     pub(crate) fn restate(&mut self, id: BlockId, replica: &Replica) {
         self.push(record(id, replica));
     }
+    /// A replica was read whole and is sound.
+    pub(crate) fn verified(&mut self, id: BlockId, replica: &Replica) {
+        self.push(ReplicaRecord { verified: true, ..record(id, replica) });
+    }
     /// A replica changed from `before` to `after`.
     pub(crate) fn changed(&mut self, id: BlockId, before: Option<&Replica>, after: Option<&Replica>) {
         let whole = |replica: &&Replica| replica.state == ReplicaState::Finalized;
@@ -104,6 +108,7 @@ pub(crate) fn record(id: BlockId, replica: &Replica) -> ReplicaRecord {
         stamp: replica.stamp.raw(),
         len_bytes: replica.len_bytes,
         state: replica.state.to_wire() as i32,
+        verified: false,
     }
 }
 

@@ -6,7 +6,7 @@ use proto::ids::GenerationStamp;
 /// State of a replica.
 ///
 /// ```text
-///   create ──▶ BeingWritten ──finalise──▶ Finalized ──damage found──▶ Corrupt
+///   create ──▶ BeingWritten ──finalise──▶ Finalized ──damage found──▶ Corrupt ──read whole and sound──▶ Finalized
 ///                   │ writer gone, or the node died
 ///                   ▼
 ///             WaitingRecovery         never served as whole

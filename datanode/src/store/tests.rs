@@ -761,6 +761,70 @@ fn what_hashes_do_not_cover_can_be_told_again() {
 }
 
 #[test]
+fn f_6_a_replica_is_read_whole_and_cleared_or_condemned() {
+    let (disk, store) = joined(1);
+    let done = store_block(&store, 1, 3000).unwrap();
+    store_block(&store, 2, 0).unwrap();
+    let (storage, stamp) = (&done.storage, GenerationStamp::FIRST);
+    let last = |store: &Store| {
+        let sequence = store.bucket_hashes(storage).unwrap().sequence;
+        store.changes(storage, sequence, 1).unwrap().pop().unwrap()
+    };
+    let hashes = |store: &Store| store.bucket_hashes(storage).unwrap().hashes;
+    let whole = hashes(&store);
+    for n in [1, 2] {
+        assert!(store.verify(storage, block(n).id, stamp).unwrap());
+        assert_eq!((last(&store).id, last(&store).verified), (block(n).id.raw(), true), "the namenode hears of it");
+    }
+    assert_eq!(hashes(&store), whole);
+    // A read failed, the bytes are sound: it is served again.
+    disk.inject(DiskFault::once(DiskFaultKind::ReadError).on("/current/"));
+    assert!(store.verify(storage, block(1).id, stamp).is_err());
+    assert_eq!((state(&store, 1), last(&store).verified), (Some(ReplicaState::Corrupt), false));
+    assert!(store.verify(storage, block(1).id, stamp).unwrap());
+    assert_eq!(state(&store, 1), Some(ReplicaState::Finalized));
+    assert_eq!((last(&store).state, last(&store).verified), (WireState::Finalized as i32, true));
+    assert_eq!(hashes(&store), whole);
+    assert_eq!(read(&store, 1).unwrap(), bytes(1, 3000));
+    // Only what is meant, and only what is or was whole.
+    assert!(matches!(store.verify(storage, block(1).id, stamp.next()), Err(StoreError::NotFound(_))));
+    assert!(matches!(store.verify(storage, block(9).id, stamp), Err(StoreError::NotFound(_))));
+    let half = store.create(&block(3), None, ChunkFormat::CRC32C_512).unwrap();
+    assert!(matches!(store.verify(storage, block(3).id, stamp), Err(StoreError::NotFound(_))));
+    drop(half);
+}
+
+#[test]
+fn f_6_rot_in_any_file_of_a_replica_is_found_when_it_is_read_whole() {
+    for (meta, offset) in [(false, 0_u64), (false, 2999), (true, 2), (true, 9), (true, 30), (true, 60)] {
+        let (disk, store) = joined(1);
+        let done = store_block(&store, 1, 3000).unwrap();
+        // Opened before: what was checked then is checked again.
+        read(&store, 1).unwrap();
+        let is_it = |file: &String| file.contains("blk_") && file.ends_with(".meta") == meta;
+        let path = disk.files().into_iter().find(is_it).unwrap();
+        disk.flip_bit(Path::new(&path), offset, 3).unwrap();
+        let found = store.verify(&done.storage, block(1).id, GenerationStamp::FIRST);
+        assert!(!matches!(found, Ok(true)), "byte {offset}");
+        assert_eq!(state(&store, 1), Some(ReplicaState::Corrupt), "byte {offset}");
+    }
+}
+
+#[test]
+fn f_9_an_identity_that_could_not_be_synced_is_not_believed_at_the_second_look() {
+    let (disk, store) = joined(2);
+    let (node, first) = (store.node().clone(), store.reports()[0].storage.clone());
+    drop(store);
+    disk.process_died();
+    disk.inject(DiskFault::once(DiskFaultKind::SyncError).on("disk0/identity"));
+    let (dirs, random) = (dirs(2), SeededRandom::new(4));
+    let (store, problems) = Store::open(&disk.shared(), &dirs, options(), &random, NOW).unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(store.node(), &node, "the other folder knows it");
+    assert!(store.reports().iter().all(|report| report.storage != first));
+}
+
+#[test]
 fn terms_are_kept() {
     let (disk, store) = joined(2);
     store.raise_term(Term::from_raw(5)).unwrap();

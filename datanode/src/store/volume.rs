@@ -293,6 +293,21 @@ impl Volume {
     pub(crate) fn set_replica(&self, id: BlockId, after: Option<Replica>) {
         self.state.lock().set_replica(id, after);
     }
+    /// Notes what a look at a whole replica has shown, unless it has changed meanwhile.
+    pub(crate) fn looked_at(&self, id: BlockId, replica: &Replica, sound: bool) {
+        let mut state = self.state.lock();
+        if state.replicas.get(&id) != Some(replica) {
+            return;
+        }
+        let found = if sound { ReplicaState::Finalized } else { ReplicaState::Corrupt };
+        let after = Replica { state: found, ..*replica };
+        if after != *replica {
+            state.set_replica(id, Some(after));
+        }
+        if sound {
+            state.journal.verified(id, &after);
+        }
+    }
     /// Enters a replica that is about to be written; the number of its writer.
     pub(crate) fn begin_writing(&self, id: BlockId, stamp: GenerationStamp) -> u64 {
         let mut state = self.state.lock();

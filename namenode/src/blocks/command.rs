@@ -7,7 +7,7 @@ use base::clock::Moment;
 use base::random::Randomness;
 use bytes::Bytes;
 use proto::cluster::node_command::Kind;
-use proto::cluster::{CommandResult, CopyReplica, DeleteReplicas, NodeCommand, ReplicaState};
+use proto::cluster::{CommandResult, CopyReplica, DeleteReplicas, NodeCommand, ReplicaState, VerifyReplicas};
 use proto::common::Block;
 use proto::ids::{BlockId, GenerationStamp, NodeId, StorageId};
 
@@ -17,6 +17,7 @@ use super::registry::{NodeIndex, NodeState, StorageIndex};
 use super::removal::Reason;
 use super::repair::{Copying, RETRY};
 use super::replicas::{Class, Odd, classify};
+use super::verify::is_suspect;
 use super::{BlockManager, Leading};
 
 /// Makes the token with which a copy may be written on these nodes, and names the pool.
@@ -25,6 +26,16 @@ pub struct Mint<'a> {
     pub pool: &'a str,
     /// Token for (block, stamp) on nodes.
     pub token: &'a dyn Fn(BlockId, GenerationStamp, &[NodeId]) -> Bytes,
+}
+
+/// What the deletion rule says of one replica.
+enum Go {
+    /// It goes: the replica as its node knows it.
+    Now(Block),
+    /// Perhaps when others have told what they are known to have changed.
+    NotYet,
+    /// It stays.
+    No,
 }
 
 /// What the reply to a heartbeat carries.
@@ -149,9 +160,9 @@ impl BlockManager {
                 self.repair.later(block, now.plus(RETRY));
                 continue;
             }
-            // What became of each replica is told by changes; see `Removal`.
+            // What became of each replica is told by changes; see `Removal` and `Suspects`.
             let node = &self.registry.node(node).id;
-            tracing::warn!(%node, command = result.number, error = %result.error, "a delete was not carried out whole");
+            tracing::warn!(%node, command = result.number, error = %result.error, "a command was not carried out whole");
         }
     }
 
@@ -167,14 +178,38 @@ impl BlockManager {
                 self.judge(block, names, now);
             }
         }
-        if self.may_delete(leading, now) {
-            for storage in self.registry.node(node).storages.clone() {
-                if self.registry.counts(storage) && self.streams[storage.0 as usize].full_in(leading.term) {
-                    commands.extend(self.deletes_of(storage, leading, names, now));
-                }
+        for storage in self.registry.node(node).storages.clone() {
+            if !self.registry.counts(storage) {
+                continue;
+            }
+            commands.extend(self.verify_some_of(storage, names, now));
+            if self.may_delete(leading, now) && self.streams[storage.0 as usize].full_in(leading.term) {
+                commands.extend(self.deletes_of(storage, leading, names, now));
             }
         }
         commands
+    }
+
+    /// Has the node read again what somebody called damaged. What came of it is told by changes.
+    fn verify_some_of(&mut self, storage: StorageIndex, names: &dyn Names, now: Moment) -> Option<NodeCommand> {
+        let mut blocks = Vec::new();
+        for block in self.suspects.due_of(storage, now) {
+            let any_good = !self.replicas.good(block).is_empty();
+            let odd = self.replicas.odd_at(block, storage);
+            let suspect = odd.zip(names.facts(block)).filter(|(odd, facts)| is_suspect(odd, facts, any_good));
+            let Some((odd, _)) = suspect else {
+                self.suspects.drop(storage, block);
+                continue;
+            };
+            self.suspects.asked(storage, block, now);
+            let (stamp, len_bytes) = (odd.stamp.raw(), odd.len_bytes);
+            blocks.push(Block { pool: String::new(), id: block.raw(), stamp, len_bytes });
+        }
+        if blocks.is_empty() {
+            return None;
+        }
+        let storage = self.registry.at(storage).id.as_str().to_owned();
+        Some(NodeCommand { number: self.number(), kind: Some(Kind::Verify(VerifyReplicas { storage, blocks })) })
     }
 
     fn may_delete(&self, leading: Leading, now: Moment) -> bool {
@@ -193,9 +228,13 @@ impl BlockManager {
         let mut wanted = self.removal.asked_of(storage, self.config.deletes_per_heartbeat);
         wanted.extend(self.removal.unasked_of(storage, self.config.deletes_per_heartbeat - wanted.len()));
         for (block, reason) in wanted {
-            let Some(replica) = self.may_go(block, storage, reason, leading, names) else {
-                self.removal.retract(storage, block);
-                continue;
+            let replica = match self.may_go(block, storage, reason, leading, names) {
+                Go::Now(replica) => replica,
+                Go::NotYet => continue,
+                Go::No => {
+                    self.removal.retract(storage, block);
+                    continue;
+                }
             };
             if !reason.asked() && !self.spend() {
                 continue;
@@ -236,45 +275,52 @@ impl BlockManager {
         false
     }
 
-    /// The deletion rule, for one replica, as things are now: the replica as its node knows it, or `None`.
-    fn may_go(
-        &self,
-        block: BlockId,
-        storage: StorageIndex,
-        reason: Reason,
-        leading: Leading,
-        names: &dyn Names,
-    ) -> Option<Block> {
+    /// The deletion rule, for one replica, as things are now.
+    fn may_go(&self, block: BlockId, storage: StorageIndex, reason: Reason, leading: Leading, names: &dyn Names) -> Go {
         let node = self.registry.at(storage).node;
         if self.repair.targets_of(block).any(|target| self.registry.at(target).node == node) {
-            return None;
+            return Go::No;
         }
         let facts = names.facts(block);
         let odd = self.replicas.odd_at(block, storage);
         let class = odd.map(|odd| classify(&odd, block, names));
+        // Copies that the others must amount to.
+        let needed = match (reason, class, facts) {
+            (Reason::Deleted, Some(Class::Removed), None) => 0,
+            (Reason::Stale, Some(Class::Stale), Some(f)) | (Reason::Corrupt, Some(Class::Corrupt), Some(f))
+                if f.committed =>
+            {
+                names.minimum_copies(f.replication)
+            }
+            (Reason::Surplus, None, Some(f)) if f.committed && self.replicas.is_good(block, storage) => {
+                f.replication.max(1)
+            }
+            _ => return Go::No,
+        };
+        let others = self.others(block, storage, leading);
+        let heard_out: Vec<_> =
+            others.iter().copied().filter(|other| self.streams[other.0 as usize].is_heard_out()).collect();
+        if (self.nodes_of(&heard_out).len() as u32) < needed {
+            // News of the others is on its way: it may be that one of them is damaged.
+            return if (self.nodes_of(&others).len() as u32) < needed { Go::No } else { Go::NotYet };
+        }
+        let (stamp, len_bytes) = match (odd, facts) {
+            (Some(odd), _) => (odd.stamp, odd.len_bytes),
+            (None, Some(facts)) => (facts.stamp, facts.len_bytes),
+            (None, None) => return Go::No,
+        };
+        Go::Now(Block { pool: String::new(), id: block.raw(), stamp: stamp.raw(), len_bytes })
+    }
+
+    /// Copies that are known beside this one: on nodes heard of lately, which have reported in full in this term.
+    fn others(&self, block: BlockId, storage: StorageIndex, leading: Leading) -> Vec<StorageIndex> {
         let mut others = self.counting(block);
         others.retain(|other| {
             *other != storage
                 && self.registry.node_of(*other).state == NodeState::Live
                 && self.streams[other.0 as usize].full_in(leading.term)
         });
-        let others = self.nodes_of(&others).len() as u32;
-        let fits = match (reason, class, facts) {
-            (Reason::Deleted, Some(Class::Removed), None) => true,
-            (Reason::Stale, Some(Class::Stale), Some(f)) | (Reason::Corrupt, Some(Class::Corrupt), Some(f)) => {
-                f.committed && others >= names.minimum_copies(f.replication)
-            }
-            (Reason::Surplus, None, Some(f)) => {
-                self.replicas.is_good(block, storage) && f.committed && others >= f.replication.max(1)
-            }
-            _ => false,
-        };
-        let (stamp, len_bytes) = match (odd, facts) {
-            (Some(odd), _) => (odd.stamp, odd.len_bytes),
-            (None, Some(facts)) => (facts.stamp, facts.len_bytes),
-            (None, None) => return None,
-        };
-        fits.then(|| Block { pool: String::new(), id: block.raw(), stamp: stamp.raw(), len_bytes })
+        others
     }
 
     /// Storages whose receipts or reports prove a finalised replica of this stamp and length.

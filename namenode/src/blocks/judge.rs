@@ -11,6 +11,7 @@ use super::facts::{Facts, Names};
 use super::registry::{NodeIndex, NodeState, StorageIndex};
 use super::removal::Reason;
 use super::replicas::{Class, classify};
+use super::verify::is_suspect;
 use super::{BlockManager, STEP, Scan};
 use crate::namespace::BlockEffect;
 
@@ -74,7 +75,13 @@ impl BlockManager {
     }
 
     fn judge_odd(&mut self, block: BlockId, names: &dyn Names) {
+        let (facts, any_good) = (names.facts(block), !self.replicas.good(block).is_empty());
         for (storage, odd) in self.replicas.odd_of(block) {
+            if facts.is_some_and(|facts| is_suspect(&odd, &facts, any_good)) {
+                self.suspects.want(storage, block, &odd);
+            } else {
+                self.suspects.drop(storage, block);
+            }
             match classify(&odd, block, names) {
                 Class::Removed => self.removal.want(storage, block, Reason::Deleted),
                 Class::Stale => self.removal.want(storage, block, Reason::Stale),

@@ -11,7 +11,8 @@
 //! confirmed; after a full report of that storage in that term; only in the reply to a heartbeat; and while
 //! enough *other* copies on distinct nodes are known: the full number for a surplus one, the minimum for a
 //! stale or damaged one, none only when a committed entry removed the block's last owner.
-//! Other copies are on nodes that were heard of lately: a silent one may be gone (scar SC-76). A copy that was
+//! Other copies are on nodes that were heard of lately: a silent one may be gone (scar SC-76); and of which everything was
+//! heard that they had changed by their last heartbeat: it may be that the copy was found damaged. A copy that was
 //! told to go counts for nothing from then on, until its node's changes say what became of it; the result of
 //! the command is not enough, because it overtakes them.
 

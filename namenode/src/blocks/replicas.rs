@@ -43,7 +43,8 @@ pub struct Odd {
     pub len_bytes: u64,
     /// State, as reported.
     pub state: ReplicaState,
-    /// A reader or its node found it damaged. Stays until the node confirms its deletion (scar SC-66).
+    /// A reader or its node found it damaged. Stays until the node confirms its deletion (scar SC-66), or has read it
+    /// whole and found it sound.
     pub marked: bool,
 }
 
@@ -272,6 +273,21 @@ impl Replicas {
         self.held_mut(storage).good.remove(key(block));
         let odd = Odd { stamp: facts.stamp, len_bytes: facts.len_bytes, state: ReplicaState::Finalized, marked: true };
         self.place(storage, block, odd, Class::Corrupt);
+        true
+    }
+
+    /// Its node has read this replica whole and found it sound: the mark goes. Only if it is the replica that is known
+    /// here: what the node says of others must not bring back what a newer report took away.
+    pub fn verified(&mut self, storage: StorageIndex, replica: &Reported, names: &dyn Names) -> bool {
+        let same = |odd: &Odd| {
+            (odd.stamp, odd.len_bytes, odd.state) == (replica.stamp, replica.len_bytes, replica.state)
+                && odd.state == ReplicaState::Finalized
+        };
+        let known = self.odd.get(&(replica.block, storage)).copied();
+        let Some(odd) = known.filter(|odd| odd.marked && same(odd)) else { return false };
+        let odd = Odd { marked: false, ..odd };
+        self.take_odd(storage, replica.block);
+        self.place(storage, replica.block, odd, classify(&odd, replica.block, names));
         true
     }
 

@@ -41,6 +41,8 @@ pub struct Stream {
     open: Option<OpenReport>,
     /// The last full report showed the state as of this change or a later one.
     full_as_of: u64,
+    /// Changes that the node had made by its last heartbeat.
+    said: u64,
     /// Replicas that hashes do not cover, of which this incarnation has not spoken yet.
     unconfirmed: BTreeSet<BlockId>,
 }
@@ -113,6 +115,17 @@ impl Stream {
         self.next.saturating_sub(1).max(self.full_as_of)
     }
 
+    /// A heartbeat says how many changes the storage has made.
+    pub fn heartbeat(&mut self, sequence: u64) {
+        self.said = self.said.max(sequence);
+    }
+    /// Is everything known that the storage had changed by its last heartbeat? What is missing may be the news that a
+    /// replica is damaged.
+    #[must_use]
+    pub fn is_heard_out(&self) -> bool {
+        self.heard() >= self.said
+    }
+
     /// Has this storage reported in full since it (or this namenode) started?
     #[must_use]
     pub const fn complete(&self) -> bool {
@@ -169,6 +182,10 @@ impl Stream {
                         replicas.remove(storage, block, names);
                     }
                 }
+                touched.push(block);
+            }
+            // No hash covers this: it is news even if a report has shown the replica meanwhile.
+            if record.verified && replica.is_some_and(|replica| replicas.verified(storage, &replica, names)) {
                 touched.push(block);
             }
             self.note(number, block);

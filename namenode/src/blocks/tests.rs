@@ -8,3 +8,4 @@ mod removal;
 mod repair;
 mod reports;
 mod safe_mode;
+mod verify;

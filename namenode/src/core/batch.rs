@@ -41,6 +41,8 @@ pub(super) enum Step {
     Reclaim,
     ReleaseLease,
     Time,
+    AccessTimes,
+    Trash,
 }
 
 /// A proposed entry.
@@ -161,13 +163,16 @@ impl NamenodeCore {
             self.refuse(waiting.then, refusal.clone(), out);
         }
         for then in std::mem::take(&mut self.flights).into_values().flat_map(|flight| flight.items) {
-            // A session repeats the call safely; without one nobody can know what became of it.
-            let known = match &then {
-                Then::Answer { request, .. } => request.header().is_some_and(|header| !header.session.is_empty()),
-                Then::Register { .. } | Then::Upkeep(_) => true,
+            // It is in the log, so the next leader may commit it: a client must not take it for undone. A session repeats
+            // the call safely; without one nobody can know what became of it. Nodes register again anyway.
+            let error = match &then {
+                Then::Answer { .. } => {
+                    FsError::new(ErrorCode::OutcomeUnknown, "the leader changed while the call was under way")
+                        .with_hint("the same call again is answered with what became of it")
+                }
+                Then::Register { .. } | Then::Upkeep(_) => refusal.clone(),
             };
-            let unknown = || FsError::new(ErrorCode::OutcomeUnknown, "the leader changed while the call was under way");
-            self.refuse(then, if known { refusal.clone() } else { unknown() }, out);
+            self.refuse(then, error, out);
         }
         for parked in std::mem::take(&mut self.parked) {
             out.push(Effect::Reply { ticket: parked.ticket, response: Err(refusal.clone()) });

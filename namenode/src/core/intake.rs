@@ -157,7 +157,13 @@ impl NamenodeCore {
         request: &Request,
         (now, wall_ns): (Moment, i64),
     ) -> proto::error::FsResult<Response> {
-        let answer = self.shared.with((wall_ns, self.life_ms()), |view| view.read(&view.record(caller), request, now));
+        let (answer, precision_ms) = self.shared.with((wall_ns, self.life_ms()), |view| {
+            let answer = view.read(&view.record(caller), request, now);
+            (answer, view.namespace.settings().access_time_precision_ms)
+        });
+        if let Some(Ok(Response::Open(opened))) = &answer {
+            self.shared.accesses.note(request, opened, (wall_ns, precision_ms));
+        }
         answer.unwrap_or_else(|| Err(FsError::new(ErrorCode::Unsupported, "this call is not offered")))
     }
 

@@ -2,6 +2,7 @@
 
 use auth::{Caller, MasterKey};
 use base::clock::Moment;
+use proto::cluster::node_command::Kind;
 use proto::cluster::{HeartbeatRequest, HeartbeatResponse, RegisterRequest, RegisterResponse};
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{NodeId, StorageId};
@@ -109,7 +110,10 @@ impl NamenodeCore {
 
     /// The caller of the cluster's own operations.
     pub(super) fn own_record(&self) -> CallerRecord {
-        let namespace = self.shared.namespace.read();
+        Self::own_record_in(&self.shared.namespace.read())
+    }
+    /// As [`NamenodeCore::own_record`], for callers that hold the lock.
+    pub(super) fn own_record_in(namespace: &crate::namespace::Namespace) -> CallerRecord {
         let user = namespace.identity().map_or_else(|| "blockyard".to_owned(), |identity| identity.superuser.clone());
         CallerRecord { user, groups: vec![namespace.settings().superuser_group.clone()] }
     }
@@ -209,14 +213,15 @@ fn check_cluster(found: &str, ours: &str, node: &str) -> FsResult<()> {
     Err(FsError::new(ErrorCode::WrongCluster, text).with_hint(hint))
 }
 
-/// Names the pool in delete commands, where the block map leaves it out.
+/// Names the pool in commands, where the block map leaves it out.
 fn pooled(mut commands: Vec<proto::cluster::NodeCommand>, pool: &str) -> Vec<proto::cluster::NodeCommand> {
     for command in &mut commands {
-        if let Some(proto::cluster::node_command::Kind::Delete(delete)) = &mut command.kind {
-            for block in &mut delete.blocks {
-                pool.clone_into(&mut block.pool);
-            }
-        }
+        let blocks = match &mut command.kind {
+            Some(Kind::Delete(delete)) => delete.blocks.as_mut_slice(),
+            Some(Kind::Verify(verify)) => verify.blocks.as_mut_slice(),
+            Some(Kind::Copy(_)) | None => &mut [],
+        };
+        blocks.iter_mut().for_each(|block| pool.clone_into(&mut block.pool));
     }
     commands
 }

@@ -4,6 +4,7 @@ use base::clock::Moment;
 use parking_lot::RwLock;
 use proto::error::FsResult;
 
+use super::access_times::Accesses;
 use crate::blocks::BlockManager;
 use crate::namespace::Namespace;
 use crate::service::request::{Request, Response};
@@ -17,6 +18,8 @@ pub struct Shared {
     pub blocks: RwLock<BlockManager>,
     /// Facts of the member, set by the core.
     pub member: RwLock<MemberStatus>,
+    /// Files that were read, until the log has their access times.
+    pub(super) accesses: Accesses,
 }
 
 impl Shared {
@@ -25,6 +28,7 @@ impl Shared {
             namespace: RwLock::new(namespace),
             blocks: RwLock::new(blocks),
             member: RwLock::new(MemberStatus::default()),
+            accesses: Accesses::default(),
         }
     }
 
@@ -46,10 +50,15 @@ impl Shared {
         now: Moment,
         wall: (i64, i64),
     ) -> Option<FsResult<Response>> {
-        self.with(wall, |view| {
+        let (answer, precision_ms) = self.with(wall, |view| {
             let may = view.member.alone && view.member.serving && view.namespace.identity().is_some();
-            may.then(|| view.read(&view.record(caller), request, now)).flatten()
-        })
+            let answer = may.then(|| view.read(&view.record(caller), request, now)).flatten();
+            (answer, view.namespace.settings().access_time_precision_ms)
+        });
+        if let Some(Ok(Response::Open(opened))) = &answer {
+            self.accesses.note(request, opened, (wall.0, precision_ms));
+        }
+        answer
     }
 }
 

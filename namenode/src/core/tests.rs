@@ -5,3 +5,4 @@ mod files;
 mod harness;
 mod requests;
 mod restart;
+mod trash;

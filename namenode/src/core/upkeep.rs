@@ -10,6 +10,7 @@ use proto::log::command::Op;
 use proto::log::{self, CallerRecord};
 
 use super::batch::{Step, Then, Waiting};
+use super::trash::Trash;
 use super::{Bootstrap, Effect, ImageJob, NamenodeCore};
 use crate::blocks::Mint;
 use crate::consensus::{ImageInfo, ImageMeta, Room};
@@ -27,6 +28,8 @@ pub(super) struct Upkeep {
     image_under_way: bool,
     image_retry: Option<Moment>,
     leases_at: Moment,
+    accesses_at: Moment,
+    pub(super) trash: Trash,
 }
 
 /// Inodes and blocks that one step of reclaiming takes: well below a millisecond of the apply thread (measured: 2.6 us
@@ -34,6 +37,8 @@ pub(super) struct Upkeep {
 const RECLAIM_STEP: u32 = 256;
 /// Time between two looks at leases.
 const LEASE_LOOK: Duration = Duration::from_secs(1);
+/// Time between two entries of access times.
+const ACCESS_TIMES_EVERY: Duration = Duration::from_secs(10);
 /// Time after which an image that could not be written is tried again.
 const IMAGE_RETRY: Duration = Duration::from_secs(60);
 /// Age of a quorum's answer after which a leader of a group asks again.
@@ -49,6 +54,8 @@ impl Upkeep {
             image_under_way: false,
             image_retry: None,
             leases_at: now,
+            accesses_at: now,
+            trash: Trash::new(now),
         }
     }
     pub(super) fn done(&mut self, step: Step) {
@@ -87,6 +94,8 @@ impl NamenodeCore {
         }
         self.bootstrap();
         self.look_at_leases(now);
+        self.log_access_times(now);
+        self.look_at_trash(now, wall_ns);
         if now.since(self.upkeep.last_entry) >= self.config.idle_entry {
             self.step(Step::Time, [Op::Tick(log::Tick {})]);
         }
@@ -158,6 +167,31 @@ impl NamenodeCore {
         for directory in directories {
             let mkdir = log::Mkdir { path: directory.path, mode: directory.mode, parents: true, unmasked_mode: None };
             self.own(as_user(&directory.owner), Op::Mkdir(mkdir), Step::Format);
+        }
+    }
+
+    /// Many reads, one entry now and then; nothing while nothing was read.
+    fn log_access_times(&mut self, now: Moment) {
+        if now.since(self.upkeep.accesses_at) < ACCESS_TIMES_EVERY {
+            return;
+        }
+        self.upkeep.accesses_at = now;
+        if let Some(set) = self.shared.accesses.take() {
+            self.step(Step::AccessTimes, [Op::SetAccessTimes(set)]);
+        }
+    }
+
+    fn look_at_trash(&mut self, now: Moment, wall_ns: i64) {
+        if self.upkeep.running.contains(&Step::Trash) {
+            return;
+        }
+        let ops = {
+            let namespace = self.shared.namespace.read();
+            let record = Self::own_record_in(&namespace);
+            self.upkeep.trash.look(&namespace, &record, (now, wall_ns))
+        };
+        if !ops.is_empty() {
+            self.step(Step::Trash, ops);
         }
     }
 

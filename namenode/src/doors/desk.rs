@@ -1,15 +1,29 @@
 //! Where every door brings its calls: caller, limits, deadline, audit, figures, in one place.
+//!
+//! ```text
+//!   Desk::take ─┬▶ Taken::Answered   refused, or a read that this namenode answers at once
+//!               └▶ Taken::Waiting    a future: the core's answer, or the deadline
+//! ```
 
+mod tally;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use auth::Caller;
 use base::clock::Clock;
 use proto::error::{ErrorCode, FsError, FsResult};
-use tokio::sync::{Semaphore, oneshot};
+use tally::Tally;
+use tokio::sync::oneshot;
+use tokio::task::unconstrained;
+use tokio::time::Sleep;
 
-use crate::audit::Record;
+use super::Peer;
 use crate::core::Shared;
 use crate::metrics::Figures;
 use crate::server::Message;
@@ -41,12 +55,38 @@ pub struct DeskLimits {
 /// Takes calls of all doors to the core. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Desk {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     core: SyncSender<Message>,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     figures: Figures,
-    places: Arc<Semaphore>,
+    in_work: AtomicUsize,
     limits: DeskLimits,
+}
+
+/// What became of a call at once.
+#[derive(Debug)]
+pub enum Taken {
+    /// It is answered.
+    Answered(FsResult<Response>),
+    /// The core has it.
+    Waiting(Waiting),
+}
+
+/// A call that the core has. Ends with its answer or at its deadline.
+///
+/// # Cancel safety
+/// Dropping it gives up the answer, not the call: it may take effect. The record says "abandoned".
+#[derive(Debug)]
+pub struct Waiting {
+    answered: oneshot::Receiver<FsResult<Response>>,
+    deadline: Pin<Box<Sleep>>,
+    allowed: Duration,
+    tally: Tally,
 }
 
 impl Desk {
@@ -59,65 +99,103 @@ impl Desk {
         figures: Figures,
         limits: DeskLimits,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(limits.max_calls));
-        Self { core, shared, clock, figures, places, limits }
+        Self { inner: Arc::new(Inner { core, shared, clock, figures, in_work: AtomicUsize::new(0), limits }) }
     }
 
-    /// Answers a call from an address. Calls of the client's service leave exactly one audit record.
+    /// Answers a call of a peer. Calls of the client's service leave exactly one audit record.
     ///
     /// # Errors
     /// The service's refusals; `Overloaded`, `Timeout`, `Unavailable` from here.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the answer, not the call: it may take effect. The record says "abandoned".
-    pub async fn call(&self, request: Request, address: &str) -> FsResult<Response> {
-        let mut tally = Tally::begin(self, &request, address);
-        let result = self.serve(request, address).await;
-        tally.end(&result);
-        result
-    }
-
-    async fn serve(&self, request: Request, address: &str) -> FsResult<Response> {
-        let Ok(_place) = self.places.try_acquire() else {
-            let text = format!("more than {} calls are in work", self.limits.max_calls);
-            return Err(FsError::new(ErrorCode::Overloaded, text).with_hint("try again in a moment"));
-        };
-        let caller = match request.header() {
-            Some(header) => admit::caller(Some(header), address)?,
-            None if is_node(&request) => Caller { address: address.to_owned(), ..Caller::internal("datanode") },
-            None => admit::caller(None, address)?,
-        };
-        admit::admit(&request)?;
-        let wall = (self.clock.wall_ns(), self.limits.token_life_ms);
-        if let Some(answer) = self.shared.read_alone(&caller, &request, self.clock.now(), wall) {
-            return answer;
+    /// As [`Waiting`].
+    pub async fn call(&self, request: Request, peer: &Peer) -> FsResult<Response> {
+        match self.take(request, peer) {
+            Taken::Answered(result) => result,
+            Taken::Waiting(waiting) => waiting.await,
         }
-        self.ask_core(caller, request).await
     }
 
-    async fn ask_core(&self, caller: Caller, request: Request) -> FsResult<Response> {
-        let asked_ms = request.header().map_or(0, |header| header.deadline_ms);
-        let deadline = match asked_ms {
-            0 => self.limits.deadline,
-            ms => Duration::from_millis(ms).min(self.limits.deadline),
+    /// Takes a call in, and answers it if that needs no waiting. Needs a tokio runtime with time.
+    #[must_use]
+    pub fn take(&self, request: Request, peer: &Peer) -> Taken {
+        let mut tally = Tally::begin(&self.inner, &request, peer);
+        let caller = match self.admit(&request, peer, &tally) {
+            Ok(caller) => caller,
+            Err(error) => return Taken::Answered(tally.ended(Err(error))),
+        };
+        let Inner { shared, clock, limits, .. } = &*self.inner;
+        let wall = (clock.wall_ns(), limits.token_life_ms);
+        if let Some(answer) = shared.read_alone(&caller, &request, clock.now(), wall) {
+            return Taken::Answered(tally.ended(answer));
+        }
+        match self.ask_core(caller, request) {
+            Ok((answered, allowed)) => {
+                let deadline = Box::pin(tokio::time::sleep(allowed));
+                Taken::Waiting(Waiting { answered, deadline, allowed, tally })
+            }
+            Err(error) => Taken::Answered(tally.ended(Err(error))),
+        }
+    }
+
+    /// The clock of the door.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.inner.clock.as_ref()
+    }
+
+    /// Who calls, if the call may be looked at.
+    fn admit(&self, request: &Request, peer: &Peer, tally: &Tally) -> FsResult<Caller> {
+        let max_calls = self.inner.limits.max_calls;
+        if tally.calls_before() >= max_calls {
+            let text = format!("more than {max_calls} calls are in work");
+            return Err(FsError::new(ErrorCode::Overloaded, text).with_hint("try again in a moment"));
+        }
+        let caller = match request.header() {
+            None if is_node(request) => Caller { address: peer.address.to_string(), ..Caller::internal("datanode") },
+            header => admit::caller(header, &peer.address)?,
+        };
+        admit::admit(request)?;
+        Ok(caller)
+    }
+
+    /// Gives a call to the core. Where its answer comes from, and how long it is waited for.
+    fn ask_core(
+        &self,
+        caller: Caller,
+        request: Request,
+    ) -> FsResult<(oneshot::Receiver<FsResult<Response>>, Duration)> {
+        let longest = self.inner.limits.deadline;
+        let allowed = match request.header().map_or(0, |header| header.deadline_ms) {
+            0 => longest,
+            ms => Duration::from_millis(ms).min(longest),
         };
         let (answer, answered) = oneshot::channel();
         let call = Call { caller, request, answer };
-        match self.core.try_send(Message::Call(Box::new(call))) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
-                return Err(FsError::new(ErrorCode::Overloaded, "too many calls are waiting"));
-            }
-            Err(TrySendError::Disconnected(_)) => return Err(stopping()),
+        match self.inner.core.try_send(Message::Call(Box::new(call))) {
+            Ok(()) => Ok((answered, allowed)),
+            Err(TrySendError::Full(_)) => Err(FsError::new(ErrorCode::Overloaded, "too many calls are waiting")),
+            Err(TrySendError::Disconnected(_)) => Err(stopping()),
         }
-        match tokio::time::timeout(deadline, answered).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(_closed)) => Err(stopping()),
-            Err(_elapsed) => {
-                let text = format!("no answer within {} ms; the call may still take effect", deadline.as_millis());
+    }
+}
+
+impl Future for Waiting {
+    type Output = FsResult<Response>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<FsResult<Response>> {
+        let this = &mut *self;
+        // One task polls many of these at a time: its budget would have it poll most of them twice.
+        let result = match pin!(unconstrained(&mut this.answered)).poll(context) {
+            Poll::Ready(Ok(response)) => response,
+            Poll::Ready(Err(_closed)) => Err(stopping()),
+            Poll::Pending => {
+                std::task::ready!(pin!(unconstrained(this.deadline.as_mut())).poll(context));
+                let ms = this.allowed.as_millis();
+                let text = format!("no answer within {ms} ms; the call may still take effect");
                 Err(FsError::new(ErrorCode::Timeout, text))
             }
-        }
+        };
+        Poll::Ready(this.tally.ended(result))
     }
 }
 
@@ -134,38 +212,4 @@ const fn is_node(request: &Request) -> bool {
             | Request::ReportHashes(_)
             | Request::ReportBuckets(_)
     )
-}
-
-/// Counts a call and records it, also when its future is dropped half way.
-struct Tally<'a> {
-    desk: &'a Desk,
-    method: &'static str,
-    code: &'static str,
-    started: base::clock::Moment,
-    record: Option<Record>,
-}
-
-impl<'a> Tally<'a> {
-    fn begin(desk: &'a Desk, request: &Request, address: &str) -> Self {
-        desk.figures.begin();
-        Self {
-            desk,
-            method: request.command(),
-            code: "abandoned",
-            started: desk.clock.now(),
-            record: (!is_node(request)).then(|| Record::new(request, address)),
-        }
-    }
-    fn end(&mut self, result: &FsResult<Response>) {
-        self.code = result.as_ref().map_or_else(|error| error.code.as_str(), |_| "ok");
-        if let Some(record) = &mut self.record {
-            record.ended(result);
-        }
-    }
-}
-
-impl Drop for Tally<'_> {
-    fn drop(&mut self) {
-        self.desk.figures.end(self.method, self.code, self.desk.clock.now().since(self.started));
-    }
 }

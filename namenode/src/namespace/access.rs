@@ -158,12 +158,12 @@ impl Who<'_> {
     /// # Errors
     /// `PermissionDenied`.
     pub(crate) fn need_unstuck(&self, store: &Store, directory: u32, entry: u32) -> FsResult<()> {
-        let (above, below) = (store.inode(directory), store.inode(entry));
+        let (above, below) = (store.inode(directory), store.inode(store.inode_of(entry)));
         let mine = self.owner == Some(above.owner) || self.owner == Some(below.owner);
         if !above.is_sticky() || self.superuser || mine {
             return Ok(());
         }
-        Err(self.denied(store, entry, "the sticky bit of its directory"))
+        Err(self.denied(store, store.inode_of(entry), "the sticky bit of its directory"))
     }
     pub(super) fn denied(&self, store: &Store, slot: u32, what: &str) -> FsError {
         let inode = store.inode(slot);

@@ -73,6 +73,25 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// Sizes of the side tables, of what was ever linked and of what waits: all 0 once everything is gone.
+    #[cfg(test)]
+    pub(super) fn leftovers(&self) -> [usize; 9] {
+        let store = &self.store;
+        [
+            store.targets.len(),
+            store.xattrs.len(),
+            store.acls.len(),
+            store.quotas.len(),
+            store.born.len(),
+            store.ghosts.len(),
+            store.versions.len(),
+            store.snapshots().len(),
+            self.queue.len() + self.sweeps.len(),
+        ]
+    }
+}
+
 /// An entry is found by its name and in the listing of its directory, and nowhere if it is not linked (SC-21).
 fn audit_entry(store: &Store, slot: u32) {
     let inode = store.inode(slot);

@@ -81,6 +81,9 @@ impl Namespace {
                 continue;
             }
             let Some(child) = self.store.child(at, &name) else {
+                if name == SNAPSHOT_DIRECTORY {
+                    return Err(read_only(path));
+                }
                 return Ok(Walk { at, entry, missing: std::iter::once(name).chain(names).collect() });
             };
             let slot = self.store.inode_of(child);
@@ -113,7 +116,7 @@ impl Namespace {
     /// As [`Namespace::walk`], and `NotFound`.
     pub(super) fn find_entry(&self, who: &Who<'_>, path: &FsPath, last: Last) -> FsResult<(u32, u32)> {
         let walk = self.walk(who, path, last)?;
-        if walk.missing.is_empty() { Ok((walk.at, walk.entry)) } else { Err(self.missing(&walk, path)) }
+        if walk.missing.is_empty() { Ok((walk.at, walk.entry)) } else { Err(FsError::not_found(path.as_str())) }
     }
     /// The inode of a path.
     ///
@@ -121,14 +124,6 @@ impl Namespace {
     /// As [`Namespace::find_entry`].
     pub(super) fn find(&self, who: &Who<'_>, path: &FsPath, last: Last) -> FsResult<u32> {
         self.find_entry(who, path, last).map(|(slot, _)| slot)
-    }
-    /// Why a path does not exist: changes below `.snapshot` are refused as such.
-    fn missing(&self, walk: &Walk<'_>, path: &FsPath) -> FsError {
-        if walk.missing.iter().any(|name| name == SNAPSHOT_DIRECTORY) {
-            read_only(path)
-        } else {
-            FsError::not_found(path.as_str())
-        }
     }
 
     /// Checks names that are about to be made: those that came out of the target of a symbolic link were not looked

@@ -1,9 +1,12 @@
 //! Tests of the whole namespace.
 
+mod attributes;
 mod harness;
 mod images;
 mod limits;
 mod model;
 mod outcomes;
 mod scars;
+mod snapshots;
+mod whole;
 mod writers;

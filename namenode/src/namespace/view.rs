@@ -114,7 +114,8 @@ impl Namespace {
         let Some(version) = self.version(slot, Some(snapshot)) else { return plain };
         let inode = &version.inode;
         FileStatus {
-            len_bytes: version.len_bytes,
+            // What a symbolic link names never changes.
+            len_bytes: if plain.kind() == FileKind::Symlink { plain.len_bytes } else { version.len_bytes },
             replication: u32::from(inode.replication),
             mode: u32::from(inode.mode),
             owner: self.store.text(inode.owner).to_owned(),

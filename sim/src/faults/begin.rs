@@ -353,8 +353,8 @@ impl Cluster {
         let path = PathBuf::from(path);
         if self.planted() == Some(Planted::RotReadAsEnd) {
             self.cut_silently(at, &path, offset);
-        } else if disk.flip_bit(&path, offset, bit).is_ok() {
-            self.namenodes[at].rot.push((path, offset, bit));
+        } else {
+            self.namenodes[at].flip(path, offset, bit);
         }
         true
     }

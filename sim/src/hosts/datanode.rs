@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::clock::Moment;
 use base::crash::{CrashPoint, Side};
 use base::disk::MemDisk;
 use base::random::SeededRandom;
 use datanode::Node;
 use datanode::agent::{Agent, AgentConfig, AgentEffect, AgentEvent, Command, Task};
 use datanode::commands;
-use datanode::store::{ReplicaState, Store, StoreOptions};
+use datanode::store::{Replica, ReplicaState, Store, StoreOptions};
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{BlockId, GenerationStamp, StorageId};
 use transfer::Target;
@@ -70,6 +71,8 @@ pub struct DatanodeHost {
     pub deletions: Vec<Deletion>,
     /// Stamps of the namespace, for the planted bug that ignores them.
     pub stamps: BTreeMap<BlockId, GenerationStamp>,
+    /// When it found replicas damaged in this life, that it still holds to be so.
+    damage: BTreeMap<BlockId, Moment>,
     /// Were disk faults put on it since its start?
     pub faulty: bool,
     planted: Option<Planted>,
@@ -111,6 +114,7 @@ impl DatanodeHost {
             wall_error_ns: 0,
             deletions: Vec::new(),
             stamps: BTreeMap::new(),
+            damage: BTreeMap::new(),
             faulty: false,
             planted,
         };
@@ -169,11 +173,31 @@ impl DatanodeHost {
         }
     }
 
+    /// Did it find its replica damaged after this moment? Others may not know yet.
+    #[must_use]
+    pub fn found_damage_since(&self, block: BlockId, stamp: GenerationStamp, since: Moment) -> bool {
+        let corrupt =
+            |(_, replica): (StorageId, Replica)| replica.state == ReplicaState::Corrupt && replica.stamp == stamp;
+        let still = self.store().and_then(|store| store.replica(block)).is_some_and(corrupt);
+        still && self.damage.get(&block).is_some_and(|found| *found >= since)
+    }
+    /// Notes when a replica was found damaged, and tells the namenodes at once, as the server does.
+    fn note_damage(&mut self, block: BlockId, scene: &mut Scene) {
+        let state = self.store().and_then(|store| store.replica(block)).map(|(_, replica)| replica.state);
+        if state == Some(ReplicaState::Corrupt) {
+            self.damage.entry(block).or_insert(scene.now());
+            self.agent(AgentEvent::Tick, scene);
+        } else {
+            self.damage.remove(&block);
+        }
+    }
+
     /// Starts it on what its disks hold.
     pub fn start(&mut self, scene: &mut Scene) {
         self.life += 1;
         self.dark = false;
         self.faulty = false;
+        self.damage.clear();
         self.disk.clear_faults();
         let options = StoreOptions { reserve_bytes: 0, trash_keep: Duration::from_secs(20) };
         let opened = Store::open(&self.disk.shared(), &self.dirs(), options, self.random.as_ref(), scene.now());
@@ -344,6 +368,17 @@ impl DatanodeHost {
                     })
                     .collect();
                 self.deletions.extend(deletions);
+                self.agent(AgentEvent::CommandDone { namenode, result }, scene);
+            }
+            Task::Verify(what) => {
+                let result = commands::verify(&running.node, &command, what, || now);
+                for id in what.blocks.iter().map(|block| BlockId::from_raw(block.id)) {
+                    let found = running.node.store().replica(id);
+                    if found.is_some_and(|(_, replica)| replica.state == ReplicaState::Finalized) {
+                        scene.hit(Rare::SuspectCleared);
+                    }
+                }
+                what.blocks.iter().for_each(|block| self.note_damage(BlockId::from_raw(block.id), scene));
                 self.agent(AgentEvent::CommandDone { namenode, result }, scene);
             }
             Task::Copy(_) => self.begin_copy(namenode, command, scene),

@@ -34,6 +34,16 @@ const DIR: &str = "/nn";
 /// Room of a namenode's disk while nobody fills it.
 const ROOM_BYTES: u64 = 1 << 30;
 
+/// A bit that was flipped.
+#[derive(Debug)]
+struct Rot {
+    path: PathBuf,
+    offset: u64,
+    bit: u8,
+    /// What was around it then.
+    damaged: Vec<u8>,
+}
+
 /// A namenode.
 #[derive(Debug)]
 pub struct NamenodeHost {
@@ -51,7 +61,7 @@ pub struct NamenodeHost {
     /// Time that the committer takes beside the usual.
     pub slow: Duration,
     /// Bits that were flipped in its log while it was down.
-    pub rot: Vec<(PathBuf, u64, u8)>,
+    rot: Vec<Rot>,
     planted: Option<Planted>,
     late: LateDisk,
 }
@@ -253,11 +263,25 @@ impl NamenodeHost {
         false
     }
 
+    /// A bit of a file rots.
+    pub fn flip(&mut self, path: PathBuf, offset: u64, bit: u8) {
+        if self.disk.flip_bit(&path, offset, bit).is_ok() {
+            let damaged = self.around(&path, offset);
+            self.rot.push(Rot { path, offset, bit, damaged });
+        }
+    }
+    /// The bytes around a place of a file, nothing if there is no such place.
+    fn around(&self, path: &Path, offset: u64) -> Vec<u8> {
+        let bytes = base::disk::read_file(&self.disk, path, 1 << 20).unwrap_or_default();
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        bytes.get(at.saturating_sub(16)..at.saturating_add(16)).unwrap_or_default().to_vec()
+    }
     /// The operator puts the damaged file back.
     pub fn mend_rot(&mut self, scene: &mut Scene) {
-        for (path, offset, bit) in std::mem::take(&mut self.rot) {
-            // The damage was where nobody looks, and the file went its way meanwhile.
-            if !self.disk.files().iter().any(|file| Path::new(file) == path) {
+        for Rot { path, offset, bit, damaged } in std::mem::take(&mut self.rot) {
+            // The damage was where nobody looks, and the file went its way meanwhile; or it was in the last batch, which was
+            // cut as a torn tail, and other records were written there.
+            if self.around(&path, offset) != damaged {
                 continue;
             }
             if let Err(error) = self.disk.flip_bit(&path, offset, bit) {

@@ -19,6 +19,12 @@ pub(crate) const REGRESSIONS: &[u64] = &[
     205004490524876,
     // A batch whose sync had failed was believed at the next start, and gone after a power cut.
     205004490525049,
+    // A node had found its copy damaged, and the leader counted it until it heard so: 0.17 s too long for the checker.
+    222611913634250,
+    // Every copy of a block had failed one read: each stayed under suspicion for ever.
+    222611913632835,
+    // Rot in a tail that was cut was "put back" into the records that were written there afterwards.
+    194858932689609,
 ];
 
 /// The base of the gate's seeds: the commit, so that every change is tested with seeds of its own.
@@ -50,7 +56,7 @@ impl Sum {
             self.failures.push(describe(report.seed, failure));
         }
     }
-    fn join(&mut self, other: Self) {
+    pub(crate) fn join(&mut self, other: Self) {
         self.coverage.add(&other.coverage);
         self.runs += other.runs;
         self.operations += other.operations;

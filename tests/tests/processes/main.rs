@@ -7,8 +7,10 @@
 )]
 
 mod bad_input;
+mod bench;
 mod contract;
 mod crash_points;
+mod descriptors;
 mod dev;
 mod full_disk;
 mod kills;

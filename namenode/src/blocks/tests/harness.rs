@@ -10,7 +10,7 @@ use proto::cluster::node_command::Kind;
 use proto::cluster::{
     Bucket, CommandResult, CopyReplica, HeartbeatRequest, IncrementalReportRequest, IncrementalReportResponse,
     NodeCommand, RegisterRequest, ReplicaRecord, ReplicaState, ReportBucketsRequest, ReportHashesRequest,
-    StorageReport,
+    StorageReport, VerifyReplicas,
 };
 use proto::ids::{BlockId, GenerationStamp, NodeId, StorageId, Term};
 use proto::report::{BUCKETS, replica_hash};
@@ -27,7 +27,7 @@ pub(super) fn block(n: i64) -> BlockId {
 
 /// What a node says of a replica of this length.
 pub(super) fn record(id: BlockId, stamp: GenerationStamp, len_bytes: u64, state: ReplicaState) -> ReplicaRecord {
-    ReplicaRecord { id: id.raw(), stamp: stamp.raw(), len_bytes, state: state as i32 }
+    ReplicaRecord { id: id.raw(), stamp: stamp.raw(), len_bytes, state: state as i32, verified: false }
 }
 pub(super) fn whole(n: i64) -> ReplicaRecord {
     record(block(n), STAMP, LEN, ReplicaState::Finalized)
@@ -213,7 +213,7 @@ impl Bench {
         if record.state == ReplicaState::Deleted as i32 {
             disk.held.remove(&id);
         } else {
-            disk.held.insert(id, record);
+            disk.held.insert(id, ReplicaRecord { verified: false, ..record });
         }
         disk.changes.push(record);
     }
@@ -398,7 +398,19 @@ impl Bench {
                     }
                 }
                 Some(Kind::Copy(copy)) => self.copy(copy),
+                Some(Kind::Verify(verify)) => self.verify(node, verify),
                 None => panic!("a command of no kind"),
+            }
+        }
+    }
+    /// Every whole replica is sound; what the node called damaged is.
+    fn verify(&mut self, node: usize, verify: &VerifyReplicas) {
+        let disk = self.nodes[node].disks.iter().position(|d| d.name == verify.storage).unwrap();
+        for what in &verify.blocks {
+            let held = self.nodes[node].disks[disk].held.get(&BlockId::from_raw(what.id)).copied();
+            let whole = |held: &ReplicaRecord| held.state == ReplicaState::Finalized as i32 && held.stamp == what.stamp;
+            if let Some(held) = held.filter(whole) {
+                self.put(node, disk, ReplicaRecord { verified: true, ..held });
             }
         }
     }
@@ -435,6 +447,14 @@ pub(super) fn deletes(commands: &[NodeCommand]) -> Vec<(BlockId, String)> {
         Some(Kind::Delete(delete)) => {
             delete.blocks.iter().map(|b| (BlockId::from_raw(b.id), delete.reason.clone())).collect()
         }
+        _ => Vec::new(),
+    };
+    commands.iter().flat_map(of).collect()
+}
+/// Blocks that commands have read again.
+pub(super) fn verifies(commands: &[NodeCommand]) -> Vec<BlockId> {
+    let of = |command: &NodeCommand| match &command.kind {
+        Some(Kind::Verify(verify)) => verify.blocks.iter().map(|b| BlockId::from_raw(b.id)).collect(),
         _ => Vec::new(),
     };
     commands.iter().flat_map(of).collect()

@@ -134,6 +134,24 @@ fn sc_76_copies_on_silent_nodes_are_no_others_and_go_first() {
 }
 
 #[test]
+fn copies_whose_nodes_have_more_to_tell_are_no_others() {
+    let damaged = record(block(1), STAMP, LEN, ReplicaState::Corrupt);
+    for (news, needed) in [(damaged, true), (whole(77), false)] {
+        let mut bench = surplus(3, 2);
+        bench.wait(1);
+        let wanted = |node: &usize| !bench.map.removal.unasked_of(bench.storage(*node, 0), 1).is_empty();
+        let victim = (0..3).find(wanted).expect("one copy is too many");
+        let other = (victim + 1) % 3;
+        // Its heartbeat says that something changed; the report is on its way.
+        bench.put(other, 0, news);
+        bench.beat(other);
+        assert_eq!(deletes(&bench.beat(victim)), []);
+        bench.report(other);
+        assert_eq!(deletes(&bench.beat(victim)).is_empty(), needed, "looked at again at once");
+    }
+}
+
+#[test]
 fn a_wish_that_the_rule_refused_comes_back_with_the_next_look_at_every_block() {
     let mut bench = surplus(3, 2);
     bench.pass(1);

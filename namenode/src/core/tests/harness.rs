@@ -400,7 +400,7 @@ impl Datanode {
     }
     pub(super) fn put(&mut self, block: &Block, state: ReplicaState) {
         let (id, stamp, len_bytes) = (block.id, block.stamp, block.len_bytes);
-        let record = ReplicaRecord { id, stamp, len_bytes, state: state as i32 };
+        let record = ReplicaRecord { id, stamp, len_bytes, state: state as i32, verified: false };
         if state == ReplicaState::Deleted {
             self.held.remove(&id);
         } else {
@@ -460,6 +460,16 @@ fn carry(command: &NodeCommand, at: usize, nodes: &mut [Datanode]) {
                 assert_eq!(block.pool, "BP-1", "commands name the pool");
                 if nodes[at].held.contains_key(&block.id) {
                     nodes[at].put(block, ReplicaState::Deleted);
+                }
+            }
+        }
+        // What is to be read again turns out to be damaged.
+        Some(Kind::Verify(verify)) => {
+            assert_eq!(verify.storage, nodes[at].storage);
+            for block in &verify.blocks {
+                assert_eq!(block.pool, "BP-1", "commands name the pool");
+                if nodes[at].held.contains_key(&block.id) {
+                    nodes[at].put(block, ReplicaState::Corrupt);
                 }
             }
         }

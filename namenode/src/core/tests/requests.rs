@@ -8,7 +8,7 @@ use proto::cluster as c;
 use proto::error::ErrorCode;
 use proto::namespace as n;
 
-use super::super::CoreConfig;
+use super::super::{CoreConfig, Effect};
 use super::harness::*;
 use crate::service::request::Request;
 
@@ -185,4 +185,50 @@ fn n_7_a_repeated_call_takes_effect_once() {
     let mut bench = bench.restart();
     let late: n::MkdirResponse = bench.ask(once).unwrap();
     assert_eq!(first, late);
+}
+
+#[test]
+fn n_7_what_a_deposed_leader_has_in_its_log_is_of_unknown_outcome() {
+    let mut bench = Bench::new();
+    bench.disk_is_slow = true;
+    let mut send = |n: u64| {
+        let ticket = bench.send("ana", n::MkdirRequest { header: call(7, n), ..mkdir(&format!("/tmp/{n}")) });
+        bench.settle();
+        ticket
+    };
+    // Two entries are under way; the third call waits for one of them.
+    let tickets = [send(1), send(2), send(3)];
+    let mut out = Vec::new();
+    bench.core.abandon_all(&mut out);
+    let code = |wanted: &crate::service::request::Ticket| {
+        out.iter().find_map(|effect| match effect {
+            Effect::Reply { ticket, response: Err(error) } if ticket == wanted => Some(error.code),
+            _ => None,
+        })
+    };
+    // Both are repeated with their numbers; only of the last one it is sure that it did not happen.
+    let codes = tickets.each_ref().map(code);
+    let (unknown, undone) = (Some(ErrorCode::OutcomeUnknown), Some(ErrorCode::NotLeader));
+    assert_eq!(codes, [unknown, unknown, undone]);
+}
+
+#[test]
+fn a_command_that_is_too_long_for_an_entry_is_refused_by_itself() {
+    let mut bench = Bench::with(CoreConfig { max_batch_bytes: 1200, ..config() }, MemDisk::new());
+    bench.nodes(1);
+    let long = format!("/tmp/{}", "a".repeat(250));
+    let longer = n::RenameRequest { header: call(1, 1), from: long.clone(), to: format!("{long}b"), replace: false };
+    let mkdir = |n: u64| n::MkdirRequest { header: call(2, n), ..mkdir(&format!("/tmp/{n:0100}")) };
+    // All of them wait together; together they are more than an entry.
+    let refused = bench.send("ana", longer);
+    let tickets: Vec<_> = (1..=40).map(|n| bench.send("ana", mkdir(n))).collect();
+    let before = bench.core.applied;
+    bench.settle();
+    let error = bench.replies[&refused].clone().unwrap_err();
+    assert_eq!(error.code, ErrorCode::InvalidArgument);
+    assert!(error.message.contains("too long"), "{error}");
+    for ticket in tickets {
+        assert!(bench.replies[&ticket].is_ok(), "{:?}", bench.replies[&ticket]);
+    }
+    assert!(bench.core.applied.raw() - before.raw() >= 4, "several entries");
 }

@@ -380,7 +380,7 @@ fn entries_of_the_future_and_of_the_past_change_nothing() {
     let mut entry = bench.log.last().cloned().unwrap();
     let old = bench.namespace.apply(LogIndex::from_raw(1), Term::from_raw(1), &entry);
     assert_eq!(old[0].result.as_ref().err().map(|error| error.code), Some(ErrorCode::Internal));
-    entry.version = 2;
+    entry.version = crate::namespace::COMMAND_SET_VERSION + 1;
     assert!(Namespace::check_version(&entry).is_err());
     let new = bench.namespace.apply(LogIndex::from_raw(1000), Term::from_raw(1), &entry);
     assert_eq!(new[0].result.as_ref().err().map(|error| error.code), Some(ErrorCode::VersionMismatch));

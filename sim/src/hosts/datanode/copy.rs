@@ -3,6 +3,7 @@
 use datanode::agent::{AgentEvent, Command, Task};
 use datanode::commands;
 use datanode::serve::ReadSession;
+use proto::ids::BlockId;
 use proto::transfer::BlockOpResponse;
 use transfer::{Ack, Status, reply};
 
@@ -35,6 +36,9 @@ impl DatanodeHost {
             }
             Err(error) => {
                 let result = commands::result(&command, Err(error.to_string()));
+                if let Some(block) = &what.block {
+                    self.note_damage(BlockId::from_raw(block.id), scene);
+                }
                 self.agent(AgentEvent::CommandDone { namenode, result }, scene);
             }
         }
@@ -61,6 +65,7 @@ impl DatanodeHost {
         if let Some(why) = failed
             && let Some(copy) = running.copies.remove(&stream)
         {
+            self.note_damage(copy.session.reader().id(), scene);
             self.end_copy(stream, &copy, Err(why), scene);
         }
     }

@@ -21,7 +21,8 @@ impl DatanodeHost {
             Ok(session) => session,
             Err((status, message)) => {
                 scene.push(stream, address, Part::Reply(Box::new(reply::refused(status, &message, ""))));
-                return scene.close(stream, address);
+                scene.close(stream, address);
+                return self.note_damage(setup.block.id, scene);
             }
         };
         scene.push(stream, address, Part::Reply(Box::new(session.reply())));
@@ -34,6 +35,7 @@ impl DatanodeHost {
             }
         }
         scene.close(stream, address);
+        self.note_damage(setup.block.id, scene);
     }
 
     /// The planted bug: the replica's stamp is not compared.

@@ -1,0 +1,146 @@
+//! Calls of one kind, so many at a time, for a while.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base::clock::{Clock, Moment, SystemClock};
+use base::task::JoinSet;
+use clap::ValueEnum;
+use client::{Client, CreateOptions, ErrorCode, FsError, FsResult, Replace};
+
+use super::latencies::Latencies;
+
+/// Names in the directory that `list` lists.
+const LISTED: u64 = 100;
+/// Names that `stat` asks for, by turns.
+const ASKED: u64 = 1000;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Op {
+    /// Create an empty file and publish it: two calls, both durable
+    Create,
+    /// Ask for a file
+    Stat,
+    /// List a directory of 100 names
+    List,
+    /// Make a directory
+    Mkdir,
+    /// Rename a file
+    Rename,
+    /// Delete a file (they are made before)
+    Delete,
+    /// A call with nothing to do: the price of carrying it
+    #[value(skip)]
+    Nothing,
+}
+
+/// What it is measured with.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    /// One client, and one connection, each.
+    pub(super) clients: Vec<Client>,
+    pub(super) clock: Arc<SystemClock>,
+    /// Where everything is done.
+    pub(super) dir: String,
+    pub(super) in_flight: u64,
+    /// Names made for `delete`.
+    pub(super) names: u64,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) times: Latencies,
+    pub(super) took: Duration,
+}
+
+impl Measured {
+    pub(super) fn per_second(&self) -> f64 {
+        self.times.count() as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+}
+
+/// When one worker is done: time is up, or nothing is left to do.
+struct Until {
+    warm: Moment,
+    end: Moment,
+    next: AtomicU64,
+    limit: u64,
+}
+
+impl Load {
+    fn client(&self, number: u64) -> &Client {
+        let at = usize::try_from(number).unwrap_or(0) % self.clients.len().max(1);
+        // There is one at least.
+        &self.clients[at]
+    }
+
+    /// Makes what an operation needs.
+    pub(super) async fn prepare(&self, op: Op) -> FsResult<()> {
+        let count = match op {
+            Op::Create | Op::Mkdir | Op::Nothing => return Ok(()),
+            Op::List => LISTED,
+            Op::Stat => ASKED,
+            Op::Rename => self.in_flight,
+            Op::Delete => self.names,
+        };
+        let hour = Duration::from_secs(3600);
+        self.run(Op::Create, Duration::ZERO, hour, count).await.map(drop)
+    }
+
+    /// Keeps calls in flight for a while after a warm-up, or until `limit` of them were made.
+    pub(super) async fn run(&self, op: Op, warm_up: Duration, during: Duration, limit: u64) -> FsResult<Measured> {
+        let begun = self.clock.now();
+        let warm = begun.plus(warm_up);
+        let until = Arc::new(Until { warm, end: warm.plus(during), next: AtomicU64::new(0), limit });
+        let mut workers = JoinSet::new();
+        for worker in 0..self.in_flight {
+            workers.spawn(work(self.clone(), op, worker, Arc::clone(&until)));
+        }
+        let mut times = Latencies::default();
+        while let Some(ended) = workers.join_next().await {
+            let ended = ended.map_err(|error| FsError::new(ErrorCode::Internal, error.to_string()))?;
+            times.merge(&ended?);
+        }
+        Ok(Measured { times, took: self.clock.now().since(warm) })
+    }
+}
+
+async fn work(load: Load, op: Op, worker: u64, until: Arc<Until>) -> FsResult<Latencies> {
+    let client = load.client(worker).clone();
+    let mut times = Latencies::default();
+    let mut round = 0_u64;
+    loop {
+        let number = until.next.fetch_add(1, Ordering::Relaxed);
+        let begun = load.clock.now();
+        if number >= until.limit || begun >= until.end {
+            return Ok(times);
+        }
+        once(&client, op, &load.dir, (worker, round), number).await?;
+        if begun >= until.warm {
+            times.add(load.clock.now().since(begun));
+        }
+        round += 1;
+    }
+}
+
+async fn once(client: &Client, op: Op, dir: &str, (worker, round): (u64, u64), number: u64) -> FsResult<()> {
+    match op {
+        Op::Create => {
+            let options = CreateOptions { empty: true, ..CreateOptions::default() };
+            client.create(&format!("{dir}/f{number}"), options).await?.close().await.map(drop)
+        }
+        Op::Stat => client.stat(&format!("{dir}/f{}", number % ASKED)).await.map(drop),
+        Op::List => client.list(dir)?.next().await.map(drop),
+        Op::Mkdir => client.mkdir(&format!("{dir}/d{number}"), 0o755, false).await.map(drop),
+        Op::Rename => {
+            let [there, back] = [format!("{dir}/f{worker}"), format!("{dir}/r{worker}")];
+            let (from, to) = if round.is_multiple_of(2) { (there, back) } else { (back, there) };
+            client.rename(&from, &to, Replace::Refuse).await
+        }
+        Op::Delete => client.delete(&format!("{dir}/f{number}"), false).await.map(drop),
+        Op::Nothing => client.server_info().await.map(drop),
+    }
+}

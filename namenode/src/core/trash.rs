@@ -1,0 +1,137 @@
+//! The emptier of the trash. Clients move what they delete to `/user/<user>/.Trash/Current/…`; here `Current` becomes a
+//! checkpoint named by its time now and then, and checkpoints go when they are old, as in HDFS.
+//!
+//! How old a checkpoint is counts from when this leader first saw it, by the log's time: a wrong clock, a restart or
+//! another leader can make trash live longer, never shorter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use base::calendar::DateTime;
+use base::clock::Moment;
+use proto::log::command::Op;
+use proto::log::{CallerRecord, Delete, Rename};
+use proto::path::FsPath;
+
+use crate::namespace::Namespace;
+
+/// Where the users' trash is.
+const USERS: &str = "/user";
+const TRASH: &str = ".Trash";
+const CURRENT: &str = "Current";
+/// Users that are looked at in one go.
+const USERS_AT_ONCE: usize = 100;
+/// Checkpoints of one user that are looked at.
+const CHECKPOINTS: usize = 1000;
+/// Time between two looks, once all users had their turn.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Where the emptier stands.
+#[derive(Debug)]
+pub(super) struct Trash {
+    looked: Moment,
+    checkpointed: Moment,
+    /// The last user that was looked at.
+    after: String,
+    /// Are `Current`s made checkpoints in this round?
+    checkpointing: bool,
+    /// Log time in ms at which each checkpoint was seen first.
+    seen: BTreeMap<String, u64>,
+}
+
+impl Trash {
+    pub(super) const fn new(now: Moment) -> Self {
+        Self { looked: now, checkpointed: now, after: String::new(), checkpointing: false, seen: BTreeMap::new() }
+    }
+
+    /// What is to be done now.
+    pub(super) fn look(
+        &mut self,
+        namespace: &Namespace,
+        record: &CallerRecord,
+        (now, wall_ns): (Moment, i64),
+    ) -> Vec<Op> {
+        let settings = namespace.settings();
+        let interval_ms = settings.trash_interval_ms;
+        if interval_ms == 0 || namespace.identity().is_none() || now.since(self.looked) < LOOK {
+            return Vec::new();
+        }
+        self.looked = now;
+        if self.after.is_empty() {
+            let every_ms = if settings.trash_checkpoint_ms == 0 { interval_ms } else { settings.trash_checkpoint_ms };
+            self.checkpointing = now.since(self.checkpointed) >= Duration::from_millis(every_ms);
+            if self.checkpointing {
+                self.checkpointed = now;
+            }
+        }
+        let Ok(users) = FsPath::parse(USERS) else { return Vec::new() };
+        let Ok((users, more)) = namespace.list(record, &users, &self.after, USERS_AT_ONCE) else {
+            self.after.clear();
+            return Vec::new();
+        };
+        self.after = users.last().filter(|_| more).map(|user| user.path.clone()).unwrap_or_default();
+        let mut ops = Vec::new();
+        for user in users {
+            self.look_at_user(namespace, record, &format!("{USERS}/{}/{TRASH}", user.path), wall_ns, &mut ops);
+        }
+        ops
+    }
+
+    fn look_at_user(
+        &mut self,
+        namespace: &Namespace,
+        record: &CallerRecord,
+        trash: &str,
+        wall_ns: i64,
+        ops: &mut Vec<Op>,
+    ) {
+        let Ok(path) = FsPath::parse(trash) else { return };
+        let Ok((entries, _)) = namespace.list(record, &path, "", CHECKPOINTS) else { return };
+        let (log_ms, interval_ms) = (namespace.log_time_ms(), namespace.settings().trash_interval_ms);
+        let names: BTreeSet<String> = entries.iter().map(|entry| entry.path.clone()).collect();
+        for entry in entries {
+            let at = format!("{trash}/{}", entry.path);
+            if entry.path == CURRENT {
+                if self.checkpointing {
+                    let to = format!("{trash}/{}", free_name(&checkpoint_name(wall_ns), &names));
+                    ops.push(Op::Rename(Rename { from: at, to, replace: false }));
+                }
+            } else if is_checkpoint(&entry.path) {
+                let first_ms = *self.seen.entry(at.clone()).or_insert(log_ms);
+                if log_ms.saturating_sub(first_ms) >= interval_ms {
+                    self.seen.remove(&at);
+                    ops.push(Op::Delete(Delete { path: at, recursive: true }));
+                }
+            }
+        }
+    }
+}
+
+/// `yyMMddHHmmss`, in UTC.
+fn checkpoint_name(wall_ns: i64) -> String {
+    let t = DateTime::of_unix_ns(wall_ns);
+    format!("{:02}{:02}{:02}{:02}{:02}{:02}", t.year.rem_euclid(100), t.month, t.day, t.hour, t.minute, t.second)
+}
+
+/// The clock may stand still, or go back.
+fn free_name(name: &str, taken: &BTreeSet<String>) -> String {
+    let numbered = (1..).map(|n: u32| format!("{name}-{n}"));
+    let mut all = std::iter::once(name.to_owned()).chain(numbered);
+    all.find(|name| !taken.contains(name)).unwrap_or_default()
+}
+
+/// Names of other forms are none of the emptier's business.
+fn is_checkpoint(name: &str) -> bool {
+    name.len() >= 12 && name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_are_named_as_in_hdfs() {
+        assert_eq!(checkpoint_name(1_795_339_719_515_000_000), "261122092839");
+        assert!(is_checkpoint("261122092839") && is_checkpoint("261122092839-1") && !is_checkpoint("Current"));
+    }
+}

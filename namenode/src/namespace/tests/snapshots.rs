@@ -1,0 +1,271 @@
+//! Snapshots: what they see, what they keep, what goes with them.
+
+use proto::error::{ErrorCode, FsResult};
+use proto::log::command::Op;
+use proto::log::{AllowSnapshots, CreateSnapshot, DeleteSnapshot, Link, RenameSnapshot, SetAttributes};
+use proto::namespace::{DiffKind, DiffSnapshotsRequest};
+
+use super::harness::{Bench, SUPER, by, caller, code, path};
+use crate::namespace::{BlockEffect, Outcome};
+
+fn prepared() -> Bench {
+    let mut bench = Bench::new();
+    bench.mkdir("ann", "/tmp/r", 0o755).unwrap();
+    bench.run(by(SUPER), Op::AllowSnapshots(AllowSnapshots { path: "/tmp/r".into(), allow: true })).result.unwrap();
+    bench
+}
+fn snap(bench: &mut Bench, name: &str) -> FsResult<Outcome> {
+    bench.run(by("ann"), Op::CreateSnapshot(CreateSnapshot { path: "/tmp/r".into(), name: name.into() })).result
+}
+fn unsnap(bench: &mut Bench, name: &str) -> Vec<BlockEffect> {
+    let delete = DeleteSnapshot { path: "/tmp/r".into(), name: name.into() };
+    let applied = bench.run(by("ann"), Op::DeleteSnapshot(delete));
+    applied.result.unwrap();
+    applied.effects
+}
+fn names(bench: &Bench, at: &str) -> Vec<String> {
+    let (entries, _) = bench.namespace.list(&caller("ann"), &path(at), "", 1000).unwrap();
+    entries.into_iter().map(|entry| entry.path).collect()
+}
+
+#[test]
+fn n_6_what_was_there_stays_there() {
+    let mut bench = prepared();
+    bench.file("ann", "/tmp/r/f", 10);
+    bench.mkdir("ann", "/tmp/r/d", 0o755).unwrap();
+    bench.file("ann", "/tmp/r/d/g", 20);
+    assert_eq!(snap(&mut bench, "s1").unwrap(), Outcome::Named("/tmp/r/.snapshot/s1".into()));
+    bench.delete("ann", "/tmp/r/f", false).unwrap();
+    bench.file("ann", "/tmp/r/f", 30);
+    bench.rename("ann", "/tmp/r/d", "/tmp/r/e", false).unwrap();
+    bench.file("ann", "/tmp/r/e/new", 1);
+    let mode = SetAttributes { path: "/tmp/r/e/g".into(), mode: Some(0o600), ..SetAttributes::default() };
+    bench.run(by("ann"), Op::SetAttributes(mode)).result.unwrap();
+    bench.check();
+    assert_eq!(names(&bench, "/tmp/r/.snapshot"), ["s1"]);
+    assert_eq!(names(&bench, "/tmp/r/.snapshot/s1"), ["d", "f"]);
+    assert_eq!(names(&bench, "/tmp/r/.snapshot/s1/d"), ["g"]);
+    assert_eq!(bench.open("ann", "/tmp/r/.snapshot/s1/f").unwrap().status.len_bytes, 10);
+    assert_eq!(bench.stat("/tmp/r/.snapshot/s1/d/g").unwrap().mode, 0o644);
+    assert_eq!(bench.stat("/tmp/r/e/g").unwrap().mode, 0o600);
+    assert_eq!(names(&bench, "/tmp/r/e"), ["g", "new"]);
+    // Its blocks go with the snapshot, not before.
+    assert!(matches!(unsnap(&mut bench, "s1")[..], [BlockEffect::Freed { len_bytes: 10, .. }]));
+    assert_eq!(bench.namespace.leftovers(), [0; 9]);
+    bench.check();
+}
+
+#[test]
+fn sc_10_a_tree_that_was_moved_out_is_kept_as_it_was() {
+    let mut bench = prepared();
+    bench.mkdir("ann", "/tmp/r/d", 0o755).unwrap();
+    bench.file("ann", "/tmp/r/d/f", 10);
+    bench.file("ann", "/tmp/r/d/g", 10);
+    snap(&mut bench, "s1").unwrap();
+    bench.rename("ann", "/tmp/r/d", "/tmp/out", false).unwrap();
+    bench.delete("ann", "/tmp/out/f", false).unwrap();
+    bench.file("ann", "/tmp/out/h", 10);
+    bench.rename("ann", "/tmp/out/g", "/tmp/g", false).unwrap();
+    bench.check();
+    assert_eq!(names(&bench, "/tmp/r/.snapshot/s1/d"), ["f", "g"]);
+    bench.delete("ann", "/tmp/out", true).unwrap();
+    bench.reclaim_all();
+    bench.check();
+    assert_eq!(names(&bench, "/tmp/r/.snapshot/s1/d"), ["f", "g"]);
+    assert!(bench.open("ann", "/tmp/r/.snapshot/s1/d/f").is_ok());
+    unsnap(&mut bench, "s1");
+    bench.reclaim_all();
+    bench.check();
+    assert_eq!(bench.namespace.counts().blocks, 1, "/tmp/g is left");
+    assert_eq!(bench.namespace.leftovers(), [0; 9]);
+}
+
+#[test]
+fn sc_11_files_open_in_a_deleted_tree_are_nobodys_and_keep_what_was_acknowledged() {
+    let mut bench = prepared();
+    bench.mkdir("ann", "/tmp/r/d", 0o755).unwrap();
+    let mut draft = bench.create("ann", "/tmp/r/d/f", true).unwrap();
+    draft.block = Some(bench.add_block("ann", &draft, 4096).unwrap());
+    snap(&mut bench, "s1").unwrap();
+    bench.delete("ann", "/tmp/r/d", true).unwrap();
+    bench.reclaim_all();
+    bench.check();
+    assert_eq!(code(bench.complete("ann", &draft, 7)), ErrorCode::NotFound);
+    assert_eq!(bench.namespace.counts().open_files, 0);
+    let file = bench.open("ann", "/tmp/r/.snapshot/s1/d/f").unwrap();
+    assert_eq!((file.status.len_bytes, file.blocks.len()), (4096, 1));
+    unsnap(&mut bench, "s1");
+    bench.reclaim_all();
+    assert_eq!(bench.namespace.counts().blocks, 0);
+    bench.check();
+}
+
+#[test]
+fn an_open_file_is_seen_with_the_length_it_had() {
+    let mut bench = prepared();
+    let mut draft = bench.create("ann", "/tmp/r/f", true).unwrap();
+    draft.block = Some(bench.add_block("ann", &draft, 4096).unwrap());
+    snap(&mut bench, "s1").unwrap();
+    draft.block = Some(bench.add_block("ann", &draft, 4096).unwrap());
+    bench.complete("ann", &draft, 5).unwrap();
+    assert_eq!(bench.stat("/tmp/r/f").unwrap().len_bytes, 8197);
+    let seen = bench.open("ann", "/tmp/r/.snapshot/s1/f").unwrap();
+    assert_eq!((seen.status.len_bytes, seen.blocks.len()), (4096, 1));
+    bench.check();
+}
+
+#[test]
+fn what_is_younger_than_the_snapshot_goes_with_its_tree() {
+    let mut bench = prepared();
+    bench.mkdir("ann", "/tmp/r/d", 0o755).unwrap();
+    bench.file("ann", "/tmp/r/d/old", 10);
+    snap(&mut bench, "s1").unwrap();
+    for n in 0..20 {
+        bench.file("ann", &format!("/tmp/r/d/new{n}"), 10);
+    }
+    bench.mkdir("ann", "/tmp/r/d/sub", 0o755).unwrap();
+    bench.file("ann", "/tmp/r/d/sub/x", 10);
+    bench.delete("ann", "/tmp/r/d", true).unwrap();
+    bench.check();
+    bench.reclaim_all();
+    bench.check();
+    assert_eq!(bench.namespace.counts().blocks, 1);
+    let summary = bench.namespace.content_summary(&caller(SUPER), &path("/tmp/r")).unwrap();
+    assert_eq!((summary.files, summary.snapshot_files, summary.snapshot_len_bytes), (0, 1, 10));
+}
+
+#[test]
+fn a_hard_link_outside_is_covered_as_well() {
+    let mut bench = prepared();
+    bench.file("ann", "/tmp/r/f", 10);
+    bench.run(by("ann"), Op::Link(Link { existing: "/tmp/r/f".into(), path: "/tmp/l".into() })).result.unwrap();
+    snap(&mut bench, "s1").unwrap();
+    bench.delete("ann", "/tmp/r/f", false).unwrap();
+    let mode = SetAttributes { path: "/tmp/l".into(), mode: Some(0o600), ..SetAttributes::default() };
+    bench.run(by("ann"), Op::SetAttributes(mode)).result.unwrap();
+    assert_eq!(bench.stat("/tmp/r/.snapshot/s1/f").unwrap().mode, 0o644);
+    bench.check();
+    bench.delete("ann", "/tmp/l", false).unwrap();
+    assert!(bench.open("ann", "/tmp/r/.snapshot/s1/f").is_ok());
+    bench.check();
+    assert_eq!(unsnap(&mut bench, "s1").len(), 1);
+    assert_eq!(bench.namespace.leftovers(), [0; 9]);
+}
+
+#[test]
+fn snapshots_cannot_be_changed_and_their_name_is_reserved() {
+    let mut bench = prepared();
+    bench.file("ann", "/tmp/r/f", 10);
+    snap(&mut bench, "s1").unwrap();
+    for at in ["/tmp/r/.snapshot/x", "/tmp/r/.snapshot/s1/x", "/tmp/.snapshot"] {
+        assert_eq!(code(bench.mkdir(SUPER, at, 0o755)), ErrorCode::ReadOnly, "{at}");
+    }
+    assert_eq!(code(bench.delete(SUPER, "/tmp/r/.snapshot/s1/f", false)), ErrorCode::ReadOnly);
+    assert_eq!(code(bench.rename(SUPER, "/tmp/r/.snapshot/s1/f", "/tmp/x", false)), ErrorCode::ReadOnly);
+    assert_eq!(code(bench.rename(SUPER, "/tmp/r/f", "/tmp/r/.snapshot", false)), ErrorCode::ReadOnly);
+    assert_eq!(code(bench.create(SUPER, "/tmp/r/.snapshot/s1/g", false)), ErrorCode::ReadOnly);
+    assert_eq!(code(bench.delete(SUPER, "/tmp/r", true)), ErrorCode::NotEmpty);
+    assert_eq!(code(bench.delete(SUPER, "/tmp", true)), ErrorCode::NotEmpty, "nor what it lies in");
+    assert_eq!(code(bench.rename(SUPER, "/tmp/r", "/tmp/q", false)), ErrorCode::InvalidArgument);
+    assert_eq!(code(snap(&mut bench, "s1")), ErrorCode::AlreadyExists);
+    for bad in ["", "a/b", ".", "..", ".snapshot"] {
+        assert!(snap(&mut bench, bad).is_err(), "{bad:?}");
+    }
+    let refused = bench.run(by("bob"), Op::CreateSnapshot(CreateSnapshot { path: "/tmp/r".into(), name: "b".into() }));
+    assert_eq!(code(refused.result), ErrorCode::PermissionDenied);
+    let nested = AllowSnapshots { path: "/tmp".into(), allow: true };
+    assert_eq!(code(bench.run(by(SUPER), Op::AllowSnapshots(nested)).result), ErrorCode::InvalidArgument);
+    let rename = RenameSnapshot { path: "/tmp/r".into(), from: "s1".into(), to: "s2".into() };
+    bench.run(by("ann"), Op::RenameSnapshot(rename)).result.unwrap();
+    assert_eq!(names(&bench, "/tmp/r/.snapshot/s2"), ["f"]);
+    assert_eq!(code(bench.namespace.stat(&caller("ann"), &path("/tmp/r/.snapshot/s1"))), ErrorCode::NotFound);
+    assert_eq!(code(bench.namespace.stat(&caller("ann"), &path("/tmp/.snapshot"))), ErrorCode::NotFound);
+    bench.check();
+}
+
+#[test]
+fn a_middle_snapshot_goes_and_the_others_see_what_they_saw() {
+    let mut bench = prepared();
+    for (snapshot, mode) in [("s1", 0o601), ("s2", 0o602), ("s3", 0o603)] {
+        if bench.stat("/tmp/r/f").is_none() {
+            bench.file("ann", "/tmp/r/f", 10);
+        }
+        let set = SetAttributes { path: "/tmp/r/f".into(), mode: Some(mode), ..SetAttributes::default() };
+        bench.run(by("ann"), Op::SetAttributes(set)).result.unwrap();
+        snap(&mut bench, snapshot).unwrap();
+    }
+    bench.delete("ann", "/tmp/r/f", false).unwrap();
+    unsnap(&mut bench, "s2");
+    bench.check();
+    assert_eq!(bench.stat("/tmp/r/.snapshot/s1/f").unwrap().mode, 0o601);
+    assert_eq!(bench.stat("/tmp/r/.snapshot/s3/f").unwrap().mode, 0o603);
+    unsnap(&mut bench, "s3");
+    bench.check();
+    assert_eq!(bench.stat("/tmp/r/.snapshot/s1/f").unwrap().mode, 0o601);
+    assert_eq!(unsnap(&mut bench, "s1").len(), 1);
+    assert_eq!(bench.namespace.leftovers(), [0; 9]);
+    bench.check();
+}
+
+#[test]
+fn differences_are_told() {
+    let mut bench = prepared();
+    for name in ["kept", "changed", "gone", "moved"] {
+        bench.file("ann", &format!("/tmp/r/{name}"), 10);
+    }
+    bench.mkdir("ann", "/tmp/r/d", 0o755).unwrap();
+    bench.file("ann", "/tmp/r/d/inner", 10);
+    snap(&mut bench, "s1").unwrap();
+    bench.delete("ann", "/tmp/r/gone", false).unwrap();
+    bench.rename("ann", "/tmp/r/moved", "/tmp/r/d/here", false).unwrap();
+    bench.file("ann", "/tmp/r/new", 1);
+    let set = SetAttributes { path: "/tmp/r/changed".into(), mode: Some(0o600), ..SetAttributes::default() };
+    bench.run(by("ann"), Op::SetAttributes(set)).result.unwrap();
+    snap(&mut bench, "s2").unwrap();
+    let diff = |bench: &Bench, from: &str, to: &str| -> Vec<(DiffKind, String, String)> {
+        let request = DiffSnapshotsRequest { header: None, path: "/tmp/r".into(), from: from.into(), to: to.into() };
+        let entries = bench.namespace.diff_snapshots(&caller("ann"), &request).unwrap();
+        entries.into_iter().map(|entry| (entry.kind(), entry.path, entry.target)).collect()
+    };
+    let line = |kind, path: &str, target: &str| (kind, path.to_owned(), target.to_owned());
+    let forward = [
+        line(DiffKind::Modified, "", ""),
+        line(DiffKind::Modified, "changed", ""),
+        line(DiffKind::Modified, "d", ""),
+        line(DiffKind::Deleted, "gone", ""),
+        line(DiffKind::Renamed, "moved", "d/here"),
+        line(DiffKind::Created, "new", ""),
+    ];
+    assert_eq!(diff(&bench, "s1", "s2"), forward);
+    assert_eq!(diff(&bench, "s1", ""), forward, "nothing happened since");
+    assert_eq!(diff(&bench, "s2", ""), []);
+    let back: Vec<_> = diff(&bench, "s2", "s1").into_iter().map(|(kind, path, _)| (kind, path)).collect();
+    assert!(
+        back.contains(&(DiffKind::Created, "gone".to_owned())) && back.contains(&(DiffKind::Deleted, "new".to_owned()))
+    );
+}
+
+#[test]
+fn fsck_goes_through_everything_in_steps_of_any_size() {
+    let mut bench = prepared();
+    for n in 0..7 {
+        bench.mkdir("ann", &format!("/tmp/r/d{n}"), 0o755).unwrap();
+        bench.file("ann", &format!("/tmp/r/d{n}/f"), 10);
+    }
+    for most in [1, 2, 3, 100] {
+        let (mut cursor, mut files, mut directories) = (Vec::new(), Vec::new(), 0);
+        loop {
+            let step = bench.namespace.fsck_step(&caller(SUPER), &path("/"), &cursor, most).unwrap();
+            assert_eq!(step.contradictions, [""; 0]);
+            files.extend(step.files.into_iter().map(|file| file.path));
+            directories += step.directories;
+            cursor = step.cursor;
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        let expected: Vec<String> = (0..7).map(|n| format!("/tmp/r/d{n}/f")).collect();
+        assert_eq!((files, directories), (expected, 10), "{most}");
+    }
+    assert_eq!(code(bench.namespace.fsck_step(&caller("ann"), &path("/"), &[], 9)), ErrorCode::PermissionDenied);
+}
