@@ -32,8 +32,9 @@ pub(super) struct Upkeep {
     pub(super) trash: Trash,
 }
 
-/// Inodes that one step of reclaiming takes: about a millisecond of the apply thread.
-const RECLAIM_STEP: u32 = 1000;
+/// Inodes and blocks that one step of reclaiming takes: well below a millisecond of the apply thread (measured: 2.6 us
+/// each, replicas included).
+const RECLAIM_STEP: u32 = 256;
 /// Time between two looks at leases.
 const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// Time between two entries of access times.

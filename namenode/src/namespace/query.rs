@@ -14,7 +14,6 @@ use super::hash::Mixer;
 use super::registry::root;
 use super::resolve::Last;
 use super::store::hash_kind;
-use super::store::records::Block;
 use super::view::Seen;
 use super::{
     BlockKey, BlockState, BlockView, Counts, Identity, Namespace, OpenFile, OpenLease, StorageIndex, StorageRecord,
@@ -158,7 +157,7 @@ impl Namespace {
         self.chain_from(inode).map(|(slot, offset_bytes)| self.view(slot, offset_bytes))
     }
     pub(super) fn view(&self, slot: u32, offset_bytes: u64) -> BlockView {
-        let block: &Block = self.store.block(slot);
+        let block = self.store.block(slot);
         let inode = self.store.inode(block.inode);
         BlockView {
             block: BlockId::from_raw(block.id),
@@ -227,6 +226,13 @@ impl Namespace {
         })
     }
 
+    /// Memory of the large parts, in bytes: what was allocated. Rare things are not counted.
+    #[must_use]
+    pub fn memory_by_part(&self) -> Vec<(&'static str, u64)> {
+        let mut parts = self.store.memory_by_part();
+        parts.push(("sessions", self.sessions.bytes()));
+        parts
+    }
     /// Numbers of the whole.
     #[must_use]
     pub fn counts(&self) -> Counts {

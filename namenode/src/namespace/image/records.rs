@@ -209,6 +209,8 @@ pub(super) struct SweepRecord {
     pub(super) died: u64,
 }
 
+/// Written and read by hand (`encode`, `decode`); the tests hold that against this.
+#[cfg(test)]
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct BlockRecord {
     #[prost(uint64, tag = "1")]

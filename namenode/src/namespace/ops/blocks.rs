@@ -77,7 +77,7 @@ impl Namespace {
             };
         }
         let block = self.store.block(last);
-        check_stamp(block, abandon.stamp)?;
+        check_stamp(&block, abandon.stamp)?;
         if block.committed() {
             return Err(registry::invalid("the block has its final length".to_owned()));
         }
@@ -124,7 +124,7 @@ impl Namespace {
             return Err(registry::invalid(format!("{} is not the last block of the file", BlockId::from_raw(said.id))));
         }
         let block = self.store.block(extent.last);
-        check_stamp(block, said.stamp)?;
+        check_stamp(&block, said.stamp)?;
         if block.committed() {
             return if block.len_bytes == said.len_bytes {
                 Ok(LastBlock::Settled)
