@@ -68,22 +68,68 @@ impl fmt::Display for ConfigError {
 /// # Errors
 /// [`ConfigError`] with every unknown key, every value that does not fit, and an unreadable or malformed file.
 pub fn load<T: Default + Serialize + DeserializeOwned>(sources: &Sources) -> Result<T, ConfigError> {
+    build(chosen::<T>(sources)?)
+}
+
+/// One setting as it is in force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// Dotted.
+    pub key: String,
+    /// Its value, as the struct writes it.
+    pub value: serde_json::Value,
+    /// Where it came from; `default` if no source sets it.
+    pub origin: String,
+}
+
+impl Shown {
+    /// Does a source set it?
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.origin != DEFAULT_ORIGIN
+    }
+}
+
+const DEFAULT_ORIGIN: &str = "default";
+
+/// Every key with the value that [`load`] would give it, and where that comes from.
+///
+/// # Errors
+/// As [`load`].
+pub fn show<T: Default + Serialize + DeserializeOwned>(sources: &Sources) -> Result<Vec<Shown>, ConfigError> {
+    let chosen = chosen::<T>(sources)?;
+    let origins: BTreeMap<String, String> =
+        chosen.iter().map(|(key, (_, origin))| (key.clone(), origin.clone())).collect();
+    let settings: T = build(chosen)?;
+    let mut shown = Vec::new();
+    collect(&serialised(&settings)?, "", &mut |key, value| {
+        let origin = origins.get(key).map_or(DEFAULT_ORIGIN, String::as_str).to_owned();
+        shown.push(Shown { key: key.to_owned(), value: value.clone(), origin });
+    });
+    Ok(shown)
+}
+
+/// The strongest setting of each key, with its origin.
+type Chosen = BTreeMap<String, (toml::Value, String)>;
+
+fn chosen<T: Default + Serialize + DeserializeOwned>(sources: &Sources) -> Result<Chosen, ConfigError> {
     let known = known_keys::<T>()?;
     let mut faults = Vec::new();
-    let mut chosen: BTreeMap<String, toml::Value> = BTreeMap::new();
+    let mut chosen = Chosen::new();
     for setting in sources.settings(&mut faults) {
         match check::<T>(&setting, &known) {
             Ok(value) => {
-                chosen.insert(setting.key, value);
+                chosen.insert(setting.key, (value, setting.origin));
             }
             Err(message) => faults.push(Fault { origin: setting.origin, message }),
         }
     }
-    if !faults.is_empty() {
-        return Err(ConfigError { faults });
-    }
+    if faults.is_empty() { Ok(chosen) } else { Err(ConfigError { faults }) }
+}
+
+fn build<T: DeserializeOwned>(chosen: Chosen) -> Result<T, ConfigError> {
     let mut table = toml::Table::new();
-    for (key, value) in chosen {
+    for (key, (value, _)) in chosen {
         insert(&mut table, &key, value);
     }
     T::deserialize(table).map_err(|error| ConfigError::one("configuration", error.message()))
@@ -94,22 +140,25 @@ pub fn load<T: Default + Serialize + DeserializeOwned>(sources: &Sources) -> Res
 /// # Errors
 /// If the default cannot be serialised: a fault of the struct, not of the user.
 pub fn known_keys<T: Default + Serialize>() -> Result<Vec<String>, ConfigError> {
-    let default =
-        serde_json::to_value(T::default()).map_err(|error| ConfigError::one("built-in defaults", error.to_string()))?;
     let mut keys = Vec::new();
-    collect_keys(&default, "", &mut keys);
+    collect(&serialised(&T::default())?, "", &mut |key, _| keys.push(key.to_owned()));
     Ok(keys)
 }
 
-fn collect_keys(value: &serde_json::Value, prefix: &str, keys: &mut Vec<String>) {
+fn serialised<T: Serialize>(settings: &T) -> Result<serde_json::Value, ConfigError> {
+    serde_json::to_value(settings).map_err(|error| ConfigError::one("built-in defaults", error.to_string()))
+}
+
+/// Goes through the keys, dotted, with the sections themselves left out.
+fn collect(value: &serde_json::Value, prefix: &str, take: &mut impl FnMut(&str, &serde_json::Value)) {
     match value {
         serde_json::Value::Object(fields) => {
             for (name, field) in fields {
                 let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                collect_keys(field, &key, keys);
+                collect(field, &key, take);
             }
         }
-        _ => keys.push(prefix.to_owned()),
+        _ => take(prefix, value),
     }
 }
 
@@ -246,6 +295,23 @@ mod tests {
         assert!(text.contains(":4: namenode.heartbeat"), "{text}");
         assert!(text.contains("did you mean \"datanode.on\"?"), "{text}");
         assert!(text.contains("environment variable BLOCKYARD_NAMENODE__RESERVE: namenode.reserve"), "{text}");
+    }
+
+    #[test]
+    fn what_is_in_force_is_shown_with_its_origin() {
+        let file = file("[namenode]\nheartbeat = \"1m\"\nreserve = \"2MiB\"\n");
+        let sources = Sources::new().file(file.path()).environment([("BLOCKYARD_NAMENODE__RESERVE", "4096")]);
+        let shown = show::<Both>(&sources).unwrap();
+        assert_eq!(shown.iter().map(|one| one.key.clone()).collect::<Vec<_>>(), known_keys::<Both>().unwrap());
+        let one = |key: &str| shown.iter().find(|one| one.key == key).cloned().unwrap();
+        let reserve = one("namenode.reserve");
+        assert_eq!(
+            (reserve.value, reserve.origin.as_str()),
+            ("4KiB".into(), "environment variable BLOCKYARD_NAMENODE__RESERVE")
+        );
+        assert!(one("namenode.heartbeat").origin.ends_with(":2") && one("namenode.heartbeat").is_set());
+        assert!(one("datanode.on").origin == "default" && !one("datanode.on").is_set());
+        assert!(show::<Both>(&sources.flag("namenode.on", "--on", "perhaps")).is_err());
     }
 
     #[test]

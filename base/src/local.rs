@@ -4,10 +4,11 @@
 //! when it is whole: a reader of the folder never sees half a file. Calls block.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use rustix::fs::{CWD, RenameFlags};
@@ -28,6 +29,31 @@ pub enum LocalKind {
     Other,
 }
 
+/// Times of a local name, in ns since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalTimes {
+    /// Of the last change of the data.
+    pub mtime_ns: i64,
+    /// Of the last access.
+    pub atime_ns: i64,
+}
+
+impl LocalTimes {
+    fn of(meta: &fs::Metadata) -> Self {
+        let ns = |seconds: i64, below: i64| seconds.saturating_mul(1_000_000_000).saturating_add(below);
+        Self { mtime_ns: ns(meta.mtime(), meta.mtime_nsec()), atime_ns: ns(meta.atime(), meta.atime_nsec()) }
+    }
+    fn as_std(self) -> FileTimes {
+        FileTimes::new().set_modified(system_time(self.mtime_ns)).set_accessed(system_time(self.atime_ns))
+    }
+}
+
+fn system_time(ns: i64) -> SystemTime {
+    let distance = Duration::from_nanos(ns.unsigned_abs());
+    let time = if ns < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
+    time.unwrap_or(UNIX_EPOCH)
+}
+
 /// What is known of a local name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalInfo {
@@ -37,6 +63,8 @@ pub struct LocalInfo {
     pub len_bytes: u64,
     /// Permission bits.
     pub mode: u32,
+    /// Times of the last change and the last access.
+    pub times: LocalTimes,
     /// Device and inode: the same for two names of one file.
     pub identity: (u64, u64),
 }
@@ -49,7 +77,8 @@ impl LocalInfo {
             kind if kind.is_symlink() => LocalKind::Symlink,
             _ => LocalKind::Other,
         };
-        Self { kind, len_bytes: meta.len(), mode: meta.mode() & 0o7777, identity: (meta.dev(), meta.ino()) }
+        let (mode, identity) = (meta.mode() & 0o7777, (meta.dev(), meta.ino()));
+        Self { kind, len_bytes: meta.len(), mode, times: LocalTimes::of(meta), identity }
     }
     /// Is it a directory?
     #[must_use]
@@ -99,6 +128,16 @@ pub fn create_dir(path: &Path, mode: u32) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Gives a file or directory a mode and times.
+///
+/// # Errors
+/// The system's.
+pub fn set_attributes(path: &Path, mode: u32, times: LocalTimes) -> io::Result<()> {
+    let file = File::open(path)?;
+    file.set_times(times.as_std())?;
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 /// A path without `.`, `..` and links.
@@ -192,6 +231,14 @@ impl LocalWriter {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
+    /// Gives the file a mode, whatever the umask is, and times.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_attributes(&self, mode: u32, times: LocalTimes) -> io::Result<()> {
+        self.file.set_times(times.as_std())?;
+        self.file.set_permissions(fs::Permissions::from_mode(mode))
+    }
     /// Gives the file its name. Without `replace` a name that is taken is an error (`AlreadyExists`).
     ///
     /// # Errors
@@ -225,6 +272,22 @@ impl Drop for LocalWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modes_and_times_are_set_and_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let times = LocalTimes { mtime_ns: 1_795_339_719_515_000_001, atime_ns: -1_500_000_000 };
+        let writer = LocalWriter::create(&path, 0o600).unwrap();
+        writer.set_attributes(0o6775, times).unwrap();
+        writer.finish(&path, false).unwrap();
+        let found = info(&path).unwrap().unwrap();
+        assert_eq!((found.mode, found.times), (0o6775, times));
+        let folder = LocalTimes { mtime_ns: 5, atime_ns: 6 };
+        set_attributes(dir.path(), 0o750, folder).unwrap();
+        let found = info(dir.path()).unwrap().unwrap();
+        assert_eq!((found.mode, found.times.mtime_ns), (0o750, 5));
+    }
 
     #[test]
     fn a_file_has_its_name_only_when_it_is_whole() {

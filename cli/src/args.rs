@@ -1,14 +1,18 @@
 //! What can be typed.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::config::ConfigVerb;
 use crate::dev::ports::Ports;
 use crate::exit::{self, Status};
+use crate::manual::{CompletionsOptions, ManOptions};
 use crate::verbs::Verb;
+use crate::verbs::find::ONE_DASH;
 
 /// Everything on the command line.
 #[derive(Debug, Parser)]
@@ -16,8 +20,8 @@ use crate::verbs::Verb;
     name = "blockyard",
     version,
     about = "A distributed file system in one binary",
-    long_about = "A distributed file system in one binary: a namenode keeps the names, datanodes keep checksummed copies of \
-        blocks, and the verbs below work on the files.",
+    long_about = "A distributed file system in one binary: a namenode keeps the names, datanodes keep checksummed copies \
+        of blocks,\nand the verbs below work on the files.",
     after_help = "First steps:
   blockyard dev                                   a cluster on this machine, in ./blockyard-data
   export BLOCKYARD_FS=blockyard://127.0.0.1:8020  which cluster the verbs talk to (this one is the default)
@@ -41,10 +45,25 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The cluster: blockyard://HOST:PORT
-    #[arg(long, short = 'F', global = true, value_name = "URI", env = "BLOCKYARD_FS", help_heading = "Global options")]
+    #[arg(
+        long,
+        short = 'F',
+        global = true,
+        value_name = "URI",
+        env = "BLOCKYARD_FS",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     pub(crate) fs: Option<String>,
     /// Act as this user [default: the user of the operating system]
-    #[arg(long, global = true, value_name = "NAME", env = "BLOCKYARD_USER", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "BLOCKYARD_USER",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     pub(crate) user: Option<String>,
     /// Print JSON, one object a line
     #[arg(long, global = true, help_heading = "Global options")]
@@ -62,6 +81,12 @@ pub(crate) enum Command {
     Namenode(ServerOptions),
     /// Run a datanode
     Datanode(ServerOptions),
+    /// Look at settings, or check them
+    Config(ConfigVerb),
+    /// Print a script that completes verbs and flags in a shell
+    Completions(CompletionsOptions),
+    /// Write the manual pages
+    Man(ManOptions),
     /// Measure a cluster
     Bench(crate::bench::BenchVerb),
     /// Explain a verb or a topic (exit-codes)
@@ -137,11 +162,27 @@ pub(crate) struct ServerOptions {
 
 /// Reads the command line. `Err`: everything was said already, end with this status.
 pub(crate) fn parse() -> Result<Cli, Status> {
-    Cli::try_parse().map_err(|error| {
+    Cli::try_parse_from(with_two_dashes(std::env::args_os().collect())).map_err(|error| {
         let status = if error.use_stderr() { Status::USAGE } else { Status::OK };
         report(&error);
         status
     })
+}
+
+/// `find -name x` is how people know it: conditions of `find` may be written with one dash.
+fn with_two_dashes(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_value = |at: usize| words.get(at).is_some_and(|word| word == "--fs" || word == "-F" || word == "--user");
+    let verb = (1..words.len()).find(|at| {
+        let dashed = words.get(*at).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"));
+        !dashed && !is_value(at - 1)
+    });
+    let Some(verb) = verb.filter(|at| words.get(*at).is_some_and(|word| word == "find")) else { return words };
+    for word in words.iter_mut().skip(verb + 1) {
+        if let Some((_, flag)) = ONE_DASH.iter().find(|(name, _)| word == name) {
+            *word = flag.into();
+        }
+    }
+    words
 }
 
 fn report(error: &clap::Error) {
@@ -207,6 +248,22 @@ mod tests {
     #[test]
     fn the_tree_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn conditions_of_find_may_have_one_dash() {
+        let words = |words: &[&str]| {
+            let given = words.iter().map(OsString::from).collect();
+            let made = with_two_dashes(given).into_iter();
+            made.map(|word| word.into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(words(&["b", "--user", "x", "find", "/", "-name", "-size"])[5..], ["--name", "--size"]);
+        assert_eq!(words(&["b", "ls", "find", "-name"])[3], "-name");
+        assert_eq!(words(&["b", "--user", "find", "ls", "-name"])[4], "-name");
+        assert_eq!(words(&["b", "find", "-x", "--name"])[2..], ["-x", "--name"]);
+        assert!(
+            Cli::try_parse_from(words(&["b", "find", "/", "-name", "*.x", "-size", "-1k", "-mtime", "+3"])).is_ok()
+        );
     }
 
     #[test]

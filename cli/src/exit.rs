@@ -19,6 +19,8 @@ impl Status {
     pub(crate) const DENIED: Self = Self(4);
     /// Temporary: a retry may help.
     pub(crate) const TEMPORARY: Self = Self(5);
+    /// A check found problems.
+    pub(crate) const PROBLEMS: Self = Self(6);
     /// Ctrl-C.
     pub(crate) const INTERRUPTED: Self = Self(130);
     /// A server: it refused its storage (wrong cluster, unknown layout, lost identity, locked).
@@ -35,11 +37,12 @@ impl From<Status> for ExitCode {
 pub(crate) const TEXT: &str = "\
 file verbs
     0  everything asked for was done
-    1  at least one item failed
+    1  at least one item failed; of `test`: no
     2  the command line makes no sense
     3  not found
     4  permission denied
     5  temporary: unreachable, safe mode, time-out; a retry may help
+    6  a check found problems (fsck, config validate)
   130  interrupted
 
 servers (namenode, datanode, dev)

@@ -3,13 +3,18 @@
 //! ```text
 //!   args      what can be typed             verbs     put get cat ls …, over the client library
 //!   server    namenode | datanode           dev       a cluster on this machine, for development
+//!   config    settings, explained           manual    completions and man pages
 //!   bench     measurements                  exit      what exit statuses mean
 //! ```
 
 mod args;
 mod bench;
+mod config;
 mod dev;
 mod exit;
+#[cfg(test)]
+mod golden;
+mod manual;
 mod server;
 mod verbs;
 
@@ -22,7 +27,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status.into(),
     };
-    if !matches!(cli.command, Command::Files(_) | Command::Help(_)) {
+    if matches!(cli.command, Command::Dev(_) | Command::Namenode(_) | Command::Datanode(_)) {
         base::limits::raise_open_files();
     }
     let status = match cli.command {
@@ -30,6 +35,9 @@ fn main() -> ExitCode {
         Command::Dev(options) => dev::run(&options, &cli.global),
         Command::Namenode(options) => server::namenode(&options, &cli.global),
         Command::Datanode(options) => server::datanode(&options, &cli.global),
+        Command::Config(verb) => config::run(&verb, &cli.global),
+        Command::Completions(options) => manual::completions(&options),
+        Command::Man(options) => manual::man(&options),
         Command::Bench(verb) => bench::run(&verb, &cli.global),
         Command::Help(topic) => args::help(&topic),
     };

@@ -26,9 +26,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// The settings file: one file may serve all roles of a machine.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Settings {
-    namenode: NamenodeConfig,
-    datanode: DatanodeConfig,
+pub(crate) struct Settings {
+    pub(crate) namenode: NamenodeConfig,
+    pub(crate) datanode: DatanodeConfig,
 }
 
 /// Why a role does not run (any more).

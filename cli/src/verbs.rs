@@ -1,23 +1,54 @@
 //! Verbs on files and on the cluster, over the client library.
 //!
 //! ```text
-//!   run ─▶ Context (client, output) ─▶ names    ls stat mkdir mv rm
-//!                                      cat      bytes to standard output
-//!                                      put, get trees, many files in flight ─▶ transfer (tally, progress)
-//!                                      cluster  cluster status, node ls
+//!   run ─▶ Context (client, output, user) ─▶ each (paths ─▶ one after the other) ─▶ ls stat mkdir chmod …
+//!                     │                       put, get, cp  trees, many files in flight ─▶ transfer
+//!                     │                       cat head tail bytes to standard output
+//!                     ├─ paths   what arguments name: relative paths, patterns, walks
+//!                     ├─ text    what people write and read, pure
+//!                     └─ entry   how an entry is printed
 //!   every failure ─▶ failure (text or JSON, hint, exit status)
 //! ```
 
+mod acl;
 mod cat;
+mod checksum;
+mod chmod;
+mod chown;
 mod cluster;
+mod concat;
 mod context;
+mod count;
+mod cp;
+mod df;
+mod du;
+mod each;
+mod ends;
+mod entry;
 mod failure;
+pub(crate) mod find;
+mod fsck;
 mod get;
-mod names;
+mod ln;
+mod ls;
+mod mkdir;
+mod mv;
 mod output;
+mod paths;
 mod progress;
 mod put;
+mod quota;
+mod rm;
+mod setrep;
+mod snapshot;
+mod stat;
+mod test;
+mod text;
+mod touch;
 mod transfer;
+mod trash;
+mod tree;
+mod xattr;
 
 use std::time::Duration;
 
@@ -39,16 +70,64 @@ pub(crate) enum Verb {
     Get(get::GetOptions),
     /// Write files to standard output
     Cat(cat::CatOptions),
+    /// Write the beginning of files to standard output
+    Head(ends::EndOptions),
+    /// Write the end of files to standard output
+    Tail(ends::EndOptions),
     /// List directories
-    Ls(names::LsOptions),
+    Ls(ls::LsOptions),
+    /// Draw directories and what is below them
+    Tree(tree::TreeOptions),
+    /// Find names below directories
+    Find(Box<find::FindOptions>),
     /// Show what is known of files and directories
-    Stat(names::StatOptions),
+    Stat(stat::StatOptions),
+    /// Ask a question that the exit status answers
+    Test(test::TestOptions),
+    /// Measure trees
+    Du(du::DuOptions),
+    /// Show the room of the cluster
+    Df(df::DfOptions),
+    /// Count names, bytes and quotas
+    Count(count::CountOptions),
+    /// Compute what is in files: SHA-256 and CRC-32C
+    Checksum(checksum::ChecksumOptions),
+    /// Look for files that are not whole
+    Fsck(fsck::FsckOptions),
     /// Make directories
-    Mkdir(names::MkdirOptions),
+    Mkdir(mkdir::MkdirOptions),
+    /// Remove empty directories
+    Rmdir(mkdir::RmdirOptions),
+    /// Set times, or make empty files
+    Touch(touch::TouchOptions),
+    /// Copy files or trees within the cluster
+    Cp(cp::CpOptions),
+    /// Append files to another without copying
+    Concat(concat::ConcatOptions),
     /// Move or rename files and directories
-    Mv(names::MvOptions),
+    Mv(mv::MvOptions),
+    /// Make further names: hard and symbolic links
+    Ln(ln::LnOptions),
     /// Remove files and directories
-    Rm(names::RmOptions),
+    Rm(rm::RmOptions),
+    /// Look at, restore or empty your trash
+    Trash(trash::TrashVerb),
+    /// Change permission bits
+    Chmod(chmod::ChmodOptions),
+    /// Change owner and group
+    Chown(chown::ChownOptions),
+    /// Change the group
+    Chgrp(chown::ChgrpOptions),
+    /// Change the number of copies
+    Setrep(setrep::SetrepOptions),
+    /// Show and change ACLs
+    Acl(acl::AclVerb),
+    /// Show and change extended attributes
+    Xattr(xattr::XattrVerb),
+    /// Show and change quotas of directories
+    Quota(quota::QuotaVerb),
+    /// Make and look at snapshots of directories
+    Snapshot(snapshot::SnapshotVerb),
     /// Look at the cluster
     Cluster(ClusterVerb),
     /// Look at the datanodes
@@ -85,14 +164,14 @@ enum NodeCommand {
 type Outcome = Result<(), Failure>;
 
 impl Verb {
-    /// Does the verb move enough bytes to be worth several threads?
-    const fn moves_data(&self) -> bool {
-        matches!(self, Self::Put(_) | Self::Get(_))
+    /// Does the verb move enough bytes, or print enough names, to be worth several threads?
+    const fn is_heavy(&self) -> bool {
+        matches!(self, Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Ls(_) | Self::Find(_))
     }
     /// Does standard output carry data, so that nothing else may go there?
     fn prints_data(&self) -> bool {
         match self {
-            Self::Cat(_) => true,
+            Self::Cat(_) | Self::Head(_) | Self::Tail(_) => true,
             Self::Get(options) => options.to_stdout(),
             _ => false,
         }
@@ -114,7 +193,7 @@ pub(crate) fn run(verb: Verb, global: &Global) -> Status {
 fn start(verb: Verb, global: &Global, output: output::Output) -> Result<Status, Failure> {
     // Before any thread starts: reading the mask sets it for a moment.
     let umask = base::local::umask();
-    let runtime = match verb.moves_data() {
+    let runtime = match verb.is_heavy() {
         // One thread starts fastest.
         false => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         true => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
@@ -143,11 +222,35 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Put(options) => put::run(options, context).await,
         Verb::Get(options) => get::run(options, context).await,
         Verb::Cat(options) => cat::run(options, context).await,
-        Verb::Ls(options) => names::ls(options, context).await,
-        Verb::Stat(options) => names::stat(options, context).await,
-        Verb::Mkdir(options) => names::mkdir(options, context).await,
-        Verb::Mv(options) => names::mv(options, context).await,
-        Verb::Rm(options) => names::rm(options, context).await,
+        Verb::Head(options) => ends::head(options, context).await,
+        Verb::Tail(options) => ends::tail(options, context).await,
+        Verb::Ls(options) => ls::run(options, context).await,
+        Verb::Tree(options) => tree::run(options, context).await,
+        Verb::Find(options) => find::run(options, context).await,
+        Verb::Stat(options) => stat::run(options, context).await,
+        Verb::Test(options) => test::run(options, context).await,
+        Verb::Du(options) => du::run(options, context).await,
+        Verb::Df(options) => df::run(options, context).await,
+        Verb::Count(options) => count::run(options, context).await,
+        Verb::Checksum(options) => checksum::run(options, context).await,
+        Verb::Fsck(options) => fsck::run(options, context).await,
+        Verb::Mkdir(options) => mkdir::mkdir(options, context).await,
+        Verb::Rmdir(options) => mkdir::rmdir(options, context).await,
+        Verb::Touch(options) => touch::run(options, context).await,
+        Verb::Cp(options) => cp::run(options, context).await,
+        Verb::Concat(options) => concat::run(options, context).await,
+        Verb::Mv(options) => mv::run(options, context).await,
+        Verb::Ln(options) => ln::run(options, context).await,
+        Verb::Rm(options) => rm::run(options, context).await,
+        Verb::Trash(trash) => trash::run(&trash.verb, context).await,
+        Verb::Chmod(options) => chmod::run(options, context).await,
+        Verb::Chown(options) => chown::chown(options, context).await,
+        Verb::Chgrp(options) => chown::chgrp(options, context).await,
+        Verb::Setrep(options) => setrep::run(options, context).await,
+        Verb::Acl(acl) => acl::run(&acl.verb, context).await,
+        Verb::Xattr(xattr) => xattr::run(&xattr.verb, context).await,
+        Verb::Quota(quota) => quota::run(&quota.verb, context).await,
+        Verb::Snapshot(snapshot) => snapshot::run(&snapshot.verb, context).await,
         Verb::Cluster(ClusterVerb { verb: ClusterCommand::Status }) => cluster::status(context).await,
         Verb::Node(NodeVerb { verb: NodeCommand::Ls }) => cluster::nodes(context).await,
     }

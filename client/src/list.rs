@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 
-use proto::error::FsResult;
-use proto::namespace::FileStatus;
+use base::task::JoinSet;
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::namespace::{FileStatus, ListResponse};
 use proto::path::FsPath;
 
 use crate::client::Client;
 
 /// The entries of one directory, by name. Each page is one consistent view; a name that exists during the
 /// whole listing appears exactly once.
+///
+/// Whoever goes through a whole directory has the next page asked for while it works on this one: from the middle
+/// of the first page on, so that a caller who wants a few entries only costs one call.
 #[derive(Debug)]
 pub struct Listing {
     client: Client,
@@ -17,11 +21,25 @@ pub struct Listing {
     page: VecDeque<FileStatus>,
     start_after: String,
     more: bool,
+    /// The next page, on its way. At most one; dropping the listing gives it up.
+    ahead: JoinSet<FsResult<ListResponse>>,
+    /// The next page is asked for when no more than this is left of the current one.
+    ask_at: usize,
 }
 
 impl Listing {
-    pub(crate) const fn new(client: Client, path: FsPath) -> Self {
-        Self { client, path, page: VecDeque::new(), start_after: String::new(), more: true }
+    pub(crate) fn new(client: Client, path: FsPath) -> Self {
+        let (page, start_after) = (VecDeque::new(), String::new());
+        Self { client, path, page, start_after, more: true, ahead: JoinSet::new(), ask_at: 0 }
+    }
+
+    /// Leaves out names that come before all those that begin with `prefix`, as far as that saves work: some of
+    /// them may still be listed. To be called before the first entry is asked for.
+    #[must_use]
+    pub fn starting_before(mut self, prefix: &str) -> Self {
+        // What is one character shorter comes before it, and so do few other names.
+        self.start_after = prefix.char_indices().last().map_or("", |(end, _)| &prefix[..end]).to_owned();
+        self
     }
 
     /// The next entry, whose path is its name only; `None` after the last. The listing of a file has one entry,
@@ -33,15 +51,24 @@ impl Listing {
     /// # Cancel safety
     /// No entry is lost if the future is dropped.
     pub async fn next(&mut self) -> FsResult<Option<FileStatus>> {
-        while self.page.is_empty() && self.more {
-            let answer = self.client.list_page(&self.path, &self.start_after).await?;
-            self.more = answer.more && !answer.entries.is_empty();
-            if let Some(last) = answer.entries.last() {
-                self.start_after.clone_from(&last.path);
-            }
-            self.page = answer.entries.into();
-        }
-        Ok(self.page.pop_front())
+        self.fill().await?;
+        let entry = self.page.pop_front();
+        self.ask_ahead();
+        Ok(entry)
+    }
+
+    /// The entries that are there already, or the next page; none after the last.
+    ///
+    /// # Errors
+    /// As [`Listing::next`].
+    ///
+    /// # Cancel safety
+    /// No entry is lost if the future is dropped.
+    pub async fn next_page(&mut self) -> FsResult<VecDeque<FileStatus>> {
+        self.fill().await?;
+        let page = std::mem::take(&mut self.page);
+        self.ask_ahead();
+        Ok(page)
     }
 
     /// All entries that are left.
@@ -54,5 +81,31 @@ impl Listing {
             all.push(entry);
         }
         Ok(all)
+    }
+
+    /// Sees to it that the current page has an entry, unless there are no more.
+    async fn fill(&mut self) -> FsResult<()> {
+        while self.page.is_empty() && self.more {
+            let ended = |error| FsError::new(ErrorCode::Internal, format!("a listing ended early: {error}"));
+            let answer = match self.ahead.join_next().await {
+                Some(joined) => joined.map_err(ended)??,
+                None => self.client.list_page(&self.path, &self.start_after).await?,
+            };
+            self.more = answer.more && !answer.entries.is_empty();
+            if let Some(last) = answer.entries.last() {
+                self.start_after.clone_from(&last.path);
+            }
+            // After the first page the caller has shown that it goes on.
+            self.ask_at = if self.ask_at == 0 { answer.entries.len() / 2 } else { usize::MAX };
+            self.page = answer.entries.into();
+        }
+        Ok(())
+    }
+
+    fn ask_ahead(&mut self) {
+        if self.more && self.page.len() <= self.ask_at && self.ahead.is_empty() {
+            let (client, path, start_after) = (self.client.clone(), self.path.clone(), self.start_after.clone());
+            self.ahead.spawn(async move { client.list_page(&path, &start_after).await });
+        }
     }
 }

@@ -17,6 +17,7 @@
 
 pub mod cluster;
 pub mod command;
+pub mod golden;
 pub mod ledger;
 pub mod mount;
 pub mod tree;

@@ -5,11 +5,14 @@ use std::io::Write;
 use clap::Args;
 
 use super::Outcome;
-use super::context::{Context, typed};
+use super::context::Context;
+use super::each::each;
 use super::failure::Failure;
+use super::paths::PATHS_HELP;
 
 /// Flags of `cat`.
 #[derive(Debug, Args)]
+#[command(after_help = PATHS_HELP)]
 pub(crate) struct CatOptions {
     /// Files of the cluster
     #[arg(required = true, value_name = "PATH")]
@@ -18,14 +21,7 @@ pub(crate) struct CatOptions {
 
 /// Runs `cat`.
 pub(crate) async fn run(options: &CatOptions, context: &Context) -> Outcome {
-    for path in &options.paths {
-        match copy_out(context, typed(path)).await {
-            Ok(()) => context.output.item_done(),
-            Err(failure) if failure.is_quiet() => return Err(failure),
-            Err(failure) => context.output.item_failed(&context.explained(failure).await),
-        }
-    }
-    Ok(())
+    each(context, &options.paths, async |path| copy_out(context, path).await).await
 }
 
 /// Writes one file to standard output.

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use super::context::Context;
-use super::output::{duration, size, table};
+use super::text::size::size;
+use super::text::table::table;
+use super::text::time::duration;
 
 /// A check of the cluster's health: its name, whether it is well, its value, and what to say if it is not.
 struct Check {

@@ -1,4 +1,4 @@
-//! What every verb needs: the client, the output, the user's mask; and paths as people type them.
+//! What every verb needs: the client, the output, the user and its mask; and hints for paths that are not there.
 
 use std::time::Duration;
 
@@ -15,24 +15,45 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// Most entries of a directory that are looked at for a hint.
 const HINT_ENTRIES: usize = 5000;
 
+/// The cluster that the flags, the environment or the default name.
+pub(crate) fn fs_of(global: &Global) -> &str {
+    global.fs.as_deref().unwrap_or(DEFAULT_FS)
+}
+
 /// Context of a verb.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) output: Output,
+    fs: String,
+    user: String,
     umask: u32,
 }
 
 impl Context {
     pub(crate) fn new(global: &Global, output: Output, umask: u32) -> Result<Self, Failure> {
+        let user = global.user.clone().unwrap_or_else(os_user);
         let client = Client::builder()
-            .connect(global.fs.as_deref().unwrap_or(DEFAULT_FS))
-            .user(global.user.clone().unwrap_or_else(os_user))
+            .connect(fs_of(global))
+            .user(user.clone())
             .host(hostname())
             .patience(PATIENCE)
             .build()
             .map_err(|error| Failure::usage(error.message, &error.hint))?;
-        Ok(Self { client, output, umask })
+        Ok(Self { client, output, fs: fs_of(global).to_owned(), user, umask })
+    }
+
+    /// The cluster, as it was named.
+    pub(crate) fn fs(&self) -> &str {
+        &self.fs
+    }
+    /// Who calls.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+    /// The process's mask.
+    pub(crate) const fn umask(&self) -> u32 {
+        self.umask
     }
 
     /// Permission bits that a new file gets for wanted ones.
@@ -52,7 +73,7 @@ impl Context {
     /// Adds what may have been meant to a failure that says "not found".
     pub(crate) async fn explained(&self, failure: impl Into<Failure>) -> Failure {
         let failure = failure.into();
-        if failure.code() != ErrorCode::NotFound || !failure.path().starts_with('/') {
+        if failure.code() != ErrorCode::NotFound || failure.has_hint() || !failure.path().starts_with('/') {
             return failure;
         }
         let near = self.nearest(failure.path()).await;
@@ -92,24 +113,6 @@ impl Context {
     }
 }
 
-/// A path of the cluster as people type it: one slash at the end is forgiven.
-pub(crate) fn typed(path: &str) -> &str {
-    match path.strip_suffix('/') {
-        Some(rest) if !rest.is_empty() && !rest.ends_with('/') => rest,
-        _ => path,
-    }
-}
-
-/// A name below a directory.
-pub(crate) fn below(directory: &str, name: &str) -> String {
-    if directory == "/" { format!("/{name}") } else { format!("{directory}/{name}") }
-}
-
-/// Last name of a path of the cluster; `None` for the root.
-pub(crate) fn name_of(path: &str) -> Option<&str> {
-    typed(path).rsplit('/').next().filter(|name| !name.is_empty())
-}
-
 /// Who runs this process: the name that the user database gives, else what the environment says.
 pub(crate) fn os_user() -> String {
     let uid = rustix::process::geteuid().as_raw();
@@ -140,13 +143,6 @@ fn hostname() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_as_typed() {
-        assert_eq!([typed("/"), typed("/a/"), typed("/a//"), typed("/a")], ["/", "/a", "/a//", "/a"]);
-        assert_eq!([name_of("/a/b/"), name_of("/"), name_of("/a")], [Some("b"), None, Some("a")]);
-        assert_eq!([below("/", "a"), below("/a", "b")], ["/a", "/a/b"]);
-    }
 
     #[test]
     fn the_user_database_is_read() {

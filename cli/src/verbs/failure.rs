@@ -23,6 +23,8 @@ enum Kind {
     Interrupted,
     /// Whoever read our output went away: no message, as with every other command.
     Quiet,
+    /// Not a failure at all: the answer of a verb that answers by its exit status.
+    Verdict(Status),
 }
 
 impl From<FsError> for Failure {
@@ -68,11 +70,22 @@ impl Failure {
         Self { error: FsError::new(ErrorCode::Internal, text), kind }
     }
 
+    /// The answer of a verb that answers by its exit status. Nothing is printed.
+    pub(crate) fn verdict(status: Status) -> Self {
+        Self { error: FsError::new(ErrorCode::Internal, "no"), kind: Kind::Verdict(status) }
+    }
+
     pub(crate) const fn code(&self) -> ErrorCode {
         self.error.code
     }
     pub(crate) const fn is_quiet(&self) -> bool {
         matches!(self.kind, Kind::Quiet)
+    }
+    pub(crate) const fn is_verdict(&self) -> bool {
+        matches!(self.kind, Kind::Verdict(_))
+    }
+    pub(crate) fn has_hint(&self) -> bool {
+        !self.error.hint.is_empty()
     }
     pub(crate) fn path(&self) -> &str {
         &self.error.path
@@ -100,6 +113,7 @@ impl Failure {
             Kind::Usage => Status::USAGE,
             Kind::Interrupted => Status::INTERRUPTED,
             Kind::Quiet => Status::OK,
+            Kind::Verdict(status) => status,
             Kind::Cluster | Kind::Local => status_of(&self.error),
         }
     }

@@ -3,22 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::local::{self, LocalWriter};
+use base::local::{self, LocalTimes, LocalWriter};
 use bytes::Bytes;
 use clap::Args;
 use client::{ErrorCode, FileKind, FileStatus, FsError, Reader};
 
 use super::Outcome;
 use super::cat::copy_out;
-use super::context::{Context, below, name_of, typed};
+use super::context::Context;
 use super::failure::Failure;
+use super::paths::{below, name_of};
 use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
 
 /// Flags of `get`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "If DESTINATION is a directory, the sources are copied into it; otherwise it is the name of the copy.
-`-` as the destination is standard output. A file that is there is only replaced with -f.
+`-` as the destination is standard output. A file that is there is only replaced with -f. Symbolic links to files are
+followed.
 
 Examples:
   blockyard get /data/report.csv .            a file
@@ -31,6 +33,9 @@ pub(crate) struct GetOptions {
     paths: Vec<String>,
     #[command(flatten)]
     transfer: TransferOptions,
+    /// Keep modes and times
+    #[arg(short, long)]
+    preserve: bool,
 }
 
 impl GetOptions {
@@ -47,9 +52,10 @@ pub(crate) async fn run(options: &GetOptions, context: &Context) -> Outcome {
     };
     if options.to_stdout() {
         for source in sources {
-            match copy_out(context, typed(source)).await {
-                Ok(()) => {}
-                Err(failure) => return Err(context.explained(failure).await),
+            for path in context.expand(source).await? {
+                if let Err(failure) = copy_out(context, &path).await {
+                    return Err(context.explained(failure).await);
+                }
             }
         }
         return Ok(());
@@ -57,22 +63,44 @@ pub(crate) async fn run(options: &GetOptions, context: &Context) -> Outcome {
     let target_path = PathBuf::from(target);
     let existing = local::info(&target_path).map_err(|error| Failure::local("look at", &target_path, &error))?;
     let into = existing.is_some_and(|found| found.is_dir());
-    if !into && (sources.len() > 1 || target.ends_with('/')) {
+    let mut found = Vec::new();
+    for source in sources {
+        found.extend(context.expand(source).await?);
+    }
+    if !into && (found.len() > 1 || target.ends_with('/')) {
         return Err(Failure::item(&target_path, "not a directory on this machine", "make it with mkdir"));
     }
-    let mut get = Get { options, context, transfer: Transfer::new("get", &options.transfer, context) };
-    for source in sources {
-        if let Err(failure) = get.source(typed(source), &target_path, into).await {
+    let transfer = Transfer::new("get", &options.transfer, context);
+    let mut get = Get { options, context, transfer, directories: Vec::new() };
+    for source in &found {
+        if let Err(failure) = get.source(source, &target_path, into).await {
             get.transfer.shared().failed(failure.at(source)).await;
         }
     }
-    get.transfer.finish(options.transfer.recursive || sources.len() > 1).await
+    if options.preserve {
+        get.transfer.settle().await;
+        // What is made in a directory changes its time: the deepest ones come first.
+        for (path, mode, times) in std::mem::take(&mut get.directories).into_iter().rev() {
+            let here = path.clone();
+            if let Err(failure) = local("change", &path, move || local::set_attributes(&here, mode, times)).await {
+                get.transfer.shared().failed(failure).await;
+            }
+        }
+    }
+    get.transfer.finish(options.transfer.recursive || found.len() > 1).await
 }
 
 struct Get<'a> {
     options: &'a GetOptions,
     context: &'a Context,
     transfer: Transfer,
+    /// The directories that were made, with what they get in the end.
+    directories: Vec<(PathBuf, u32, LocalTimes)>,
+}
+
+/// Times of an entry, for a local copy of it.
+const fn times_of(status: &FileStatus) -> LocalTimes {
+    LocalTimes { mtime_ns: status.mtime_ns, atime_ns: status.atime_ns }
 }
 
 impl Get<'_> {
@@ -96,11 +124,12 @@ impl Get<'_> {
     async fn file(&mut self, source: String, status: &FileStatus, target: PathBuf) {
         let shared = self.transfer.shared();
         shared.progress.found(status.len_bytes);
-        self.transfer.start(get_file(shared, source, target)).await;
+        self.transfer.start(get_file(shared, source, target, self.options.preserve)).await;
     }
 
     async fn tree(&mut self, source: &str, status: &FileStatus, target: PathBuf) -> Outcome {
         make_directory(&target, status.mode).await?;
+        self.made(&target, status);
         let mut waiting = vec![(source.to_owned(), target)];
         while let Some((source, target)) = waiting.pop() {
             if let Err(failure) = self.directory(&source, &target, &mut waiting).await {
@@ -108,6 +137,12 @@ impl Get<'_> {
             }
         }
         Ok(())
+    }
+
+    fn made(&mut self, target: &Path, status: &FileStatus) {
+        if self.options.preserve {
+            self.directories.push((target.to_owned(), status.mode, times_of(status)));
+        }
     }
 
     async fn directory(&mut self, source: &str, target: &Path, waiting: &mut Vec<(String, PathBuf)>) -> Outcome {
@@ -121,8 +156,18 @@ impl Get<'_> {
             let (from, to) = (below(source, &entry.path), target.join(&entry.path));
             match entry.kind() {
                 FileKind::Directory => match make_directory(&to, entry.mode).await {
-                    Ok(()) => waiting.push((from, to)),
+                    Ok(()) => {
+                        self.made(&to, &entry);
+                        waiting.push((from, to));
+                    }
                     Err(failure) => shared.failed(failure).await,
+                },
+                FileKind::Symlink => match self.context.client.stat(&from).await {
+                    Ok(status) if status.kind() == FileKind::Directory => {
+                        shared.note(&format!("{from} leads to a directory and was left out"));
+                    }
+                    Ok(status) => self.file(from, &status, to).await,
+                    Err(error) => shared.failed(Failure::from(error).at(&from)).await,
                 },
                 _ if entry.open_for_write => shared.note(&format!("{from} is being written and was left out")),
                 _ => self.file(from, &entry, to).await,
@@ -139,7 +184,7 @@ async fn make_directory(path: &Path, mode: u32) -> Outcome {
     Ok(())
 }
 
-async fn get_file(shared: Arc<Shared>, source: String, target: PathBuf) -> Outcome {
+async fn get_file(shared: Arc<Shared>, source: String, target: PathBuf, preserve: bool) -> Outcome {
     if !shared.force {
         let here = target.clone();
         if local("look at", &target, move || local::info(&here)).await?.is_some() {
@@ -148,6 +193,7 @@ async fn get_file(shared: Arc<Shared>, source: String, target: PathBuf) -> Outco
     }
     let mut reader = shared.context.client.open(&source).await.map_err(|error| Failure::from(error).at(&source))?;
     let mode = reader.status().mode & 0o777;
+    let kept = preserve.then(|| (reader.status().mode, times_of(reader.status())));
     let mut writer: Option<LocalWriter> = None;
     loop {
         let (pieces, ended) = next_pieces(&shared, &mut reader).await.map_err(|failure| failure.at(&source))?;
@@ -159,6 +205,9 @@ async fn get_file(shared: Arc<Shared>, source: String, target: PathBuf) -> Outco
             };
             pieces.iter().try_for_each(|piece| file.write(piece))?;
             if ended {
+                if let Some((mode, times)) = kept {
+                    file.set_attributes(mode, times)?;
+                }
                 file.finish(&here, force)?;
                 return Ok(None);
             }

@@ -6,14 +6,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::local::{self, LocalInfo, LocalKind, LocalReader};
+use base::local::{self, LocalInfo, LocalKind, LocalReader, LocalTimes};
 use bytes::Bytes;
 use clap::Args;
-use client::{CreateOptions, ErrorCode, FileKind, FsError, Writer};
+use client::{Attributes, CreateOptions, ErrorCode, FileKind, Time, Writer};
 
 use super::Outcome;
-use super::context::{Context, below, typed};
+use super::context::Context;
 use super::failure::Failure;
+use super::mv::Destination;
+use super::paths::below;
+use super::text::size::parse_positive;
 use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
 
 /// Flags of `put`.
@@ -36,23 +39,15 @@ pub(crate) struct PutOptions {
     /// Make what is missing above DESTINATION
     #[arg(short, long)]
     parents: bool,
+    /// Keep modes and times
+    #[arg(long)]
+    preserve: bool,
     /// Copies of each file [default: the cluster's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     replication: Option<u32>,
     /// Bytes of a block, with K, M or G [default: the cluster's]
-    #[arg(long, value_name = "SIZE", value_parser = block_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_positive)]
     block_size: Option<u64>,
-}
-
-fn block_size(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
-        number if number.ends_with('K') => (number.trim_end_matches('K').to_owned(), 1 << 10),
-        number if number.ends_with('M') => (number.trim_end_matches('M').to_owned(), 1 << 20),
-        number if number.ends_with('G') => (number.trim_end_matches('G').to_owned(), 1_u64 << 30),
-        number => (number.to_owned(), 1),
-    };
-    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    size.filter(|size| *size > 0).ok_or_else(|| "write a number of bytes, such as 67108864 or 64M".to_owned())
 }
 
 /// One file to copy.
@@ -62,6 +57,28 @@ struct FileJob {
     len_bytes: u64,
     remote: String,
     create: CreateOptions,
+    /// What the copy gets of the original, if that was asked for.
+    keep: Option<Kept>,
+}
+
+/// Mode and times of an original.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    mode: u32,
+    times: LocalTimes,
+}
+
+impl Kept {
+    async fn give(self, context: &Context, path: &str) -> Outcome {
+        let attributes = Attributes {
+            mode: Some(self.mode),
+            mtime: Some(Time::At(self.times.mtime_ns)),
+            atime: Some(Time::At(self.times.atime_ns)),
+            ..Attributes::default()
+        };
+        context.client.set_attributes(path, &attributes).await.map_err(|error| Failure::from(error).at(path))?;
+        Ok(())
+    }
 }
 
 /// Runs `put`.
@@ -69,16 +86,21 @@ pub(crate) async fn run(options: &PutOptions, context: &Context) -> Outcome {
     let Some((target, sources)) = options.paths.split_last() else {
         return Err(Failure::usage("nothing to put", "blockyard put SOURCE… DESTINATION"));
     };
-    let existing = context.look(typed(target)).await?;
-    let into = existing.as_ref().is_some_and(|status| status.kind() == FileKind::Directory);
-    if !into && (sources.len() > 1 || (target.ends_with('/') && target != "/")) {
-        let error = FsError::new(ErrorCode::NotADirectory, "not a directory").with_path(target);
-        return Err(Failure::from(error.with_hint("make it with `blockyard mkdir`")));
-    }
-    let mut put = Put { options, context, transfer: Transfer::new("put", &options.transfer, context) };
+    let Destination { path: target, into } = Destination::find(context, target, sources.len() > 1).await?;
+    let transfer = Transfer::new("put", &options.transfer, context);
+    let mut put = Put { options, context, transfer, directories: Vec::new() };
     for source in sources {
-        if let Err(failure) = put.source(source, typed(target), into).await {
+        if let Err(failure) = put.source(source, &target, into).await {
             put.transfer.shared().failed(failure.at(source)).await;
+        }
+    }
+    if options.preserve {
+        put.transfer.settle().await;
+        // What is made in a directory changes its time: the deepest ones come first.
+        for (path, kept) in put.directories.iter().rev() {
+            if let Err(failure) = kept.give(context, path).await {
+                put.transfer.shared().failed(failure).await;
+            }
         }
     }
     put.transfer.finish(options.transfer.recursive || sources.len() > 1).await
@@ -88,6 +110,8 @@ struct Put<'a> {
     options: &'a PutOptions,
     context: &'a Context,
     transfer: Transfer,
+    /// The directories that were made, with what they get in the end.
+    directories: Vec<(String, Kept)>,
 }
 
 impl Put<'_> {
@@ -141,16 +165,21 @@ impl Put<'_> {
         }
         let create =
             CreateOptions { mode: Some(self.context.masked(found.mode & 0o777)), ..self.create_options(parents) };
-        let job = FileJob { local, len_bytes: found.len_bytes, remote, create };
+        let keep = self.kept(found);
+        let job = FileJob { local, len_bytes: found.len_bytes, remote, create, keep };
         let shared = self.transfer.shared();
         shared.progress.found(job.len_bytes);
         self.transfer.start(put_file(shared, job)).await;
         Ok(())
     }
 
+    fn kept(&self, found: LocalInfo) -> Option<Kept> {
+        self.options.preserve.then_some(Kept { mode: found.mode, times: found.times })
+    }
+
     /// Copies a tree: each directory is made before what is in it, files are copied side by side.
     async fn tree(&mut self, root: PathBuf, found: LocalInfo, remote: String) -> Outcome {
-        self.directory(&remote, found.mode, self.options.parents).await?;
+        self.directory(&remote, found, self.options.parents).await?;
         let mut waiting = vec![(root, remote, vec![found.identity])];
         while let Some((directory, remote, ancestors)) = waiting.pop() {
             let shared = self.transfer.shared();
@@ -202,13 +231,16 @@ impl Put<'_> {
         if ancestors.contains(&followed.identity) {
             return Err(Failure::item(path, "is a link to a directory that contains it", "it was not copied"));
         }
-        self.directory(&target, followed.mode, false).await?;
+        self.directory(&target, followed, false).await?;
         Ok(Some((target, followed.identity)))
     }
 
-    async fn directory(&self, remote: &str, mode: u32, parents: bool) -> Outcome {
+    async fn directory(&mut self, remote: &str, found: LocalInfo, parents: bool) -> Outcome {
+        if let Some(kept) = self.kept(found) {
+            self.directories.push((remote.to_owned(), kept));
+        }
         // Its owner must be able to fill it, also where the original is read-only.
-        match self.context.client.mkdir(remote, self.context.masked(mode & 0o777) | 0o700, parents).await {
+        match self.context.client.mkdir(remote, self.context.masked(found.mode & 0o777) | 0o700, parents).await {
             Ok(_) => Ok(()),
             Err(error) if error.code == ErrorCode::AlreadyExists => {
                 let status = self.context.look(remote).await?;
@@ -261,11 +293,16 @@ async fn put_file(shared: Arc<Shared>, job: FileJob) -> Outcome {
     let ended = first.len() < want;
     let create = CreateOptions { empty: first.is_empty(), ..job.create };
     let mut writer = create_file(&shared, &job.remote, create).await?;
-    if !ended {
-        return copy_in(&shared, writer, reader, first, &job.local).await;
+    if ended {
+        write_chunk(&shared, &mut writer, first).await?;
+        close(writer).await?;
+    } else {
+        copy_in(&shared, writer, reader, first, &job.local).await?;
     }
-    write_chunk(&shared, &mut writer, first).await?;
-    close(writer).await
+    match job.keep {
+        Some(kept) => kept.give(&shared.context, &job.remote).await,
+        None => Ok(()),
+    }
 }
 
 /// A byte more than the file has, so that its end is seen at once.
@@ -310,16 +347,6 @@ async fn close(writer: Writer) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn block_sizes_as_people_write_them() {
-        assert_eq!(block_size("67108864"), Ok(64 << 20));
-        assert_eq!(block_size("64M"), Ok(64 << 20));
-        assert_eq!(block_size("1GiB"), Ok(1 << 30));
-        for bad in ["", "0", "x", "1T", "99999999999999999999"] {
-            assert!(block_size(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn names_of_copies() {

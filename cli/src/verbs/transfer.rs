@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use super::Outcome;
 use super::context::Context;
 use super::failure::Failure;
-use super::output::size;
 use super::progress::Progress;
+use super::text::size::size;
 
 /// Bytes that are read or written of a local file at a time.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
@@ -34,6 +34,9 @@ pub(crate) struct TransferOptions {
     /// No progress bar on a terminal
     #[arg(long)]
     no_progress: bool,
+    /// Say nothing but what failed
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 impl TransferOptions {
@@ -47,6 +50,7 @@ impl TransferOptions {
 #[derive(Debug)]
 pub(crate) struct Transfer {
     verb: &'static str,
+    quiet: bool,
     context: Context,
     shared: Arc<Shared>,
     jobs: JoinSet<()>,
@@ -90,7 +94,7 @@ const fn ends_everything(code: ErrorCode) -> bool {
 
 impl Transfer {
     pub(crate) fn new(verb: &'static str, options: &TransferOptions, context: &Context) -> Self {
-        let wanted = !options.no_progress && !context.output.is_json();
+        let wanted = !options.no_progress && !options.quiet && !context.output.is_json();
         let shared = Shared {
             context: context.clone(),
             progress: Progress::new(verb, wanted),
@@ -100,6 +104,7 @@ impl Transfer {
         let clock = SystemClock::new();
         Self {
             verb,
+            quiet: options.quiet,
             context: context.clone(),
             shared: Arc::new(shared),
             jobs: JoinSet::new(),
@@ -129,9 +134,14 @@ impl Transfer {
         });
     }
 
+    /// Waits for all files that were started.
+    pub(crate) async fn settle(&mut self) {
+        while self.jobs.join_next().await.is_some() {}
+    }
+
     /// Waits for all files and says how it went; `summary` asks for the last line in text, too.
     pub(crate) async fn finish(mut self, summary: bool) -> Outcome {
-        while self.jobs.join_next().await.is_some() {}
+        self.settle().await;
         let progress = &self.shared.progress;
         progress.clear();
         let seconds = self.clock.now().since(self.begun).as_secs_f64();
@@ -142,7 +152,7 @@ impl Transfer {
                 "seconds": (seconds * 1000.0).round() / 1000.0,
             }));
         }
-        if !summary {
+        if !summary || self.quiet {
             return Ok(());
         }
         let rate = size((bytes as f64 / seconds.max(0.001)) as u64);

@@ -49,8 +49,11 @@ impl View<'_> {
             ..n::FsckFile::default()
         };
         for block in &file.blocks {
-            let replicas = self.blocks.replicas();
-            let good = self.blocks.registry().nodes_among(&replicas.good(*block));
+            let (replicas, registry) = (self.blocks.replicas(), self.blocks.registry());
+            // Copies on dead nodes and failed disks are remembered, but nobody can read them.
+            let mut good = replicas.good(*block);
+            good.retain(|storage| registry.counts(*storage));
+            let good = registry.nodes_among(&good);
             let damaged = !replicas.odd_of(*block).is_empty();
             judged.missing += u64::from(good == 0 && !damaged);
             judged.corrupt += u64::from(good == 0 && damaged);

@@ -6,6 +6,7 @@
     reason = "these tests stand outside of the product, where people and operating systems are; a failed expectation is a failed test"
 )]
 
+mod attributes;
 mod bad_input;
 mod bench;
 mod contract;
@@ -14,9 +15,11 @@ mod descriptors;
 mod dev;
 mod full_disk;
 mod kills;
+mod listings;
 mod main_job;
 mod nodes;
 mod repair;
 mod rules;
+mod transcripts;
 mod verbs;
 mod writers;

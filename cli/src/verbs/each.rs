@@ -1,0 +1,171 @@
+//! Verbs that do the same with many paths: a failed one does not stop the others.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use base::task::JoinSet;
+use client::ErrorCode;
+
+use super::Outcome;
+use super::context::Context;
+use super::failure::Failure;
+use super::paths::home_of;
+use super::paths::walk::{Found, Walk};
+
+/// Changes that wait for the namenode at a time. It answers those that come together with one write of its log.
+const IN_FLIGHT: usize = 64;
+
+/// Runs `one` for each path that the arguments name.
+pub(crate) async fn each(context: &Context, arguments: &[String], one: impl AsyncFnMut(&str) -> Outcome) -> Outcome {
+    each_there(context, arguments, false, one).await
+}
+
+/// As [`each`]; with `missing_is_fine` a pattern that nothing fits is no failure.
+pub(crate) async fn each_there(
+    context: &Context,
+    arguments: &[String],
+    missing_is_fine: bool,
+    mut one: impl AsyncFnMut(&str) -> Outcome,
+) -> Outcome {
+    for argument in arguments {
+        match context.expand(argument).await {
+            Err(failure) if missing_is_fine && failure.code() == ErrorCode::NotFound => {}
+            Ok(paths) => {
+                for path in &paths {
+                    let done = one(path).await.map_err(|failure| failure.at(path));
+                    settle(context, argument, done).await?;
+                }
+            }
+            Err(failure) => settle(context, argument, Err(failure)).await?,
+        }
+    }
+    Ok(())
+}
+
+/// As [`each_there`] for changes: what one pattern stands for is changed many at a time, in no order.
+pub(crate) async fn each_together(
+    context: &Context,
+    arguments: &[String],
+    missing_is_fine: bool,
+    one: impl AsyncFn(&str) -> Outcome,
+) -> Outcome {
+    for argument in arguments {
+        let paths = match context.expand(argument).await {
+            Err(failure) if missing_is_fine && failure.code() == ErrorCode::NotFound => continue,
+            Err(failure) => {
+                settle(context, argument, Err(failure)).await?;
+                continue;
+            }
+            Ok(paths) => paths,
+        };
+        let mut waiting = paths.iter();
+        let mut running = Vec::new();
+        loop {
+            while running.len() < IN_FLIGHT {
+                let Some(path) = waiting.next() else { break };
+                let job = async { one(path).await.map_err(|failure| failure.at(path)) };
+                running.push(Box::pin(job));
+            }
+            if running.is_empty() {
+                break;
+            }
+            settle(context, argument, first_done(&mut running).await).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for one of the futures, and takes it out. There must be one.
+async fn first_done<F: Future + Unpin>(running: &mut Vec<F>) -> F::Output {
+    poll_fn(|task| {
+        for (at, future) in running.iter_mut().enumerate() {
+            if let Poll::Ready(done) = Pin::new(future).poll(task) {
+                drop(running.swap_remove(at));
+                return Poll::Ready(done);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Runs `one` for each name that is to be made: no patterns.
+pub(crate) async fn each_new(context: &Context, arguments: &[String], one: impl AsyncFn(&str) -> Outcome) -> Outcome {
+    for argument in arguments {
+        let done = match context.absolute(argument) {
+            Ok(path) => one(&path).await.map_err(|failure| failure.at(&path)),
+            Err(failure) => Err(failure),
+        };
+        settle(context, argument, done).await?;
+    }
+    Ok(())
+}
+
+/// Counts what was done, and says what failed; `Err` if nothing else can be said.
+pub(crate) async fn settle(context: &Context, argument: &str, done: Outcome) -> Outcome {
+    match done {
+        Ok(()) => context.output.item_done(),
+        Err(failure) if failure.is_quiet() => return Err(failure),
+        Err(failure) => {
+            let failure = context.explained(failure).await;
+            let missing = failure.code() == ErrorCode::NotFound && !argument.starts_with('/');
+            let home = || missing.then(|| format!("relative paths begin at {}", home_of(context.user())));
+            context.output.item_failed(&failure.or_hint(home));
+        }
+    }
+    Ok(())
+}
+
+/// Runs `change` for an entry and, if `recursive`, for everything below it, many at a time; a directory is changed
+/// before it is looked into. Failures below are told here; the number of entries is counted as done.
+pub(crate) async fn each_below<F>(
+    context: &Context,
+    start: Found,
+    recursive: bool,
+    change: impl Fn(Context, Found) -> F,
+) -> Outcome
+where
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let mut walk = Walk::below(&context.client, &start);
+    change(context.clone(), start).await?;
+    if !recursive {
+        return Ok(());
+    }
+    let mut jobs: JoinSet<Outcome> = JoinSet::new();
+    while let Some(found) = walk.next().await {
+        let done = match found {
+            Err(failure) => Err(failure),
+            Ok(found) if found.is_directory() => {
+                let path = found.path.clone();
+                change(context.clone(), found).await.map_err(|failure| failure.at(&path))
+            }
+            Ok(found) => {
+                if jobs.len() >= IN_FLIGHT {
+                    finish_one(context, &mut jobs).await?;
+                }
+                let (path, job) = (found.path.clone(), change(context.clone(), found));
+                jobs.spawn(async move { job.await.map_err(|failure| failure.at(&path)) });
+                continue;
+            }
+        };
+        settle(context, "/", done).await?;
+    }
+    while !jobs.is_empty() {
+        finish_one(context, &mut jobs).await?;
+    }
+    Ok(())
+}
+
+async fn finish_one(context: &Context, jobs: &mut JoinSet<Outcome>) -> Outcome {
+    let Some(joined) = jobs.join_next().await else { return Ok(()) };
+    let broken = |error: tokio::task::JoinError| Failure::local("run a call", "", &std::io::Error::other(error));
+    settle(context, "/", joined.map_err(broken)?).await
+}
+
+/// What is at a path itself, links not followed, as the beginning of a walk.
+pub(crate) async fn start(context: &Context, path: &str) -> Result<Found, Failure> {
+    let status = context.client.stat_link(path).await?;
+    Ok(Found { path: path.to_owned(), depth: 0, status })
+}

@@ -1,0 +1,229 @@
+//! `fsck`: every file of a tree, step by step; in the end whether the namenode's totals are true.
+
+use bytes::Bytes;
+use clap::Args;
+use client::{FsckFile, FsckResponse};
+use serde_json::json;
+
+use super::Outcome;
+use super::context::Context;
+use super::failure::Failure;
+use super::paths::PATHS_HELP;
+use super::text::plain;
+use super::text::size::size;
+use super::text::table::table;
+use crate::exit::Status;
+
+/// Flags of `fsck`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = PATHS_HELP,
+    after_long_help = format!("\
+Asks the namenode for every file whose blocks are not all there, and for files that are being written. Nothing is
+changed: copies that are missing are made by the cluster itself, without being asked. In the end all names are
+counted from scratch and compared with the totals that the namenode keeps. For superusers.
+
+Ends with 6 if data are missing or damaged, or totals are wrong; files with too few copies, or open, are told only.
+
+{PATHS_HELP}
+
+Example:
+  blockyard fsck /data || blockyard cluster status")
+)]
+pub(crate) struct FsckOptions {
+    /// What to look at
+    #[arg(default_value = "/", value_name = "PATH")]
+    paths: Vec<String>,
+    /// Print problems only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// What was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    files: u64,
+    directories: u64,
+    symlinks: u64,
+    blocks: u64,
+    len_bytes: u64,
+    /// Files of which blocks are missing or damaged.
+    broken: u64,
+    /// Files with blocks that have too few copies.
+    thin: u64,
+    /// Files that are being written.
+    open: u64,
+    contradictions: u64,
+    recounted: bool,
+}
+
+impl Totals {
+    fn add(&mut self, step: &FsckResponse) {
+        self.files += step.files;
+        self.directories += step.directories;
+        self.symlinks += step.symlinks;
+        self.blocks += step.blocks;
+        self.len_bytes += step.len_bytes;
+        for file in &step.problems {
+            self.broken += u64::from(is_broken(file));
+            self.thin += u64::from(!is_broken(file) && file.under_replicated + file.below_minimum > 0);
+            self.open += u64::from(file.open_for_write);
+        }
+        self.contradictions += step.contradictions.len() as u64;
+        self.recounted |= step.recounted;
+    }
+    const fn is_healthy(&self) -> bool {
+        self.broken == 0 && self.contradictions == 0
+    }
+}
+
+const fn is_broken(file: &FsckFile) -> bool {
+    file.missing > 0 || file.corrupt > 0
+}
+
+/// Runs `fsck`.
+pub(crate) async fn run(options: &FsckOptions, context: &Context) -> Outcome {
+    let mut healthy = true;
+    for argument in &options.paths {
+        for path in context.expand(argument).await? {
+            match look(options, context, &path).await {
+                Ok(totals) => {
+                    healthy &= totals.is_healthy();
+                    context.output.item_done();
+                }
+                Err(failure) if failure.is_quiet() => return Err(failure),
+                Err(failure) => context.output.item_failed(&context.explained(failure.at(&path)).await),
+            }
+        }
+    }
+    if healthy || context.output.failed() > 0 { Ok(()) } else { Err(Failure::verdict(Status::PROBLEMS)) }
+}
+
+async fn look(options: &FsckOptions, context: &Context, path: &str) -> Result<Totals, Failure> {
+    let mut totals = Totals::default();
+    let mut cursor = Bytes::new();
+    loop {
+        let step = context.client.fsck_step(path, cursor).await?;
+        totals.add(&step);
+        report(context, &step)?;
+        if step.cursor.is_empty() {
+            break;
+        }
+        cursor = step.cursor;
+    }
+    if context.output.is_json() {
+        context.output.object(&json!({
+            "v": 1, "type": "fsck", "path": path, "healthy": totals.is_healthy(), "files": totals.files,
+            "directories": totals.directories, "symlinks": totals.symlinks, "blocks": totals.blocks,
+            "size": totals.len_bytes, "broken_files": totals.broken, "under_replicated_files": totals.thin,
+            "open_files": totals.open, "contradictions": totals.contradictions, "recounted": totals.recounted,
+        }))?;
+    } else if !options.quiet {
+        context.output.block(&summary(&totals, path))?;
+    }
+    Ok(totals)
+}
+
+fn report(context: &Context, step: &FsckResponse) -> Outcome {
+    for file in &step.problems {
+        match context.output.is_json() {
+            true => context.output.object(&json!({
+                "v": 1, "type": "fsck-file", "path": file.path, "size": file.len_bytes,
+                "replication": file.replication, "blocks": file.blocks, "missing": file.missing,
+                "corrupt": file.corrupt, "under_replicated": file.under_replicated,
+                "below_minimum": file.below_minimum, "open": file.open_for_write,
+            }))?,
+            false => context.output.line(&problem(file))?,
+        }
+    }
+    for text in &step.contradictions {
+        match context.output.is_json() {
+            true => context.output.object(&json!({"v": 1, "type": "fsck-contradiction", "message": text}))?,
+            false => context.output.line(&format!("WRONG TOTAL  {text}"))?,
+        }
+    }
+    Ok(())
+}
+
+fn problem(file: &FsckFile) -> String {
+    let word = if file.missing > 0 {
+        "MISSING"
+    } else if file.corrupt > 0 {
+        "DAMAGED"
+    } else if file.under_replicated + file.below_minimum > 0 {
+        "few copies"
+    } else {
+        "open"
+    };
+    // Each block is told once, as the worst that it is.
+    let single = file.below_minimum.saturating_sub(file.missing + file.corrupt);
+    let counts = [
+        (file.missing, "without a copy"),
+        (file.corrupt, "with damaged copies only"),
+        (single, "with one copy"),
+        (file.under_replicated.saturating_sub(single), "with too few copies"),
+    ];
+    let counts: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let open = if file.open_for_write { "; being written" } else { "" };
+    let of =
+        if counts.is_empty() { String::new() } else { format!("  of {} blocks {}", file.blocks, counts.join(", ")) };
+    format!("{word:<10}  {}{of}{open}", plain(&file.path))
+}
+
+fn summary(totals: &Totals, path: &str) -> String {
+    let mut health = Vec::new();
+    for (count, what) in
+        [(totals.broken, "files with missing or damaged data"), (totals.contradictions, "wrong totals")]
+    {
+        if count > 0 {
+            health.push(format!("{count} {what}"));
+        }
+    }
+    let health = if health.is_empty() { "OK".to_owned() } else { format!("CRITICAL  {}", health.join(", ")) };
+    let mut rows = vec![
+        ("path", plain(path).into_owned()),
+        ("health", health),
+        ("files", format!("{}, {}, {} blocks", totals.files, size(totals.len_bytes), totals.blocks)),
+        ("directories", format!("{}, {} symbolic links", totals.directories, totals.symlinks)),
+        ("few copies", format!("{} files", totals.thin)),
+        ("open", format!("{} files", totals.open)),
+    ];
+    if totals.recounted {
+        rows.push(("totals", "counted from scratch and compared".to_owned()));
+    }
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
+    table(&rows, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_add_up_and_only_lost_data_are_critical() {
+        let file = |path: &str| FsckFile { path: path.into(), blocks: 3, ..FsckFile::default() };
+        let lost = FsckFile { missing: 1, under_replicated: 1, ..file("/lost") };
+        let thin = FsckFile { below_minimum: 1, ..file("/thin") };
+        let open = FsckFile { open_for_write: true, ..file("/open") };
+        let mut totals = Totals::default();
+        totals.add(&FsckResponse { files: 9, problems: vec![thin.clone(), open.clone()], ..FsckResponse::default() });
+        assert!(totals.is_healthy());
+        assert!(summary(&totals, "/").contains("health       OK"), "{}", summary(&totals, "/"));
+        totals.add(&FsckResponse {
+            files: 1,
+            problems: vec![lost.clone()],
+            recounted: true,
+            ..FsckResponse::default()
+        });
+        assert!(!totals.is_healthy());
+        assert_eq!((totals.files, totals.broken, totals.thin, totals.open), (10, 1, 1, 1));
+        assert_eq!(problem(&lost), "MISSING     /lost  of 3 blocks 1 without a copy, 1 with too few copies");
+        assert_eq!(problem(&thin), "few copies  /thin  of 3 blocks 1 with one copy");
+        assert_eq!(problem(&open), "open        /open; being written");
+        let wrong = FsckResponse { contradictions: vec!["files: 3 counted, 4 kept".into()], ..FsckResponse::default() };
+        let mut totals = Totals::default();
+        totals.add(&wrong);
+        assert!(!totals.is_healthy() && summary(&totals, "/").contains("1 wrong totals"));
+    }
+}

@@ -1,0 +1,311 @@
+//! `trash`, and how `rm` moves things into it.
+//!
+//! ```text
+//!   /user/USER/.Trash/Current/data/x          what was /data/x
+//!                     Current/data/x1795…     what was /data/x later on: a name that is taken gets the time in ms
+//!                     261122093000/…          a checkpoint: the namenode makes them of Current, and removes old ones
+//! ```
+
+use base::clock::{Clock, SystemClock};
+use clap::{Args, Subcommand};
+use client::{ErrorCode, FileKind, FsError, Replace};
+use serde_json::json;
+
+use super::Outcome;
+use super::context::Context;
+use super::each::{each_new, settle, start};
+use super::entry::kind_name;
+use super::failure::Failure;
+use super::paths::walk::Walk;
+use super::paths::{below, home_of, is_within, name_of, parent_of};
+use super::text::plain;
+use super::text::size::size;
+use super::text::time::short_time;
+
+/// Rights of directories in the trash: nobody else looks into it.
+const MODE: u32 = 0o700;
+/// Where what was removed last is.
+const CURRENT: &str = "Current";
+
+/// `trash VERB`.
+#[derive(Debug, Args)]
+pub(crate) struct TrashVerb {
+    #[command(subcommand)]
+    pub(crate) verb: TrashCommand,
+}
+
+/// Verbs below `trash`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrashCommand {
+    /// Show what is in your trash
+    Ls,
+    /// Move something back to where it was
+    Restore(RestoreOptions),
+    /// Remove everything in your trash for good
+    Empty,
+}
+
+/// Flags of `trash restore`.
+#[derive(Debug, Args)]
+#[command(after_help = "Of several that had this path the one that was removed last comes back.
+
+Examples:
+  blockyard trash restore /data/x
+  blockyard trash restore /data/x --to /data/x-from-trash")]
+pub(crate) struct RestoreOptions {
+    /// Where it was
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<String>,
+    /// A new path for it
+    #[arg(long, value_name = "PATH")]
+    to: Option<String>,
+}
+
+/// The trash of one user.
+#[derive(Debug)]
+pub(crate) struct Trash {
+    root: String,
+}
+
+impl Trash {
+    /// The caller's.
+    pub(crate) fn of(context: &Context) -> Self {
+        Self { root: below(&home_of(context.user()), ".Trash") }
+    }
+
+    /// Is this path in the trash, or the trash itself?
+    pub(crate) fn holds(&self, path: &str) -> bool {
+        is_within(path, &self.root)
+    }
+
+    /// Moves something into the trash; answers where it is.
+    pub(crate) async fn take(&self, context: &Context, path: &str) -> Result<String, Failure> {
+        if is_within(&self.root, path) {
+            let error = FsError::new(ErrorCode::InvalidMove, "it holds your trash and cannot be moved there");
+            return Err(Failure::from(error.with_path(path).with_hint("remove it for good with --skip-trash")));
+        }
+        let wanted = format!("{}/{CURRENT}{path}", self.root);
+        let parent = match parent_of(&wanted) {
+            Some(parent) => self.make_parents(context, parent).await?,
+            None => self.root.clone(),
+        };
+        let target = below(&parent, name_of(path).unwrap_or_default());
+        match context.client.rename(path, &target, Replace::Refuse).await {
+            Err(error) if error.code == ErrorCode::AlreadyExists => {
+                let target = format!("{target}{}", now_ms());
+                context.client.rename(path, &target, Replace::Refuse).await?;
+                Ok(target)
+            }
+            other => other.map(|()| target).map_err(Failure::from),
+        }
+    }
+
+    /// Makes a directory of the trash. Where a file has the name of one above it, that one gets another name.
+    async fn make_parents(&self, context: &Context, parent: &str) -> Result<String, Failure> {
+        let refused = match context.client.mkdir(parent, MODE, true).await {
+            Ok(_) => return Ok(parent.to_owned()),
+            Err(error) => error,
+        };
+        if matches!(refused.code, ErrorCode::NotADirectory | ErrorCode::AlreadyExists) {
+            let names = parent.strip_prefix(&self.root).unwrap_or_default().split('/').filter(|name| !name.is_empty());
+            let mut path = self.root.clone();
+            for name in names {
+                path = below(&path, name);
+                if context.look(&path).await?.is_some_and(|status| status.kind() != FileKind::Directory) {
+                    path = format!("{path}{}", now_ms());
+                }
+            }
+            context.client.mkdir(&path, MODE, true).await?;
+            return Ok(path);
+        }
+        let hint = format!("your trash would be {}; --skip-trash removes for good", self.root);
+        Err(Failure::from(refused.with_hint(hint)))
+    }
+
+    /// Removes the directories above something that left the trash, as far as nothing else is in them.
+    async fn tidy(&self, context: &Context, from: &str) -> Outcome {
+        let mut path = from;
+        while let Some(parent) = parent_of(path).filter(|parent| self.holds(parent) && *parent != self.root) {
+            match context.client.delete(parent, false).await {
+                Ok(_) => path = parent,
+                Err(error) if matches!(error.code, ErrorCode::NotEmpty | ErrorCode::NotFound) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Current and the checkpoints, newest first.
+    async fn checkpoints(&self, context: &Context) -> Result<Vec<String>, Failure> {
+        let entries = match context.client.list(&self.root)?.collect().await {
+            Err(error) if error.code == ErrorCode::NotFound => return Ok(vec![]),
+            other => other?,
+        };
+        let mut names: Vec<String> =
+            entries.into_iter().map(|entry| entry.path).filter(|name| !name.is_empty()).collect();
+        names.sort_by(|a, b| (b == CURRENT, b).cmp(&(a == CURRENT, a)));
+        Ok(names)
+    }
+
+    /// Where what had a path is now: what was removed last.
+    async fn find(&self, context: &Context, path: &str) -> Result<Option<String>, Failure> {
+        if self.holds(path) {
+            return Ok(context.look(path).await?.map(|_| path.to_owned()));
+        }
+        let (parent, name) = (parent_of(path).unwrap_or("/"), name_of(path).unwrap_or_default());
+        for checkpoint in self.checkpoints(context).await? {
+            let directory = format!("{}/{checkpoint}{}", self.root, parent.trim_end_matches('/'));
+            let mut listing = context.client.list(&directory)?.starting_before(name);
+            let mut best: Option<(u64, String)> = None;
+            loop {
+                let entry = match listing.next().await {
+                    Ok(Some(entry)) => entry.path,
+                    Err(error) if !matches!(error.code, ErrorCode::NotFound | ErrorCode::NotADirectory) => {
+                        return Err(error.into());
+                    }
+                    Ok(None) | Err(_) => break,
+                };
+                if let Some(removed_ms) = removed_at(&entry, name)
+                    && best.as_ref().is_none_or(|(latest, _)| *latest <= removed_ms)
+                {
+                    best = Some((removed_ms, below(&directory, &entry)));
+                }
+                if entry.as_str() > name && !entry.starts_with(name) {
+                    break;
+                }
+            }
+            if let Some((_, found)) = best {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The time in a name of the trash if it stands for `name`; 0 for the name itself.
+fn removed_at(entry: &str, name: &str) -> Option<u64> {
+    match entry.strip_prefix(name)? {
+        "" => Some(0),
+        digits if digits.len() == 13 && digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+        _ => None,
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemClock::new().wall_ns() / 1_000_000
+}
+
+/// Runs `trash VERB`.
+pub(crate) async fn run(verb: &TrashCommand, context: &Context) -> Outcome {
+    match verb {
+        TrashCommand::Ls => ls(context).await,
+        TrashCommand::Restore(options) => restore(options, context).await,
+        TrashCommand::Empty => empty(context).await,
+    }
+}
+
+async fn ls(context: &Context) -> Outcome {
+    let trash = Trash::of(context);
+    for checkpoint in trash.checkpoints(context).await? {
+        let directory = below(&trash.root, &checkpoint);
+        let mut walk = Walk::below(&context.client, &start(context, &directory).await?);
+        while let Some(found) = walk.next().await {
+            let found = match found {
+                Ok(found) => found,
+                Err(failure) => {
+                    context.output.item_failed(&failure);
+                    continue;
+                }
+            };
+            // Directories with something in them are said by what is in them.
+            if found.is_directory() && found.status.children > 0 {
+                continue;
+            }
+            let was = found.path.strip_prefix(&directory).unwrap_or_default();
+            if context.output.is_json() {
+                context.output.object(&json!({
+                    "v": 1, "type": "trash", "checkpoint": checkpoint, "path": found.path, "original": was,
+                    "kind": kind_name(found.status.kind()), "size": found.status.len_bytes,
+                }))?;
+                continue;
+            }
+            let (bytes, changed) = (size(found.status.len_bytes), short_time(found.status.mtime_ns));
+            let slash = if found.is_directory() { "/" } else { "" };
+            context.output.line(&format!("{checkpoint:<12}  {bytes:>10}  {changed}  {}{slash}", plain(was)))?;
+        }
+    }
+    Ok(())
+}
+
+async fn restore(options: &RestoreOptions, context: &Context) -> Outcome {
+    if options.to.is_some() && options.paths.len() > 1 {
+        return Err(Failure::usage("--to is for one path", "restore them one by one"));
+    }
+    let trash = Trash::of(context);
+    each_new(context, &options.paths, async |path| {
+        let Some(from) = trash.find(context, path).await? else {
+            let error = FsError::new(ErrorCode::NotFound, "not in your trash").with_path(path);
+            return Err(Failure::from(error.with_hint("see what is there with `blockyard trash ls`")));
+        };
+        let to = match &options.to {
+            Some(to) => context.absolute(to)?,
+            None => original(&trash, path),
+        };
+        if let Some(parent) = parent_of(&to) {
+            context.client.mkdir(parent, context.masked(0o777), true).await?;
+        }
+        context.client.rename(&from, &to, Replace::Refuse).await.map_err(|error| {
+            let exists = error.code == ErrorCode::AlreadyExists;
+            Failure::from(error).at(&to).or_hint(|| exists.then(|| "give it another path with --to".to_owned()))
+        })?;
+        trash.tidy(context, &from).await?;
+        match context.output.is_json() {
+            true => context.output.object(&json!({"v": 1, "type": "restored", "from": from, "path": to})),
+            false => context.output.line(&format!("restored {}", plain(&to))),
+        }
+    })
+    .await
+}
+
+/// Where something was, of which the path in the trash may have been given.
+fn original(trash: &Trash, path: &str) -> String {
+    let inside = path.strip_prefix(&trash.root).and_then(|rest| rest.strip_prefix('/'));
+    let was = inside.and_then(|rest| rest.find('/').and_then(|at| rest.get(at..)));
+    was.unwrap_or(path).to_owned()
+}
+
+async fn empty(context: &Context) -> Outcome {
+    let trash = Trash::of(context);
+    let (mut files, mut directories) = (0, 0);
+    for checkpoint in trash.checkpoints(context).await? {
+        let path = below(&trash.root, &checkpoint);
+        let removed = context.client.delete(&path, true).await.map_err(|error| Failure::from(error).at(&path));
+        if let Ok(removed) = &removed {
+            files += removed.files;
+            directories += removed.directories;
+        }
+        settle(context, &path, removed.map(drop)).await?;
+    }
+    if context.output.is_json() {
+        let path = &trash.root;
+        let object = json!({"v": 1, "type": "removed", "path": path, "files": files, "directories": directories});
+        return context.output.object(&object);
+    }
+    context.output.line(&format!("removed {files} files for good"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_trash_tell_what_they_were() {
+        assert_eq!(removed_at("x", "x"), Some(0));
+        assert_eq!(removed_at("x1795339719515", "x"), Some(1_795_339_719_515));
+        assert_eq!([removed_at("x17", "x"), removed_at("y", "x"), removed_at("x1795339719515.", "x")], [None; 3]);
+        let trash = Trash { root: "/user/ana/.Trash".into() };
+        assert_eq!(original(&trash, "/user/ana/.Trash/Current/d/x"), "/d/x");
+        assert_eq!(original(&trash, "/d/x"), "/d/x");
+        assert!(trash.holds("/user/ana/.Trash/Current") && !trash.holds("/user/ana/.Trashy"));
+    }
+}
