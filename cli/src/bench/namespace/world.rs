@@ -325,6 +325,7 @@ impl World {
                 stamp: block.stamp.raw(),
                 len_bytes,
                 state: ReplicaState::Finalized.into(),
+                verified: false,
             };
             for home in homes {
                 if let Some(node) = self.nodes.get_mut(*home) {
