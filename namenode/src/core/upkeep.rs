@@ -190,8 +190,11 @@ impl NamenodeCore {
             let record = Self::own_record_in(&namespace);
             self.upkeep.trash.look(&namespace, &record, (now, wall_ns))
         };
-        if !ops.is_empty() {
-            self.step(Step::Trash, ops);
+        if ops.is_empty() || !self.upkeep.begin(Step::Trash) {
+            return;
+        }
+        for (record, op) in ops {
+            self.own(record, op, Step::Trash);
         }
     }
 

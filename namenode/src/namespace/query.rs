@@ -63,7 +63,7 @@ impl Namespace {
             }
             Seen::Inode { slot, snapshot: Some(snapshot) } => {
                 self.need_at(&who, slot, Some(snapshot), READ | EXECUTE, path)?;
-                let status = |(name, slot): (&str, u32)| self.status_at(slot, snapshot, name);
+                let status = |(name, slot): (&str, u32)| self.entry_at(slot, snapshot, name);
                 Ok(page(self.store.children_at(slot, start_after, snapshot), limit, status))
             }
             Seen::Snapshots { slot } => {
@@ -261,7 +261,7 @@ impl Namespace {
     /// Inodes of unlinked trees that wait for `Reclaim`; the leader proposes it while this is not 0.
     #[must_use]
     pub const fn reclaim_pending(&self) -> u64 {
-        self.pending + self.sweeps.len() as u64
+        self.pending + self.sweeps.len() as u64 + self.purge.is_some() as u64
     }
     /// Hash of the whole state: equal on every member at the same index, after replay and after loading an image.
     #[must_use]
@@ -294,6 +294,10 @@ impl Namespace {
         // Only once there are any: images that are older than snapshots keep their hash.
         if self.last_snapshot != 0 {
             mixer.word(self.last_snapshot);
+        }
+        if let Some(purge) = &self.purge {
+            mixer.word(purge.phase as u64).word(purge.shard as u64).word(purge.number).word(purge.snapshot);
+            mixer.bytes(purge.name.as_bytes());
         }
         for sweep in &self.sweeps {
             mixer.word(sweep.directory).word(sweep.died).bytes(sweep.after.as_bytes());

@@ -32,7 +32,7 @@ pub(crate) mod totals;
 mod tree;
 
 pub(crate) use attributes::{Acl, AclName, Quota, Xattr, attribute_hash};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -106,7 +106,7 @@ pub(crate) struct Store {
     pub(crate) ghosts: Sharded<GhostKey, Ghost>,
     pub(crate) versions: Sharded<VersionKey, Arc<Version>>,
     /// Ghosts by inode. Derived.
-    ghosts_of: HashMap<u64, Vec<GhostKey>, FxBuildHasher>,
+    ghosts_of: HashMap<u64, BTreeSet<GhostKey>, FxBuildHasher>,
     /// Further entries of inodes that have some: slots of their records by the inode's slot. Derived.
     links: HashMap<u32, Vec<u32>, FxBuildHasher>,
     /// Last block, number and bytes of files with more than one block. Derived.

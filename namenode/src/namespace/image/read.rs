@@ -20,8 +20,9 @@ use crate::namespace::access::check_principal;
 use crate::namespace::registry::{MAX_KEYS, MAX_STORAGES, check_settings};
 use crate::namespace::sessions::{MAX_OUTCOMES, MAX_RANGES_OF_LOWEST, MAX_SESSIONS, Session};
 use crate::namespace::store::NONE;
-use crate::namespace::store::history::Snapshot;
+use crate::namespace::store::history::{Phase, Purge, Snapshot};
 use crate::namespace::store::records::{Block, Inode, Kind, Open, Pin, flags, rare};
+use crate::namespace::store::sharded::SHARDS;
 use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord, Sweep};
 
@@ -295,6 +296,18 @@ impl Loader {
         check(record.died <= self.namespace.last_snapshot, || "a sweep of no snapshot".into())?;
         check(record.after.len() <= proto::path::MAX_NAME_BYTES, || "a long name".into())?;
         let (directory, after, died) = (record.directory, record.after.as_str().into(), record.died);
+        if record.purge != 0 {
+            let phase = match record.purge {
+                1 => Phase::Versions,
+                2 => Phase::Births,
+                3 => Phase::Ghosts,
+                other => return Err(format!("an unknown phase {other} of a purge")),
+            };
+            let shard = record.shard as usize;
+            check(self.namespace.purge.is_none() && shard < SHARDS, || "a purge twice, or nowhere".into())?;
+            self.namespace.purge = Some(Purge { phase, shard, number: directory, name: after, snapshot: died });
+            return Ok(());
+        }
         self.namespace.sweeps.push(Sweep { directory, after, died });
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::records::{
 use super::{MAGIC, Section, VERSION, history};
 use crate::namespace::sessions::Session;
 use crate::namespace::store::NONE;
-use crate::namespace::store::history::{Ghost, GhostKey, Snapshot, Version, VersionKey};
+use crate::namespace::store::history::{Ghost, GhostKey, Purge, Snapshot, Version, VersionKey};
 use crate::namespace::store::ids::FrozenIds;
 use crate::namespace::store::names::NamePages;
 use crate::namespace::store::packed::{PackedBlock, Wide};
@@ -54,6 +54,7 @@ pub struct FrozenNamespace {
     ghosts: Sharded<GhostKey, Ghost>,
     versions: Sharded<VersionKey, Arc<Version>>,
     sweeps: Vec<Sweep>,
+    purge: Option<Purge>,
     last_snapshot: u64,
     next: NextIds,
     log_time_ms: u64,
@@ -88,6 +89,7 @@ impl FrozenNamespace {
             ghosts: store.ghosts.clone(),
             versions: store.versions.clone(),
             sweeps: namespace.sweeps.clone(),
+            purge: namespace.purge.clone(),
             last_snapshot: namespace.last_snapshot,
             next: namespace.next,
             log_time_ms: namespace.log_time_ms,
@@ -186,7 +188,17 @@ impl FrozenNamespace {
         }
         for sweep in &self.sweeps {
             let (directory, after, died) = (sweep.directory, sweep.after.to_string(), sweep.died);
-            frames.put(Section::Sweeps, &SweepRecord { directory, after, died })?;
+            frames.put(Section::Sweeps, &SweepRecord { directory, after, died, ..SweepRecord::default() })?;
+        }
+        if let Some(purge) = &self.purge {
+            let record = SweepRecord {
+                directory: purge.number,
+                after: purge.name.to_string(),
+                died: purge.snapshot,
+                purge: purge.phase as u32,
+                shard: purge.shard as u32,
+            };
+            frames.put(Section::Sweeps, &record)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use proto::ids::{BlockId, GenerationStamp};
 use proto::log::{AbandonBlock, AddBlock, CommittedBlock};
 
 use crate::namespace::store::NONE;
-use crate::namespace::store::records::Block;
+use crate::namespace::store::records::{BLOCK_SIZE_UNIT, Block};
 use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, NewBlock, Outcome, StorageIndex, registry};
 
@@ -52,8 +52,8 @@ impl Namespace {
         let (units, replication) = (self.store.inode(slot).block_size_units, self.store.inode(slot).replication);
         let pinned = self.store.open_of(slot).and_then(|open| open.pin.as_ref());
         let Some(parent) = pinned.and_then(|pin| self.store.slot(pin.parent)) else {
-            let mut parents = self.store.parents_of(slot);
-            return parents.try_for_each(|parent| self.check_block_quota(parent, units, replication, None));
+            let block_bytes = u64::from(units) * BLOCK_SIZE_UNIT;
+            return self.check_space_of_names(slot, block_bytes.saturating_mul(u64::from(replication)), 0, &[]);
         };
         // Not in the tree yet: what is written already counts as well.
         let block_bytes = self.store.inode(slot).block_size_bytes();
