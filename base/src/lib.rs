@@ -30,6 +30,7 @@ pub mod logs;
 pub mod metrics;
 pub mod net;
 pub mod probe;
+pub mod process;
 pub mod random;
 pub mod shutdown;
 pub mod task;

@@ -1,12 +1,14 @@
 //! `blockyard bench`: measures, and prints the limits of the hardware beside.
 //!
 //! ```text
-//!   bench ─▶ meta   calls on names, through the shipping client
+//!   bench ─┬▶ meta        calls on names, through the shipping client
+//!          └▶ namespace   the namespace and the block map in this process: speed, memory, images
 //! ```
 
 mod latencies;
 mod load;
 mod meta;
+mod namespace;
 
 use clap::{Args, Subcommand};
 
@@ -24,11 +26,17 @@ pub(crate) struct BenchVerb {
 enum BenchCommand {
     /// Measure calls on names: how many a second, how long each takes
     Meta(meta::MetaOptions),
+    /// Measure the namespace in memory: speed of applying and looking up, memory by part, images
+    Namespace(namespace::NamespaceOptions),
 }
 
 /// Runs a benchmark.
 pub(crate) fn run(verb: &BenchVerb, global: &Global) -> Status {
     match &verb.command {
         BenchCommand::Meta(options) => meta::run(options, global),
+        BenchCommand::Namespace(options) => namespace::run(options, global.json).unwrap_or_else(|why| {
+            eprintln!("error: {why}");
+            Status::FAILED
+        }),
     }
 }

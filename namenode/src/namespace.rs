@@ -53,6 +53,7 @@ use proto::log::{CallerRecord, Command, Entry, Settings};
 use registry::Registry;
 use sessions::{Admission, Sessions};
 use store::Store;
+use store::history::Purge;
 
 /// The whole namespace.
 pub struct Namespace {
@@ -69,6 +70,8 @@ pub struct Namespace {
     pending: u64,
     /// Trees that snapshots hold, in which what they do not see is looked for; the last one first.
     sweeps: Vec<Sweep>,
+    /// A snapshot was removed: what only it saw is being looked for.
+    purge: Option<Purge>,
     /// Directories that may have snapshots, by id. Derived.
     snapshottable: BTreeSet<u64>,
     /// Id of the newest snapshot that was ever made; 0 at first.
@@ -146,6 +149,7 @@ impl Namespace {
             queue: Vec::new(),
             pending: 0,
             sweeps: Vec::new(),
+            purge: None,
             snapshottable: BTreeSet::new(),
             last_snapshot: 0,
             log_time_ms: 0,
@@ -256,7 +260,7 @@ impl Namespace {
             Op::AllowSnapshots(allow) => self.allow_snapshots(call, allow),
             Op::CreateSnapshot(create) => self.create_snapshot(call, create),
             Op::RenameSnapshot(rename) => self.rename_snapshot(call, rename),
-            Op::DeleteSnapshot(delete) => self.delete_snapshot(call, delete, effects),
+            Op::DeleteSnapshot(delete) => self.delete_snapshot(call, delete),
             Op::Format(_) | Op::Tick(_) => Ok(Outcome::Done),
         }
     }

@@ -91,13 +91,27 @@ pub fn classify(odd: &Odd, block: BlockId, names: &dyn Names) -> Class {
 #[derive(Debug)]
 struct Held {
     good: RoaringTreemap,
+    /// Replicas that may be added before the bitmap is made as small as it can be.
+    until_small: u64,
     /// Sum of the hashes of all replicas that the node says are finalised, good or not.
     hashes: Box<[u64; BUCKETS]>,
 }
 
+impl Held {
+    /// Adds a good replica. Vectors grow by doubling, and what ids left behind stays half empty: once in a while all
+    /// of them are copied to their length, which is a few bytes of copying for each replica.
+    fn insert(&mut self, block: BlockId) {
+        self.until_small -= u64::from(self.good.insert(key(block)));
+        if self.until_small == 0 {
+            self.good = self.good.clone();
+            self.until_small = LEAST_GROWTH + self.good.len() / 8;
+        }
+    }
+}
+
 impl Default for Held {
     fn default() -> Self {
-        Self { good: RoaringTreemap::new(), hashes: Box::new([0; BUCKETS]) }
+        Self { good: RoaringTreemap::new(), until_small: LEAST_GROWTH, hashes: Box::new([0; BUCKETS]) }
     }
 }
 
@@ -111,6 +125,8 @@ pub struct Replicas {
     unknown: usize,
 }
 
+/// Replicas that are added before a bitmap is made small.
+const LEAST_GROWTH: u64 = 4096;
 /// Replicas of blocks not known yet that are kept; beyond it the reporting storage must report again.
 pub(super) const MAX_UNKNOWN: usize = if cfg!(test) { 1000 } else { 1 << 20 };
 
@@ -124,6 +140,17 @@ const fn key(block: BlockId) -> u64 {
 }
 const fn block_of(key: u64) -> BlockId {
     BlockId::from_raw((key ^ (1 << 63)) as i64)
+}
+
+/// Memory of a bitmap: two bytes for each block where they are rare, else a bit for each id.
+fn bytes_of(blocks: &RoaringTreemap) -> usize {
+    let of_one = |bitmap: &roaring::RoaringBitmap| {
+        let statistics = bitmap.statistics();
+        let containers = statistics.n_containers as usize * 32;
+        let bytes = statistics.n_bytes_array_containers + statistics.n_bytes_bitset_containers;
+        containers + (bytes + statistics.n_bytes_run_containers) as usize
+    };
+    blocks.bitmaps().map(|(_, bitmap)| of_one(bitmap)).sum()
 }
 
 impl Replicas {
@@ -186,7 +213,7 @@ impl Replicas {
     fn place(&mut self, storage: StorageIndex, block: BlockId, odd: Odd, class: Class) {
         if class == Class::Good {
             self.slots.insert(block, storage);
-            self.held_mut(storage).good.insert(key(block));
+            self.held_mut(storage).insert(block);
             return;
         }
         self.unknown += usize::from(class == Class::Unknown);
@@ -306,6 +333,26 @@ impl Replicas {
         let mut blocks: Vec<_> = self.odd.range((from, StorageIndex(0))..).map(|((b, _), _)| *b).take(limit).collect();
         blocks.dedup();
         blocks
+    }
+    /// Memory of the large parts, in bytes.
+    #[must_use]
+    pub fn memory_by_part(&self) -> Vec<(&'static str, u64)> {
+        let good: usize = self.held.iter().map(|held| bytes_of(&held.good)).sum();
+        let hashes = self.held.len() * (size_of::<Held>() + BUCKETS * size_of::<u64>());
+        // A node of these trees is two thirds full.
+        let odd = self.odd.len() * (size_of::<((BlockId, StorageIndex), Odd)>() + size_of::<(StorageIndex, BlockId)>());
+        vec![
+            ("replica_slots", self.slots.bytes()),
+            ("replica_bitmaps", good as u64),
+            ("bucket_hashes", hashes as u64),
+            ("odd_replicas", (odd * 3 / 2) as u64),
+        ]
+    }
+    /// Up to `limit` odd replicas of a storage, by block.
+    #[must_use]
+    pub fn odd_on(&self, storage: StorageIndex, limit: usize) -> Vec<BlockId> {
+        let all = (storage, BlockId::from_raw(i64::MIN))..=(storage, BlockId::from_raw(i64::MAX));
+        self.odd_of_storage.range(all).map(|(_, block)| *block).take(limit).collect()
     }
     /// Blocks of which a good replica is known.
     #[must_use]

@@ -1,9 +1,11 @@
 //! The storages of each block's good replicas: three inline, the rest in a side table.
 //!
 //! ```text
-//!   BlockId ──▶ [ u32; 3 ]      low 24 bits: storage index, 0xFF_FFFF = empty
-//!                 └ top bit of the first: more in `more`
+//!   block id ─┬─▶ leaf of 512 neighbours ─▶ three storages of 24 bits each, 0xFF_FFFF = empty
+//!             └─▶ more, for blocks whose three are taken
 //! ```
+//!
+//! Block ids are sequential, so leaves are dense: nine bytes for a block, and no key.
 
 use std::collections::BTreeMap;
 
@@ -13,38 +15,76 @@ use rustc_hash::FxBuildHasher;
 
 use super::registry::StorageIndex;
 
-const EMPTY: u32 = 0x00ff_ffff;
-const INDEX: u32 = 0x00ff_ffff;
-const MORE: u32 = 1 << 31;
+const INLINE: usize = 3;
+const LEAF: usize = 512;
 
-/// Which storages hold a block. A block without any has no entry, so [`Slots::len`] counts the blocks of
-/// which at least one good replica is known: nothing is counted by hand (scar SC-72).
+/// Three storages.
+type Homes = [[u8; 3]; INLINE];
+
+const EMPTY: [u8; 3] = [0xff; 3];
+const NOWHERE: Homes = [EMPTY; INLINE];
+
+const fn pack(storage: StorageIndex) -> [u8; 3] {
+    let [low, middle, high, _] = storage.0.to_le_bytes();
+    [low, middle, high]
+}
+const fn unpack([low, middle, high]: [u8; 3]) -> StorageIndex {
+    StorageIndex(u32::from_le_bytes([low, middle, high, 0]))
+}
+
+#[derive(Debug)]
+struct Leaf {
+    homes: Box<[Homes; LEAF]>,
+    /// Blocks with at least one storage.
+    live: u32,
+}
+
+/// Which storages hold a block. A block without any has no entry, so [`Slots::len`] counts the blocks of which at
+/// least one good replica is known; the test recounts it (scar SC-72).
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    inline: HashMap<BlockId, [u32; 3], FxBuildHasher>,
+    leaves: HashMap<i64, Leaf, FxBuildHasher>,
     more: BTreeMap<BlockId, Vec<StorageIndex>>,
+    blocks: usize,
+}
+
+const fn place(block: BlockId) -> (i64, usize) {
+    (block.raw().div_euclid(LEAF as i64), block.raw().rem_euclid(LEAF as i64) as usize)
 }
 
 impl Slots {
     /// Blocks with at least one replica.
-    pub(super) fn len(&self) -> usize {
-        self.inline.len()
+    pub(super) const fn len(&self) -> usize {
+        self.blocks
+    }
+    /// Memory that it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        let more: usize = self.more.values().map(|more| 48 + more.capacity() * size_of::<StorageIndex>()).sum();
+        (self.leaves.allocation_size() + self.leaves.len() * size_of::<[Homes; LEAF]>() + more) as u64
+    }
+
+    fn inline(&self, block: BlockId) -> &Homes {
+        let (leaf, at) = place(block);
+        self.leaves.get(&leaf).map_or(&NOWHERE, |leaf| &leaf.homes[at])
+    }
+    /// The side table is used only while all three are taken.
+    fn more(&self, block: BlockId, homes: &Homes) -> &[StorageIndex] {
+        if self.more.is_empty() || homes.contains(&EMPTY) {
+            return &[];
+        }
+        self.more.get(&block).map_or(&[], |more| more)
     }
 
     /// The storages of a block, in order of arrival.
     pub(super) fn of(&self, block: BlockId) -> Vec<StorageIndex> {
-        let Some(slots) = self.inline.get(&block) else { return Vec::new() };
-        let mut all: Vec<_> = slots.iter().map(|s| s & INDEX).filter(|s| *s != EMPTY).map(StorageIndex).collect();
-        if slots[0] & MORE != 0 {
-            all.extend(self.more.get(&block).into_iter().flatten());
-        }
-        all
+        let homes = self.inline(block);
+        let inline = homes.iter().filter(|home| **home != EMPTY).map(|home| unpack(*home));
+        inline.chain(self.more(block, homes).iter().copied()).collect()
     }
 
     pub(super) fn contains(&self, block: BlockId, storage: StorageIndex) -> bool {
-        let Some(slots) = self.inline.get(&block) else { return false };
-        slots.iter().any(|s| s & INDEX == storage.0)
-            || (slots[0] & MORE != 0 && self.more.get(&block).is_some_and(|more| more.contains(&storage)))
+        let homes = self.inline(block);
+        homes.contains(&pack(storage)) || self.more(block, homes).contains(&storage)
     }
 
     /// Adds a storage. False if it was there.
@@ -52,23 +92,29 @@ impl Slots {
         if self.contains(block, storage) {
             return false;
         }
-        let slots = self.inline.entry(block).or_insert([EMPTY; 3]);
-        if let Some(free) = slots.iter_mut().find(|s| **s & INDEX == EMPTY) {
-            *free = (*free & !INDEX) | storage.0;
-        } else {
-            slots[0] |= MORE;
-            self.more.entry(block).or_default().push(storage);
+        let (leaf, at) = place(block);
+        let leaf = self.leaves.entry(leaf).or_insert_with(|| Leaf { homes: Box::new([NOWHERE; LEAF]), live: 0 });
+        let homes = &mut leaf.homes[at];
+        if *homes == NOWHERE {
+            leaf.live += 1;
+            self.blocks += 1;
+        }
+        match homes.iter_mut().find(|home| **home == EMPTY) {
+            Some(free) => *free = pack(storage),
+            None => self.more.entry(block).or_default().push(storage),
         }
         true
     }
 
     /// Removes a storage. False if it was not there.
     pub(super) fn remove(&mut self, block: BlockId, storage: StorageIndex) -> bool {
-        let Some(slots) = self.inline.get_mut(&block) else { return false };
-        if let Some(slot) = slots.iter_mut().find(|s| **s & INDEX == storage.0) {
+        let (number, at) = place(block);
+        let Some(leaf) = self.leaves.get_mut(&number) else { return false };
+        let homes = &mut leaf.homes[at];
+        if let Some(home) = homes.iter_mut().find(|home| **home == pack(storage)) {
             // The side table refills the gap, so that it empties first.
-            let refill = self.more.get_mut(&block).and_then(Vec::pop);
-            *slot = (*slot & !INDEX) | refill.map_or(EMPTY, |s| s.0);
+            let refill = if self.more.is_empty() { None } else { self.more.get_mut(&block).and_then(Vec::pop) };
+            *home = refill.map_or(EMPTY, pack);
         } else {
             let Some(more) = self.more.get_mut(&block) else { return false };
             let Some(place) = more.iter().position(|s| *s == storage) else { return false };
@@ -76,10 +122,13 @@ impl Slots {
         }
         if self.more.get(&block).is_some_and(Vec::is_empty) {
             self.more.remove(&block);
-            slots[0] &= !MORE;
         }
-        if slots.iter().all(|s| s & INDEX == EMPTY) {
-            self.inline.remove(&block);
+        if *homes == NOWHERE {
+            leaf.live -= 1;
+            self.blocks -= 1;
+            if leaf.live == 0 {
+                self.leaves.remove(&number);
+            }
         }
         true
     }
@@ -111,6 +160,12 @@ mod tests {
                 prop_assert_eq!(slots.len(), model.values().filter(|s| !s.is_empty()).count());
             }
             prop_assert!(slots.more.values().all(|more| !more.is_empty()));
+            let recounted: usize = slots
+                .leaves
+                .values()
+                .map(|leaf| leaf.homes.iter().filter(|homes| **homes != NOWHERE).count())
+                .sum();
+            prop_assert_eq!(slots.len(), recounted);
         }
     }
 }

@@ -11,6 +11,7 @@ use base::calendar::DateTime;
 use base::clock::Moment;
 use proto::log::command::Op;
 use proto::log::{CallerRecord, Delete, Rename};
+use proto::namespace::FileKind;
 use proto::path::FsPath;
 
 use crate::namespace::Namespace;
@@ -50,7 +51,7 @@ impl Trash {
         namespace: &Namespace,
         record: &CallerRecord,
         (now, wall_ns): (Moment, i64),
-    ) -> Vec<Op> {
+    ) -> Vec<(CallerRecord, Op)> {
         let settings = namespace.settings();
         let interval_ms = settings.trash_interval_ms;
         if interval_ms == 0 || namespace.identity().is_none() || now.since(self.looked) < LOOK {
@@ -83,28 +84,41 @@ impl Trash {
         record: &CallerRecord,
         trash: &str,
         wall_ns: i64,
-        ops: &mut Vec<Op>,
+        ops: &mut Vec<(CallerRecord, Op)>,
     ) {
+        // The owner acts, with no more rights than its own: symbolic links of users lead nowhere but where they may go.
+        let Some(owner) = owner_of_directories(namespace, record, trash) else { return };
         let Ok(path) = FsPath::parse(trash) else { return };
         let Ok((entries, _)) = namespace.list(record, &path, "", CHECKPOINTS) else { return };
         let (log_ms, interval_ms) = (namespace.log_time_ms(), namespace.settings().trash_interval_ms);
         let names: BTreeSet<String> = entries.iter().map(|entry| entry.path.clone()).collect();
+        let below = format!("{trash}/");
+        self.seen.retain(|at, _| at.strip_prefix(&below).is_none_or(|name| names.contains(name)));
         for entry in entries {
             let at = format!("{trash}/{}", entry.path);
             if entry.path == CURRENT {
                 if self.checkpointing {
                     let to = format!("{trash}/{}", free_name(&checkpoint_name(wall_ns), &names));
-                    ops.push(Op::Rename(Rename { from: at, to, replace: false }));
+                    ops.push((owner.clone(), Op::Rename(Rename { from: at, to, replace: false })));
                 }
             } else if is_checkpoint(&entry.path) {
                 let first_ms = *self.seen.entry(at.clone()).or_insert(log_ms);
                 if log_ms.saturating_sub(first_ms) >= interval_ms {
                     self.seen.remove(&at);
-                    ops.push(Op::Delete(Delete { path: at, recursive: true }));
+                    ops.push((owner.clone(), Op::Delete(Delete { path: at, recursive: true })));
                 }
             }
         }
     }
+}
+
+/// Whose trash this is, if it and the directory of the user are real directories.
+fn owner_of_directories(namespace: &Namespace, record: &CallerRecord, trash: &str) -> Option<CallerRecord> {
+    let path = FsPath::parse(trash).ok()?;
+    let home = namespace.stat_link(record, &path.parent()?).ok()?;
+    let trash = namespace.stat_link(record, &path).ok()?;
+    let real = home.kind() == FileKind::Directory && trash.kind() == FileKind::Directory;
+    real.then(|| CallerRecord { user: trash.owner.clone(), groups: vec![trash.owner] })
 }
 
 /// `yyMMddHHmmss`, in UTC.

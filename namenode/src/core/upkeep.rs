@@ -32,8 +32,9 @@ pub(super) struct Upkeep {
     pub(super) trash: Trash,
 }
 
-/// Inodes that one step of reclaiming takes: about a millisecond of the apply thread.
-const RECLAIM_STEP: u32 = 1000;
+/// Inodes and blocks that one step of reclaiming takes: well below a millisecond of the apply thread (measured: 2.6 us
+/// each, replicas included).
+const RECLAIM_STEP: u32 = 256;
 /// Time between two looks at leases.
 const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// Time between two entries of access times.
@@ -189,8 +190,11 @@ impl NamenodeCore {
             let record = Self::own_record_in(&namespace);
             self.upkeep.trash.look(&namespace, &record, (now, wall_ns))
         };
-        if !ops.is_empty() {
-            self.step(Step::Trash, ops);
+        if ops.is_empty() || !self.upkeep.begin(Step::Trash) {
+            return;
+        }
+        for (record, op) in ops {
+            self.own(record, op, Step::Trash);
         }
     }
 

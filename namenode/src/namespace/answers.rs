@@ -56,13 +56,54 @@ const STORAGE_REGISTERED: u32 = 8;
 const STATUS: u32 = 9;
 const NAMED: u32 = 10;
 
-/// Encodes what a caller was told.
+/// Encodes what a caller was told, without a copy of what is in it.
 pub(super) fn encode(result: &FsResult<Outcome>) -> Answer {
-    let record = match result {
-        Err(refusal) => AnswerRecord { refusal: Some(refusal.to_detail()), ..AnswerRecord::default() },
-        Ok(outcome) => record_of(outcome),
+    let outcome = match result {
+        Err(refusal) => {
+            let record = AnswerRecord { refusal: Some(refusal.to_detail()), ..AnswerRecord::default() };
+            return record.encode_to_vec().into();
+        }
+        Ok(outcome) => outcome,
     };
-    record.encode_to_vec().into()
+    let mut fields = AnswerRecord { kind: kind_of(outcome), ..AnswerRecord::default() };
+    let mut status = None;
+    match outcome {
+        Outcome::Done => {}
+        Outcome::Mkdir(of) | Outcome::Complete(of) | Outcome::Status(of) => status = Some(of),
+        Outcome::Create { inode, lease_epoch, first_block, status: of } => {
+            (fields.inode, fields.lease_epoch) = (inode.raw(), lease_epoch.raw());
+            fields.block = first_block.as_ref().map(block_record);
+            status = Some(of);
+        }
+        Outcome::AddBlock(block) => fields.block = Some(block_record(block)),
+        Outcome::Deleted { files, directories } => fields.numbers = vec![*files, *directories],
+        Outcome::Reclaimed { pending } => fields.numbers = vec![*pending],
+        Outcome::StorageRegistered(index) => fields.numbers = vec![u64::from(index.0)],
+        Outcome::Named(text) => fields.text.clone_from(text),
+    }
+    // In the order of tags: the kind, the status, then the rest.
+    let mut bytes = Vec::with_capacity(256);
+    prost::encoding::uint32::encode(2, &std::mem::take(&mut fields.kind), &mut bytes);
+    if let Some(status) = status {
+        prost::encoding::message::encode(3, status, &mut bytes);
+    }
+    fields.encode_raw(&mut bytes);
+    bytes.as_slice().into()
+}
+
+const fn kind_of(outcome: &Outcome) -> u32 {
+    match outcome {
+        Outcome::Done => DONE,
+        Outcome::Mkdir(_) => MKDIR,
+        Outcome::Create { .. } => CREATE,
+        Outcome::AddBlock(_) => ADD_BLOCK,
+        Outcome::Complete(_) => COMPLETE,
+        Outcome::Deleted { .. } => DELETED,
+        Outcome::Reclaimed { .. } => RECLAIMED,
+        Outcome::StorageRegistered(_) => STORAGE_REGISTERED,
+        Outcome::Status(_) => STATUS,
+        Outcome::Named(_) => NAMED,
+    }
 }
 
 /// Decodes an answer of [`encode`]; anything else is an answer that is lost.
@@ -76,33 +117,6 @@ pub(super) fn decode(bytes: &[u8]) -> FsResult<Outcome> {
 
 fn lost(why: &str) -> FsError {
     FsError::new(ErrorCode::OutcomeUnknown, format!("the remembered answer cannot be read: {why}"))
-}
-
-fn record_of(outcome: &Outcome) -> AnswerRecord {
-    let empty = AnswerRecord::default();
-    match outcome {
-        Outcome::Done => AnswerRecord { kind: DONE, ..empty },
-        Outcome::Mkdir(status) => AnswerRecord { kind: MKDIR, status: Some(status.clone()), ..empty },
-        Outcome::Create { inode, lease_epoch, first_block, status } => AnswerRecord {
-            kind: CREATE,
-            inode: inode.raw(),
-            lease_epoch: lease_epoch.raw(),
-            block: first_block.as_ref().map(block_record),
-            status: Some(status.clone()),
-            ..empty
-        },
-        Outcome::AddBlock(block) => AnswerRecord { kind: ADD_BLOCK, block: Some(block_record(block)), ..empty },
-        Outcome::Complete(status) => AnswerRecord { kind: COMPLETE, status: Some(status.clone()), ..empty },
-        Outcome::Deleted { files, directories } => {
-            AnswerRecord { kind: DELETED, numbers: vec![*files, *directories], ..empty }
-        }
-        Outcome::Reclaimed { pending } => AnswerRecord { kind: RECLAIMED, numbers: vec![*pending], ..empty },
-        Outcome::StorageRegistered(index) => {
-            AnswerRecord { kind: STORAGE_REGISTERED, numbers: vec![u64::from(index.0)], ..empty }
-        }
-        Outcome::Status(status) => AnswerRecord { kind: STATUS, status: Some(status.clone()), ..empty },
-        Outcome::Named(text) => AnswerRecord { kind: NAMED, text: text.clone(), ..empty },
-    }
 }
 
 fn outcome_of(record: AnswerRecord) -> Option<FsResult<Outcome>> {
@@ -186,6 +200,35 @@ mod tests {
             Err(FsError::not_found("/x").with_hint("look")),
         ] {
             assert_eq!(decode(&encode(&answer)), answer);
+            let whole = answer.as_ref().map(record_of).unwrap_or_default().encode_to_vec();
+            assert!(answer.is_err() || *encode(&answer) == *whole, "the same bytes as of the whole record");
+        }
+    }
+
+    fn record_of(outcome: &Outcome) -> AnswerRecord {
+        let empty = AnswerRecord::default();
+        match outcome {
+            Outcome::Done => AnswerRecord { kind: DONE, ..empty },
+            Outcome::Mkdir(status) => AnswerRecord { kind: MKDIR, status: Some(status.clone()), ..empty },
+            Outcome::Create { inode, lease_epoch, first_block, status } => AnswerRecord {
+                kind: CREATE,
+                inode: inode.raw(),
+                lease_epoch: lease_epoch.raw(),
+                block: first_block.as_ref().map(block_record),
+                status: Some(status.clone()),
+                ..empty
+            },
+            Outcome::AddBlock(block) => AnswerRecord { kind: ADD_BLOCK, block: Some(block_record(block)), ..empty },
+            Outcome::Complete(status) => AnswerRecord { kind: COMPLETE, status: Some(status.clone()), ..empty },
+            Outcome::Deleted { files, directories } => {
+                AnswerRecord { kind: DELETED, numbers: vec![*files, *directories], ..empty }
+            }
+            Outcome::Reclaimed { pending } => AnswerRecord { kind: RECLAIMED, numbers: vec![*pending], ..empty },
+            Outcome::StorageRegistered(index) => {
+                AnswerRecord { kind: STORAGE_REGISTERED, numbers: vec![u64::from(index.0)], ..empty }
+            }
+            Outcome::Status(status) => AnswerRecord { kind: STATUS, status: Some(status.clone()), ..empty },
+            Outcome::Named(text) => AnswerRecord { kind: NAMED, text: text.clone(), ..empty },
         }
     }
 

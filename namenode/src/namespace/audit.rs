@@ -60,7 +60,8 @@ impl Namespace {
             assert_eq!(inode.has(flags::DETACHED), self.queue.contains(&id), "queue and flag");
             assert_eq!(inode.has(flags::SNAPSHOTTABLE), self.snapshottable.contains(&id), "the list of roots");
         }
-        audit_history(store);
+        audit_history(store, self.purge.is_none());
+        counts.reclaim_pending += u64::from(self.purge.is_some());
         let leases: BTreeSet<u64> = self.open_files().iter().map(|lease| lease.inode.raw()).collect();
         assert_eq!(leases, open, "leases are exactly the open files (SC-11, SC-13)");
         counts.open_files = open.len() as u64;
@@ -121,6 +122,10 @@ fn audit_owner(store: &Store, slot: u32) {
         assert!(inode.has_rare(rare::GHOSTS), "a snapshot holds it");
         assert!(!inode.has(flags::OPEN), "nobody writes what is gone (SC-11)");
     }
+    // Flags of rare things decide: they must be what a load of an image makes them.
+    assert_eq!(inode.has_rare(rare::LINKS), !store.links_of(slot).is_empty());
+    assert_eq!(inode.has_rare(rare::GHOSTS), store.newest_ghost_of(slot) > 0);
+    assert_eq!(inode.has_rare(rare::VERSIONS), store.version_at(inode.id, 0).is_some());
     let (id, rare) = (inode.id, |flag| inode.has_rare(flag));
     assert_eq!(rare(rare::ACL), store.acls.get(&id).is_some());
     assert_eq!(rare(rare::XATTRS), store.xattrs.get(&id).is_some());
@@ -134,19 +139,21 @@ const fn root_id() -> u64 {
 }
 
 /// What is kept for snapshots is kept for one that is there, and belongs to something that is there.
-fn audit_history(store: &Store) {
+fn audit_history(store: &Store, purged: bool) {
     for (key, ghost) in store.ghosts.sorted() {
         assert!(store.slot(key.directory).is_some(), "a ghost is somewhere");
         let Some(slot) = store.slot(ghost.inode) else { panic!("a ghost of nothing") };
         assert!(store.inode(slot).has_rare(rare::GHOSTS));
-        assert!(store.has_snapshot(ghost.root, ghost.born, key.died), "a snapshot sees the ghost {key:?}");
+        let seen = !purged || store.has_snapshot(ghost.root, ghost.born, key.died);
+        assert!(seen, "a snapshot sees the ghost {key:?}");
     }
     for (id, _) in store.born.sorted() {
         assert!(store.slot(*id).is_some(), "the birth of something");
     }
     for (key, version) in store.versions.sorted() {
         assert!(store.slot(key.inode).is_some(), "a state of something");
-        assert!(store.has_snapshot(version.root, 0, key.snapshot), "a snapshot sees the state {key:?}");
+        let seen = !purged || store.has_snapshot(version.root, 0, key.snapshot);
+        assert!(seen, "a snapshot sees the state {key:?}");
     }
     for root in store.snapshots().keys() {
         let Some(slot) = store.slot(*root) else { panic!("snapshots of nothing") };

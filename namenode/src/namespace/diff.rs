@@ -55,6 +55,9 @@ impl Namespace {
         let mut compared = BTreeSet::new();
         while let Some((directory, at)) = open.pop() {
             compared.insert(self.store.inode(directory).id);
+            for side in [from, to] {
+                self.need_at(&who, directory, side, READ | EXECUTE, &path)?;
+            }
             self.compare(directory, &at, (from, to), &mut found, &mut open)?;
             if open.is_empty() {
                 // A directory that was moved has changes of its own.

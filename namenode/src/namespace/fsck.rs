@@ -13,8 +13,8 @@ use super::resolve::Last;
 use super::store::records::{Kind, flags};
 use super::store::totals::Totals;
 
-/// Bytes of a cursor: a path below the top.
-const MAX_CURSOR_BYTES: usize = 2 * MAX_PATH_BYTES;
+/// Bytes of a cursor: a path below the top. Renames can make trees deeper than a path may be long.
+const MAX_CURSOR_BYTES: usize = 64 * MAX_PATH_BYTES;
 
 /// What one step looked at.
 #[derive(Clone, Debug, Default)]

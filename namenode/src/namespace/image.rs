@@ -9,6 +9,8 @@
 //! Everything is in the order of ids, so that members at the same index write the same bytes. Slots, indexes and
 //! totals are not in it. Layout and what a reader does with damage: `docs/formats/image.md`.
 
+mod decode;
+mod encode;
 mod frame;
 mod history;
 mod read;

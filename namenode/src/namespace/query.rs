@@ -14,7 +14,6 @@ use super::hash::Mixer;
 use super::registry::root;
 use super::resolve::Last;
 use super::store::hash_kind;
-use super::store::records::Block;
 use super::view::Seen;
 use super::{
     BlockKey, BlockState, BlockView, Counts, Identity, Namespace, OpenFile, OpenLease, StorageIndex, StorageRecord,
@@ -64,7 +63,7 @@ impl Namespace {
             }
             Seen::Inode { slot, snapshot: Some(snapshot) } => {
                 self.need_at(&who, slot, Some(snapshot), READ | EXECUTE, path)?;
-                let status = |(name, slot): (&str, u32)| self.status_at(slot, snapshot, name);
+                let status = |(name, slot): (&str, u32)| self.entry_at(slot, snapshot, name);
                 Ok(page(self.store.children_at(slot, start_after, snapshot), limit, status))
             }
             Seen::Snapshots { slot } => {
@@ -158,7 +157,7 @@ impl Namespace {
         self.chain_from(inode).map(|(slot, offset_bytes)| self.view(slot, offset_bytes))
     }
     pub(super) fn view(&self, slot: u32, offset_bytes: u64) -> BlockView {
-        let block: &Block = self.store.block(slot);
+        let block = self.store.block(slot);
         let inode = self.store.inode(block.inode);
         BlockView {
             block: BlockId::from_raw(block.id),
@@ -227,6 +226,13 @@ impl Namespace {
         })
     }
 
+    /// Memory of the large parts, in bytes: what was allocated. Rare things are not counted.
+    #[must_use]
+    pub fn memory_by_part(&self) -> Vec<(&'static str, u64)> {
+        let mut parts = self.store.memory_by_part();
+        parts.push(("sessions", self.sessions.bytes()));
+        parts
+    }
     /// Numbers of the whole.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -255,7 +261,7 @@ impl Namespace {
     /// Inodes of unlinked trees that wait for `Reclaim`; the leader proposes it while this is not 0.
     #[must_use]
     pub const fn reclaim_pending(&self) -> u64 {
-        self.pending + self.sweeps.len() as u64
+        self.pending + self.sweeps.len() as u64 + self.purge.is_some() as u64
     }
     /// Hash of the whole state: equal on every member at the same index, after replay and after loading an image.
     #[must_use]
@@ -288,6 +294,10 @@ impl Namespace {
         // Only once there are any: images that are older than snapshots keep their hash.
         if self.last_snapshot != 0 {
             mixer.word(self.last_snapshot);
+        }
+        if let Some(purge) = &self.purge {
+            mixer.word(purge.phase as u64).word(purge.shard as u64).word(purge.number).word(purge.snapshot);
+            mixer.bytes(purge.name.as_bytes());
         }
         for sweep in &self.sweeps {
             mixer.word(sweep.directory).word(sweep.died).bytes(sweep.after.as_bytes());

@@ -2,6 +2,7 @@
 //! machine, so that every door sees the same tree.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::path::FsPath;
@@ -14,6 +15,8 @@ use super::{Call, Namespace};
 
 /// Symbolic links that one path may lead through, as in Linux.
 const MAX_LINKS: u32 = 40;
+/// Names that the target of a symbolic link and what follows it may have together.
+const MAX_NAMES_OF_LINKS: usize = 2 * proto::path::MAX_DEPTH;
 /// The name under which a directory shows its snapshots. Nothing else may have it.
 pub(crate) const SNAPSHOT_DIRECTORY: &str = ".snapshot";
 
@@ -103,6 +106,10 @@ impl Namespace {
             let from = if target.starts_with('/') { root(&self.store).unwrap_or(at) } else { at };
             let mut names: Vec<Cow<'p, str>> = target.split('/').map(|name| Cow::Owned(name.to_owned())).collect();
             names.append(&mut rest);
+            if names.len() > MAX_NAMES_OF_LINKS {
+                return Err(FsError::new(ErrorCode::InvalidPath, "symbolic links lead through too many names")
+                    .with_path(path.as_str()));
+            }
             // The names are owned: one level of calls for each link, at most MAX_LINKS.
             let names: Box<dyn Iterator<Item = Cow<'p, str>>> = Box::new(names.into_iter());
             return self.follow(who, path, from, names, (last, links + 1));
@@ -216,26 +223,50 @@ impl Namespace {
         }
         let mut at = from;
         while at != NONE && at != until {
-            let quota = self.store.quota_of(at);
-            let below = self.store.directory(at).below;
-            let grows = |more: u64, less: u64| more > less;
-            let after = |used: u64, more: u64, less: u64| used.saturating_add(more).saturating_sub(less);
-            let (names, space) = (
-                after(below.names() + 1, more.names(), less.names()),
-                after(below.space_bytes, more.space_bytes, less.space_bytes),
-            );
-            if let Some(limit) = quota.names.filter(|limit| names > *limit && grows(more.names(), less.names())) {
-                return Err(self.over_quota(at, &format!("the quota of {limit} names: it would hold {names}")));
-            }
-            if let Some(limit) =
-                quota.space_bytes.filter(|limit| space > *limit && grows(more.space_bytes, less.space_bytes))
-            {
-                return Err(self.over_quota(
-                    at,
-                    &format!("the space quota of {limit} bytes: it would take {space}, all copies counted"),
-                ));
-            }
+            self.check_quota_at(at, more, less)?;
             at = self.store.inode(at).parent;
+        }
+        Ok(())
+    }
+    /// Checks the space of every directory that lists a file: it grows by `more` instead of `less` once for each name of
+    /// the file below it, and loses `sources` where they are below it.
+    pub(super) fn check_space_of_names(&self, slot: u32, more: u64, less: u64, sources: &[u32]) -> FsResult<()> {
+        if self.store.quotas.len() == 0 {
+            return Ok(());
+        }
+        let mut names: BTreeMap<u32, u64> = BTreeMap::new();
+        for directory in self.store.parents_of(slot).flat_map(|parent| self.store.ancestors(parent)) {
+            *names.entry(directory).or_default() += 1;
+        }
+        let from = sources.first().map(|source| self.store.ancestors(self.store.inode(*source).parent));
+        let gone: u64 = sources.iter().map(|source| self.store.weight(*source).space_bytes).sum();
+        for (directory, count) in names {
+            let loses = from.as_ref().is_some_and(|above| above.contains(&directory));
+            let space = |bytes: u64| Totals { space_bytes: bytes, ..Totals::default() };
+            let less = less.saturating_mul(count).saturating_add(if loses { gone } else { 0 });
+            self.check_quota_at(directory, space(more.saturating_mul(count)), space(less))?;
+        }
+        Ok(())
+    }
+    fn check_quota_at(&self, at: u32, more: Totals, less: Totals) -> FsResult<()> {
+        let quota = self.store.quota_of(at);
+        let below = self.store.directory(at).below;
+        let grows = |more: u64, less: u64| more > less;
+        let after = |used: u64, more: u64, less: u64| used.saturating_add(more).saturating_sub(less);
+        let (names, space) = (
+            after(below.names() + 1, more.names(), less.names()),
+            after(below.space_bytes, more.space_bytes, less.space_bytes),
+        );
+        if let Some(limit) = quota.names.filter(|limit| names > *limit && grows(more.names(), less.names())) {
+            return Err(self.over_quota(at, &format!("the quota of {limit} names: it would hold {names}")));
+        }
+        if let Some(limit) =
+            quota.space_bytes.filter(|limit| space > *limit && grows(more.space_bytes, less.space_bytes))
+        {
+            return Err(self.over_quota(
+                at,
+                &format!("the space quota of {limit} bytes: it would take {space}, all copies counted"),
+            ));
         }
         Ok(())
     }

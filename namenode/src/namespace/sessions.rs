@@ -86,6 +86,14 @@ impl Sessions {
     pub(crate) fn knows(&self, id: SessionId) -> bool {
         self.table.get(&id).is_some()
     }
+    /// Memory of sessions and answers.
+    pub(crate) fn bytes(&self) -> u64 {
+        let of_one = |session: &Arc<Session>| {
+            let answers: usize = session.outcomes.iter().map(|(_, answer)| answer.len() + 16).sum();
+            size_of::<Session>() + session.outcomes.capacity() * size_of::<(u64, Arc<[u8]>)>() + answers
+        };
+        self.table.sorted().into_iter().map(|(_, session)| of_one(session)).sum::<usize>() as u64
+    }
     /// A frozen view.
     pub(crate) fn freeze(&self) -> Sharded<SessionId, Arc<Session>> {
         self.table.clone()
@@ -127,16 +135,18 @@ impl Sessions {
 
     /// Keeps the answer of an applied call.
     pub(crate) fn remember(&mut self, id: SessionId, call: u64, answer: Arc<[u8]>) {
-        self.change(id, |session, hash| {
-            *hash = hash.wrapping_add(outcome_hash(id, call, &answer));
-            session.outcomes.push_back((call, answer));
-            if session.outcomes.len() > MAX_OUTCOMES
-                && let Some((oldest, answer)) = session.outcomes.pop_front()
-            {
-                *hash = hash.wrapping_sub(outcome_hash(id, oldest, &answer));
-                add_to_ranges(&mut session.forgotten, oldest);
-            }
-        });
+        let Some(session) = self.table.get_mut(&id) else { return };
+        let session = Arc::make_mut(session);
+        self.hash = self.hash.wrapping_add(outcome_hash(id, call, &answer));
+        session.outcomes.push_back((call, answer));
+        if session.outcomes.len() > MAX_OUTCOMES
+            && let Some((oldest, answer)) = session.outcomes.pop_front()
+        {
+            let before = header_hash(id, session);
+            add_to_ranges(&mut session.forgotten, oldest);
+            self.hash = self.hash.wrapping_sub(before).wrapping_add(header_hash(id, session));
+            self.hash = self.hash.wrapping_sub(outcome_hash(id, oldest, &answer));
+        }
     }
 
     /// A session got a lease: it is not dropped while it holds one.

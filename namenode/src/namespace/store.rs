@@ -5,7 +5,7 @@
 //!   id ──ids──▶ slot ──slab──▶ Inode{parent, name, …} ──content──▶ Block ─next─▶ Block   (file)
 //!                 ▲                                   └─content──▶ Directory{children, totals}
 //!   (parent, name) ──index──┘
-//!   rare: open files · storages beyond four · digests · last block of files with several · further entries ·
+//!   rare: open files · storages beyond three · last block of files with several · further entries ·
 //!         targets of symbolic links · extended attributes · ACLs · quotas
 //! ```
 //!
@@ -15,12 +15,16 @@
 mod attributes;
 mod blocks;
 pub(crate) mod children;
+mod free;
 pub(crate) mod history;
 pub(crate) mod ids;
 mod index;
 mod interned;
 mod links;
+mod memory;
 pub(crate) mod names;
+pub(crate) mod packed;
+pub(crate) mod pages;
 pub(crate) mod records;
 pub(crate) mod sharded;
 pub(crate) mod slab;
@@ -28,7 +32,7 @@ pub(crate) mod totals;
 mod tree;
 
 pub(crate) use attributes::{Acl, AclName, Quota, Xattr, attribute_hash};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -42,7 +46,8 @@ pub(crate) use ids::NONE;
 use index::NameIndex;
 pub(crate) use interned::Interned;
 use names::Names;
-use records::{Block, Inode, Kind, Open};
+use packed::{PackedBlock, Wide};
+use records::{Inode, Kind, Open};
 use sharded::Sharded;
 use slab::Slab;
 use totals::Totals;
@@ -81,11 +86,12 @@ pub(crate) struct Store {
     pub(crate) inodes: Slab<Inode>,
     pub(crate) names: Names,
     pub(crate) by_id: IdTable,
-    pub(crate) blocks: Slab<Block>,
+    pub(crate) blocks: Slab<PackedBlock>,
     pub(crate) by_block: IdTable,
-    /// Storages of blocks that have more than fit the record: all but the first four.
+    /// Storages of blocks that have more than fit the record: all but the first three.
     pub(crate) more_homes: Sharded<u32, Box<[u32]>>,
-    pub(crate) digests: Sharded<u32, [u8; 16]>,
+    /// Id and stamp of blocks whose numbers do not fit the record.
+    pub(crate) wide_blocks: Wide,
     pub(crate) open: Sharded<u64, Open>,
     pub(crate) interned: Interned,
     /// What symbolic links name, by inode.
@@ -100,7 +106,7 @@ pub(crate) struct Store {
     pub(crate) ghosts: Sharded<GhostKey, Ghost>,
     pub(crate) versions: Sharded<VersionKey, Arc<Version>>,
     /// Ghosts by inode. Derived.
-    ghosts_of: HashMap<u64, Vec<GhostKey>, FxBuildHasher>,
+    ghosts_of: HashMap<u64, BTreeSet<GhostKey>, FxBuildHasher>,
     /// Further entries of inodes that have some: slots of their records by the inode's slot. Derived.
     links: HashMap<u32, Vec<u32>, FxBuildHasher>,
     /// Last block, number and bytes of files with more than one block. Derived.
@@ -112,6 +118,8 @@ pub(crate) struct Store {
     index: NameIndex,
     /// Wrapping sum of the hashes of all records: order does not matter, so it can follow every change.
     pub(crate) hash: u64,
+    /// Are the hashes of inodes left out of it for now?
+    loading: bool,
 }
 
 impl Store {
@@ -123,7 +131,7 @@ impl Store {
             blocks: Slab::new(),
             by_block: IdTable::default(),
             more_homes: Sharded::new(),
-            digests: Sharded::new(),
+            wide_blocks: Sharded::new(),
             open: Sharded::new(),
             interned: Interned::default(),
             targets: Sharded::new(),
@@ -142,6 +150,7 @@ impl Store {
             free_directories: Vec::new(),
             index: NameIndex::new(),
             hash: 0,
+            loading: false,
         }
     }
 
@@ -186,7 +195,9 @@ impl Store {
         }
         let slot = self.inodes.insert(inode);
         self.by_id.insert(inode.id, slot);
-        self.hash = self.hash.wrapping_add(self.inode_hash(slot));
+        if !self.loading {
+            self.hash = self.hash.wrapping_add(self.inode_hash(slot));
+        }
         slot
     }
     /// Removes an inode that is not linked, has no entries and no blocks, with all its attributes.
@@ -215,9 +226,22 @@ impl Store {
     }
     /// Changes flags of an inode that are no business of snapshots.
     pub(crate) fn mark(&mut self, slot: u32, change: impl FnOnce(&mut Inode)) {
+        if self.loading {
+            return change(self.inodes.get_mut(slot));
+        }
         let before = self.inode_hash(slot);
         change(self.inodes.get_mut(slot));
         self.hash = self.hash.wrapping_sub(before).wrapping_add(self.inode_hash(slot));
+    }
+    /// An image is being loaded: the hashes of inodes are added when all of them are there.
+    pub(crate) fn begin_loading(&mut self) {
+        self.loading = true;
+    }
+    /// See [`Store::begin_loading`].
+    pub(crate) fn end_loading(&mut self) {
+        self.loading = false;
+        let hashes = self.by_id.freeze().iter().map(|(_, slot)| self.inode_hash(slot)).fold(0, u64::wrapping_add);
+        self.hash = self.hash.wrapping_add(hashes);
     }
     /// What an inode adds to the state hash. It names ids only, so that slots stay local.
     fn inode_hash(&self, slot: u32) -> u64 {

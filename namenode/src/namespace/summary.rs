@@ -103,7 +103,7 @@ impl Namespace {
                 let text = format!("the snapshot has more than {MAX_WALK} files and directories here");
                 return Err(FsError::new(ErrorCode::NoSpace, text).with_hint("ask for its directories one by one"));
             }
-            let status = self.status_at(at, snapshot, "");
+            let status = self.entry_at(at, snapshot, "");
             let inode = self.store.inode(at);
             if inode.is_dir() {
                 self.need_at(who, at, Some(snapshot), READ | EXECUTE, path)?;
@@ -208,6 +208,7 @@ impl Namespace {
         let who = self.who(who)?;
         if path.is_empty() {
             let slots = self.snapshottable.iter().filter_map(|id| self.store.slot(*id));
+            let slots = slots.filter(|slot| self.store.alive(*slot));
             let mine = slots.filter(|slot| who.owns(&self.store, *slot));
             let status = |slot: u32| n::SnapshotStatus {
                 directory: self.store.path(slot),

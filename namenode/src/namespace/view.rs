@@ -100,15 +100,22 @@ impl Namespace {
 
     /// Status of a snapshot, as an entry of `.snapshot`.
     pub(super) fn status_of_snapshot(&self, root: u32, snapshot: &Snapshot) -> FileStatus {
-        let status = self.status_at(root, snapshot.id, &snapshot.name);
+        let status = self.entry_at(root, snapshot.id, &snapshot.name);
         FileStatus { mtime_ns: snapshot.created_ns, ..status }
     }
 
     /// Status of an inode as a snapshot sees it.
     pub(super) fn status_at(&self, slot: u32, snapshot: u64, path: &str) -> FileStatus {
+        let directory = self.store.inode(slot).is_dir();
+        let children = if directory { self.store.children_at(slot, "", snapshot).count() as u64 } else { 0 };
+        FileStatus { children, ..self.entry_at(slot, snapshot, path) }
+    }
+
+    /// As [`Namespace::status_at`], in a listing: the entries of directories are not counted, because each count looks at
+    /// all of them.
+    pub(super) fn entry_at(&self, slot: u32, snapshot: u64, path: &str) -> FileStatus {
         let now = self.status(slot, path);
-        let children =
-            if self.store.inode(slot).is_dir() { self.store.children_at(slot, "", snapshot).count() as u64 } else { 0 };
+        let children = 0;
         let plain =
             FileStatus { children, open_for_write: false, snapshottable: false, has_quota: false, nlink: 1, ..now };
         let Some(version) = self.version(slot, Some(snapshot)) else { return plain };

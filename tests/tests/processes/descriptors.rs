@@ -45,6 +45,10 @@ fn without_descriptors_the_accept_loop_pauses_and_goes_on() {
     assert!(spent < 40, "{spent} ticks of 10 ms in two seconds: the accept loop spins");
     drop(held);
     wait::until("it to go on", Duration::from_secs(20), || serves().then_some(()));
+    let figures = super::dev::page(facts["http"].as_str().expect("an address"), "/metrics");
+    let failures = figures.lines().find_map(|line| line.strip_prefix("blockyard_accept_failures_total "));
+    let failures: u64 = failures.expect("the figure").parse().expect("a number");
+    assert!((1..1000).contains(&failures), "{failures}");
     // The end of its standard input ends it.
     drop(namenode.stdin.take());
     command::wait_with_patience(&mut namenode, Duration::from_secs(30));

@@ -59,7 +59,7 @@ fn a_row_of_ports_is_taken_from_its_base() {
     assert!(ended.text().contains(&format!("at blockyard://127.0.0.1:{base}")), "{}", ended.text());
 }
 
-fn page(address: &str, path: &str) -> String {
+pub(crate) fn page(address: &str, path: &str) -> String {
     let address = address.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).expect("the page listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("time-out");

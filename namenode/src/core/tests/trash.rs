@@ -61,6 +61,23 @@ fn without_an_interval_nothing_is_emptied_and_what_is_no_checkpoint_stays() {
 }
 
 #[test]
+fn a_trash_that_leads_elsewhere_is_left_alone() {
+    let mut bench = with_settings(|settings| settings.trash_interval_ms = 5_000);
+    let backup = n::MkdirRequest {
+        header: header(),
+        path: "/tmp/backups/202611220000".into(),
+        mode: 0o700,
+        parents: true,
+        unmasked_mode: None,
+    };
+    bench.ask_as::<n::MkdirResponse>("root", backup).unwrap();
+    let (path, target) = ("/user/ana/.Trash".to_owned(), "/tmp/backups".to_owned());
+    bench.ask::<n::SymlinkResponse>(n::SymlinkRequest { header: header(), path, target, parents: false }).unwrap();
+    bench.pass(Duration::from_secs(60));
+    assert!(bench.stat("/tmp/backups/202611220000").is_ok());
+}
+
+#[test]
 fn access_times_follow_reads_in_one_entry_now_and_then() {
     let mut bench = with_settings(|settings| settings.access_time_precision_ms = 1);
     let mut nodes = bench.nodes(3);

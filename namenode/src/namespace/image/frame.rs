@@ -7,10 +7,13 @@
 
 use std::io::{Read, Write};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use prost::Message;
+use prost::encoding::encode_varint;
 
 use super::Section;
+use super::decode::delimited;
+use super::encode::Fields;
 use crate::namespace::ImageError;
 
 /// A frame is written when it has grown to this.
@@ -30,24 +33,45 @@ fn crc(header: &[u8], payload: &[u8]) -> u32 {
 pub(super) struct FrameWriter<'a> {
     writer: &'a mut dyn Write,
     section: Section,
-    payload: BytesMut,
+    payload: Vec<u8>,
+    record: Vec<u8>,
     records: u32,
     total: u64,
 }
 
 impl<'a> FrameWriter<'a> {
     pub(super) fn new(writer: &'a mut dyn Write) -> Self {
-        Self { writer, section: Section::Meta, payload: BytesMut::new(), records: 0, total: 0 }
+        Self { writer, section: Section::Meta, payload: Vec::new(), record: Vec::new(), records: 0, total: 0 }
     }
     /// Appends a record to a section. Sections come in their order.
     pub(super) fn put(&mut self, section: Section, record: &impl Message) -> Result<(), ImageError> {
+        self.begin(section)?;
+        record
+            .encode_length_delimited(&mut self.payload)
+            .map_err(|error| ImageError::Io(std::io::Error::other(error)))?;
+        self.end_record()
+    }
+    /// As [`FrameWriter::put`], with what `encode` appends.
+    pub(super) fn put_encoded(
+        &mut self,
+        section: Section,
+        encode: impl FnOnce(&mut Fields<'_>),
+    ) -> Result<(), ImageError> {
+        self.begin(section)?;
+        self.record.clear();
+        encode(&mut Fields::new(&mut self.record));
+        encode_varint(self.record.len() as u64, &mut self.payload);
+        self.payload.extend_from_slice(&self.record);
+        self.end_record()
+    }
+    fn begin(&mut self, section: Section) -> Result<(), ImageError> {
         if section != self.section {
             self.flush()?;
             self.section = section;
         }
-        record
-            .encode_length_delimited(&mut self.payload)
-            .map_err(|error| ImageError::Io(std::io::Error::other(error)))?;
+        Ok(())
+    }
+    fn end_record(&mut self) -> Result<(), ImageError> {
         self.records += 1;
         self.total += 1;
         if self.payload.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
@@ -154,6 +178,15 @@ impl Frame {
     /// Number of records that the header says.
     pub(super) const fn records(&self) -> u32 {
         self.records
+    }
+    /// Calls `take` with the bytes of each record.
+    pub(super) fn each_raw(&self, mut take: impl FnMut(&[u8]) -> Result<(), String>) -> Result<(), ImageError> {
+        let (mut rest, mut found) = (self.payload.as_ref(), 0_u32);
+        while !rest.is_empty() {
+            delimited(&mut rest).and_then(&mut take).map_err(|what| self.damaged(format!("record {found}: {what}")))?;
+            found += 1;
+        }
+        if found == self.records { Ok(()) } else { Err(self.damaged("wrong number of records")) }
     }
     /// Decodes all records.
     pub(super) fn each<R: Message + Default>(

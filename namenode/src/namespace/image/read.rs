@@ -9,18 +9,20 @@ use proto::ids::{
 };
 use rustc_hash::FxBuildHasher;
 
+use super::decode::{BlockFields, InodeFields};
 use super::frame::{Frame, FrameReader, cut_short};
 use super::records::{
-    AnswerOfCall, AttributesRecord, BlockRecord, End, InodeRecord, Key, Meta, OpenRecord, Queued, SessionRecord,
-    SnapshotRecord, Storage, SweepRecord, Text,
+    AnswerOfCall, AttributesRecord, End, Key, Meta, OpenRecord, Queued, SessionRecord, SnapshotRecord, Storage,
+    SweepRecord, Text,
 };
 use super::{MAGIC, OLDEST_VERSION, Section, VERSION, history};
 use crate::namespace::access::check_principal;
 use crate::namespace::registry::{MAX_KEYS, MAX_STORAGES, check_settings};
 use crate::namespace::sessions::{MAX_OUTCOMES, MAX_RANGES_OF_LOWEST, MAX_SESSIONS, Session};
 use crate::namespace::store::NONE;
-use crate::namespace::store::history::Snapshot;
+use crate::namespace::store::history::{Phase, Purge, Snapshot};
 use crate::namespace::store::records::{Block, Inode, Kind, Open, Pin, flags, rare};
+use crate::namespace::store::sharded::SHARDS;
 use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord, Sweep};
 
@@ -46,6 +48,7 @@ pub(in crate::namespace) fn read(reader: &mut dyn Read) -> Result<Namespace, Ima
     }
     let mut frames = FrameReader::new(reader, head.len() as u64);
     let mut loader = Loader::default();
+    loader.namespace.store.begin_loading();
     loop {
         let frame = frames.next()?;
         if loader.take(&frame)? {
@@ -85,8 +88,14 @@ impl Loader {
             Section::Strings => frame.each(|record| self.take_text(&record)),
             Section::Storages => frame.each(|record| self.take_storage(record)),
             Section::Keys => frame.each(|record| self.take_key(record)),
-            Section::Inodes => frame.each(|record| self.take_inode(&record)),
-            Section::Blocks => frame.each(|record| self.take_block(&record)),
+            Section::Inodes => frame.each_raw(|record| self.take_inode(&InodeFields::decode(record)?)),
+            Section::Blocks => {
+                let mut storages = Vec::new();
+                frame.each_raw(|record| {
+                    let block = BlockFields::decode(record, &mut storages)?;
+                    self.take_block(&block, &storages)
+                })
+            }
             Section::Open => frame.each(|record| self.take_open(&record)),
             Section::Sessions => frame.each(|record| self.take_session(&record)),
             Section::Answers => frame.each(|record| self.take_answer(&record)),
@@ -98,7 +107,9 @@ impl Loader {
             Section::Snapshots => frame.each(|record| self.take_snapshot(&record)),
             Section::History => frame.each(|record| {
                 let namespace = &mut self.namespace;
-                history::take(&mut namespace.store, &record, namespace.last_snapshot, inode_of)
+                history::take(&mut namespace.store, &record, namespace.last_snapshot, |inode| {
+                    inode_of(&InodeFields::of(inode))
+                })
             }),
             Section::Sweeps => frame.each(|record| self.take_sweep(&record)),
             Section::End => {
@@ -174,7 +185,7 @@ impl Loader {
         Ok(())
     }
 
-    fn take_inode(&mut self, record: &InodeRecord) -> Result<(), Fault> {
+    fn take_inode(&mut self, record: &InodeFields<'_>) -> Result<(), Fault> {
         let fits = record.id > self.last_inode && record.id < self.namespace.next.inode.raw();
         check(fits, || format!("inode {} is out of order, or was never given", record.id))?;
         self.last_inode = record.id;
@@ -190,7 +201,7 @@ impl Loader {
                 let len = record.symlink.len();
                 let fits = (1..=proto::path::MAX_PATH_BYTES).contains(&len) && !record.symlink.contains('\0');
                 check(fits, || format!("symbolic link {} has no target", record.id))?;
-                store.set_target(slot, Some(record.symlink.as_str().into()));
+                store.set_target(slot, Some(record.symlink.into()));
             }
             Kind::Link => self.links.push((slot, record.target)),
             _ => {}
@@ -208,13 +219,13 @@ impl Loader {
         let floating = flags::UNPUBLISHED | flags::DETACHED | flags::HELD;
         check(!inode.has(floating), || "an entry of what is not linked".into())?;
         check(record.id != InodeId::ROOT.raw(), || "the root has a parent".into())?;
-        proto::path::check_name(&record.name).map_err(|error| error.to_string())?;
-        store.set_name(slot, &record.name);
+        proto::path::check_name(record.name).map_err(|error| error.to_string())?;
+        store.set_name(slot, record.name);
         self.entries.push((slot, record.parent));
         Ok(())
     }
 
-    fn take_block(&mut self, record: &BlockRecord) -> Result<(), Fault> {
+    fn take_block(&mut self, record: &BlockFields<'_>, homes: &[u32]) -> Result<(), Fault> {
         let next = self.namespace.next;
         // Within a file they are in the file's order, which joined files do not have from the ids.
         check(self.last_block <= record.inode, || "blocks are out of order".into())?;
@@ -223,9 +234,9 @@ impl Loader {
         let stamps = GenerationStamp::FIRST.raw()..next.stamp.raw();
         let given = ids.contains(&record.id) && stamps.contains(&record.stamp);
         check(given, || format!("block {} or its stamp was never given", record.id))?;
-        check(record.storages.len() <= MAX_HOMES, || "too many storages".into())?;
+        check(homes.len() <= MAX_HOMES, || "too many storages".into())?;
         let storages = self.namespace.registry.records().len() as u64;
-        check(record.storages.iter().all(|home| u64::from(*home) < storages), || "an unknown storage".into())?;
+        check(homes.iter().all(|home| u64::from(*home) < storages), || "an unknown storage".into())?;
         let store = &mut self.namespace.store;
         let slot = store.slot(record.inode).ok_or_else(|| format!("block {} of no inode", record.id))?;
         let file = *store.inode(slot);
@@ -239,14 +250,14 @@ impl Loader {
         check(committed || file.has(flags::OPEN | flags::DETACHED), || "an open block in a closed file".into())?;
         check(committed == (record.len_bytes > 0), || "the length contradicts the state".into())?;
         check(record.len_bytes <= file.block_size_bytes(), || "a block above the block size".into())?;
-        let digest = match record.digest.as_ref() {
+        let digest = match record.digest {
             [] => None,
             bytes => Some(bytes.try_into().map_err(|error| format!("digest: {error}"))?),
         };
         check(store.blocks.has_room(1), || "too many blocks".into())?;
         let block =
             Block { id: record.id, stamp: record.stamp, len_bytes: record.len_bytes, flags, ..Block::default() };
-        store.push_block(slot, block, &record.storages, digest);
+        store.load_block(slot, block, homes, digest);
         Ok(())
     }
 
@@ -285,6 +296,18 @@ impl Loader {
         check(record.died <= self.namespace.last_snapshot, || "a sweep of no snapshot".into())?;
         check(record.after.len() <= proto::path::MAX_NAME_BYTES, || "a long name".into())?;
         let (directory, after, died) = (record.directory, record.after.as_str().into(), record.died);
+        if record.purge != 0 {
+            let phase = match record.purge {
+                1 => Phase::Versions,
+                2 => Phase::Births,
+                3 => Phase::Ghosts,
+                other => return Err(format!("an unknown phase {other} of a purge")),
+            };
+            let shard = record.shard as usize;
+            check(self.namespace.purge.is_none() && shard < SHARDS, || "a purge twice, or nowhere".into())?;
+            self.namespace.purge = Some(Purge { phase, shard, number: directory, name: after, snapshot: died });
+            return Ok(());
+        }
         self.namespace.sweeps.push(Sweep { directory, after, died });
         Ok(())
     }
@@ -368,6 +391,7 @@ impl Loader {
         check(self.sessions.is_empty(), || "answers are missing".into())?;
         self.join_links()?;
         self.link_entries()?;
+        self.namespace.store.end_loading();
         self.check_queue()?;
         self.check_held()?;
         let floating = self.floating()?;
@@ -390,20 +414,18 @@ impl Loader {
 
     fn link_entries(&mut self) -> Result<(), Fault> {
         let store = &mut self.namespace.store;
-        let mut entries = Vec::with_capacity(self.entries.len());
-        for (slot, parent) in std::mem::take(&mut self.entries) {
-            let parent = store.slot(parent).filter(|parent| store.inode(*parent).is_dir());
-            let parent = parent.ok_or_else(|| format!("{:?} has no directory", store.name(slot)))?;
-            check(store.child(parent, store.name(slot)).is_none(), || "a name twice in a directory".into())?;
-            store.place(parent, slot);
-            entries.push((parent, slot));
-        }
-        entries.sort_unstable();
-        for group in entries.chunk_by(|a, b| a.0 == b.0) {
-            if let Some((parent, _)) = group.first() {
-                store.set_children(*parent, group.iter().map(|(_, slot)| *slot).collect());
+        store.expect_entries(self.entries.len());
+        // The parent's slot takes the place of its id; entries of one directory mostly stand together.
+        let mut last = (0, NONE);
+        for (slot, parent) in &mut self.entries {
+            if last.0 != *parent {
+                let found = store.slot(*parent).filter(|parent| store.inode(*parent).is_dir());
+                last = (*parent, found.ok_or_else(|| format!("{:?} has no directory", store.name(*slot)))?);
             }
+            check(store.place_new(last.1, *slot), || "a name twice in a directory".into())?;
+            *parent = u64::from(last.1);
         }
+        store.set_all_children(&std::mem::take(&mut self.entries));
         Ok(())
     }
 
@@ -470,7 +492,7 @@ impl Loader {
     }
 }
 
-fn inode_of(record: &InodeRecord) -> Result<Inode, Fault> {
+fn inode_of(record: &InodeFields<'_>) -> Result<Inode, Fault> {
     let kind = match record.kind {
         1 => Kind::File,
         2 => Kind::Directory,

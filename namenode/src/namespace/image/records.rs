@@ -207,8 +207,15 @@ pub(super) struct SweepRecord {
     pub(super) after: String,
     #[prost(uint64, tag = "3")]
     pub(super) died: u64,
+    /// Not 0: no sweep, but where the search for what no snapshot sees stands (1 states, 2 births, 3 ghosts).
+    #[prost(uint32, tag = "4")]
+    pub(super) purge: u32,
+    #[prost(uint32, tag = "5")]
+    pub(super) shard: u32,
 }
 
+/// Written and read by hand (`encode`, `decode`); the tests hold that against this.
+#[cfg(test)]
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct BlockRecord {
     #[prost(uint64, tag = "1")]

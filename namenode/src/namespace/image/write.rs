@@ -8,18 +8,21 @@ use bytes::Bytes;
 use proto::ids::{LogIndex, SessionId, Term};
 use proto::log::Settings;
 
+use super::decode::{BlockFields, InodeFields};
+use super::encode::Fields;
 use super::frame::FrameWriter;
 use super::records::{
-    AnswerOfCall, BirthRecord, BlockRecord, End, HistoryRecord, InodeRecord, Key, Meta, OpenRecord, Queued,
-    SessionRecord, Storage, SweepRecord, Text,
+    AnswerOfCall, BirthRecord, End, HistoryRecord, Key, Meta, OpenRecord, Queued, SessionRecord, Storage, SweepRecord,
+    Text,
 };
 use super::{MAGIC, Section, VERSION, history};
 use crate::namespace::sessions::Session;
 use crate::namespace::store::NONE;
-use crate::namespace::store::history::{Ghost, GhostKey, Snapshot, Version, VersionKey};
+use crate::namespace::store::history::{Ghost, GhostKey, Purge, Snapshot, Version, VersionKey};
 use crate::namespace::store::ids::FrozenIds;
 use crate::namespace::store::names::NamePages;
-use crate::namespace::store::records::{Block, Inode, Kind, Open};
+use crate::namespace::store::packed::{PackedBlock, Wide};
+use crate::namespace::store::records::{Inode, Kind, Open};
 use crate::namespace::store::sharded::Sharded;
 use crate::namespace::store::slab::Pages;
 use crate::namespace::store::{Acl, Quota, Xattr};
@@ -36,9 +39,9 @@ pub struct FrozenNamespace {
     inodes: Pages<Inode>,
     names: NamePages,
     ids: FrozenIds,
-    blocks: Pages<Block>,
+    blocks: Pages<PackedBlock>,
+    wide_blocks: Wide,
     more_homes: Sharded<u32, Box<[u32]>>,
-    digests: Sharded<u32, [u8; 16]>,
     open: Sharded<u64, Open>,
     sessions: Sharded<SessionId, Arc<Session>>,
     queue: Vec<u64>,
@@ -51,6 +54,7 @@ pub struct FrozenNamespace {
     ghosts: Sharded<GhostKey, Ghost>,
     versions: Sharded<VersionKey, Arc<Version>>,
     sweeps: Vec<Sweep>,
+    purge: Option<Purge>,
     last_snapshot: u64,
     next: NextIds,
     log_time_ms: u64,
@@ -72,7 +76,7 @@ impl FrozenNamespace {
             ids: store.by_id.freeze(),
             blocks: store.blocks.freeze(),
             more_homes: store.more_homes.clone(),
-            digests: store.digests.clone(),
+            wide_blocks: store.wide_blocks.clone(),
             open: store.open.clone(),
             sessions: namespace.sessions.freeze(),
             queue: namespace.queue.clone(),
@@ -85,6 +89,7 @@ impl FrozenNamespace {
             ghosts: store.ghosts.clone(),
             versions: store.versions.clone(),
             sweeps: namespace.sweeps.clone(),
+            purge: namespace.purge.clone(),
             last_snapshot: namespace.last_snapshot,
             next: namespace.next,
             log_time_ms: namespace.log_time_ms,
@@ -115,7 +120,8 @@ impl FrozenNamespace {
         frames.put(Section::Meta, &self.meta())?;
         self.write_registry(&mut frames)?;
         for (_, slot) in self.ids.iter() {
-            frames.put(Section::Inodes, &self.inode_record(self.inodes.get(slot)))?;
+            let inode = self.inode_fields(self.inodes.get(slot));
+            frames.put_encoded(Section::Inodes, |fields| encode_inode(&inode, fields))?;
         }
         for (id, slot) in self.ids.iter() {
             self.write_blocks(&mut frames, id, self.inodes.get(slot))?;
@@ -182,7 +188,17 @@ impl FrozenNamespace {
         }
         for sweep in &self.sweeps {
             let (directory, after, died) = (sweep.directory, sweep.after.to_string(), sweep.died);
-            frames.put(Section::Sweeps, &SweepRecord { directory, after, died })?;
+            frames.put(Section::Sweeps, &SweepRecord { directory, after, died, ..SweepRecord::default() })?;
+        }
+        if let Some(purge) = &self.purge {
+            let record = SweepRecord {
+                directory: purge.number,
+                after: purge.name.to_string(),
+                died: purge.snapshot,
+                purge: purge.phase as u32,
+                shard: purge.shard as u32,
+            };
+            frames.put(Section::Sweeps, &record)?;
         }
         Ok(())
     }
@@ -206,11 +222,11 @@ impl FrozenNamespace {
         Ok(())
     }
 
-    fn inode_record(&self, inode: &Inode) -> InodeRecord {
-        InodeRecord {
+    fn inode_fields(&self, inode: &Inode) -> InodeFields<'_> {
+        InodeFields {
             id: inode.id,
             parent: if inode.parent == NONE { 0 } else { self.inodes.get(inode.parent).id },
-            name: self.names.text(inode.name).to_owned(),
+            name: self.names.text(inode.name),
             kind: inode.kind as u32,
             flags: u32::from(inode.flags),
             mode: u32::from(inode.mode),
@@ -222,29 +238,26 @@ impl FrozenNamespace {
             replication: u32::from(inode.replication),
             block_size_units: inode.block_size_units,
             target: if inode.kind == Kind::Link { self.inodes.get(inode.content).id } else { 0 },
-            symlink: if inode.is_symlink() {
-                self.targets.get(&inode.id).map_or_else(String::new, |target| target.to_string())
-            } else {
-                String::new()
-            },
+            symlink: if inode.is_symlink() { self.targets.get(&inode.id).map_or("", |target| target) } else { "" },
         }
     }
 
     fn write_blocks(&self, frames: &mut FrameWriter<'_>, id: u64, inode: &Inode) -> Result<(), ImageError> {
         let mut at = if inode.is_file() { inode.content } else { NONE };
         while at != NONE {
-            let block = self.blocks.get(at);
-            let more = self.more_homes.get(&at).into_iter().flatten().copied();
-            let record = BlockRecord {
+            let packed = self.blocks.get(at);
+            let block = packed.unpack(at, &self.wide_blocks);
+            let more = if packed.is_full() { self.more_homes.get(&at) } else { None };
+            let homes = packed.inline_homes().chain(more.into_iter().flatten().copied());
+            let fields = BlockFields {
                 inode: id,
                 id: block.id,
                 stamp: block.stamp,
                 len_bytes: block.len_bytes,
                 flags: u32::from(block.flags),
-                storages: block.inline_homes().chain(more).collect(),
-                digest: self.digests.get(&at).map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(digest)),
+                digest: packed.digest().map_or(&[], |digest| digest),
             };
-            frames.put(Section::Blocks, &record)?;
+            frames.put_encoded(Section::Blocks, |out| encode_block(&fields, homes, out))?;
             at = block.next;
         }
         Ok(())
@@ -267,6 +280,36 @@ impl FrozenNamespace {
         }
         Ok(())
     }
+}
+
+/// As `InodeRecord` of [`super::records`].
+pub(super) fn encode_inode(inode: &InodeFields<'_>, out: &mut Fields<'_>) {
+    out.uint(1, inode.id);
+    out.uint(2, inode.parent);
+    out.bytes(3, inode.name.as_bytes());
+    out.uint(4, inode.kind.into());
+    out.uint(5, inode.flags.into());
+    out.uint(6, inode.mode.into());
+    out.uint(7, inode.owner.into());
+    out.uint(8, inode.group.into());
+    out.sfixed(9, inode.mtime_ns);
+    out.sfixed(10, inode.ctime_ns);
+    out.sfixed(11, inode.atime_ns);
+    out.uint(12, inode.replication.into());
+    out.uint(13, inode.block_size_units.into());
+    out.uint(14, inode.target);
+    out.bytes(15, inode.symlink.as_bytes());
+}
+
+/// As `BlockRecord` of [`super::records`].
+pub(super) fn encode_block(block: &BlockFields<'_>, homes: impl Iterator<Item = u32> + Clone, out: &mut Fields<'_>) {
+    out.uint(1, block.inode);
+    out.sint(2, block.id);
+    out.uint(3, block.stamp);
+    out.uint(4, block.len_bytes);
+    out.uint(5, block.flags.into());
+    out.uints(6, homes);
+    out.bytes(7, block.digest);
 }
 
 fn open_record(inode: u64, open: &Open) -> OpenRecord {

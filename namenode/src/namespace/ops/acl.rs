@@ -35,11 +35,19 @@ impl Namespace {
         if self.store.inode(slot).is_symlink() {
             return Err(bad("a symbolic link has no ACL", &path));
         }
+        if change.entries.len() > 2 * MAX_ENTRIES {
+            return Err(bad(&format!("an ACL has at most {MAX_ENTRIES} entries of each scope"), &path));
+        }
         for entry in &change.entries {
             check_entry(entry, &path)?;
-            if !entry.name.is_empty() {
-                self.check_text_room(&entry.name)?;
-            }
+        }
+        let unknown = |entry: &&AclEntry| !entry.name.is_empty() && self.store.interned.find(&entry.name).is_none();
+        if !self.store.interned.has_room_for(change.entries.iter().filter(unknown).count()) {
+            return Err(FsError::new(
+                ErrorCode::NoSpace,
+                "the namespace holds as many names of users and groups as ACLs may add",
+            )
+            .with_hint("name users and groups that are known already"));
         }
         // Names of removed entries need no number: an unknown one is in no ACL. New ones are given numbers only once
         // everything is checked, so the check works on the names as they are.
@@ -103,18 +111,13 @@ impl Namespace {
                 AclChange::Unspecified => return Err(bad("the call does not say what to change", path)),
             }
         }
-        if kind == AclChange::Modify || kind == AclChange::RemoveEntries {
-            for (scope, before, list) in [
-                (AclScope::Access, &before.access, &mut plan.access),
-                (AclScope::Default, &before.default, &mut plan.default),
-            ] {
-                let says_mask = of_scope(scope).any(|entry| entry.tag == AclTag::Mask as u32);
-                complete_mask(list, before != list, says_mask, kind == AclChange::RemoveEntries, path)?;
-            }
-        } else {
-            let says_mask = |scope| of_scope(scope).any(|entry| entry.tag == AclTag::Mask as u32);
-            complete_mask(&mut plan.access, true, says_mask(AclScope::Access), false, path)?;
-            complete_mask(&mut plan.default, true, says_mask(AclScope::Default), false, path)?;
+        // The mask of a scope follows what changed in it; another scope's stays.
+        for (scope, before, list) in [
+            (AclScope::Access, &before.access, &mut plan.access),
+            (AclScope::Default, &before.default, &mut plan.default),
+        ] {
+            let says_mask = of_scope(scope).any(|entry| entry.tag == AclTag::Mask as u32);
+            complete_mask(list, before != list, says_mask, kind == AclChange::RemoveEntries, path)?;
         }
         complete_default(&mut plan);
         let says_mask = has(&plan.default, AclName::Mask);

@@ -7,8 +7,6 @@ use proto::path::FsPath;
 
 use crate::namespace::access::{WRITE, Who, check_principal};
 use crate::namespace::resolve::{Last, mode_bits};
-use crate::namespace::store::NONE;
-use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
 
 /// The set-group-id bit: an owner outside the group may not set it.
@@ -35,13 +33,21 @@ impl Namespace {
         let who = self.who_calls(call)?;
         let path = FsPath::parse(&set.path)?;
         let slot = self.find(&who, &path, Last::keep(set.no_follow))?;
+        if set.mode.or(set.replication).is_none()
+            && set.mtime_ns.or(set.atime_ns).is_none()
+            && !(set.mtime_now || set.atime_now)
+            && [&set.owner, &set.group].into_iter().flatten().all(String::is_empty)
+        {
+            return Err(registry::invalid("the call names no attribute to set".to_owned()));
+        }
         let mut wanted = self.wanted_attributes(&who, slot, set, call.now_ns)?;
         if let Some(replication) = wanted.replication {
             self.check_replication(slot, replication, &path)?;
         }
         if let Some(mode) = &mut wanted.mode {
-            // As in POSIX: who is not in the group loses the bit silently.
-            if !who.superuser && !who.groups.contains(&self.store.inode(slot).group) {
+            // As in POSIX: who is not in the group, the new one if it changes, loses the bit silently.
+            let group = wanted.group.as_deref().unwrap_or_else(|| self.store.text(self.store.inode(slot).group));
+            if !who.superuser && !who.is_in(group) {
                 *mode &= !SET_GROUP_ID;
             }
         }
@@ -74,13 +80,9 @@ impl Namespace {
         }
         wanted.owner = self.wanted_owner(who, slot, set.owner.as_deref())?;
         wanted.group = self.wanted_group(who, slot, set.group.as_deref())?;
-        let given = set.mtime_ns.is_some() || set.atime_ns.is_some();
-        if given {
-            // Any time but the present one is the owner's to say; HDFS asks for WRITE only, POSIX for more.
-            if !who.owns(&self.store, slot) {
-                who.need(&self.store, slot, WRITE)?;
-            }
-        } else if (set.mtime_now || set.atime_now) && !who.owns(&self.store, slot) {
+        // As in HDFS; POSIX lets only owners set another time than the present one.
+        let times = set.mtime_ns.or(set.atime_ns).is_some() || set.mtime_now || set.atime_now;
+        if times && !who.owns(&self.store, slot) {
             who.need(&self.store, slot, WRITE)?;
         }
         wanted.mtime_ns = if set.mtime_now { Some(now_ns) } else { set.mtime_ns };
@@ -131,9 +133,7 @@ impl Namespace {
         }
         let weight = self.store.weight(slot);
         let per_copy = weight.space_bytes / u64::from(inode.replication.max(1));
-        let more = Totals { space_bytes: per_copy.saturating_mul(u64::from(replication)), ..Totals::default() };
-        let less = Totals { space_bytes: weight.space_bytes, ..Totals::default() };
-        self.store.parents_of(slot).try_for_each(|parent| self.check_quota(parent, more, less, NONE))
+        self.check_space_of_names(slot, per_copy.saturating_mul(u64::from(replication)), weight.space_bytes, &[])
     }
     /// Changes the copies wanted of a file and of its blocks.
     pub(super) fn set_replication(&mut self, slot: u32, replication: u16, effects: &mut Vec<BlockEffect>) {

@@ -5,7 +5,7 @@ use proto::ids::{BlockId, GenerationStamp};
 use proto::log::{AbandonBlock, AddBlock, CommittedBlock};
 
 use crate::namespace::store::NONE;
-use crate::namespace::store::records::Block;
+use crate::namespace::store::records::{BLOCK_SIZE_UNIT, Block};
 use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, NewBlock, Outcome, StorageIndex, registry};
 
@@ -52,8 +52,8 @@ impl Namespace {
         let (units, replication) = (self.store.inode(slot).block_size_units, self.store.inode(slot).replication);
         let pinned = self.store.open_of(slot).and_then(|open| open.pin.as_ref());
         let Some(parent) = pinned.and_then(|pin| self.store.slot(pin.parent)) else {
-            let mut parents = self.store.parents_of(slot);
-            return parents.try_for_each(|parent| self.check_block_quota(parent, units, replication, None));
+            let block_bytes = u64::from(units) * BLOCK_SIZE_UNIT;
+            return self.check_space_of_names(slot, block_bytes.saturating_mul(u64::from(replication)), 0, &[]);
         };
         // Not in the tree yet: what is written already counts as well.
         let block_bytes = self.store.inode(slot).block_size_bytes();
@@ -77,7 +77,7 @@ impl Namespace {
             };
         }
         let block = self.store.block(last);
-        check_stamp(block, abandon.stamp)?;
+        check_stamp(&block, abandon.stamp)?;
         if block.committed() {
             return Err(registry::invalid("the block has its final length".to_owned()));
         }
@@ -124,7 +124,7 @@ impl Namespace {
             return Err(registry::invalid(format!("{} is not the last block of the file", BlockId::from_raw(said.id))));
         }
         let block = self.store.block(extent.last);
-        check_stamp(block, said.stamp)?;
+        check_stamp(&block, said.stamp)?;
         if block.committed() {
             return if block.len_bytes == said.len_bytes {
                 Ok(LastBlock::Settled)

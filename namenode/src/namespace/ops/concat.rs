@@ -8,7 +8,6 @@ use crate::namespace::access::{EXECUTE, READ, WRITE, Who};
 use crate::namespace::resolve::Last;
 use crate::namespace::store::NONE;
 use crate::namespace::store::records::{flags, rare};
-use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
 
 /// Most sources of one call.
@@ -34,7 +33,7 @@ impl Namespace {
         who.need(&self.store, target, WRITE)?;
         let mut sources = Vec::with_capacity(concat.sources.len());
         for source in &concat.sources {
-            sources.push(self.check_source_of_concat(&who, target, directory, source, &sources)?);
+            sources.push(self.check_source_of_concat(&who, target, (directory, &path), source, &sources)?);
         }
         if directory != NONE {
             who.need(&self.store, directory, WRITE | EXECUTE)?;
@@ -84,21 +83,24 @@ impl Namespace {
         &self,
         who: &Who<'_>,
         target: u32,
-        directory: u32,
+        (directory, beside): (u32, &FsPath),
         source: &str,
         before: &[u32],
     ) -> FsResult<u32> {
         let path = FsPath::parse(source)?;
-        let (slot, entry) = self.find_entry(who, &path, Last::Keep)?;
+        // By name in the directory that was found for the target: one walk serves all.
+        let name = path.name().filter(|_| path.parent() == beside.parent());
+        let name = name.ok_or_else(|| {
+            registry::invalid("all files must be in one directory".to_owned()).with_path(path.as_str())
+        })?;
+        let entry = self.store.child(directory, name).ok_or_else(|| FsError::not_found(path.as_str()))?;
+        let slot = self.store.inode_of(entry);
         self.check_part(slot, &path)?;
         who.need(&self.store, slot, READ)?;
         let inode = self.store.inode(slot);
         let refuse = |what: &str| Err(registry::invalid(what.to_owned()).with_path(path.as_str()));
         if slot == target || before.contains(&slot) {
             return refuse("a file is joined with itself, or twice");
-        }
-        if self.store.inode(entry).parent != directory {
-            return refuse("all files must be in one directory");
         }
         if inode.has_rare(rare::LINKS) {
             return refuse("the file has other names");
@@ -115,8 +117,6 @@ impl Namespace {
     fn check_quota_of_concat(&self, target: u32, sources: &[u32]) -> FsResult<()> {
         let copies = u64::from(self.store.inode(target).replication);
         let space = |slot: &u32| self.store.extent(*slot).len_bytes.saturating_mul(copies);
-        let more = Totals { space_bytes: sources.iter().map(space).sum(), ..Totals::default() };
-        let less = sources.iter().fold(Totals::default(), |sum, slot| sum.plus(self.store.weight(*slot)));
-        self.store.parents_of(target).try_for_each(|parent| self.check_quota(parent, more, less, NONE))
+        self.check_space_of_names(target, sources.iter().map(space).sum(), 0, sources)
     }
 }

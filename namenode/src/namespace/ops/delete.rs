@@ -61,6 +61,10 @@ impl Namespace {
         self.store.unlink(entry);
         if self.store.lives_on(entry) {
             self.store.edit(slot, |inode| inode.ctime_ns = now_ns);
+            if !self.store.alive(slot) {
+                // Its other names are in trees that are gone.
+                self.end_writing(slot, effects);
+            }
         } else {
             self.let_go(entry, effects);
         }
@@ -147,7 +151,8 @@ impl Namespace {
     /// Takes over an inode that is in no directory (any more): frees it if that is little work, else queues it.
     pub(super) fn discard_tree(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
         let small = if self.store.inode(slot).is_dir() {
-            self.store.directory(slot).children.len() == 0
+            let id = self.store.inode(slot).id;
+            self.store.directory(slot).children.len() == 0 && self.store.ghosts_in(id, "").next().is_none()
         } else {
             self.store.extent(slot).count <= FREED_AT_ONCE_BLOCKS
         };
@@ -171,13 +176,19 @@ impl Namespace {
     pub(in crate::namespace) fn reclaim(&mut self, reclaim: &Reclaim, effects: &mut Vec<BlockEffect>) -> Outcome {
         let limit = u64::from(reclaim.limit);
         let mut work = 0;
+        if let Some(purge) = self.purge.take() {
+            let (next, looked_at, released) = self.store.purge(&purge, reclaim.limit as usize);
+            self.purge = next;
+            self.release(released);
+            work += 1 + looked_at as u64;
+        }
         while work < limit && !self.sweeps.is_empty() {
             work += self.sweep(limit - work, effects);
         }
         while work < limit {
             let Some(slot) = self.queue.last().and_then(|id| self.store.slot(*id)) else { break };
             work += if self.store.inode(slot).is_dir() {
-                self.reclaim_entry(slot, effects)
+                self.reclaim_entry(slot, limit - work, effects)
             } else {
                 self.reclaim_file(slot, limit - work, effects)
             };
@@ -187,8 +198,13 @@ impl Namespace {
 
     /// Frees the last entry of a queued directory, or puts it on the queue if it is much work; or frees the
     /// directory, if it is empty.
-    fn reclaim_entry(&mut self, directory: u32, effects: &mut Vec<BlockEffect>) -> u64 {
+    fn reclaim_entry(&mut self, directory: u32, most: u64, effects: &mut Vec<BlockEffect>) -> u64 {
         let Some(entry) = self.store.directory(directory).children.last() else {
+            let (dropped, released) = self.store.drop_ghosts_in(self.store.inode(directory).id, most as usize);
+            self.release(released);
+            if dropped > 0 {
+                return dropped as u64;
+            }
             self.queue.pop();
             return self.reclaim_one(directory, effects);
         };
@@ -239,19 +255,18 @@ impl Namespace {
             let blocks = self.store.clear_blocks(slot);
             effects.extend(blocks.iter().map(freed));
         }
-        let (id, directory) = (self.store.inode(slot).id, self.store.inode(slot).is_dir());
-        self.store.remove_inode(slot);
-        if directory && self.store.ghosts.len() > 0 {
-            let released = self.store.drop_ghosts_in(id);
-            self.release(released, effects);
+        if self.store.inode(slot).has(flags::SNAPSHOTTABLE) {
+            self.snapshottable.remove(&self.store.inode(slot).id);
         }
+        self.store.remove_inode(slot);
     }
 
-    /// Nothing holds these any more.
-    pub(super) fn release(&mut self, slots: Vec<u32>, effects: &mut Vec<BlockEffect>) {
+    /// Nothing holds these any more: they wait to be reclaimed.
+    fn release(&mut self, slots: Vec<u32>) {
         for slot in slots {
             self.store.mark(slot, |inode| inode.flags &= !flags::HELD);
-            self.discard_tree(slot, effects);
+            self.pending += self.store.weight(slot).names();
+            self.detach(slot);
         }
     }
 }

@@ -45,6 +45,10 @@ impl Namespace {
             return Err(bad_move("nothing can be moved onto the root", &to));
         }
         let target = old.map_or(walk.at, |old| self.store.inode(old).parent);
+        // Whatever the paths say: the tree is what must stay a tree, and symbolic links lead anywhere.
+        if self.store.is_below(target, inode) {
+            return Err(bad_move("a directory cannot be moved below itself", &to));
+        }
         self.check_source(&who, source)?;
         if old == Some(source) {
             // By way of a symbolic link.
@@ -101,10 +105,6 @@ impl Namespace {
             self.check_entries(target)?;
         }
         self.check_room(0)?;
-        // The paths decide this already; the tree is what must stay a tree.
-        if self.store.is_below(target, source) {
-            return Err(bad_move("a directory cannot be moved below itself", to));
-        }
         Ok(())
     }
 

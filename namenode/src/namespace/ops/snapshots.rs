@@ -7,9 +7,9 @@ use proto::path::FsPath;
 use crate::namespace::access::Who;
 use crate::namespace::resolve::{Last, SNAPSHOT_DIRECTORY};
 use crate::namespace::store::NONE;
-use crate::namespace::store::history::Snapshot;
+use crate::namespace::store::history::{Purge, Snapshot};
 use crate::namespace::store::records::flags;
-use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
+use crate::namespace::{Call, Namespace, Outcome, registry};
 
 /// Snapshots of one directory, as in HDFS.
 const MAX_SNAPSHOTS: usize = 65_536;
@@ -106,7 +106,6 @@ impl Namespace {
         &mut self,
         call: &Call<'_>,
         delete: &DeleteSnapshot,
-        effects: &mut Vec<BlockEffect>,
     ) -> FsResult<Outcome> {
         let who = self.who_calls(call)?;
         let path = FsPath::parse(&delete.path)?;
@@ -114,8 +113,8 @@ impl Namespace {
         let id = self.store.inode(slot).id;
         let snapshot = self.snapshot_named(id, &delete.name, &path)?;
 
-        let released = self.store.remove_snapshot(id, snapshot);
-        self.release(released, effects);
+        self.store.remove_snapshot(id, snapshot);
+        self.purge = Some(Purge::start());
         Ok(Outcome::Done)
     }
 

@@ -1,6 +1,7 @@
 //! Blocks of files: a chain of records from the inode, with the end of longer chains kept aside.
 
-use super::records::{Block, INLINE_HOMES, flags};
+use super::packed::{INLINE_HOMES, PackedBlock};
+use super::records::{Block, flags};
 use super::{NONE, Store, hash_kind};
 use crate::namespace::hash::Mixer;
 
@@ -17,12 +18,18 @@ pub(crate) struct Extent {
 
 impl Store {
     /// The block in a slot.
-    pub(crate) fn block(&self, slot: u32) -> &Block {
-        self.blocks.get(slot)
+    pub(crate) fn block(&self, slot: u32) -> Block {
+        self.blocks.get(slot).unpack(slot, &self.wide_blocks)
+    }
+    /// The digest of a block.
+    pub(crate) fn digest(&self, slot: u32) -> Option<&[u8; 16]> {
+        self.blocks.get(slot).digest()
     }
     /// End and sums of the blocks of a file.
     pub(crate) fn extent(&self, inode: u32) -> Extent {
-        if let Some(extent) = self.extents.get(&inode) {
+        if !self.extents.is_empty()
+            && let Some(extent) = self.extents.get(&inode)
+        {
             return *extent;
         }
         if !self.inode(inode).is_file() {
@@ -30,7 +37,7 @@ impl Store {
         }
         match self.inode(inode).content {
             NONE => Extent { last: NONE, count: 0, len_bytes: 0 },
-            first => Extent { last: first, count: 1, len_bytes: self.block(first).len_bytes },
+            first => Extent { last: first, count: 1, len_bytes: self.blocks.get(first).len_bytes() },
         }
     }
     fn set_extent(&mut self, inode: u32, extent: Extent) {
@@ -44,30 +51,40 @@ impl Store {
     pub(crate) fn chain(&self, inode: u32) -> impl Iterator<Item = u32> {
         let some = |slot: u32| (slot != NONE).then_some(slot);
         let first = if self.inode(inode).is_file() { some(self.inode(inode).content) } else { None };
-        std::iter::successors(first, move |slot| some(self.block(*slot).next))
+        std::iter::successors(first, move |slot| some(self.blocks.get(*slot).next()))
     }
     /// Logged storages of a block.
     pub(crate) fn homes(&self, slot: u32) -> impl Iterator<Item = u32> {
-        self.block(slot).inline_homes().chain(self.more_homes.get(&slot).into_iter().flatten().copied())
+        let block = self.blocks.get(slot);
+        let more = if block.is_full() { self.more_homes.get(&slot) } else { None };
+        block.inline_homes().chain(more.into_iter().flatten().copied())
     }
     /// Appends a block to a file.
     pub(crate) fn push_block(&mut self, inode: u32, block: Block, homes: &[u32], digest: Option<[u8; 16]>) -> u32 {
         self.reweigh(inode, |store| store.append_block(inode, block, homes, digest))
     }
+    /// As [`Store::push_block`], before totals are kept. Only for loading.
+    pub(crate) fn load_block(&mut self, inode: u32, block: Block, homes: &[u32], digest: Option<[u8; 16]>) {
+        self.append_block(inode, block, homes, digest);
+    }
     fn append_block(&mut self, inode: u32, mut block: Block, homes: &[u32], digest: Option<[u8; 16]>) -> u32 {
         let mut extent = self.extent(inode);
         block.inode = inode;
         block.next = NONE;
-        let slot = self.blocks.insert(block);
+        let (packed, wide) = PackedBlock::new(&block);
+        let slot = self.blocks.insert(packed);
+        if wide {
+            self.wide_blocks.insert(slot, (block.id, block.stamp));
+        }
         self.by_block.insert(block.id.cast_unsigned(), slot);
         self.write_homes(slot, homes);
         if let Some(digest) = digest {
-            self.digests.insert(slot, digest);
+            self.blocks.get_mut(slot).set_digest(digest);
         }
         if extent.last == NONE {
             self.inodes.get_mut(inode).content = slot;
         } else {
-            self.blocks.get_mut(extent.last).next = slot;
+            self.blocks.get_mut(extent.last).set_next(slot);
         }
         self.committed += u64::from(block.committed());
         extent.last = slot;
@@ -81,7 +98,8 @@ impl Store {
         self.blocks.get_mut(slot).set_inline_homes(homes);
         match homes.get(INLINE_HOMES..).filter(|rest| !rest.is_empty()) {
             Some(rest) => drop(self.more_homes.insert(slot, rest.into())),
-            None => drop(self.more_homes.remove(&slot)),
+            None if self.more_homes.len() > 0 => drop(self.more_homes.remove(&slot)),
+            None => {}
         }
     }
     /// Gives a block its final length and its proven storages.
@@ -96,12 +114,12 @@ impl Store {
         let mut extent = self.extent(inode);
         let block = self.blocks.get_mut(slot);
         extent.len_bytes += len_bytes;
-        block.len_bytes = len_bytes;
-        block.flags |= flags::COMMITTED;
+        block.set_len_bytes(len_bytes);
+        block.set_flag(flags::COMMITTED);
         self.committed += 1;
         self.write_homes(slot, homes);
         if let Some(digest) = digest {
-            self.digests.insert(slot, digest);
+            self.blocks.get_mut(slot).set_digest(digest);
         }
         self.set_extent(inode, extent);
         self.hash = self.hash.wrapping_add(self.block_hash(slot));
@@ -118,7 +136,7 @@ impl Store {
         extent.len_bytes -= self.block(last).len_bytes;
         match before {
             Some(before) => {
-                self.blocks.get_mut(before).next = NONE;
+                self.blocks.get_mut(before).set_next(NONE);
                 extent.last = before;
             }
             None => {
@@ -133,7 +151,7 @@ impl Store {
     pub(crate) fn take_first_block(&mut self, inode: u32) -> Option<Block> {
         let first = self.chain(inode).next()?;
         let mut extent = self.extent(inode);
-        let block = *self.block(first);
+        let block = self.block(first);
         extent.count -= 1;
         extent.len_bytes -= block.len_bytes;
         if extent.count == 0 {
@@ -164,13 +182,13 @@ impl Store {
         self.inodes.get_mut(from).content = NONE;
         self.extents.remove(&from);
         for slot in &slots {
-            self.blocks.get_mut(*slot).inode = to;
+            self.blocks.get_mut(*slot).set_inode(to);
         }
         self.reweigh(to, |store| {
             let mut extent = store.extent(to);
             match extent.last {
                 NONE => store.inodes.get_mut(to).content = first,
-                before => store.blocks.get_mut(before).next = first,
+                before => store.blocks.get_mut(before).set_next(first),
             }
             extent.last = last;
             extent.count += moved.count;
@@ -183,10 +201,14 @@ impl Store {
     }
     fn drop_block(&mut self, slot: u32) -> Block {
         self.hash = self.hash.wrapping_sub(self.block_hash(slot));
-        let block = *self.block(slot);
+        let block = self.block(slot);
         self.committed -= u64::from(block.committed());
-        self.more_homes.remove(&slot);
-        self.digests.remove(&slot);
+        if self.more_homes.len() > 0 {
+            self.more_homes.remove(&slot);
+        }
+        if self.blocks.get(slot).is_wide() {
+            self.wide_blocks.remove(&slot);
+        }
         self.by_block.remove(block.id.cast_unsigned());
         self.blocks.remove(slot);
         block
@@ -204,6 +226,6 @@ impl Store {
         for home in self.homes(slot) {
             mixer.word(u64::from(home));
         }
-        mixer.bytes(self.digests.get(&slot).map_or(&[], |digest| digest)).finish()
+        mixer.bytes(self.digest(slot).map_or(&[], |digest| digest)).finish()
     }
 }

@@ -12,8 +12,18 @@ pub(crate) struct Children {
 
 impl Children {
     /// Builds from slots that are already in order.
-    pub(crate) fn from_sorted(slots: &[u32]) -> Self {
-        Self { chunks: slots.chunks(CHUNK).map(<[u32]>::to_vec).collect(), len: slots.len() as u64 }
+    pub(crate) fn from_sorted(slots: impl ExactSizeIterator<Item = u32>) -> Self {
+        let len = slots.len();
+        let mut chunks = Vec::with_capacity(len.div_ceil(CHUNK));
+        for (at, slot) in slots.enumerate() {
+            if at % CHUNK == 0 {
+                chunks.push(Vec::with_capacity(CHUNK.min(len - at)));
+            }
+            if let Some(chunk) = chunks.last_mut() {
+                chunk.push(slot);
+            }
+        }
+        Self { chunks, len: len as u64 }
     }
     /// Number of entries.
     pub(crate) const fn len(&self) -> u64 {
@@ -33,11 +43,20 @@ impl Children {
                 None => self.chunks.push(Vec::new()),
             }
         }
-        self.chunks[chunk].insert(at, slot);
-        if self.chunks[chunk].len() > CHUNK {
+        if self.chunks[chunk].len() == CHUNK {
+            // Before it grows beyond its memory.
             let upper = self.chunks[chunk].split_off(CHUNK / 2);
             self.chunks.insert(chunk + 1, upper);
+            if at > CHUNK / 2 {
+                (chunk, at) = (chunk + 1, at - CHUNK / 2);
+            }
         }
+        self.chunks[chunk].insert(at, slot);
+    }
+    /// Memory that it takes beside its own fields.
+    pub(crate) fn bytes(&self) -> u64 {
+        let slots: usize = self.chunks.iter().map(Vec::capacity).sum();
+        (slots * size_of::<u32>() + self.chunks.capacity() * size_of::<Vec<u32>>()) as u64
     }
     /// Removes the entry of this name.
     pub(crate) fn remove<'a>(&mut self, name: &[u8], name_of: impl Fn(u32) -> &'a [u8]) {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use super::attributes::{Acl, Xattr};
 use super::records::{Inode, Kind, flags, rare};
-use super::sharded::ShardKey;
+use super::sharded::{SHARDS, ShardKey};
 use super::{NONE, Store, hash_kind};
 use crate::namespace::hash::Mixer;
 
@@ -102,6 +102,46 @@ impl Cover {
     }
 }
 
+/// Where the search for what no snapshot sees any more stands: part of the state, so that its steps are bounded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Purge {
+    pub(crate) phase: Phase,
+    pub(crate) shard: usize,
+    /// The last key that was looked at; zeros and no name before the first.
+    pub(crate) number: u64,
+    pub(crate) name: Box<str>,
+    pub(crate) snapshot: u64,
+}
+
+/// What is looked through, in this order. The numbers are durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Versions = 1,
+    Births = 2,
+    Ghosts = 3,
+}
+
+impl Purge {
+    /// From the beginning.
+    pub(crate) fn start() -> Self {
+        Self { phase: Phase::Versions, shard: 0, number: 0, name: "".into(), snapshot: 0 }
+    }
+    /// After a page of a shard, which was its last one or not.
+    fn next(&self, last_page: bool, last: Option<(u64, Box<str>, u64)>) -> Option<Self> {
+        if !last_page {
+            let (number, name, snapshot) = last?;
+            return Some(Self { number, name, snapshot, ..self.clone() });
+        }
+        let (phase, shard) = match (self.phase, self.shard + 1) {
+            (phase, shard) if shard < SHARDS => (phase, shard),
+            (Phase::Versions, _) => (Phase::Births, 0),
+            (Phase::Births, _) => (Phase::Ghosts, 0),
+            (Phase::Ghosts, _) => return None,
+        };
+        Some(Self { phase, shard, ..Self::start() })
+    }
+}
+
 impl Store {
     /// Snapshots of a directory, oldest first.
     pub(crate) fn snapshots_of(&self, root: u64) -> &[Snapshot] {
@@ -109,7 +149,10 @@ impl Store {
     }
     /// Is there a snapshot in (`after`, `until`]? `root` 0 asks for those of any directory.
     pub(crate) fn has_snapshot(&self, root: u64, after: u64, until: u64) -> bool {
-        let within = |snapshots: &Vec<Snapshot>| snapshots.iter().any(|one| one.id > after && one.id <= until);
+        let within = |snapshots: &Vec<Snapshot>| {
+            let next = snapshots.partition_point(|one| one.id <= after);
+            snapshots.get(next).is_some_and(|one| one.id <= until)
+        };
         if root == 0 { self.snapshots.values().any(within) } else { self.snapshots.get(&root).is_some_and(within) }
     }
     fn newest_within(&self, root: u64, after: u64, until: u64) -> Option<u64> {
@@ -217,6 +260,12 @@ impl Store {
         if let Some(version) = self.versions.remove(&key) {
             self.hash = self.hash.wrapping_sub(version_hash(key, &version));
         }
+        // The flag must be what an image load would make it: decisions look at it.
+        if self.version_at(key.inode, 0).is_none()
+            && let Some(slot) = self.slot(key.inode)
+        {
+            self.inodes.get_mut(slot).rare &= !rare::VERSIONS;
+        }
     }
 
     /// An entry is about to leave its directory. It becomes a ghost if a snapshot sees it.
@@ -234,7 +283,22 @@ impl Store {
         }
         let key = GhostKey { directory: self.inode(parent).id, name: self.name(entry).into(), died: cover.newest };
         let inode = self.inode(self.inode_of(entry)).id;
+        let born = self.born_on_the_way(parent, born);
         self.put_ghost(key, Ghost { inode, born, root: cover.root });
+    }
+    /// When something was made that is in a directory, as snapshots see it: not before the directories on the way to it.
+    /// Beyond a directory that has ghosts there are other ways.
+    fn born_on_the_way(&self, directory: u32, mut born: u64) -> u64 {
+        let mut at = directory;
+        while at != NONE {
+            let inode = self.inode(at);
+            if inode.has(flags::SNAPSHOTTABLE) || inode.has_rare(rare::GHOSTS) {
+                break;
+            }
+            born = born.max(self.born_of(at));
+            at = inode.parent;
+        }
+        born
     }
     /// Adds a ghost.
     pub(crate) fn put_ghost(&mut self, key: GhostKey, ghost: Ghost) {
@@ -242,7 +306,7 @@ impl Store {
             self.inodes.get_mut(slot).rare |= rare::GHOSTS;
         }
         self.hash = self.hash.wrapping_add(ghost_hash(&key, &ghost));
-        self.ghosts_of.entry(ghost.inode).or_default().push(key.clone());
+        self.ghosts_of.entry(ghost.inode).or_default().insert(key.clone());
         self.ghosts.insert(key, ghost);
     }
     /// The newest snapshot that sees an inode without a name.
@@ -255,7 +319,7 @@ impl Store {
         let ghost = self.ghosts.remove(key)?;
         self.hash = self.hash.wrapping_sub(ghost_hash(key, &ghost));
         let left = self.ghosts_of.get_mut(&ghost.inode)?;
-        left.retain(|other| other != key);
+        left.remove(key);
         if !left.is_empty() {
             return None;
         }
@@ -264,10 +328,11 @@ impl Store {
         self.inodes.get_mut(slot).rare &= !rare::GHOSTS;
         self.inode(slot).has(flags::HELD).then_some(slot)
     }
-    /// A directory goes for good: what was in it goes as well. Returns slots that nothing holds any more.
-    pub(crate) fn drop_ghosts_in(&mut self, directory: u64) -> Vec<u32> {
-        let keys: Vec<GhostKey> = self.ghosts_in(directory, "").map(|(key, _)| key.clone()).collect();
-        keys.iter().filter_map(|key| self.drop_ghost(key)).collect()
+    /// A directory goes for good: so does what was in it, `most` at a time. Returns how many went, and the slots that
+    /// nothing holds any more.
+    pub(crate) fn drop_ghosts_in(&mut self, directory: u64, most: usize) -> (usize, Vec<u32>) {
+        let keys: Vec<GhostKey> = self.ghosts_in(directory, "").take(most).map(|(key, _)| key.clone()).collect();
+        (keys.len(), keys.iter().filter_map(|key| self.drop_ghost(key)).collect())
     }
     /// An inode goes for good.
     pub(crate) fn drop_versions_of(&mut self, inode: u64) {
@@ -306,45 +371,73 @@ impl Store {
         snapshot.name = name.into();
         self.hash = self.hash.wrapping_sub(before).wrapping_add(snapshot_hash(root, snapshot));
     }
-    /// Removes a snapshot, and what only it saw. Returns slots that nothing holds any more.
-    pub(crate) fn remove_snapshot(&mut self, root: u64, id: u64) -> Vec<u32> {
-        let Some(all) = self.snapshots.get_mut(&root) else { return Vec::new() };
-        let Some(at) = all.iter().position(|one| one.id == id) else { return Vec::new() };
+    /// Removes a snapshot. What only it saw is found by [`Store::purge`].
+    pub(crate) fn remove_snapshot(&mut self, root: u64, id: u64) {
+        let Some(all) = self.snapshots.get_mut(&root) else { return };
+        let Some(at) = all.iter().position(|one| one.id == id) else { return };
         let gone = all.remove(at);
         if all.is_empty() {
             self.snapshots.remove(&root);
         }
         self.hash = self.hash.wrapping_sub(snapshot_hash(root, &gone));
-        self.purge_versions();
-        self.purge_births();
-        self.purge_ghosts()
     }
-    fn purge_ghosts(&mut self) -> Vec<u32> {
-        let unseen = |(key, ghost): &(&GhostKey, &Ghost)| !self.has_snapshot(ghost.root, ghost.born, key.died);
-        let keys: Vec<GhostKey> = self.ghosts.sorted().into_iter().filter(unseen).map(|(key, _)| key.clone()).collect();
-        keys.iter().filter_map(|key| self.drop_ghost(key)).collect()
-    }
-    fn purge_versions(&mut self) {
-        let (mut gone, mut before) = (Vec::new(), VersionKey { inode: 0, snapshot: 0 });
-        for (key, version) in self.versions.sorted() {
-            let after = if before.inode == key.inode { before.snapshot } else { 0 };
-            if self.has_snapshot(version.root, after, key.snapshot) {
-                before = *key;
-            } else {
-                gone.push(*key);
+
+    /// Looks at up to `most` pieces of history from a place on, and removes what no snapshot sees any more. Returns where
+    /// to go on, how many were looked at, and the slots that nothing holds any more.
+    pub(crate) fn purge(&mut self, at: &Purge, most: usize) -> (Option<Purge>, usize, Vec<u32>) {
+        match at.phase {
+            Phase::Versions => {
+                let after = (at.number > 0 || at.snapshot > 0)
+                    .then_some(VersionKey { inode: at.number, snapshot: at.snapshot });
+                let page: Vec<(VersionKey, u64)> = self
+                    .versions
+                    .shard_after(at.shard, after)
+                    .take(most)
+                    .map(|(key, version)| (*key, version.root))
+                    .collect();
+                for (key, root) in &page {
+                    let below = VersionKey { inode: key.inode, snapshot: 0 };
+                    let earlier = (Bound::Included(below), Bound::Excluded(*key));
+                    let before = self.versions.range(key.inode as usize, earlier).next_back();
+                    let after = before.map_or(0, |(key, _)| key.snapshot);
+                    if !self.has_snapshot(*root, after, key.snapshot) {
+                        self.drop_version(*key);
+                    }
+                }
+                let last = page.last().map(|(key, _)| (key.inode, "".into(), key.snapshot));
+                (at.next(page.len() < most, last), page.len(), Vec::new())
             }
-        }
-        for key in gone {
-            self.drop_version(key);
-        }
-    }
-    /// An entry that every snapshot that is left sees is like one without a birth.
-    fn purge_births(&mut self) {
-        let oldest = self.snapshots.values().flatten().map(|one| one.id).min().unwrap_or(u64::MAX);
-        let old: Vec<u64> =
-            self.born.sorted().into_iter().filter(|(_, born)| **born < oldest).map(|(id, _)| *id).collect();
-        for slot in old.into_iter().filter_map(|id| self.slot(id)).collect::<Vec<_>>() {
-            self.set_born(slot, 0);
+            Phase::Births => {
+                let oldest = self.snapshots.values().flatten().map(|one| one.id).min().unwrap_or(u64::MAX);
+                let after = (at.number > 0).then_some(at.number);
+                let page: Vec<(u64, u64)> =
+                    self.born.shard_after(at.shard, after).take(most).map(|(id, born)| (*id, *born)).collect();
+                // An entry that every snapshot that is left sees is like one without a birth.
+                for (id, _) in page.iter().filter(|(_, born)| *born < oldest) {
+                    if let Some(slot) = self.slot(*id) {
+                        self.set_born(slot, 0);
+                    }
+                }
+                let last = page.last().map(|(id, _)| (*id, "".into(), 0));
+                (at.next(page.len() < most, last), page.len(), Vec::new())
+            }
+            Phase::Ghosts => {
+                let after = (at.number > 0).then(|| GhostKey {
+                    directory: at.number,
+                    name: at.name.clone(),
+                    died: at.snapshot,
+                });
+                let page: Vec<(GhostKey, Ghost)> =
+                    self.ghosts.shard_after(at.shard, after).take(most).map(|(key, one)| (key.clone(), *one)).collect();
+                let unseen: Vec<&GhostKey> = page
+                    .iter()
+                    .filter(|(key, ghost)| !self.has_snapshot(ghost.root, ghost.born, key.died))
+                    .map(|(key, _)| key)
+                    .collect();
+                let released = unseen.into_iter().filter_map(|key| self.drop_ghost(key)).collect();
+                let last = page.last().map(|(key, _)| (key.directory, key.name.clone(), key.died));
+                (at.next(page.len() < most, last), page.len(), released)
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! (directory, name) → slot. Rebuilt on load, in no image. Its order never shows.
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::namespace::hash::Mixer;
 
@@ -31,11 +32,37 @@ impl NameIndex {
     pub(crate) fn insert(&mut self, hash: u64, slot: u32, hash_of_slot: impl Fn(u32) -> u64) {
         self.shards[shard(hash)].insert_unique(hash, slot, |slot| hash_of_slot(*slot));
     }
+    /// As [`NameIndex::insert`], unless there is one that `is_it`: then false.
+    pub(crate) fn insert_new(
+        &mut self,
+        hash: u64,
+        slot: u32,
+        is_it: impl Fn(u32) -> bool,
+        hash_of_slot: impl Fn(u32) -> u64,
+    ) -> bool {
+        match self.shards[shard(hash)].entry(hash, |slot| is_it(*slot), |slot| hash_of_slot(*slot)) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(vacant) => {
+                vacant.insert(slot);
+                true
+            }
+        }
+    }
+    /// Makes room for so many entries in an empty index.
+    pub(crate) fn expect(&mut self, count: usize) {
+        for shard in &mut self.shards {
+            *shard = HashTable::with_capacity(count / SHARDS);
+        }
+    }
     /// Removes a slot.
     pub(crate) fn remove(&mut self, hash: u64, slot: u32) {
         if let Ok(entry) = self.shards[shard(hash)].find_entry(hash, |found| *found == slot) {
             entry.remove();
         }
+    }
+    /// Memory that it takes: a slot and a byte of its hash for each bucket.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.iter().map(HashTable::allocation_size).sum::<usize>() as u64
     }
 }
 

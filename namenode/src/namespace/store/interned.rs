@@ -25,6 +25,10 @@ impl Interned {
     pub(crate) fn has_room(&self, text: &str) -> bool {
         self.texts.len() < MAX_TEXTS || self.find(text).is_some()
     }
+    /// Is there room for so many more that somebody makes up? A quarter is left for owners of files.
+    pub(crate) fn has_room_for(&self, more: usize) -> bool {
+        more == 0 || self.texts.len() + more <= MAX_TEXTS / 4 * 3
+    }
     /// The number of a string, given now if it has none.
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
         if let Some(number) = self.find(text) {

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use super::free::FreeSlots;
+use super::pages::PageTable;
+
 const PAGE_BYTES: usize = 16 * 1024;
 /// Cell sizes; a cell is one length byte and the name.
 const CELLS: [usize; 13] = [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256];
@@ -24,7 +27,7 @@ impl Default for NameRef {
 
 /// Pages of cells, for reading.
 #[derive(Clone, Default)]
-pub(crate) struct NamePages(Vec<Vec<Arc<[u8]>>>);
+pub(crate) struct NamePages(Vec<PageTable<u8>>);
 
 impl NamePages {
     /// The bytes of a name; empty for [`NameRef::NONE`].
@@ -33,7 +36,7 @@ impl NamePages {
             return &[];
         }
         let (class, page, at) = place(name);
-        let page = &self.0[class][page];
+        let page = self.0[class].get(page);
         let len = usize::from(page[at]);
         &page[at + 1..at + 1 + len]
     }
@@ -53,7 +56,7 @@ fn place(name: NameRef) -> (usize, usize, usize) {
 /// All names of inodes.
 pub(crate) struct Names {
     pages: NamePages,
-    free: Vec<Vec<u32>>,
+    free: Vec<FreeSlots>,
     next: Vec<u32>,
 }
 
@@ -61,8 +64,8 @@ impl Names {
     /// No names.
     pub(crate) fn new() -> Self {
         Self {
-            pages: NamePages(vec![Vec::new(); CELLS.len()]),
-            free: vec![Vec::new(); CELLS.len()],
+            pages: NamePages(CELLS.iter().map(|_| PageTable::new()).collect()),
+            free: CELLS.iter().map(|cell| FreeSlots::new((PAGE_BYTES / cell) as u32)).collect(),
             next: vec![0; CELLS.len()],
         }
     }
@@ -79,17 +82,17 @@ impl Names {
             return NameRef::NONE;
         }
         let class = CELLS.partition_point(|cell| *cell < bytes.len() + 1);
-        let cell = self.free[class].pop().unwrap_or_else(|| {
-            let cell = self.next[class];
+        let cell = self.free[class].take().unwrap_or_else(|| {
             self.next[class] += 1;
-            if cell as usize / (PAGE_BYTES / CELLS[class]) == self.pages.0[class].len() {
-                self.pages.0[class].push(Arc::from([0; PAGE_BYTES].as_slice()));
-            }
-            cell
+            self.next[class] - 1
         });
+        let page = cell as usize / (PAGE_BYTES / CELLS[class]);
+        if !self.pages.0[class].is_there(page) {
+            self.pages.0[class].set(page, Arc::from([0; PAGE_BYTES].as_slice()));
+        }
         let name = NameRef((class as u32) << CLASS_SHIFT | cell);
         let (class, page, at) = place(name);
-        let page = Arc::make_mut(&mut self.pages.0[class][page]);
+        let page = self.pages.0[class].get_mut(page);
         page[at] = len;
         page[at + 1..=at + bytes.len()].copy_from_slice(bytes);
         name
@@ -97,8 +100,16 @@ impl Names {
     /// Forgets a name.
     pub(crate) fn remove(&mut self, name: NameRef) {
         if name != NameRef::NONE {
-            self.free[(name.0 >> CLASS_SHIFT) as usize].push(name.0 & CELL_MASK);
+            let (class, page, _) = place(name);
+            if self.free[class].give(name.0 & CELL_MASK) {
+                self.pages.0[class].set(page, Arc::new([]));
+            }
         }
+    }
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let pages = self.pages.0.iter().map(PageTable::bytes).sum::<u64>();
+        pages + self.free.iter().map(FreeSlots::bytes).sum::<u64>()
     }
     /// For reading.
     pub(crate) const fn pages(&self) -> &NamePages {

@@ -1,11 +1,11 @@
-//! The fixed-size records of inodes and blocks, and what open files have beside.
+//! The fixed-size record of an inode, what a block looks like, and what open files have beside.
 //!
 //! ```text
-//!   Inode, 64 bytes                                     Block, 48 bytes
-//!   id · mtime · ctime · atime                          id · stamp · len
-//!   parent slot · name · owner · group   (the entry)    inode slot · next block of the file
-//!   block size · first block or directory               up to four logged storages, 24 bits each
-//!   mode · replication · kind · flags                   their number · flags
+//!   Inode, 64 bytes
+//!   id · mtime · ctime · atime
+//!   parent slot · name · owner · group   (the entry)
+//!   block size · first block or directory
+//!   mode · replication · kind · flags
 //! ```
 
 use proto::ids::SessionId;
@@ -15,8 +15,6 @@ use super::names::NameRef;
 
 /// Block sizes are kept in units of a checksum chunk.
 pub(crate) const BLOCK_SIZE_UNIT: u64 = 512;
-/// Storages that fit into a block record.
-pub(crate) const INLINE_HOMES: usize = 4;
 
 /// What an inode is. The numbers are durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -142,8 +140,8 @@ impl Inode {
     }
 }
 
-/// A block of a file.
-#[derive(Clone, Copy)]
+/// A block of a file, as it is looked at; how it is kept: [`super::packed`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Block {
     pub(crate) id: i64,
     pub(crate) stamp: u64,
@@ -153,45 +151,18 @@ pub(crate) struct Block {
     pub(crate) inode: u32,
     /// Slot of the next block of the file, or [`NONE`].
     pub(crate) next: u32,
-    pub(crate) homes: [[u8; 3]; INLINE_HOMES],
-    pub(crate) home_count: u8,
     pub(crate) flags: u8,
 }
 
 impl Default for Block {
     fn default() -> Self {
-        Self {
-            id: 0,
-            stamp: 0,
-            len_bytes: 0,
-            inode: NONE,
-            next: NONE,
-            homes: [[0; 3]; INLINE_HOMES],
-            home_count: 0,
-            flags: 0,
-        }
+        Self { id: 0, stamp: 0, len_bytes: 0, inode: NONE, next: NONE, flags: 0 }
     }
 }
 
 impl Block {
     pub(crate) const fn committed(&self) -> bool {
         self.flags & flags::COMMITTED != 0
-    }
-    /// The storages that fit; the others are in a side table.
-    pub(crate) fn inline_homes(&self) -> impl Iterator<Item = u32> {
-        self.homes
-            .iter()
-            .take(usize::from(self.home_count))
-            .map(|[low, middle, high]| u32::from_le_bytes([*low, *middle, *high, 0]))
-    }
-    /// Keeps the first storages; the caller puts the rest into the side table.
-    pub(crate) fn set_inline_homes(&mut self, homes: &[u32]) {
-        self.home_count = 0;
-        for (to, home) in self.homes.iter_mut().zip(homes) {
-            let [low, middle, high, _] = home.to_le_bytes();
-            *to = [low, middle, high];
-            self.home_count += 1;
-        }
     }
 }
 
@@ -223,13 +194,6 @@ mod tests {
 
     #[test]
     fn records_keep_their_size() {
-        assert_eq!((size_of::<Inode>(), size_of::<Block>()), (64, 48));
-    }
-
-    #[test]
-    fn storages_of_24_bits_come_back() {
-        let mut block = Block::default();
-        block.set_inline_homes(&[0, 1, (1 << 24) - 1, 77, 78]);
-        assert_eq!(block.inline_homes().collect::<Vec<_>>(), [0, 1, (1 << 24) - 1, 77]);
+        assert_eq!(size_of::<Inode>(), 64);
     }
 }

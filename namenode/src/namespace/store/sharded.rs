@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-const SHARDS: usize = 64;
+/// Number of shards. Durable: where a purge stands is told by it.
+pub(crate) const SHARDS: usize = 64;
 
 /// A key that can tell its shard.
 pub(crate) trait ShardKey: Ord + Clone {
@@ -75,6 +76,11 @@ impl<K: ShardKey, V: Clone> Sharded<K, V> {
         bounds: (Bound<K>, Bound<K>),
     ) -> impl DoubleEndedIterator<Item = (&K, &V)> {
         self.shards[spread % SHARDS].range(bounds)
+    }
+    /// Keys of one shard after a key, by key.
+    pub(crate) fn shard_after(&self, shard: usize, after: Option<K>) -> impl Iterator<Item = (&K, &V)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.shards[shard % SHARDS].range((from, Bound::Unbounded))
     }
     /// Everything, by key.
     pub(crate) fn sorted(&self) -> Vec<(&K, &V)> {

@@ -1,20 +1,23 @@
 //! Fixed-size records in shared pages of at most 16 KiB.
 //!
 //! ```text
-//!   pages: [Arc ─▶ 16 KiB] [Arc ─▶ 16 KiB] …      slot = page * RECORDS + position
-//!            ▲ freeze() clones the Arcs; the next write to a page copies that page once
+//!   pages: [─▶ 16 KiB] [─▶ 16 KiB] …      slot = page * RECORDS + position
+//!            ▲ shared with frozen views (super::pages); the next write to a page copies that page once
 //! ```
 //!
-//! One writer; slots are reused, most recently freed first. Slot numbers are local to this process: they are
-//! in no image and in no hash.
+//! One writer; slots are reused, and a page of which every slot is free gives its memory back. Slot numbers are local
+//! to this process: they are in no image and in no hash.
 
 use std::sync::Arc;
+
+use super::free::FreeSlots;
+use super::pages::PageTable;
 
 const PAGE_BYTES: usize = 16 * 1024;
 
 /// Pages of records, shared with frozen views.
 #[derive(Clone)]
-pub(crate) struct Pages<T>(Vec<Arc<[T]>>);
+pub(crate) struct Pages<T>(PageTable<T>);
 
 impl<T> Pages<T> {
     /// Records in a page: a power of two, so that a slot splits by shifts.
@@ -26,14 +29,14 @@ impl<T> Pages<T> {
     /// The record in a slot that was given out.
     pub(crate) fn get(&self, slot: u32) -> &T {
         let slot = slot as usize;
-        &self.0[slot / Self::RECORDS][slot % Self::RECORDS]
+        &self.0.get(slot / Self::RECORDS)[slot % Self::RECORDS]
     }
 }
 
 /// Records with slots.
 pub(crate) struct Slab<T> {
     pages: Pages<T>,
-    free: Vec<u32>,
+    free: FreeSlots,
     next: u32,
     live: u32,
 }
@@ -44,7 +47,7 @@ impl<T: Copy + Default> Slab<T> {
 
     /// An empty slab.
     pub(crate) const fn new() -> Self {
-        Self { pages: Pages(Vec::new()), free: Vec::new(), next: 0, live: 0 }
+        Self { pages: Pages(PageTable::new()), free: FreeSlots::new(Pages::<T>::RECORDS as u32), next: 0, live: 0 }
     }
     /// Number of records.
     pub(crate) const fn len(&self) -> u32 {
@@ -57,14 +60,14 @@ impl<T: Copy + Default> Slab<T> {
     /// Puts a record into a free slot.
     pub(crate) fn insert(&mut self, record: T) -> u32 {
         self.live += 1;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            let slot = self.next;
+        let slot = self.free.take().unwrap_or_else(|| {
             self.next += 1;
-            if slot as usize / Pages::<T>::RECORDS == self.pages.0.len() {
-                self.pages.0.push(std::iter::repeat_n(T::default(), Pages::<T>::RECORDS).collect());
-            }
-            slot
+            self.next - 1
         });
+        let page = slot as usize / Pages::<T>::RECORDS;
+        if !self.pages.0.is_there(page) {
+            self.pages.0.set(page, std::iter::repeat_n(T::default(), Pages::<T>::RECORDS).collect());
+        }
         *self.get_mut(slot) = record;
         slot
     }
@@ -75,13 +78,20 @@ impl<T: Copy + Default> Slab<T> {
     /// The record, for change. Copies its page first if a frozen view still holds it.
     pub(crate) fn get_mut(&mut self, slot: u32) -> &mut T {
         let slot = slot as usize;
-        &mut Arc::make_mut(&mut self.pages.0[slot / Pages::<T>::RECORDS])[slot % Pages::<T>::RECORDS]
+        &mut self.pages.0.get_mut(slot / Pages::<T>::RECORDS)[slot % Pages::<T>::RECORDS]
     }
-    /// Gives a slot back.
+    /// Gives a slot back, and its page if that was the last one in use.
     pub(crate) fn remove(&mut self, slot: u32) {
-        *self.get_mut(slot) = T::default();
         self.live -= 1;
-        self.free.push(slot);
+        if self.free.give(slot) {
+            self.pages.0.set(slot as usize / Pages::<T>::RECORDS, Arc::new([]));
+        } else {
+            *self.get_mut(slot) = T::default();
+        }
+    }
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.pages.0.bytes() + self.free.bytes()
     }
     /// The pages of this moment.
     pub(crate) fn freeze(&self) -> Pages<T> {
@@ -104,5 +114,19 @@ mod tests {
         assert_eq!((*frozen.get(slots[7]), *frozen.get(slots[8])), (7, 8));
         assert_eq!((*slab.get(slots[7]), *slab.get(slots[8])), (70, 80));
         assert_eq!(slab.len(), 5000);
+    }
+
+    #[test]
+    fn what_is_freed_is_given_back_and_used_again() {
+        let mut slab = Slab::<u64>::new();
+        let slots: Vec<u32> = (0..100_000).map(|n| slab.insert(n)).collect();
+        let full = slab.bytes();
+        for slot in &slots {
+            slab.remove(*slot);
+        }
+        assert!(slab.bytes() < full / 20, "{} of {full}", slab.bytes());
+        let again: std::collections::BTreeSet<u32> = (0..100_000).map(|n| slab.insert(n)).collect();
+        assert_eq!((slab.len(), again.len(), again.last()), (100_000, 100_000, slots.last()));
+        assert!(slab.bytes() <= full + 100_000 / 4);
     }
 }

@@ -28,28 +28,44 @@ impl Store {
     }
     /// As [`Store::link`], where the totals know the entry already.
     pub(super) fn put_entry(&mut self, parent: u32, name: &str, entry: u32) {
-        self.set_name(entry, name);
-        self.place(parent, entry);
+        let name = self.names.insert(name);
+        self.mark(entry, |inode| (inode.name, inode.parent) = (name, parent));
+        self.add_to_index(entry);
         self.add_child(parent, entry);
     }
     /// Names an inode that has no name. Its entry follows by [`Store::place`].
     pub(crate) fn set_name(&mut self, slot: u32, name: &str) {
-        let before = self.inode_hash(slot);
         let name = self.names.insert(name);
-        self.inodes.get_mut(slot).name = name;
-        self.hash = self.hash.wrapping_sub(before).wrapping_add(self.inode_hash(slot));
+        self.mark(slot, |inode| inode.name = name);
     }
-    /// Sets the directory of a named inode and adds to the index, but neither to the children nor to the totals.
-    pub(crate) fn place(&mut self, parent: u32, slot: u32) {
-        let before = self.inode_hash(slot);
-        self.inodes.get_mut(slot).parent = parent;
-        self.hash = self.hash.wrapping_sub(before).wrapping_add(self.inode_hash(slot));
+    /// Adds a named entry, whose directory is set, to the index.
+    fn add_to_index(&mut self, slot: u32) {
         let (inodes, names) = (&self.inodes, self.names.pages());
         let hash_of_slot = |slot: u32| {
             let inode = inodes.get(slot);
             hash_of(inode.parent, names.get(inode.name))
         };
         self.index.insert(hash_of_slot(slot), slot, hash_of_slot);
+    }
+    /// Sets the directory of a named inode and adds it to the index, but neither to the children nor to the totals.
+    /// False if the directory has this name already. Only for loading.
+    pub(crate) fn place_new(&mut self, parent: u32, slot: u32) -> bool {
+        self.inodes.get_mut(slot).parent = parent;
+        let (inodes, names) = (&self.inodes, self.names.pages());
+        let name = names.get(inodes.get(slot).name);
+        let hash_of_slot = |slot: u32| {
+            let inode = inodes.get(slot);
+            hash_of(inode.parent, names.get(inode.name))
+        };
+        let same = |other: u32| {
+            let other = inodes.get(other);
+            other.parent == parent && names.get(other.name) == name
+        };
+        self.index.insert_new(hash_of(parent, name), slot, same, hash_of_slot)
+    }
+    /// Makes room for so many entries. Only for loading.
+    pub(crate) fn expect_entries(&mut self, count: usize) {
+        self.index.expect(count);
     }
     fn add_child(&mut self, parent: u32, slot: u32) {
         let number = self.inode(parent).content as usize;
@@ -76,12 +92,8 @@ impl Store {
         let name = names.get(inode.name);
         self.directories[number].children.remove(name, |slot| names.get(inodes.get(slot).name));
         self.index.remove(hash_of(inode.parent, name), slot);
-        let before = self.inode_hash(slot);
+        self.mark(slot, |inode| (inode.name, inode.parent) = (super::names::NameRef::NONE, NONE));
         self.names.remove(inode.name);
-        let inode = self.inodes.get_mut(slot);
-        inode.parent = NONE;
-        inode.name = super::names::NameRef::NONE;
-        self.hash = self.hash.wrapping_sub(before).wrapping_add(self.inode_hash(slot));
     }
     /// What an entry adds to the totals of its directory: itself and everything below it.
     pub(crate) fn weight(&self, entry: u32) -> Totals {
@@ -190,21 +202,58 @@ impl Store {
         if names.is_empty() {
             return "/".to_owned();
         }
-        names.iter().rev().fold(begin.to_owned(), |path, name| path + "/" + name)
+        let mut path = String::with_capacity(begin.len() + bytes);
+        path.push_str(begin);
+        for name in names.iter().rev() {
+            path.push('/');
+            path.push_str(name);
+        }
+        path
     }
     /// Entries of a directory after a name, in byte order.
     pub(crate) fn entries_after(&self, directory: u32, name: &str) -> impl Iterator<Item = u32> {
         let (inodes, names) = (&self.inodes, self.names.pages());
         self.directory(directory).children.after(name.as_bytes(), move |slot| names.get(inodes.get(slot).name))
     }
-    /// Rebuilds the ordered children and totals of one directory from entries in any order. Only for loading.
-    pub(crate) fn set_children(&mut self, directory: u32, mut slots: Vec<u32>) {
-        let (inodes, names) = (&self.inodes, self.names.pages());
-        slots.sort_unstable_by_key(|slot| names.get(inodes.get(*slot).name));
-        self.directory_mut(directory).children = super::children::Children::from_sorted(&slots);
+    /// Fills the ordered children of all directories from entries in any order, each with its directory's slot. Only
+    /// for loading.
+    pub(crate) fn set_all_children(&mut self, entries: &[(u32, u64)]) {
+        let number_of = |store: &Self, parent: u64| store.inode(parent as u32).content as usize;
+        let mut ends = vec![0_u32; self.directories.len() + 1];
+        for (_, parent) in entries {
+            ends[number_of(self, *parent) + 1] += 1;
+        }
+        for number in 1..ends.len() {
+            ends[number] += ends[number - 1];
+        }
+        let begins = ends.clone();
+        // The first bytes of the name decide most comparisons, without a look at the name itself.
+        let mut sorted = vec![(0_u64, 0_u32); entries.len()];
+        for (slot, parent) in entries {
+            let number = number_of(self, *parent);
+            let name = self.names.pages().get(self.inode(*slot).name);
+            sorted[ends[number] as usize] = (first_bytes(name), *slot);
+            ends[number] += 1;
+        }
+        for (number, begin) in begins.iter().enumerate().take(self.directories.len()) {
+            let group = &mut sorted[*begin as usize..ends[number] as usize];
+            let name_of = |slot: u32| self.names.pages().get(self.inodes.get(slot).name);
+            group.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name_of(a.1).cmp(name_of(b.1))));
+            self.directories[number].children =
+                super::children::Children::from_sorted(group.iter().map(|entry| entry.1));
+        }
     }
     /// Sets the totals of a directory. Only for loading.
     pub(crate) fn set_totals(&mut self, directory: u32, below: Totals) {
         self.directory_mut(directory).below = below;
     }
+}
+
+/// The first eight bytes of a name as a number: its order is that of the names, where it decides.
+fn first_bytes(name: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    for (to, from) in first.iter_mut().zip(name) {
+        *to = *from;
+    }
+    u64::from_be_bytes(first)
 }

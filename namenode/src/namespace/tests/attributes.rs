@@ -443,3 +443,66 @@ fn groups_of_the_caller_count_in_acls() {
     assert!(bench.namespace.check_access(&eve, &path("/tmp/f"), 4).unwrap());
     assert!(!bench.namespace.check_access(&caller("eve"), &path("/tmp/f"), 4).unwrap());
 }
+
+#[test]
+fn n_4_a_tree_is_not_moved_below_itself_by_way_of_a_symbolic_link() {
+    let mut bench = Bench::new();
+    bench.mkdir("ann", "/tmp/a", 0o755).unwrap();
+    bench.mkdir("ann", "/tmp/a/b", 0o755).unwrap();
+    symlink(&mut bench, "/tmp/l", "/tmp/a").unwrap();
+    for (to, replace) in [("/tmp/l/b", true), ("/tmp/l/c", false)] {
+        assert_eq!(code(bench.rename("ann", "/tmp/a", to, replace)), ErrorCode::InvalidMove, "{to}");
+    }
+    bench.check();
+}
+
+#[test]
+fn masks_of_the_scope_that_did_not_change_stay() {
+    let mut bench = Bench::new();
+    bench.mkdir("ann", "/tmp/d", 0o755).unwrap();
+    change(&mut bench, "ann", "/tmp/d", AclChange::Modify, vec![entry(AclScope::Access, AclTag::User, "bob", 7)])
+        .unwrap();
+    try_set(&mut bench, "ann", SetAttributes { mode: Some(0o755), ..set("/tmp/d") }).unwrap();
+    let may_write = |bench: &Bench| bench.namespace.check_access(&caller("bob"), &path("/tmp/d"), 2).unwrap();
+    assert!(!may_write(&bench));
+    let default = vec![entry(AclScope::Default, AclTag::User, "bob", 7)];
+    change(&mut bench, "ann", "/tmp/d", AclChange::Modify, default).unwrap();
+    change(&mut bench, "ann", "/tmp/d", AclChange::RemoveDefault, Vec::new()).unwrap();
+    assert!(!may_write(&bench), "the access mask is as chmod left it");
+    bench.check();
+}
+
+#[test]
+fn every_name_of_a_file_counts_where_a_quota_is() {
+    let mut bench = Bench::new();
+    bench.mkdir(SUPER, "/q", 0o777).unwrap();
+    bench.file("ann", "/q/f0", BLOCK);
+    for n in 1..10 {
+        link(&mut bench, "ann", "/q/f0", &format!("/q/f{n}")).unwrap();
+    }
+    // Ten names of three copies each: room for one more copy of one name, not of all.
+    quota(&mut bench, "/q", None, Some(31 * BLOCK));
+    let more = SetAttributes { replication: Some(4), ..set("/q/f0") };
+    assert_eq!(code(try_set(&mut bench, "ann", more)), ErrorCode::QuotaExceeded);
+    // Sources outside free nothing inside.
+    bench.mkdir("ann", "/tmp/d", 0o755).unwrap();
+    for name in ["t", "s"] {
+        bench.file("ann", &format!("/tmp/d/{name}"), BLOCK);
+    }
+    quota(&mut bench, "/q", None, Some(33 * BLOCK));
+    link(&mut bench, "ann", "/tmp/d/t", "/q/t").unwrap();
+    let (target, sources) = ("/tmp/d/t".to_owned(), vec!["/tmp/d/s".to_owned()]);
+    let joined = bench.run(by("ann"), Op::Concat(Concat { target, sources }));
+    assert_eq!(code(joined.result), ErrorCode::QuotaExceeded);
+    bench.check();
+}
+
+#[test]
+fn a_change_of_nothing_is_refused_and_huge_acls_as_well() {
+    let mut bench = Bench::new();
+    bench.file("ann", "/tmp/f", 10);
+    assert_eq!(code(try_set(&mut bench, "bob", set("/tmp/f"))), ErrorCode::InvalidArgument);
+    let entries = (0..10_000).map(|n| entry(AclScope::Access, AclTag::User, &format!("u{n}"), 7)).collect();
+    assert_eq!(code(change(&mut bench, "ann", "/tmp/f", AclChange::Set, entries)), ErrorCode::InvalidArgument);
+    bench.check();
+}

@@ -170,7 +170,7 @@ fn n_8_sc_08_every_kind_of_record_comes_back() {
     assert_eq!((wide.status.mode, wide.status.replication, wide.status.len_bytes), (0o7777, 512, 1 << 40));
     assert_eq!(wide.blocks[0].storages.len(), 12);
     let slot = loaded.store.block_slot(wide.blocks[0].block.raw()).unwrap();
-    assert_eq!(loaded.store.digests.get(&slot), Some(&[0xd1; 16]));
+    assert_eq!(loaded.store.digest(slot), Some(&[0xd1; 16]));
     assert_eq!(loaded.settings().superuser_group.len(), 255);
     assert_eq!(loaded.storages().last().unwrap().rack.chars().count(), 127);
 }

@@ -19,9 +19,14 @@ fn snap(bench: &mut Bench, name: &str) -> FsResult<Outcome> {
 }
 fn unsnap(bench: &mut Bench, name: &str) -> Vec<BlockEffect> {
     let delete = DeleteSnapshot { path: "/tmp/r".into(), name: name.into() };
-    let applied = bench.run(by("ann"), Op::DeleteSnapshot(delete));
-    applied.result.unwrap();
-    applied.effects
+    bench.run(by("ann"), Op::DeleteSnapshot(delete)).result.unwrap();
+    let mut effects = Vec::new();
+    while bench.namespace.reclaim_pending() > 0 {
+        let step = bench.run(by(SUPER), Op::Reclaim(proto::log::Reclaim { limit: 3 }));
+        step.result.unwrap();
+        effects.extend(step.effects);
+    }
+    effects
 }
 fn names(bench: &Bench, at: &str) -> Vec<String> {
     let (entries, _) = bench.namespace.list(&caller("ann"), &path(at), "", 1000).unwrap();
@@ -268,4 +273,71 @@ fn fsck_goes_through_everything_in_steps_of_any_size() {
         assert_eq!((files, directories), (expected, 10), "{most}");
     }
     assert_eq!(code(bench.namespace.fsck_step(&caller("ann"), &path("/"), &[], 9)), ErrorCode::PermissionDenied);
+}
+
+#[test]
+fn sc_23_history_that_is_gone_decides_nothing_any_more() {
+    let mut bench = prepared();
+    bench.file("ann", "/tmp/r/t", 10);
+    bench.file("ann", "/tmp/r/s", 10);
+    snap(&mut bench, "s1").unwrap();
+    let mode = SetAttributes { path: "/tmp/r/s".into(), mode: Some(0o600), ..SetAttributes::default() };
+    bench.run(by("ann"), Op::SetAttributes(mode)).result.unwrap();
+    unsnap(&mut bench, "s1");
+    bench.check();
+    // A member that was loaded from an image joins them, so this one must, too.
+    let (target, sources) = ("/tmp/r/t".to_owned(), vec!["/tmp/r/s".to_owned()]);
+    bench.run(by("ann"), Op::Concat(proto::log::Concat { target, sources })).result.unwrap();
+    bench.check();
+}
+
+#[test]
+fn r_5_a_deep_tree_that_snapshots_held_goes_in_bounded_steps() {
+    let mut bench = prepared();
+    snap(&mut bench, "s1").unwrap();
+    let deep = (0..300).fold("/tmp/r".to_owned(), |path, n| format!("{path}/{n}"));
+    let mkdir = proto::log::Mkdir { path: deep.clone(), mode: 0o755, parents: true, unmasked_mode: None };
+    bench.run(by("ann"), Op::Mkdir(mkdir)).result.unwrap();
+    snap(&mut bench, "s2").unwrap();
+    let mut path = deep;
+    while path != "/tmp/r" {
+        bench.delete("ann", &path, false).unwrap();
+        path.truncate(path.rfind('/').unwrap());
+    }
+    bench.check();
+    let removed = bench.run(by("ann"), Op::DeleteSnapshot(DeleteSnapshot { path: "/tmp/r".into(), name: "s2".into() }));
+    removed.result.unwrap();
+    let mut steps = 0;
+    while bench.namespace.reclaim_pending() > 0 {
+        bench.run(by(SUPER), Op::Reclaim(proto::log::Reclaim { limit: 50 })).result.unwrap();
+        steps += 1;
+    }
+    assert!(steps > 10, "{steps} steps");
+    bench.check();
+    assert_eq!(bench.namespace.counts().directories, 3, "nothing is kept for s1, which never saw it");
+}
+
+#[test]
+fn sc_11_a_writer_whose_last_living_name_goes_is_done() {
+    let mut bench = prepared();
+    bench.mkdir("ann", "/tmp/r/d", 0o755).unwrap();
+    bench.create("ann", "/tmp/r/d/f", true).unwrap();
+    bench.run(by("ann"), Op::Link(Link { existing: "/tmp/r/d/f".into(), path: "/tmp/x".into() })).result.unwrap();
+    snap(&mut bench, "s1").unwrap();
+    bench.delete("ann", "/tmp/r/d", true).unwrap();
+    bench.reclaim_all();
+    bench.delete("ann", "/tmp/x", false).unwrap();
+    assert_eq!(bench.namespace.counts().open_files, 0);
+    bench.check();
+}
+
+#[test]
+fn differences_below_directories_that_are_closed_are_not_told() {
+    let mut bench = prepared();
+    bench.mkdir("ann", "/tmp/r/secret", 0o700).unwrap();
+    snap(&mut bench, "s1").unwrap();
+    bench.file("ann", "/tmp/r/secret/f", 10);
+    let request = DiffSnapshotsRequest { header: None, path: "/tmp/r".into(), from: "s1".into(), to: String::new() };
+    assert!(bench.namespace.diff_snapshots(&caller("ann"), &request).is_ok());
+    assert_eq!(code(bench.namespace.diff_snapshots(&caller("bob"), &request)), ErrorCode::PermissionDenied);
 }

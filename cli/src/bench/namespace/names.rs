@@ -1,0 +1,38 @@
+//! The names of the benchmark: 39 bytes, in no order within their directories, as hashes and task ids are.
+
+use std::fmt::Write;
+
+/// Files of a directory.
+pub(super) const FILES_PER_DIRECTORY: u64 = 1000;
+
+/// Mixes a number: neighbours come out far apart.
+pub(super) const fn mix(number: u64) -> u64 {
+    let a = (number ^ (number >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    b ^ (b >> 31)
+}
+
+/// Path of a directory.
+pub(super) fn directory(tree: &str, number: u64) -> String {
+    format!("/{tree}/d{number:07}")
+}
+
+/// Path of a file: the last name has 39 bytes.
+pub(super) fn file(tree: &str, number: u64) -> String {
+    let mut path = directory(tree, number / FILES_PER_DIRECTORY);
+    let (a, b) = (mix(number), mix(number ^ 0x5555));
+    // 32 hexadecimal digits and a suffix.
+    write!(path, "/{a:016x}{b:016x}.tar.gz").ok();
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_39_bytes_and_differ() {
+        assert_eq!(file("t", 5).rsplit('/').next().map(str::len), Some(39));
+        assert_ne!(file("t", 5), file("t", 6));
+    }
+}
