@@ -191,6 +191,19 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key("namenode.max_calls", Kind::Number, "the doors", "Calls in work at a time; more are refused as overload."),
     key(
+        "namenode.max_connections",
+        Kind::Number,
+        "the port",
+        "Connections of clients and datanodes at a time; more are turned away.",
+    ),
+    key(
+        "namenode.preamble_timeout",
+        Kind::Duration,
+        "the port",
+        "Time that a new connection has to say which protocol it speaks.",
+    ),
+    key("namenode.idle_timeout", Kind::Duration, "the port", "Time without a call after which a connection is closed."),
+    key(
         "datanode.listen",
         Kind::Address,
         "the transfer server",
