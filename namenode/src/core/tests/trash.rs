@@ -66,7 +66,7 @@ fn a_trash_that_leads_elsewhere_is_left_alone() {
     let backup = n::MkdirRequest {
         header: header(),
         path: "/tmp/backups/202611220000".into(),
-        mode: 0o700,
+        mode: 0o755,
         parents: true,
         unmasked_mode: None,
     };
