@@ -138,7 +138,7 @@ impl<'a> InodeFields<'a> {
     }
 }
 
-/// A [`super::records::BlockRecord`] that borrows its digest; the storages are put into a vector that is used again.
+/// A record of a block that borrows its digest; the storages are put into a vector that is used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct BlockFields<'a> {
     pub(super) inode: u64,

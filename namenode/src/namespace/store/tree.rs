@@ -33,7 +33,7 @@ impl Store {
         self.add_to_index(entry);
         self.add_child(parent, entry);
     }
-    /// Names an inode that has no name. Its entry follows by [`Store::place`].
+    /// Names an inode that has no name. Its entry follows by placing it in a directory.
     pub(crate) fn set_name(&mut self, slot: u32, name: &str) {
         let name = self.names.insert(name);
         self.mark(slot, |inode| inode.name = name);
