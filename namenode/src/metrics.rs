@@ -86,7 +86,7 @@ impl Collector for State {
 }
 
 impl State {
-    fn values(&self) -> [(&'static str, &'static str, u64); 20] {
+    fn values(&self) -> [(&'static str, &'static str, u64); 21] {
         self.shared.with((0, 0), |view| {
             let names = view.namespace.counts();
             let blocks = view.blocks.counts();
@@ -116,6 +116,7 @@ impl State {
                 ("blockyard_capacity_total_bytes", "Size of all storages", sum.0),
                 ("blockyard_capacity_used_bytes", "Bytes of blocks", sum.1),
                 ("blockyard_capacity_free_bytes", "Bytes that blocks may still take", sum.2),
+                ("blockyard_namenode_applied_index", "Log entries applied", view.namespace.applied().0.raw()),
                 ("blockyard_raft_term", "Current term", view.member.term.raw()),
             ]
         })

@@ -5,14 +5,12 @@
 //!   world     files by apply: mkdir, create, complete, delete, reclaim; the block map follows with reports
 //!   image     written and loaded through the image store, with its checksums and syncs
 //!   hardware  what memory and disk can do, in the same run
-//!   stalls    everything slow at once, while a caller asks for status
 //! ```
 
 mod hardware;
 mod image;
 mod names;
 mod report;
-mod stalls;
 mod world;
 
 use std::path::PathBuf;
@@ -29,7 +27,7 @@ use world::World;
 #[command(after_help = "Examples:
   blockyard bench namespace                        a million files
   blockyard bench namespace --files 10000000       ten million: takes about 2 GB of memory and of disk
-  blockyard bench namespace --stalls --json        a million-file delete, an image, reports and listings at once")]
+  blockyard bench namespace --json --dir /data     as one JSON object, the image on that disk")]
 pub(crate) struct NamespaceOptions {
     /// Number of files, of one block with three replicas each
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=200_000_000))]
@@ -40,12 +38,12 @@ pub(crate) struct NamespaceOptions {
     /// Number of datanodes, with one storage each
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(3..=10_000))]
     nodes: u64,
-    /// Measure how long a status takes while everything slow happens at once
-    #[arg(long)]
-    stalls: bool,
-    /// Leave out the image, the deletes and the hardware: for counting instructions
+    /// Do this only, and no image, deletes and hardware: for counting instructions
     #[arg(long, hide = true)]
     only: Option<Only>,
+    /// How often the calls of `--only` are made: two runs with different numbers differ by these calls alone
+    #[arg(long, hide = true, default_value_t = 1)]
+    rounds: u64,
 }
 
 /// One thing to do, many times, and nothing else.
@@ -65,26 +63,22 @@ type Outcome<T> = Result<T, String>;
 /// Measures and prints.
 pub(super) fn run(options: &NamespaceOptions, json: bool) -> Outcome<Status> {
     let mut report = Report::new(json);
-    if options.stalls {
-        stalls::measure(options.files, options.nodes, &mut report)?;
-        return report.print().map(|()| Status::OK);
-    }
     let mut world = World::new(options.nodes)?;
     let before_bytes = world::resident_bytes();
     world.make_directories(options.files)?;
     world.create_files(options.files)?;
     world.report_speed(options.files, &mut report);
+    world.report_memory(options.files, before_bytes, &mut report);
     if options.only.is_some() {
         match options.only {
-            Some(Only::Stat) => world.stat_random(options.files, &mut report)?,
-            Some(Only::List) => world.list_all(&mut report)?,
+            Some(Only::Stat) => world.stat_random(options.files, options.rounds, &mut report)?,
+            Some(Only::List) => world.list_all(options.rounds, &mut report)?,
             Some(Only::Create) | None => {}
         }
         return report.print().map(|()| Status::OK);
     }
-    world.report_memory(options.files, before_bytes, &mut report);
-    world.stat_random(options.files.clamp(1_000_000, 4_000_000), &mut report)?;
-    world.list_all(&mut report)?;
+    world.stat_random(options.files.clamp(1_000_000, 4_000_000), 1, &mut report)?;
+    world.list_all(1, &mut report)?;
     hardware::memory(&mut report);
     let folder = match &options.dir {
         Some(dir) => tempfile::Builder::new().prefix("blockyard-bench-").tempdir_in(dir),

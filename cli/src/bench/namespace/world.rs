@@ -325,7 +325,7 @@ impl World {
                 stamp: block.stamp.raw(),
                 len_bytes,
                 state: ReplicaState::Finalized.into(),
-                verified: false,
+                ..ReplicaRecord::default()
             };
             for home in homes {
                 if let Some(node) = self.nodes.get_mut(*home) {
@@ -403,27 +403,27 @@ impl World {
     }
 
     /// Status of random files.
-    pub(super) fn stat_random(&self, calls: u64, report: &mut Report) -> Outcome<()> {
+    pub(super) fn stat_random(&self, calls: u64, rounds: u64, report: &mut Report) -> Outcome<()> {
         let caller = caller();
         let files = self.namespace.counts().files;
         let paths: Vec<String> = (0..calls).map(|n| names::file("bench", mix(n ^ 0x777) % files)).collect();
         let started = thread_cpu();
-        for path in &paths {
+        for path in (0..rounds).flat_map(|_| &paths) {
             let status = stat(&self.namespace, &caller, path).map_err(|error| error.to_string())?;
             std::hint::black_box(&status);
         }
-        report.rate("stats_per_second", calls, thread_cpu().saturating_sub(started));
+        report.rate("stats_per_second", calls * rounds, thread_cpu().saturating_sub(started));
         Ok(())
     }
 
     /// Lists every directory.
-    pub(super) fn list_all(&self, report: &mut Report) -> Outcome<()> {
+    pub(super) fn list_all(&self, rounds: u64, report: &mut Report) -> Outcome<()> {
         let caller = caller();
         let files = self.namespace.counts().files;
         let directories = files.div_ceil(FILES_PER_DIRECTORY).min(4000);
         let mut listed = 0;
         let started = thread_cpu();
-        for number in 0..directories {
+        for number in (0..rounds).flat_map(|_| 0..directories) {
             let path = FsPath::parse(&names::directory("bench", number)).map_err(|error| error.to_string())?;
             let mut after = String::new();
             loop {

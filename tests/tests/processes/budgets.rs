@@ -1,0 +1,110 @@
+//! Counts against `tests/budgets.toml`: what an operation may cost in calls, log entries, syncs, bytes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tests::{cluster::Cluster, command};
+
+use crate::dev::page;
+
+/// Calls that datanodes make by themselves.
+const OF_DATANODES: [&str; 5] = ["register", "heartbeat", "incrementalReport", "reportHashes", "reportBuckets"];
+
+#[derive(Debug, Deserialize)]
+struct Budgets {
+    log: BTreeMap<String, f64>,
+    calls: BTreeMap<String, u64>,
+    memory: BTreeMap<String, f64>,
+}
+
+fn budgets() -> Budgets {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("budgets.toml");
+    toml::from_str(&std::fs::read_to_string(path).expect("budgets.toml")).expect("the lines of budgets.toml")
+}
+
+/// Holds a count against its line.
+fn check(table: &BTreeMap<String, f64>, line: &str, found: f64) {
+    let budget = *table.get(line).unwrap_or_else(|| panic!("budgets.toml has no line {line}"));
+    println!("budget: {line} = {found:.2} (line: {budget})");
+    assert!(found <= budget * 1.05, "{line}: {found:.2} is above the budget of {budget} by more than 5 %");
+    assert!(found >= budget * 0.95, "{line}: {found:.2} is far below the budget of {budget}: lower the line");
+}
+
+/// Counters of a namenode whose names begin so, by their full names.
+fn counters(cluster: &Cluster, prefix: &str) -> BTreeMap<String, u64> {
+    let text = page(&cluster.role("namenode").http, "/metrics");
+    let lines = text.lines().filter(|line| line.starts_with(prefix));
+    lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| (name.to_owned(), value.parse::<f64>().unwrap_or(0.0) as u64))
+        .collect()
+}
+
+fn calls(cluster: &Cluster) -> u64 {
+    let of_clients = |name: &&String| !OF_DATANODES.iter().any(|method| name.contains(&format!("\"{method}\"")));
+    let all = counters(cluster, "blockyard_rpc_requests_total");
+    all.iter().filter(|(name, _)| of_clients(name)).map(|(_, count)| *count).sum()
+}
+
+#[test]
+fn verbs_make_as_many_calls_as_they_may() {
+    let cluster = Cluster::start();
+    let budgets = budgets();
+    let local = cluster.scratch("local");
+    std::fs::write(&local, [7; 3000]).expect("a local file");
+    let copy = cluster.scratch("copy");
+    let (local, copy) = (command::arg(&local).to_owned(), command::arg(&copy).to_owned());
+    let verbs: [(&str, &[&str]); 8] = [
+        ("mkdir", &["mkdir", "/d"]),
+        ("put", &["put", &local, "/d/f"]),
+        ("stat", &["stat", "/d/f"]),
+        ("ls", &["ls", "/d"]),
+        ("cat", &["cat", "/d/f"]),
+        ("get", &["get", "/d/f", &copy]),
+        ("mv", &["mv", "/d/f", "/d/g"]),
+        ("rm", &["rm", "/d/g"]),
+    ];
+    let mut wrong = Vec::new();
+    for (verb, words) in verbs {
+        let before = calls(&cluster);
+        cluster.run(words).ok();
+        let made = calls(&cluster) - before;
+        println!("budget: {verb} = {made}");
+        if budgets.calls.get(verb) != Some(&made) {
+            wrong.push(format!("{verb} makes {made} calls, the line says {:?}", budgets.calls.get(verb)));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn operations_write_as_many_log_entries_and_syncs_as_they_may() {
+    let cluster = Cluster::start();
+    let budgets = budgets();
+    let directories: Vec<String> = (0..200).map(|n| format!("/d{n}")).collect();
+    let mut words = vec!["mkdir"];
+    words.extend(directories.iter().map(String::as_str));
+    let figures = ["blockyard_namenode_applied_index", "blockyard_editlog_sync_duration_seconds_count"];
+    let look = || figures.map(|name| counters(&cluster, name).values().sum::<u64>());
+    let before = look();
+    cluster.run(&words).ok();
+    let after = look();
+    // An idle second adds an entry: less than the tolerance of so many.
+    let [entries, syncs] = [0, 1].map(|n| (after[n] - before[n]) as f64 / directories.len() as f64);
+    check(&budgets.log, "entries_per_mkdir", entries);
+    check(&budgets.log, "syncs_per_mkdir", syncs);
+}
+
+fn bench(words: &[&str]) -> Value {
+    let ended = command::run(command::blockyard(["bench", "namespace", "--json"].iter().chain(words))).ok();
+    serde_json::from_str(&ended.text()).expect("one JSON object")
+}
+
+#[test]
+fn a_file_takes_as_much_memory_as_it_may() {
+    let figures = bench(&["--files", "1000000", "--only", "create"]);
+    let bytes = figures["all_parts_bytes_per_file"].as_f64().expect("bytes per file");
+    check(&budgets().memory, "bytes_per_file", bytes);
+}
