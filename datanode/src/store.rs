@@ -25,7 +25,7 @@ mod tests;
 mod volume;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,9 +90,10 @@ impl Store {
         let mut volumes: Vec<Arc<Volume>> = Vec::new();
         let mut problems = Vec::new();
         let (known_node, first_look) = known_node(disk.as_ref(), dirs);
+        let unsure = known_node.is_none() && first_look.iter().any(Result::is_err);
         let fresh_node = known_node.unwrap_or_else(|| NodeId::new(&randomness.uuid()));
         for (dir, looked) in dirs.iter().zip(first_look) {
-            if let Err(error) = looked {
+            if let Err(error) = looked.and_then(|()| if unsure { Err(not_stamped(dir)) } else { Ok(()) }) {
                 problems.push(error);
                 continue;
             }
@@ -254,7 +255,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such replica that is or was whole; [`StoreError::VolumeFailed`]; the
-    /// disk's, and then the replica counts as damaged.
+    /// disk's, and then the replica counts as damaged. If only descriptors or memory were wanting, nothing is noted:
+    /// the namenode asks again.
     pub fn verify(&self, storage: &StorageId, id: BlockId, stamp: GenerationStamp) -> Result<bool, StoreError> {
         let volume = self.volume(storage)?;
         volume.working()?;
@@ -265,7 +267,9 @@ impl Store {
         let replica = known.filter(whole).ok_or(StoreError::NotFound(id))?;
         let block = BlockRef { pool: volume.pool()?, id, stamp, len_bytes: replica.len_bytes };
         let sound = ReplicaReader::is_sound(volume, &block, replica);
-        volume.looked_at(id, &replica, matches!(sound, Ok(true)));
+        if !sound.as_ref().is_err_and(StoreError::is_exhausted) {
+            volume.looked_at(id, &replica, matches!(sound, Ok(true)));
+        }
         sound
     }
     /// What is known of a replica.
@@ -479,6 +483,17 @@ fn known_node(disk: &dyn Disk, dirs: &[PathBuf]) -> (Option<NodeId>, Vec<Result<
     });
     let looked = looked.collect();
     (node, looked)
+}
+
+/// An empty folder, beside one that could not be read: a new id in it would part the two for good.
+fn not_stamped(dir: &Path) -> StoreError {
+    StoreError::Refused {
+        path: dir.display().to_string(),
+        problem:
+            "not used: another folder of this node, which may know the node's id, cannot be read; mend that folder, \
+                  or take it out of the settings"
+                .to_owned(),
+    }
 }
 
 /// Volumes of one node carry one node id and one cluster.

@@ -134,6 +134,11 @@ impl StoreError {
             _ => false,
         }
     }
+    /// Is it only that the process or the machine has no descriptor or memory left?
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_exhausted(source))
+    }
     /// As a status on the wire.
     #[must_use]
     pub const fn status(&self) -> Status {

@@ -19,6 +19,8 @@ pub enum DiskFaultKind {
     MisdirectedWrite,
     /// A read fails with an I/O error.
     ReadError,
+    /// A read fails because the process has no descriptor left: the disk is not at fault.
+    NoDescriptor,
     /// A read returns its bytes with one bit flipped.
     ReadFlip,
     /// Nothing can be written, created, renamed or removed.
@@ -127,7 +129,7 @@ fn strikes(kind: DiskFaultKind, operation: Operation) -> bool {
     match kind {
         Kind::SyncError | Kind::SyncLie => operation == Operation::Sync,
         Kind::WriteError | Kind::NoSpace | Kind::LostWrite | Kind::MisdirectedWrite => operation == Operation::Write,
-        Kind::ReadError | Kind::ReadFlip => operation == Operation::Read,
+        Kind::ReadError | Kind::NoDescriptor | Kind::ReadFlip => operation == Operation::Read,
         Kind::ReadOnly => operation != Operation::Read && operation != Operation::Sync,
     }
 }
@@ -138,6 +140,7 @@ fn verdict(kind: DiskFaultKind) -> Verdict {
         Kind::SyncError | Kind::WriteError | Kind::ReadError => {
             Verdict::Fail(io::Error::other("input/output error (simulated)"))
         }
+        Kind::NoDescriptor => Verdict::Fail(io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())),
         Kind::NoSpace => Verdict::Fail(io::ErrorKind::StorageFull.into()),
         Kind::ReadOnly => Verdict::Fail(io::ErrorKind::ReadOnlyFilesystem.into()),
         Kind::SyncLie | Kind::LostWrite => Verdict::Lose,
