@@ -61,10 +61,7 @@ impl Namespace {
         self.store.unlink(entry);
         if self.store.lives_on(entry) {
             self.store.edit(slot, |inode| inode.ctime_ns = now_ns);
-            if !self.store.alive(slot) {
-                // Its other names are in trees that are gone.
-                self.end_writing(slot, effects);
-            }
+            self.end_writing_of_the_dead(slot, effects);
         } else {
             self.let_go(entry, effects);
         }
@@ -86,6 +83,12 @@ impl Namespace {
         if self.store.inode(slot).is_dir() {
             let (id, newest) = (self.store.inode(slot).id, self.store.newest_ghost_of(slot));
             self.sweeps.push(Sweep { directory: id, after: "".into(), died: newest });
+        }
+    }
+    /// Nobody writes in an inode whose other names are all in trees that are gone.
+    fn end_writing_of_the_dead(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
+        if self.store.inode(slot).is_file() && !self.store.alive(slot) {
+            self.end_writing(slot, effects);
         }
     }
     /// Ends construction; a last block without its final length goes.
@@ -113,14 +116,16 @@ impl Namespace {
             if !self.store.sees(entry, sweep.died) {
                 self.store.set_born(entry, 0);
                 self.store.take_out(entry);
-                if !self.store.lives_on(entry) {
+                if self.store.lives_on(entry) {
+                    self.end_writing_of_the_dead(slot, effects);
+                } else {
                     self.let_go(entry, effects);
                 }
             } else if self.store.inode(slot).is_dir() {
                 let id = self.store.inode(slot).id;
                 self.sweeps.push(Sweep { directory: id, after: "".into(), died: sweep.died });
-            } else if !self.store.alive(slot) {
-                self.end_writing(slot, effects);
+            } else {
+                self.end_writing_of_the_dead(slot, effects);
             }
         }
         work + 1
@@ -208,10 +213,12 @@ impl Namespace {
             self.queue.pop();
             return self.reclaim_one(directory, effects);
         };
+        let slot = self.store.inode_of(entry);
         self.store.cut(entry);
         self.store.set_born(entry, 0);
         if self.store.lives_on(entry) {
             self.pending -= 1;
+            self.end_writing_of_the_dead(slot, effects);
             return 1;
         }
         if self.store.inode(entry).has_rare(rare::GHOSTS) {

@@ -332,6 +332,23 @@ fn sc_11_a_writer_whose_last_living_name_goes_is_done() {
 }
 
 #[test]
+fn sc_11_so_is_one_whose_last_living_name_goes_while_its_tree_is_reclaimed() {
+    let mut bench = prepared();
+    bench.mkdir("ann", "/tmp/r/d", 0o755).unwrap();
+    bench.mkdir("ann", "/tmp/gone", 0o755).unwrap();
+    bench.create("ann", "/tmp/r/d/f", true).unwrap();
+    bench.run(by("ann"), Op::Link(Link { existing: "/tmp/r/d/f".into(), path: "/tmp/gone/x".into() })).result.unwrap();
+    snap(&mut bench, "s1").unwrap();
+    bench.delete("ann", "/tmp/r/d", true).unwrap();
+    bench.reclaim_all();
+    assert_eq!(bench.namespace.counts().open_files, 1, "it has a name");
+    bench.delete("ann", "/tmp/gone", true).unwrap();
+    bench.reclaim_all();
+    assert_eq!(bench.namespace.counts().open_files, 0);
+    bench.check();
+}
+
+#[test]
 fn differences_below_directories_that_are_closed_are_not_told() {
     let mut bench = prepared();
     bench.mkdir("ann", "/tmp/r/secret", 0o700).unwrap();
