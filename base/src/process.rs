@@ -7,9 +7,10 @@ use rustix::time::{ClockId, clock_gettime};
 /// Memory of this process that is in RAM, in bytes; `None` where the system does not say.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 /// CPU time that the calling thread has used.
@@ -18,6 +19,20 @@ pub fn thread_cpu() -> Duration {
     let used = clock_gettime(ClockId::ThreadCPUTime);
     let (seconds, nanos) = (u64::try_from(used.tv_sec).unwrap_or(0), u32::try_from(used.tv_nsec).unwrap_or(0));
     Duration::new(seconds, nanos)
+}
+
+/// Niceness of threads that do what nobody waits for.
+const BACKGROUND_NICE: i32 = 10;
+
+/// Lowers the priority of the calling thread. Where that is not possible it goes on as it is: only others notice.
+pub(crate) fn stand_back() {
+    // Linux takes "this process" for the calling thread; elsewhere it would be the whole process.
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::getpriority_process(None)
+            .and_then(|nice| rustix::process::setpriority_process(None, nice.max(BACKGROUND_NICE)))
+    {
+        tracing::debug!(%error, "a background thread keeps its priority");
+    }
 }
 
 #[cfg(test)]
@@ -30,5 +45,13 @@ mod tests {
         let before = thread_cpu();
         let sum = (0..1_000_000_u64).fold(0, |sum, n| std::hint::black_box(sum ^ n));
         assert!(thread_cpu() > before, "{sum}");
+    }
+
+    #[test]
+    fn a_background_thread_stands_back_and_others_do_not() {
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        let before = nice();
+        let of_thread = crate::task::background_thread("b", nice).unwrap().join().unwrap();
+        assert_eq!((of_thread, nice()), (before.max(BACKGROUND_NICE), before));
     }
 }

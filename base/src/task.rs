@@ -20,6 +20,21 @@ pub fn thread<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 's
     std::thread::Builder::new().name(name.chars().take(15).collect()).stack_size(SMALL_STACK_BYTES).spawn(run)
 }
 
+/// Starts a named thread for work that nobody waits for: it takes the processors when others leave them (nice 10 on
+/// Linux, where priorities are those of threads).
+///
+/// # Errors
+/// If the machine has no room for another thread.
+pub fn background_thread<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    thread(name, move || {
+        crate::process::stand_back();
+        run()
+    })
+}
+
 /// Starts a task on the current tokio runtime, tracked so that shutdown can wait for it.
 pub fn spawn<F>(tracker: &TaskTracker, future: F) -> tokio::task::JoinHandle<F::Output>
 where

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use base::clock::Moment;
 use proto::cluster::{
-    HeartbeatRequest, IncrementalReportRequest, IncrementalReportResponse, NodeCommand, RegisterRequest,
+    HeartbeatRequest, IncrementalReportRequest, IncrementalReportResponse, NodeCommand, RegisterRequest, ReplicaRecord,
     ReportBucketsRequest, ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse, StorageReport,
 };
 use proto::ids::{BlockId, NodeId, StorageId, Term};
@@ -42,7 +42,7 @@ pub use locate::Located;
 pub use registry::{Address, Node, NodeIndex, NodeState, Registry, RegistryError, Storage, StorageIndex};
 pub use removal::Reason;
 pub use replicas::{Class, Odd, Replicas, Reported, classify};
-pub use reports::{Malformed, Part, Progress, Stream};
+pub use reports::{Malformed, Part, Plan, Progress, Stream};
 pub use safe_mode::{SafeMode, Sight};
 
 use removal::Removal;
@@ -149,8 +149,13 @@ pub struct BlockManager {
     scanned_at: Moment,
 }
 
-/// Blocks that one tick looks at, so that the lock is held about a millisecond.
-const STEP: usize = 2000;
+/// Blocks that are looked at while the lock is held once: a fraction of a millisecond.
+const STEP: usize = 128;
+
+/// The node must register again.
+pub(crate) const REREGISTER: ReportBucketsResponse = ReportBucketsResponse { reregister: true, restart: false };
+/// The report must begin again with hashes.
+pub(crate) const RESTART: ReportBucketsResponse = ReportBucketsResponse { reregister: false, restart: true };
 
 impl BlockManager {
     /// An empty map, in safe mode.
@@ -315,13 +320,28 @@ impl BlockManager {
         names: &dyn Names,
         now: Moment,
     ) -> Result<IncrementalReportResponse, Malformed> {
+        self.changes(request, (request.first_sequence, &request.changes), names, now)
+    }
+
+    /// Takes some changes of an incremental report in. They come in order; the answer to the last ones is that to all,
+    /// unless one before asks for something else.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn changes(
+        &mut self,
+        request: &IncrementalReportRequest,
+        (first, changes): (u64, &[ReplicaRecord]),
+        names: &dyn Names,
+        now: Moment,
+    ) -> Result<IncrementalReportResponse, Malformed> {
         let Some(storage) = self.reporter(&request.node, &request.storage, now) else {
             return Ok(IncrementalReportResponse { reregister: true, ..Default::default() });
         };
         let mut touched = Vec::new();
-        let place = (request.incarnation, request.first_sequence);
         let stream = &mut self.streams[storage.0 as usize];
-        let taken = stream.changes(storage, place, &request.changes, (&mut self.replicas, names), &mut touched);
+        let place = (request.incarnation, first);
+        let taken = stream.changes(storage, place, changes, (&mut self.replicas, names), &mut touched);
         self.changed(storage, &touched, names, now);
         self.outlived(storage, names, now);
         let Progress { next, full_report, reregister } = taken?;
@@ -365,22 +385,46 @@ impl BlockManager {
         names: &dyn Names,
         now: Moment,
     ) -> Result<ReportBucketsResponse, Malformed> {
-        let reregister = ReportBucketsResponse { reregister: true, restart: false };
-        let Some(storage) = self.reporter(&request.node, &request.storage, now) else { return Ok(reregister) };
-        let stream = &mut self.streams[storage.0 as usize];
-        if stream.incarnation != request.incarnation {
-            return Ok(reregister);
+        let Some(storage) = self.begin_part(request, now) else { return Ok(REREGISTER) };
+        let Some(mut plan) = self.plan_part(storage, request)? else { return Ok(RESTART) };
+        while !plan.is_done() {
+            if !self.take_some(&mut plan, usize::MAX, names, now) {
+                return Ok(RESTART);
+            }
         }
-        let mut touched = Vec::new();
-        let term = self.leading.map(|leading| leading.term);
+        Ok(self.end_part(plan, names, now))
+    }
+
+    /// Begins with a part of a full report. `None`: the node must register (again).
+    pub fn begin_part(&mut self, request: &ReportBucketsRequest, now: Moment) -> Option<StorageIndex> {
+        let storage = self.reporter(&request.node, &request.storage, now)?;
+        (self.streams[storage.0 as usize].incarnation == request.incarnation).then_some(storage)
+    }
+    /// What a part will change: the long look at everything that is believed, for which reading is enough. `None`: the
+    /// report has to begin again.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn plan_part(&self, storage: StorageIndex, request: &ReportBucketsRequest) -> Result<Option<Plan>, Malformed> {
         let place = (request.sequence, request.report, request.last);
-        let part =
-            stream.buckets(storage, place, &request.buckets, (&mut self.replicas, names), (term, &mut touched))?;
+        self.streams[storage.0 as usize].plan(storage, place, &request.buckets, &self.replicas)
+    }
+    /// Does up to `limit` changes of a plan. False if the report has to begin again.
+    pub fn take_some(&mut self, plan: &mut Plan, limit: usize, names: &dyn Names, now: Moment) -> bool {
+        let (storage, mut touched) = (plan.storage(), Vec::new());
+        let stream = &mut self.streams[storage.0 as usize];
+        let taken = stream.take_some(plan, limit, (&mut self.replicas, names), &mut touched);
         self.changed(storage, &touched, names, now);
+        taken
+    }
+    /// Ends a part whose plan is done.
+    pub fn end_part(&mut self, plan: Plan, names: &dyn Names, now: Moment) -> ReportBucketsResponse {
+        let (storage, term) = (plan.storage(), self.leading.map(|leading| leading.term));
+        let part = self.streams[storage.0 as usize].end_part(plan, term);
         if part == Part::Complete {
             self.reported_in_full(storage, names, now);
         }
-        Ok(ReportBucketsResponse { reregister: false, restart: part == Part::Restart })
+        ReportBucketsResponse { reregister: false, restart: part == Part::Restart }
     }
 
     fn reported_in_full(&mut self, storage: StorageIndex, names: &dyn Names, now: Moment) {

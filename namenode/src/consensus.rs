@@ -41,7 +41,7 @@ pub use error::{ConsensusError, ImageError, LogError, ProposeError, StepError};
 pub use image::{ImageReader, ImageStore};
 pub use log::LogWriter;
 pub use member::Consensus;
-pub use open::{Opened, Recovered};
+pub use open::{ImageBody, Opened, Recovered};
 pub use types::{
     CommittedEntry, ConsensusConfig, Identity, ImageInfo, ImageMeta, PersistBatch, PersistDone, Proposed, ReadState,
     Ready, Role, Room, SendImage,

@@ -175,14 +175,28 @@ impl Namespace {
     /// and index only. An entry that [`Namespace::check_version`] refuses, or that was applied before, changes
     /// nothing and refuses each command.
     pub fn apply(&mut self, index: LogIndex, term: Term, entry: &Entry) -> Vec<Applied> {
-        let fit = Self::check_version(entry).and_then(|()| self.check_next(index));
-        if let Err(refusal) = fit {
-            return entry.commands.iter().map(|_| Applied::refused(refusal.clone())).collect();
+        match self.begin(index, term, entry) {
+            Ok(()) => self.apply_some(entry, &entry.commands),
+            Err(refusal) => entry.commands.iter().map(|_| Applied::refused(refusal.clone())).collect(),
         }
+    }
+
+    /// Begins with an entry, whose commands follow by [`Namespace::apply_some`], all of them and in their order: so
+    /// that whoever waits to read may look in between.
+    ///
+    /// # Errors
+    /// For an entry that [`Namespace::check_version`] refuses, or that was applied before. Nothing may follow then.
+    pub fn begin(&mut self, index: LogIndex, term: Term, entry: &Entry) -> FsResult<()> {
+        Self::check_version(entry).and_then(|()| self.check_next(index))?;
         self.applied = (index, term);
         self.log_time_ms = self.log_time_ms.saturating_add(entry.elapsed_ms);
         self.sessions.expire(self.log_time_ms);
-        entry.commands.iter().map(|command| self.apply_one(entry, command)).collect()
+        Ok(())
+    }
+
+    /// Applies the next commands of an entry; see [`Namespace::begin`].
+    pub fn apply_some(&mut self, entry: &Entry, commands: &[Command]) -> Vec<Applied> {
+        commands.iter().map(|command| self.apply_one(entry, command)).collect()
     }
 
     fn check_next(&self, index: LogIndex) -> FsResult<()> {
@@ -281,7 +295,8 @@ impl Namespace {
 }
 
 impl Applied {
-    fn refused(refusal: FsError) -> Self {
+    /// What is said of a command that was not applied.
+    pub(crate) fn refused(refusal: FsError) -> Self {
         Self { result: Err(refusal), effects: Vec::new(), replayed: false }
     }
 }

@@ -56,6 +56,8 @@ pub struct Running {
     pub member: MemberId,
     /// Was the folder formatted by this start?
     pub formatted: bool,
+    /// The state, for those who look at it without a call.
+    pub shared: Arc<Shared>,
     /// Cancel it to stop.
     pub shutdown: CancellationToken,
     /// Ends when everything has stopped; an error if it stopped by itself.
@@ -129,7 +131,7 @@ pub async fn start(config: NamenodeConfig, shutdown: CancellationToken) -> Resul
     let desk = Desk::new(calls.clone(), Arc::clone(&shared), clock, figures, limits);
 
     let tasks = TaskTracker::new();
-    let ready = readiness(shared);
+    let ready = readiness(Arc::clone(&shared));
     let port = Port { listener, desk, limits: config.port_limits(), figures: PortFigures::new(&metrics) };
     let door = base::task::spawn(&tasks, {
         let serving = port.serve(Arc::clone(&ready), shutdown.clone());
@@ -145,6 +147,7 @@ pub async fn start(config: NamenodeConfig, shutdown: CancellationToken) -> Resul
         pool: identity.pool,
         member: identity.member,
         formatted,
+        shared,
         shutdown,
         join,
     })

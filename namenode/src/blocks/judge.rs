@@ -184,12 +184,20 @@ impl BlockManager {
         if !self.active() {
             return;
         }
+        self.step(names, now);
+        self.refill(now);
+        self.order_copies(names, now, random, mint);
+    }
+
+    /// A bounded step of what goes over many blocks: what became due, and scans.
+    pub fn step(&mut self, names: &dyn Names, now: Moment) {
+        if !self.active() {
+            return;
+        }
         for block in self.repair.take_due(now, STEP) {
             self.judge(block, names, now);
         }
         self.scan_step(names, now);
-        self.refill(now);
-        self.order_copies(names, now, random, mint);
     }
 
     fn scan_step(&mut self, names: &dyn Names, now: Moment) {

@@ -147,8 +147,10 @@ fn bytes_of(blocks: &RoaringTreemap) -> usize {
     let of_one = |bitmap: &roaring::RoaringBitmap| {
         let statistics = bitmap.statistics();
         let containers = statistics.n_containers as usize * 32;
-        let bytes = statistics.n_bytes_array_containers + statistics.n_bytes_bitset_containers;
-        containers + (bytes + statistics.n_bytes_run_containers) as usize
+        // The crate counts four bytes for each place of an array; they are of two.
+        let bytes = statistics.n_bytes_array_containers / 2;
+        let bitsets = u64::from(statistics.n_bitset_containers) * 8192;
+        containers + (bytes + bitsets + statistics.n_bytes_run_containers) as usize
     };
     blocks.bitmaps().map(|(_, bitmap)| of_one(bitmap)).sum()
 }

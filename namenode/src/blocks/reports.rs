@@ -261,59 +261,112 @@ impl Stream {
         }
     }
 
-    /// Takes whole buckets in: the report counts as a whole, when its last bucket came (scar SC-68).
+    /// Looks at a part of a full report: what it will change, without changing it. `None`: begin again with hashes.
     ///
     /// # Errors
-    /// [`Malformed`]; nothing of this part was taken then.
-    pub fn buckets(
-        &mut self,
+    /// [`Malformed`].
+    pub fn plan(
+        &self,
         storage: StorageIndex,
         (sequence, number, last): (u64, u64, bool),
         buckets: &[Bucket],
-        (replicas, names): (&mut Replicas, &dyn Names),
-        (term, touched): (Option<Term>, &mut Vec<BlockId>),
-    ) -> Result<Part, Malformed> {
+        replicas: &Replicas,
+    ) -> Result<Option<Plan>, Malformed> {
         let listed = decode_buckets(buckets)?;
         let older_than_known = sequence + 1 < self.recent_from;
-        let Some(open) = self.open.as_mut().filter(|open| open.number == number && !older_than_known) else {
-            return Ok(Part::Restart);
-        };
+        if older_than_known || self.open.as_ref().is_none_or(|open| open.number != number) {
+            return Ok(None);
+        }
         let numbers: BTreeSet<u32> = buckets.iter().map(|bucket| bucket.bucket).collect();
-        open.waiting.retain(|bucket| !numbers.contains(bucket));
-        let all_here = open.waiting.is_empty();
         let newer: BTreeSet<BlockId> =
             self.recent.iter().filter(|(change, _)| *change > sequence).map(|(_, block)| *block).collect();
-        for block in replicas.in_buckets(storage, &numbers) {
-            if !listed.contains_key(&block) && !newer.contains(&block) {
-                replicas.remove(storage, block, names);
-                touched.push(block);
-            }
-        }
-        for (block, replica) in listed {
+        let believed = replicas.in_buckets(storage, &numbers);
+        let gone = believed.into_iter().filter(|block| !listed.contains_key(block) && !newer.contains(block));
+        let mut work: Vec<(BlockId, Option<Reported>)> = gone.map(|block| (block, None)).collect();
+        // Of what is newer, only that it was told is news.
+        let told = listed.into_iter().map(|(block, replica)| (block, Some(replica)));
+        let (newer, told): (Vec<_>, Vec<_>) = told.partition(|(block, _)| newer.contains(block));
+        work.extend(told);
+        let newer = newer.into_iter().map(|(block, _)| block).collect();
+        Ok(Some(Plan { storage, sequence, last, numbers, newer, work, done: 0 }))
+    }
+
+    /// Does up to `limit` changes of a plan. The blocks that changed are added to `touched`. False if the report has
+    /// to begin again.
+    pub fn take_some(
+        &mut self,
+        plan: &mut Plan,
+        limit: usize,
+        (replicas, names): (&mut Replicas, &dyn Names),
+        touched: &mut Vec<BlockId>,
+    ) -> bool {
+        for block in std::mem::take(&mut plan.newer) {
             self.unconfirmed.remove(&block);
-            if newer.contains(&block) {
-                continue;
-            }
-            if replicas.report(storage, replica, names).is_err() {
-                self.overflow();
-                return Ok(Part::Restart);
-            }
-            touched.push(block);
         }
-        if sequence >= self.next {
-            self.as_of.extend(numbers.into_iter().map(|bucket| (bucket, sequence)));
+        let until = plan.work.len().min(plan.done + limit);
+        for (block, replica) in plan.work.get(plan.done..until).unwrap_or_default() {
+            match replica {
+                None => {
+                    replicas.remove(plan.storage, *block, names);
+                }
+                Some(replica) => {
+                    self.unconfirmed.remove(block);
+                    if replicas.report(plan.storage, *replica, names).is_err() {
+                        self.overflow();
+                        return false;
+                    }
+                }
+            }
+            touched.push(*block);
         }
-        match (last, all_here) {
+        plan.done = until;
+        true
+    }
+
+    /// A plan is done: the report counts as a whole, when its last bucket came (scar SC-68).
+    pub fn end_part(&mut self, plan: Plan, term: Option<Term>) -> Part {
+        let Some(open) = self.open.as_mut() else { return Part::Restart };
+        open.waiting.retain(|bucket| !plan.numbers.contains(bucket));
+        let all_here = open.waiting.is_empty();
+        if plan.sequence >= self.next {
+            self.as_of.extend(plan.numbers.into_iter().map(|bucket| (bucket, plan.sequence)));
+        }
+        match (plan.last, all_here) {
             (true, true) => {
                 self.finish(term);
-                Ok(Part::Complete)
+                Part::Complete
             }
             (true, false) => {
                 self.open = None;
-                Ok(Part::Restart)
+                Part::Restart
             }
-            (false, _) => Ok(Part::Taken),
+            (false, _) => Part::Taken,
         }
+    }
+}
+
+/// What a part of a full report changes.
+#[derive(Debug)]
+pub struct Plan {
+    storage: StorageIndex,
+    sequence: u64,
+    last: bool,
+    numbers: BTreeSet<u32>,
+    newer: Vec<BlockId>,
+    work: Vec<(BlockId, Option<Reported>)>,
+    done: usize,
+}
+
+impl Plan {
+    /// The storage that it is about.
+    #[must_use]
+    pub const fn storage(&self) -> StorageIndex {
+        self.storage
+    }
+    /// Is there anything left to do?
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.done >= self.work.len() && self.newer.is_empty()
     }
 }
 

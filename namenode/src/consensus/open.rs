@@ -6,6 +6,7 @@
 //!
 //! Nothing is changed before everything was read and found sound: a refused start leaves the files as they were.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,10 +20,15 @@ use super::image::{ImageReader, ImageStore};
 use super::log::{self, LogWriter, Scan, WriterParts};
 use super::member::{Consensus, Start};
 use super::tail::Tail;
-use super::{ConsensusConfig, ConsensusError, Identity, ImageError, ImageInfo, LogError, PersistBatch, files, wire};
+use super::{
+    ConsensusConfig, ConsensusError, Identity, ImageError, ImageInfo, ImageMeta, LogError, PersistBatch, files, wire,
+};
 
 /// No segment may be smaller: a batch has to fit.
 const MIN_SEGMENT_BYTES: u64 = 32 << 10;
+
+/// Writes the body of an image.
+pub type ImageBody<'a> = &'a mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>;
 
 /// What [`Consensus::open`] found.
 #[derive(Debug)]
@@ -64,6 +70,29 @@ impl Consensus {
     ) -> Result<(), ConsensusError> {
         check(config)?;
         files::format(disk.as_ref(), dir, identity, config.segment_bytes, random.as_ref())
+    }
+
+    /// Makes a new member whose state begins with an image, as one that was sent by a leader leaves it: large states for
+    /// benchmarks and tests. A folder in which this was interrupted is refused when it is opened.
+    ///
+    /// # Errors
+    /// As [`Consensus::format`]; the image's, or those of `body`.
+    pub fn format_with_image(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        identity: &Identity,
+        config: &ConsensusConfig,
+        random: &Arc<dyn Randomness>,
+        (meta, body): (ImageMeta, ImageBody<'_>),
+    ) -> Result<(), ConsensusError> {
+        Self::format(disk, dir, identity, config, random)?;
+        let Opened { mut writer, images, .. } = Self::open(disk, dir, None, config.clone(), random)?;
+        let (index, term) = (meta.index.raw(), meta.term.raw());
+        let hard_state = Some(HardState { term, ..HardState::default() });
+        let marker = PersistBatch { hard_state, restart: Some((index, term)), ..PersistBatch::default() };
+        writer.write(vec![marker]).map_err(from_log)?;
+        images.write(meta, body)?;
+        Ok(())
     }
 
     /// Was a member formatted in this folder? False for an empty or absent one, and for an interrupted

@@ -2,8 +2,12 @@
 
 use auth::{Caller, MasterKey};
 use base::clock::Moment;
+use parking_lot::RwLockWriteGuard;
 use proto::cluster::node_command::Kind;
-use proto::cluster::{HeartbeatRequest, HeartbeatResponse, RegisterRequest, RegisterResponse};
+use proto::cluster::{
+    HeartbeatRequest, HeartbeatResponse, IncrementalReportRequest, IncrementalReportResponse, RegisterRequest,
+    RegisterResponse, ReportBucketsRequest, ReportBucketsResponse,
+};
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{NodeId, StorageId};
 use proto::log::CallerRecord;
@@ -11,10 +15,12 @@ use proto::log::command::Op;
 
 use super::batch::{Then, Waiting};
 use super::{Effect, NamenodeCore};
-use crate::blocks::Malformed;
+use crate::blocks::{Malformed, REREGISTER, RESTART};
 use crate::service::read::not_formatted;
 use crate::service::request::{Request, Response, Ticket};
 
+/// Replicas that are taken in before waiting readers are let in: a fraction of a millisecond.
+const CHANGES_AT_ONCE: usize = 128;
 /// Storages that one node may have.
 const MAX_STORAGES: usize = 1024;
 
@@ -174,21 +180,57 @@ impl NamenodeCore {
     }
 
     fn report(&self, request: &Request, now: Moment) -> FsResult<Response> {
-        let namespace = self.shared.namespace.read();
-        let mut blocks = self.shared.blocks.write();
         let malformed = |error: Malformed| invalid(error.to_string());
         match request {
             Request::IncrementalReport(report) => {
-                blocks.incremental(report, &*namespace, now).map(Response::IncrementalReport).map_err(malformed)
+                self.incremental(report, now).map(Response::IncrementalReport).map_err(malformed)
             }
             Request::ReportHashes(report) => {
-                blocks.hashes(report, &*namespace, now).map(Response::ReportHashes).map_err(malformed)
+                let namespace = self.shared.namespace.read();
+                let taken = self.shared.blocks.write().hashes(report, &*namespace, now);
+                taken.map(Response::ReportHashes).map_err(malformed)
             }
-            Request::ReportBuckets(report) => {
-                blocks.buckets(report, &*namespace, now).map(Response::ReportBuckets).map_err(malformed)
-            }
+            Request::ReportBuckets(report) => self.buckets(report, now).map(Response::ReportBuckets).map_err(malformed),
             _ => Err(FsError::new(ErrorCode::Unsupported, "this call is not offered")),
         }
+    }
+
+    /// Takes changes in, some at a time: in between whoever waits may read. Nobody else writes.
+    fn incremental(
+        &self,
+        report: &IncrementalReportRequest,
+        now: Moment,
+    ) -> Result<IncrementalReportResponse, Malformed> {
+        let namespace = self.shared.namespace.read();
+        let mut blocks = self.shared.blocks.write();
+        let (now_some, rest) = report.changes.split_at(report.changes.len().min(CHANGES_AT_ONCE));
+        let mut answer = blocks.changes(report, (report.first_sequence, now_some), &*namespace, now)?;
+        let mut first = report.first_sequence;
+        for changes in rest.chunks(CHANGES_AT_ONCE) {
+            first = first.saturating_add(CHANGES_AT_ONCE as u64);
+            if answer.reregister || answer.full_report || answer.next_sequence < first {
+                break;
+            }
+            RwLockWriteGuard::bump(&mut blocks);
+            answer = blocks.changes(report, (first, changes), &*namespace, now)?;
+        }
+        Ok(answer)
+    }
+
+    /// Takes a part of a full report in: the long look needs to read only, the changes come some at a time.
+    fn buckets(&self, report: &ReportBucketsRequest, now: Moment) -> Result<ReportBucketsResponse, Malformed> {
+        let namespace = self.shared.namespace.read();
+        let Some(storage) = self.shared.blocks.write().begin_part(report, now) else { return Ok(REREGISTER) };
+        let plan = self.shared.blocks.read().plan_part(storage, report)?;
+        let Some(mut plan) = plan else { return Ok(RESTART) };
+        let mut blocks = self.shared.blocks.write();
+        while !plan.is_done() {
+            if !blocks.take_some(&mut plan, CHANGES_AT_ONCE, &*namespace, now) {
+                return Ok(RESTART);
+            }
+            RwLockWriteGuard::bump(&mut blocks);
+        }
+        Ok(blocks.end_part(plan, &*namespace, now))
     }
 
     /// Ends safe mode as soon as its time has come.

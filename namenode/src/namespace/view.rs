@@ -174,7 +174,10 @@ impl Namespace {
 
 /// The path before and after its component `.snapshot`.
 fn split_at_snapshots(path: &str) -> Option<(&str, &str)> {
-    // Most paths do not have it: one search decides.
+    // Most paths have no name that begins with a dot: this is looked at for every status.
+    if !path.as_bytes().windows(2).any(|pair| pair == b"/.") {
+        return None;
+    }
     let mut from = 0;
     while let Some(at) = path.get(from..)?.find("/.snapshot") {
         let (at, end) = (from + at, from + at + 1 + SNAPSHOT_DIRECTORY.len());

@@ -235,7 +235,7 @@ impl Driver {
     /// Writes an image on a thread of its own, while operations go on.
     fn write_image(&self, job: ImageJob) {
         let (images, calls) = (self.images.clone(), self.calls.clone());
-        let started = base::task::thread("nn-image", move || {
+        let started = base::task::background_thread("nn-image", move || {
             let mut body = |writer: &mut dyn io::Write| job.frozen.write_to(writer).map_err(io::Error::other);
             let result = images.write(job.meta, &mut body).map_err(|error| error.to_string());
             if calls.send(Message::ImageWritten(result)).is_err() {

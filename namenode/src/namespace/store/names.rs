@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::free::FreeSlots;
 use super::pages::PageTable;
 
-const PAGE_BYTES: usize = 16 * 1024;
+const PAGE_BYTES: usize = 64 * 1024;
 /// Cell sizes; a cell is one length byte and the name.
 const CELLS: [usize; 13] = [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256];
 const CLASS_SHIFT: u32 = 28;

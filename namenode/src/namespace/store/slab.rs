@@ -1,7 +1,7 @@
-//! Fixed-size records in shared pages of at most 16 KiB.
+//! Fixed-size records in shared pages of at most 64 KiB.
 //!
 //! ```text
-//!   pages: [─▶ 16 KiB] [─▶ 16 KiB] …      slot = page * RECORDS + position
+//!   pages: [─▶ 64 KiB] [─▶ 64 KiB] …      slot = page * RECORDS + position
 //!            ▲ shared with frozen views (super::pages); the next write to a page copies that page once
 //! ```
 //!
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::free::FreeSlots;
 use super::pages::PageTable;
 
-const PAGE_BYTES: usize = 16 * 1024;
+const PAGE_BYTES: usize = 64 * 1024;
 
 /// Pages of records, shared with frozen views.
 #[derive(Clone)]
@@ -119,14 +119,14 @@ mod tests {
     #[test]
     fn what_is_freed_is_given_back_and_used_again() {
         let mut slab = Slab::<u64>::new();
-        let slots: Vec<u32> = (0..100_000).map(|n| slab.insert(n)).collect();
+        let slots: Vec<u32> = (0..400_000).map(|n| slab.insert(n)).collect();
         let full = slab.bytes();
         for slot in &slots {
             slab.remove(*slot);
         }
         assert!(slab.bytes() < full / 20, "{} of {full}", slab.bytes());
-        let again: std::collections::BTreeSet<u32> = (0..100_000).map(|n| slab.insert(n)).collect();
-        assert_eq!((slab.len(), again.len(), again.last()), (100_000, 100_000, slots.last()));
-        assert!(slab.bytes() <= full + 100_000 / 4);
+        let again: std::collections::BTreeSet<u32> = (0..400_000).map(|n| slab.insert(n)).collect();
+        assert_eq!((slab.len(), again.len(), again.last()), (400_000, 400_000, slots.last()));
+        assert!(slab.bytes() <= full + 400_000 / 4);
     }
 }
