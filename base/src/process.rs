@@ -25,7 +25,7 @@ pub fn thread_cpu() -> Duration {
 const BACKGROUND_NICE: i32 = 10;
 
 /// Lowers the priority of the calling thread. Where that is not possible it goes on as it is: only others notice.
-pub(crate) fn stand_back() {
+pub fn stand_back() {
     // Linux takes "this process" for the calling thread; elsewhere it would be the whole process.
     if cfg!(target_os = "linux")
         && let Err(error) = rustix::process::getpriority_process(None)

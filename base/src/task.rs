@@ -44,6 +44,13 @@ where
     tracker.spawn(future)
 }
 
+/// Threads of a server's runtime: one for each processor, and four at least, so that two long answers under way (a page
+/// of a thousand names, a part of a full report) do not keep the short ones waiting on a small machine.
+#[must_use]
+pub fn server_workers() -> usize {
+    std::thread::available_parallelism().map_or(4, |processors| processors.get().max(4))
+}
+
 /// Runs blocking work off the async threads.
 pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(run).await.map_err(io::Error::other)

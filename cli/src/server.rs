@@ -172,7 +172,10 @@ fn try_run(kind: Kind, options: &ServerOptions, global: &Global) -> Result<(), R
     if options.end_with_parent {
         shutdown::end_with_parent()?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(base::task::server_workers())
+        .enable_all()
+        .build()?;
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         shutdown::on_signals(stop.clone())?;

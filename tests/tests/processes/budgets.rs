@@ -1,7 +1,8 @@
-//! Counts against `tests/budgets.toml`: what an operation may cost in calls, log entries, syncs, bytes.
+//! Counts against `tests/budgets.toml`: what an operation may cost in calls, log entries, syncs, bytes, instructions.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,6 +18,7 @@ struct Budgets {
     log: BTreeMap<String, f64>,
     calls: BTreeMap<String, u64>,
     memory: BTreeMap<String, f64>,
+    instructions: BTreeMap<String, f64>,
 }
 
 fn budgets() -> Budgets {
@@ -107,4 +109,33 @@ fn a_file_takes_as_much_memory_as_it_may() {
     let figures = bench(&["--files", "1000000", "--only", "create"]);
     let bytes = figures["all_parts_bytes_per_file"].as_f64().expect("bytes per file");
     check(&budgets().memory, "bytes_per_file", bytes);
+}
+
+/// Instructions of one run of `bench namespace`.
+fn instructions(words: &[&str]) -> f64 {
+    let out = tempfile::NamedTempFile::new().expect("a file for callgrind");
+    let mut valgrind = Command::new("valgrind");
+    valgrind.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", out.path().display()));
+    valgrind.arg(command::binary()).args(["bench", "namespace", "--json", "--nodes", "10"]).args(words);
+    command::run(valgrind).ok();
+    let text = std::fs::read_to_string(out.path()).expect("what callgrind wrote");
+    let total = text.lines().find_map(|line| line.strip_prefix("summary: ")).expect("a summary");
+    total.trim().parse().expect("a number")
+}
+
+#[test]
+fn calls_take_as_many_instructions_as_they_may() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("skipped: instructions are not counted, valgrind is not installed");
+        return;
+    }
+    let budgets = budgets().instructions;
+    let files = 4000.0;
+    let create =
+        instructions(&["--only", "create", "--files", "8000"]) - instructions(&["--only", "create", "--files", "4000"]);
+    check(&budgets, "create", create / files);
+    for (line, only) in [("stat", "stat"), ("list_entry", "list")] {
+        let run = |rounds| instructions(&["--only", only, "--files", "4000", "--rounds", rounds]);
+        check(&budgets, line, (run("4") - run("2")) / (2.0 * files));
+    }
 }

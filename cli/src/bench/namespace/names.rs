@@ -20,10 +20,19 @@ pub(super) fn directory(tree: &str, number: u64) -> String {
 /// Path of a file: the last name has 39 bytes.
 pub(super) fn file(tree: &str, number: u64) -> String {
     let mut path = directory(tree, number / FILES_PER_DIRECTORY);
-    let (a, b) = (mix(number), mix(number ^ 0x5555));
-    // 32 hexadecimal digits and a suffix.
-    write!(path, "/{a:016x}{b:016x}.tar.gz").ok();
+    write!(path, "/{}", leaf(number)).ok();
     path
+}
+
+/// Path of a file in a directory that holds all of them.
+pub(super) fn wide_file(tree: &str, number: u64) -> String {
+    format!("/{tree}/{}", leaf(number))
+}
+
+/// The last name of a file: 32 hexadecimal digits and a suffix.
+pub(super) fn leaf(number: u64) -> String {
+    let (a, b) = (mix(number), mix(number ^ 0x5555));
+    format!("{a:016x}{b:016x}.tar.gz")
 }
 
 #[cfg(test)]

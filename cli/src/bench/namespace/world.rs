@@ -29,13 +29,17 @@ pub(super) const BATCH: usize = 64;
 const REPLICATION: usize = 3;
 /// Changes of an incremental report.
 const CHANGES: usize = 1000;
-const SUPERUSER: &str = "operator";
+/// The user above all permission checks, and the one that calls.
+pub(super) const SUPERUSER: &str = "operator";
+pub(super) const USER: &str = "analyst";
+pub(super) const CLUSTER: &str = "CID-bench";
+pub(super) const POOL: &str = "BP-bench";
 const TERM: Term = Term::from_raw(1);
 /// Between two looks of the block map at what became due.
 const FILES_PER_TICK: u64 = 1024;
 const TICK: Duration = Duration::from_secs(11);
 /// Inodes and blocks that a step of reclaiming frees, as in the server.
-const RECLAIM_STEP: u32 = 256;
+const RECLAIM_STEP: u32 = 128;
 /// Steps of reclaiming between two reports of nodes that removed what they were told to.
 const STEPS_PER_REPORT: u64 = 256;
 /// Names that one call lists, as in the client.
@@ -68,6 +72,8 @@ pub(super) struct World {
     random: SeededRandom,
     nodes: Vec<Node>,
     spent: Spent,
+    /// Is time taken? Not where instructions are counted: what reads the clock there cannot be run.
+    timed: bool,
 }
 
 /// Memory of this process.
@@ -75,9 +81,14 @@ pub(super) fn resident_bytes() -> u64 {
     base::process::resident_bytes().unwrap_or(0)
 }
 
+/// CPU time of this thread so far, where time is taken.
+fn cpu(timed: bool) -> Duration {
+    if timed { thread_cpu() } else { Duration::ZERO }
+}
+
 /// Who calls: in groups, and no superuser, so that rights are looked at.
 pub(super) fn caller() -> CallerRecord {
-    CallerRecord { user: "analyst".into(), groups: vec!["analyst".into(), "warehouse".into(), "staff".into()] }
+    CallerRecord { user: USER.into(), groups: vec![USER.into(), "warehouse".into(), "staff".into()] }
 }
 
 fn operator() -> CallerRecord {
@@ -90,7 +101,7 @@ fn session(client: usize) -> Bytes {
 
 impl World {
     /// Formatted, with nodes on ten racks.
-    pub(super) fn new(nodes: u64) -> Outcome<Self> {
+    pub(super) fn new(nodes: u64, timed: bool) -> Outcome<Self> {
         let now = Moment::START;
         let long = Duration::from_secs(1 << 40);
         // Its time runs in leaps, in which no node falls silent.
@@ -105,6 +116,7 @@ impl World {
             random: SeededRandom::new(1),
             nodes: Vec::new(),
             spent: Spent::default(),
+            timed,
         };
         let settings = Settings {
             superuser_group: "supergroup".into(),
@@ -120,8 +132,8 @@ impl World {
             ..Settings::default()
         };
         let format = Format {
-            cluster: "CID-bench".into(),
-            pool: "BP-bench".into(),
+            cluster: CLUSTER.into(),
+            pool: POOL.into(),
             superuser: SUPERUSER.into(),
             settings: Some(settings),
         };
@@ -131,7 +143,13 @@ impl World {
             world.add_node(number)?;
         }
         world.blocks.look_at_safe_mode(&world.namespace, now);
+        // The first call of a session is number 1: every client makes one.
+        world.apply_batch((0..BATCH).map(|_| Op::Tick(proto::log::Tick {})).collect());
         Ok(world)
+    }
+
+    fn cpu(&self) -> Duration {
+        cpu(self.timed)
     }
 
     fn add_node(&mut self, number: u64) -> Outcome<()> {
@@ -188,13 +206,13 @@ impl World {
     /// Applies an entry and carries its effects over, as the core does; the time that the first took.
     fn apply(&mut self, entry: &Entry) -> (Vec<Applied>, Duration) {
         self.index += 1;
-        let started = thread_cpu();
+        let started = self.cpu();
         let applied = self.namespace.apply(LogIndex::from_raw(self.index), TERM, entry);
-        let ended = thread_cpu();
+        let ended = self.cpu();
         for effect in applied.iter().flat_map(|applied| &applied.effects) {
             self.blocks.effect(effect, &self.namespace, self.now);
         }
-        self.spent.effects += thread_cpu().saturating_sub(ended);
+        self.spent.effects += self.cpu().saturating_sub(ended);
         (applied, ended.saturating_sub(started))
     }
 
@@ -222,7 +240,7 @@ impl World {
         self.make_tree("bench", files.div_ceil(FILES_PER_DIRECTORY))
     }
 
-    /// Opens the sessions of all clients, and makes a tree of directories that the caller may write in.
+    /// Makes a tree of directories that the caller may write in.
     fn make_tree(&mut self, tree: &str, directories: u64) -> Outcome<()> {
         let mkdir = |path: String, mode| Mkdir { path, mode, parents: false, unmasked_mode: None };
         self.apply_own(Op::Mkdir(mkdir(format!("/{tree}"), 0o777)))?;
@@ -241,18 +259,36 @@ impl World {
 
     /// Makes files: create with a first block, complete, report.
     pub(super) fn create_files(&mut self, files: u64) -> Outcome<()> {
-        self.create_tree("bench", files)
+        self.create_all(files, &|number| names::file("bench", number))
     }
 
-    fn create_tree(&mut self, tree: &str, files: u64) -> Outcome<()> {
+    /// A directory in which the caller may make and delete.
+    pub(super) fn make_top(&mut self) -> Outcome<()> {
+        self.apply_own(Op::Mkdir(Mkdir { path: "/top".into(), mode: 0o777, parents: false, unmasked_mode: None }))
+            .map(drop)
+    }
+    /// A tree of so many files.
+    pub(super) fn create_tree(&mut self, tree: &str, files: u64) -> Outcome<()> {
+        self.make_tree(tree, files.div_ceil(FILES_PER_DIRECTORY))?;
+        self.create_all(files, &|number| names::file(tree, number))
+    }
+    /// One directory with all of them.
+    pub(super) fn create_wide(&mut self, tree: &str, files: u64) -> Outcome<()> {
+        self.make_tree(tree, 0)?;
+        self.create_all(files, &|number| names::wide_file(tree, number))
+    }
+    /// Node, storage and rack of each.
+    pub(super) fn node_names(&self) -> Vec<(String, String, String)> {
+        let rack = |number: usize| format!("/rack-{}", number % 10);
+        let names = |(number, node): (usize, &Node)| (node.node.clone(), node.storage.clone(), rack(number));
+        self.nodes.iter().enumerate().map(names).collect()
+    }
+
+    fn create_all(&mut self, files: u64, path: &dyn Fn(u64) -> String) -> Outcome<()> {
         let mut number = 0;
-        // The first call of a session is number 1.
-        if self.calls == 0 {
-            self.apply_batch((0..BATCH).map(|_| Op::Tick(proto::log::Tick {})).collect());
-        }
         while number < files {
             let until = files.min(number + BATCH as u64);
-            self.create_batch(tree, number..until)?;
+            self.create_batch(path, number..until)?;
             if until / FILES_PER_TICK != number / FILES_PER_TICK {
                 self.tick();
             }
@@ -263,7 +299,7 @@ impl World {
         Ok(())
     }
 
-    fn create_batch(&mut self, tree: &str, numbers: std::ops::Range<u64>) -> Outcome<()> {
+    fn create_batch(&mut self, path: &dyn Fn(u64) -> String, numbers: std::ops::Range<u64>) -> Outcome<()> {
         let homes: Vec<[usize; REPLICATION]> = numbers.clone().map(|number| self.homes(number)).collect();
         let names_of = |homes: &[usize; REPLICATION]| -> Vec<String> {
             homes.iter().filter_map(|home| self.nodes.get(*home)).map(|node| node.storage.clone()).collect()
@@ -273,7 +309,7 @@ impl World {
             .zip(&homes)
             .map(|(number, homes)| {
                 Op::Create(Create {
-                    path: names::file(tree, number),
+                    path: path(number),
                     mode: 0o644,
                     with_first_block: true,
                     first_block_storages: names_of(homes),
@@ -357,9 +393,9 @@ impl World {
                 first_sequence: node.sequence,
                 changes: std::mem::take(&mut node.changes),
             };
-            let started = thread_cpu();
+            let started = cpu(self.timed);
             let taken = self.blocks.incremental(&request, &self.namespace, self.now);
-            self.spent.reports += thread_cpu().saturating_sub(started);
+            self.spent.reports += cpu(self.timed).saturating_sub(started);
             node.sequence += request.changes.len() as u64;
             let taken = taken.map_err(|error| error.to_string())?;
             if taken.reregister || taken.next_sequence != node.sequence {
@@ -373,7 +409,7 @@ impl World {
 
     fn tick(&mut self) {
         self.now = self.now.plus(TICK);
-        let mint = Mint { pool: "BP-bench", token: &|_, _, _| Bytes::new() };
+        let mint = Mint { pool: POOL, token: &|_, _, _| Bytes::new() };
         self.blocks.tick(&self.namespace, self.now, &self.random, &mint);
     }
 
@@ -402,17 +438,23 @@ impl World {
         report.number("resident_bytes", resident);
     }
 
+    /// Memory by the account of all parts.
+    fn parts_bytes(&self) -> u64 {
+        let parts = self.namespace.memory_by_part().into_iter().chain(self.blocks.replicas().memory_by_part());
+        parts.map(|(_, bytes)| bytes).sum()
+    }
+
     /// Status of random files.
     pub(super) fn stat_random(&self, calls: u64, rounds: u64, report: &mut Report) -> Outcome<()> {
         let caller = caller();
-        let files = self.namespace.counts().files;
-        let paths: Vec<String> = (0..calls).map(|n| names::file("bench", mix(n ^ 0x777) % files)).collect();
-        let started = thread_cpu();
+        let (files, tree) = (self.namespace.counts().files, "bench");
+        let paths: Vec<String> = (0..calls).map(|n| names::file(tree, mix(n ^ 0x777) % files)).collect();
+        let started = self.cpu();
         for path in (0..rounds).flat_map(|_| &paths) {
             let status = stat(&self.namespace, &caller, path).map_err(|error| error.to_string())?;
             std::hint::black_box(&status);
         }
-        report.rate("stats_per_second", calls * rounds, thread_cpu().saturating_sub(started));
+        report.rate("stats_per_second", calls * rounds, self.cpu().saturating_sub(started));
         Ok(())
     }
 
@@ -422,7 +464,7 @@ impl World {
         let files = self.namespace.counts().files;
         let directories = files.div_ceil(FILES_PER_DIRECTORY).min(4000);
         let mut listed = 0;
-        let started = thread_cpu();
+        let started = self.cpu();
         for number in (0..rounds).flat_map(|_| 0..directories) {
             let path = FsPath::parse(&names::directory("bench", number)).map_err(|error| error.to_string())?;
             let mut after = String::new();
@@ -436,18 +478,17 @@ impl World {
                 }
             }
         }
-        report.rate("list_entries_per_second", listed, thread_cpu().saturating_sub(started));
+        report.rate("list_entries_per_second", listed, self.cpu().saturating_sub(started));
         Ok(())
     }
 
     /// Deletes everything, reclaims it, makes it again under another name: memory must be used again.
     pub(super) fn delete_and_make_again(&mut self, files: u64, report: &mut Report) -> Outcome<()> {
         let full = resident_bytes();
-        report.number("resident_bytes_before_delete", full);
-        let started = thread_cpu();
+        let started = self.cpu();
         self.apply_own(Op::Delete(Delete { path: "/bench".into(), recursive: true }))?;
-        report.millis("delete_everything_ms", thread_cpu().saturating_sub(started));
-        let (started, mut longest, mut steps) = (thread_cpu(), Duration::ZERO, 0_u64);
+        report.millis("delete_everything_ms", self.cpu().saturating_sub(started));
+        let (started, mut longest, mut steps) = (self.cpu(), Duration::ZERO, 0_u64);
         while self.namespace.reclaim_pending() > 0 {
             let entry = self.entry(
                 operator(),
@@ -459,14 +500,15 @@ impl World {
                 self.report_gone()?;
             }
         }
-        report.rate("reclaimed_per_second", files, thread_cpu().saturating_sub(started));
+        report.rate("reclaimed_per_second", files, self.cpu().saturating_sub(started));
         report.millis("reclaim_longest_step_ms", longest);
         self.report_gone()?;
         report.number("resident_bytes_after_delete", resident_bytes());
-        self.make_tree("again", files.div_ceil(FILES_PER_DIRECTORY))?;
+        report.number("all_parts_bytes_after_delete", self.parts_bytes());
         self.create_tree("again", files)?;
         let again = resident_bytes();
         report.number("resident_bytes_made_again", again);
+        report.number("all_parts_bytes_made_again", self.parts_bytes());
         report.ratio("resident_growth_percent", (again as f64 / full as f64 - 1.0) * 100.0);
         Ok(())
     }
