@@ -506,3 +506,41 @@ fn a_change_of_nothing_is_refused_and_huge_acls_as_well() {
     assert_eq!(code(change(&mut bench, "ann", "/tmp/f", AclChange::Set, entries)), ErrorCode::InvalidArgument);
     bench.check();
 }
+
+#[test]
+fn the_mask_of_a_default_acl_lets_the_owning_group_through() {
+    let mut bench = Bench::new();
+    bench.mkdir("ann", "/tmp/d", 0o755).unwrap();
+    let default = vec![entry(AclScope::Default, AclTag::User, "bob", 4)];
+    change(&mut bench, "ann", "/tmp/d", AclChange::Modify, default).unwrap();
+    assert_eq!(acl_text(&bench, "/tmp/d"), "u::7 g::5 o::5 d:u::7 d:u:bob:4 d:g::5 d:m::5 d:o::5", "as setfacl does");
+    let base = |tag| entry(AclScope::Default, tag, "", 0);
+    let all = vec![
+        base(AclTag::User),
+        base(AclTag::Group),
+        base(AclTag::Other),
+        entry(AclScope::Default, AclTag::User, "bob", 0),
+    ];
+    change(&mut bench, "ann", "/tmp/d", AclChange::RemoveEntries, all).unwrap();
+    assert_eq!(acl_text(&bench, "/tmp/d"), "u::7 g::5 o::5", "a mask alone is no ACL");
+    bench.check();
+}
+
+#[test]
+fn an_entry_that_is_given_again_lifts_the_mask_that_chmod_lowered() {
+    let mut bench = Bench::new();
+    bench.file("ann", "/tmp/f", 10);
+    let bob = || vec![entry(AclScope::Access, AclTag::User, "bob", 6)];
+    change(&mut bench, "ann", "/tmp/f", AclChange::Modify, bob()).unwrap();
+    try_set(&mut bench, "ann", SetAttributes { mode: Some(0o600), ..set("/tmp/f") }).unwrap();
+    assert_eq!(acl_text(&bench, "/tmp/f"), "u::6 u:bob:6 g::4 m::0 o::0");
+    change(&mut bench, "ann", "/tmp/f", AclChange::Modify, bob()).unwrap();
+    assert_eq!(acl_text(&bench, "/tmp/f"), "u::6 u:bob:6 g::4 m::6 o::0", "as HDFS and setfacl do");
+    // What takes nothing away says nothing of the mask.
+    try_set(&mut bench, "ann", SetAttributes { mode: Some(0o600), ..set("/tmp/f") }).unwrap();
+    let eve = vec![entry(AclScope::Access, AclTag::User, "eve", 0)];
+    change(&mut bench, "ann", "/tmp/f", AclChange::RemoveEntries, eve).unwrap();
+    change(&mut bench, "ann", "/tmp/f", AclChange::RemoveDefault, bob()).unwrap();
+    assert_eq!(acl_text(&bench, "/tmp/f"), "u::6 u:bob:6 g::4 m::0 o::0");
+    bench.check();
+}
