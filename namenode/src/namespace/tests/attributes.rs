@@ -544,3 +544,28 @@ fn an_entry_that_is_given_again_lifts_the_mask_that_chmod_lowered() {
     assert_eq!(acl_text(&bench, "/tmp/f"), "u::6 u:bob:6 g::4 m::0 o::0");
     bench.check();
 }
+
+#[test]
+fn the_next_block_is_charged_with_what_the_file_takes_then() {
+    let mut bench = Bench::new();
+    bench.mkdir(SUPER, "/q", 0o777).unwrap();
+    // Room for one full block and a short one, three copies each.
+    quota(&mut bench, "/q", None, Some(3 * 5 * BLOCK));
+    for at_once in [true, false] {
+        let mut draft = bench.create("ann", "/q/f", at_once).unwrap();
+        assert_eq!(code(bench.add_block("ann", &draft, BLOCK + 1)), ErrorCode::QuotaExceeded, "{at_once}");
+        draft.block = Some(bench.add_block("ann", &draft, BLOCK).unwrap());
+        assert_eq!(code(bench.add_block("ann", &draft, 1)), ErrorCode::QuotaExceeded, "{at_once}");
+        bench.complete("ann", &draft, 4 * BLOCK).unwrap();
+        bench.check();
+        if at_once {
+            bench.delete("ann", "/q/f", false).unwrap();
+        }
+    }
+    // The file that is replaced makes room for the new one.
+    let new = Create { path: "/q/f".into(), overwrite: true, ..new_file() };
+    let mut draft = bench.create_with(by("ann"), new).unwrap();
+    draft.block = Some(bench.add_block("ann", &draft, BLOCK).unwrap());
+    assert_eq!(bench.complete("ann", &draft, BLOCK).unwrap().len_bytes, 2 * BLOCK);
+    bench.check();
+}
