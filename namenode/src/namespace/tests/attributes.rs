@@ -569,3 +569,27 @@ fn the_next_block_is_charged_with_what_the_file_takes_then() {
     assert_eq!(bench.complete("ann", &draft, BLOCK).unwrap().len_bytes, 2 * BLOCK);
     bench.check();
 }
+
+#[test]
+fn names_in_a_tree_that_is_gone_are_not_counted() {
+    let mut bench = Bench::new();
+    bench.file("ann", "/tmp/f", 10);
+    bench.mkdir("ann", "/tmp/r", 0o755).unwrap();
+    let allow = proto::log::AllowSnapshots { path: "/tmp/r".into(), allow: true };
+    bench.run(by(SUPER), Op::AllowSnapshots(allow)).result.unwrap();
+    for directory in ["/tmp/d", "/tmp/r/d"] {
+        bench.mkdir("ann", directory, 0o755).unwrap();
+        link(&mut bench, "ann", "/tmp/f", &format!("{directory}/f")).unwrap();
+    }
+    let snapshot = proto::log::CreateSnapshot { path: "/tmp/r".into(), name: "s".into() };
+    bench.run(by("ann"), Op::CreateSnapshot(snapshot)).result.unwrap();
+    let names = |bench: &Bench| bench.stat("/tmp/f").unwrap().nlink;
+    assert_eq!(names(&bench), 3);
+    bench.delete("ann", "/tmp/d", true).unwrap();
+    assert_eq!(names(&bench), 2, "before anything is reclaimed");
+    bench.delete("ann", "/tmp/r/d", true).unwrap();
+    assert_eq!(names(&bench), 1, "what a snapshot holds is no name");
+    bench.reclaim_all();
+    assert_eq!(names(&bench), 1);
+    bench.check();
+}
