@@ -58,7 +58,7 @@ pub(super) fn spot(tree: &Tree, snapshots: &[String], pick: u16) -> String {
         0..=6 if paths.len() > 2 => paths[1 + pick % (paths.len() - 1)].0.clone(),
         7..=11 => format!("{}/{}", not_files[pick / 4 % not_files.len()], name(0)),
         12 if !snapshots.is_empty() => format!("{}/{}", snapshots[pick / 4 % snapshots.len()], name(0)),
-        13 if pick % 8 == 0 => "/".to_owned(),
+        13 if pick.is_multiple_of(8) => "/".to_owned(),
         13 if pick % 8 == 1 => format!("{}/.snapshot", not_files[pick / 8 % not_files.len()]),
         _ => (0..1 + pick % 4).fold("/w".to_owned(), |path, at| format!("{path}/{}", name(at + 1))),
     }
