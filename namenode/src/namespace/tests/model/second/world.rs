@@ -323,7 +323,7 @@ impl World {
         let closed = told.is_some();
         self.check_status(told);
         // What is over is tried again now and then.
-        if closed && len % 4 != 0 {
+        if closed && !len.is_multiple_of(4) {
             self.drafts.remove(at);
         }
     }
