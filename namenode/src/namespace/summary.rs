@@ -133,15 +133,7 @@ impl Namespace {
             let value = if request.names_only { bytes::Bytes::new() } else { value.clone() };
             n::Xattr { name: name.to_owned(), value }
         };
-        if let Some(version) = self.version(slot, snapshot) {
-            self.need_at(&who, slot, snapshot, READ, &path)?;
-            let kept = version.xattrs.as_deref().unwrap_or_default();
-            let wanted = |name: &str| request.names.is_empty() || request.names.iter().any(|wanted| wanted == name);
-            let may = |name: &str| name.starts_with("user.") || who.superuser;
-            let all = kept.iter().filter(|xattr| wanted(&xattr.name) && may(&xattr.name));
-            return Ok(all.map(|xattr| shown(&xattr.name, &xattr.value)).collect());
-        }
-        let all = self.visible_xattrs(&who, slot, &request.names, &path)?;
+        let all = self.visible_xattrs(&who, (slot, snapshot), &request.names, &path)?;
         Ok(all.iter().map(|xattr| shown(&xattr.name, &xattr.value)).collect())
     }
 

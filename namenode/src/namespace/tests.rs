@@ -1,6 +1,7 @@
 //! Tests of the whole namespace.
 
 mod attributes;
+mod fields;
 mod harness;
 mod images;
 mod limits;

@@ -135,6 +135,13 @@ impl Namespace {
         }
     }
 
+    /// Names that an inode has. Only while something is unlinked or held by snapshots are they asked one by one whether
+    /// they are still in the tree.
+    fn names_of(&self, slot: u32) -> u32 {
+        let all_live = self.queue.is_empty() && self.store.ghosts.len() == 0;
+        if all_live { self.store.nlink(slot) } else { self.store.living_names(slot) }
+    }
+
     pub(super) fn status(&self, slot: u32, path: &str) -> FileStatus {
         let inode = self.store.inode(slot);
         let directory = inode.is_dir();
@@ -161,7 +168,7 @@ impl Namespace {
             mtime_ns: inode.mtime_ns,
             atime_ns: inode.atime_ns,
             ctime_ns: inode.ctime_ns,
-            nlink: self.store.nlink(slot).max(u32::from(inode.parent == NONE)),
+            nlink: self.names_of(slot).max(u32::from(inode.parent == NONE)),
             open_for_write: inode.has(flags::OPEN),
             children: if directory { self.store.directory(slot).children.len() } else { 0 },
             symlink_target: if inode.is_symlink() { self.store.target(slot).to_owned() } else { String::new() },

@@ -85,9 +85,10 @@ impl Namespace {
         let known =
             |entries: Entries| entries.into_iter().map(|(name, rights)| (PlannedName::Known(name), rights)).collect();
         let acl = self.store.acl_of(slot).map(|acl| Acl::clone(acl)).unwrap_or_default();
-        let before =
+        let mut plan =
             Plan { access: known(access_entries(self.store.inode(slot).mode, &acl)), default: known(acl.default) };
-        let mut plan = before.clone();
+        let mut touched = Vec::new();
+        let removing = kind == AclChange::RemoveEntries;
         let of_scope = |scope: AclScope| entries.iter().filter(move |entry| entry.scope == scope as u32);
         for (scope, list) in [(AclScope::Access, &mut plan.access), (AclScope::Default, &mut plan.default)] {
             let mut given: Planned = Vec::new();
@@ -98,6 +99,7 @@ impl Namespace {
                 }
                 given.push((name, entry.rights as u8));
             }
+            let before = list.len();
             match kind {
                 AclChange::Modify => merge(list, &given),
                 AclChange::RemoveEntries => list.retain(|(name, _)| !given.iter().any(|(gone, _)| gone == name)),
@@ -110,18 +112,24 @@ impl Namespace {
                 AclChange::Set | AclChange::RemoveDefault => {}
                 AclChange::Unspecified => return Err(bad("the call does not say what to change", path)),
             }
+            // As in HDFS and setfacl: the mask of a scope follows whatever is said in it, also if that is no news;
+            // another scope's stays.
+            let said = match kind {
+                AclChange::RemoveEntries => list.len() != before,
+                AclChange::Modify | AclChange::Set => !given.is_empty(),
+                _ => false,
+            };
+            touched.extend(said.then_some(scope));
         }
-        // The mask of a scope follows what changed in it; another scope's stays.
-        for (scope, before, list) in [
-            (AclScope::Access, &before.access, &mut plan.access),
-            (AclScope::Default, &before.default, &mut plan.default),
-        ] {
-            let says_mask = of_scope(scope).any(|entry| entry.tag == AclTag::Mask as u32);
-            complete_mask(list, before != list, says_mask, kind == AclChange::RemoveEntries, path)?;
+        if plan.default.iter().all(|(name, _)| *name == PlannedName::Known(AclName::Mask)) && removing {
+            plan.default.clear();
         }
+        // Base entries before masks: the owning group of a default ACL is limited by its mask, too.
         complete_default(&mut plan);
-        let says_mask = has(&plan.default, AclName::Mask);
-        complete_mask(&mut plan.default, true, says_mask, false, path)?;
+        for (scope, list) in [(AclScope::Access, &mut plan.access), (AclScope::Default, &mut plan.default)] {
+            let says_mask = of_scope(scope).any(|entry| entry.tag == AclTag::Mask as u32);
+            complete_mask(list, touched.contains(&scope), says_mask, removing, path)?;
+        }
         self.check_plan(slot, &plan, path)?;
         Ok(plan)
     }
@@ -210,12 +218,12 @@ const fn is_named(name: &PlannedName) -> bool {
 }
 
 /// Where there are named entries there is a mask: the one that was given, or what all that it limits have together.
-fn complete_mask(list: &mut Planned, changed: bool, given: bool, removing: bool, path: &FsPath) -> FsResult<()> {
+fn complete_mask(list: &mut Planned, touched: bool, given: bool, removing: bool, path: &FsPath) -> FsResult<()> {
     let named = list.iter().any(|(name, _)| is_named(name));
     if removing && given && named {
         return Err(bad("the mask is needed by the named entries and cannot be removed", path));
     }
-    if given && !removing || !changed {
+    if given && !removing || !touched {
         return Ok(());
     }
     let limited = |name: &PlannedName| is_named(name) || *name == PlannedName::Known(AclName::OwningGroup);

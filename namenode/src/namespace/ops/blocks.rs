@@ -5,7 +5,7 @@ use proto::ids::{BlockId, GenerationStamp};
 use proto::log::{AbandonBlock, AddBlock, CommittedBlock};
 
 use crate::namespace::store::NONE;
-use crate::namespace::store::records::{BLOCK_SIZE_UNIT, Block};
+use crate::namespace::store::records::Block;
 use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, NewBlock, Outcome, StorageIndex, registry};
 
@@ -38,27 +38,33 @@ impl Namespace {
         }
         let homes = self.targets(&add.storages)?;
         self.check_room(0)?;
-        self.check_next_block(slot)?;
+        self.check_next_block(slot, &last)?;
 
         self.settle(slot, last, effects);
         Ok(Outcome::AddBlock(self.allocate(slot, &homes, effects)))
     }
 
-    /// Every directory that lists the file, or will list it, must have room for one more full block.
-    fn check_next_block(&self, slot: u32) -> FsResult<()> {
+    /// Every directory that lists the file, or will list it, must have room for what the file takes with one more full
+    /// block; the block before it gets its final length in the same step.
+    fn check_next_block(&self, slot: u32, last: &LastBlock) -> FsResult<()> {
         if self.store.quotas.len() == 0 {
             return Ok(());
         }
-        let (units, replication) = (self.store.inode(slot).block_size_units, self.store.inode(slot).replication);
-        let pinned = self.store.open_of(slot).and_then(|open| open.pin.as_ref());
-        let Some(parent) = pinned.and_then(|pin| self.store.slot(pin.parent)) else {
-            let block_bytes = u64::from(units) * BLOCK_SIZE_UNIT;
-            return self.check_space_of_names(slot, block_bytes.saturating_mul(u64::from(replication)), 0, &[]);
+        let (inode, copies) = (self.store.inode(slot), u64::from(self.store.inode(slot).replication));
+        let settled_bytes = if let LastBlock::Commit { len_bytes, .. } = last { *len_bytes } else { 0 };
+        let len_bytes = self.store.extent(slot).len_bytes + settled_bytes + inode.block_size_bytes();
+        let space_bytes = len_bytes.saturating_mul(copies);
+        let Some(pin) = self.store.open_of(slot).and_then(|open| open.pin.as_ref()) else {
+            return self.check_space_of_names(slot, space_bytes, self.store.weight(slot).space_bytes, &[]);
         };
-        // Not in the tree yet: what is written already counts as well.
-        let block_bytes = self.store.inode(slot).block_size_bytes();
-        let space_bytes = (self.store.extent(slot).len_bytes + block_bytes).saturating_mul(u64::from(replication));
-        self.check_quota(parent, Totals { space_bytes, ..Totals::default() }, Totals::default(), NONE)
+        // Not in the tree yet. If its directory is gone by now, `complete` says so.
+        let Some(parent) = self.store.slot(pin.parent).filter(|parent| self.store.alive(*parent)) else {
+            return Ok(());
+        };
+        let old = self.store.child(parent, &pin.name).filter(|old| pin.overwrite && !self.store.inode(*old).is_dir());
+        let less = old.map_or(0, |old| self.store.weight(old).space_bytes);
+        let space = |space_bytes: u64| Totals { space_bytes, ..Totals::default() };
+        self.check_quota(parent, space(space_bytes), space(less), NONE)
     }
 
     /// Success also when the block is not there (any more): the call may come twice.

@@ -128,14 +128,14 @@ impl Namespace {
         }
     }
 
-    /// Attributes that the caller may see: all, or those that are named.
+    /// Attributes that the caller may see: all, or those that are named; of an inode now, or as a snapshot sees it.
     ///
     /// # Errors
     /// `NotFound`, `PermissionDenied`; `NoAttribute` for a named one that is not there.
     pub(in crate::namespace) fn visible_xattrs(
         &self,
         who: &Who<'_>,
-        slot: u32,
+        (slot, snapshot): (u32, Option<u64>),
         names: &[String],
         path: &FsPath,
     ) -> FsResult<Vec<Xattr>> {
@@ -146,8 +146,11 @@ impl Namespace {
                 _ => who.need_superuser("see such attributes")?,
             }
         }
-        who.need(&self.store, slot, READ)?;
-        let xattrs = self.store.xattrs_of(slot);
+        self.need_at(who, slot, snapshot, READ, path)?;
+        let xattrs = match self.version(slot, snapshot) {
+            Some(version) => version.xattrs.as_deref().unwrap_or_default(),
+            None => self.store.xattrs_of(slot),
+        };
         if names.is_empty() {
             // What is raw shows only to those who ask for it by name.
             let seen = |xattr: &&Xattr| match class_of(&xattr.name) {

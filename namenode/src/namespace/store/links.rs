@@ -6,6 +6,8 @@
 //!   unlink /a/x: the inode takes over the entry of a link record, whose record goes
 //! ```
 
+use std::collections::BTreeMap;
+
 use super::records::{Inode, Kind, rare};
 use super::{NONE, Store};
 
@@ -25,6 +27,16 @@ impl Store {
     /// Names that an inode has.
     pub(crate) fn nlink(&self, slot: u32) -> u32 {
         u32::from(self.inode(slot).parent != NONE) + self.links_of(slot).len() as u32
+    }
+    /// Names by which an inode is found: those in trees that are unlinked, or that only snapshots hold, are none.
+    pub(crate) fn living_names(&self, slot: u32) -> u32 {
+        if !self.inode(slot).has_rare(rare::LINKS) {
+            return self.nlink(slot);
+        }
+        // Many names are often in few directories: each is asked for once.
+        let mut asked = BTreeMap::new();
+        let lives = |parent: &u32| *asked.entry(*parent).or_insert_with(|| self.hangs(*parent));
+        self.parents_of(slot).filter(lives).count() as u32
     }
     /// Directories that list an inode, once for each entry.
     pub(crate) fn parents_of(&self, slot: u32) -> impl Iterator<Item = u32> {

@@ -506,3 +506,90 @@ fn a_change_of_nothing_is_refused_and_huge_acls_as_well() {
     assert_eq!(code(change(&mut bench, "ann", "/tmp/f", AclChange::Set, entries)), ErrorCode::InvalidArgument);
     bench.check();
 }
+
+#[test]
+fn the_mask_of_a_default_acl_lets_the_owning_group_through() {
+    let mut bench = Bench::new();
+    bench.mkdir("ann", "/tmp/d", 0o755).unwrap();
+    let default = vec![entry(AclScope::Default, AclTag::User, "bob", 4)];
+    change(&mut bench, "ann", "/tmp/d", AclChange::Modify, default).unwrap();
+    assert_eq!(acl_text(&bench, "/tmp/d"), "u::7 g::5 o::5 d:u::7 d:u:bob:4 d:g::5 d:m::5 d:o::5", "as setfacl does");
+    let base = |tag| entry(AclScope::Default, tag, "", 0);
+    let all = vec![
+        base(AclTag::User),
+        base(AclTag::Group),
+        base(AclTag::Other),
+        entry(AclScope::Default, AclTag::User, "bob", 0),
+    ];
+    change(&mut bench, "ann", "/tmp/d", AclChange::RemoveEntries, all).unwrap();
+    assert_eq!(acl_text(&bench, "/tmp/d"), "u::7 g::5 o::5", "a mask alone is no ACL");
+    bench.check();
+}
+
+#[test]
+fn an_entry_that_is_given_again_lifts_the_mask_that_chmod_lowered() {
+    let mut bench = Bench::new();
+    bench.file("ann", "/tmp/f", 10);
+    let bob = || vec![entry(AclScope::Access, AclTag::User, "bob", 6)];
+    change(&mut bench, "ann", "/tmp/f", AclChange::Modify, bob()).unwrap();
+    try_set(&mut bench, "ann", SetAttributes { mode: Some(0o600), ..set("/tmp/f") }).unwrap();
+    assert_eq!(acl_text(&bench, "/tmp/f"), "u::6 u:bob:6 g::4 m::0 o::0");
+    change(&mut bench, "ann", "/tmp/f", AclChange::Modify, bob()).unwrap();
+    assert_eq!(acl_text(&bench, "/tmp/f"), "u::6 u:bob:6 g::4 m::6 o::0", "as HDFS and setfacl do");
+    // What takes nothing away says nothing of the mask.
+    try_set(&mut bench, "ann", SetAttributes { mode: Some(0o600), ..set("/tmp/f") }).unwrap();
+    let eve = vec![entry(AclScope::Access, AclTag::User, "eve", 0)];
+    change(&mut bench, "ann", "/tmp/f", AclChange::RemoveEntries, eve).unwrap();
+    change(&mut bench, "ann", "/tmp/f", AclChange::RemoveDefault, bob()).unwrap();
+    assert_eq!(acl_text(&bench, "/tmp/f"), "u::6 u:bob:6 g::4 m::0 o::0");
+    bench.check();
+}
+
+#[test]
+fn the_next_block_is_charged_with_what_the_file_takes_then() {
+    let mut bench = Bench::new();
+    bench.mkdir(SUPER, "/q", 0o777).unwrap();
+    // Room for one full block and a short one, three copies each.
+    quota(&mut bench, "/q", None, Some(3 * 5 * BLOCK));
+    for at_once in [true, false] {
+        let mut draft = bench.create("ann", "/q/f", at_once).unwrap();
+        assert_eq!(code(bench.add_block("ann", &draft, BLOCK + 1)), ErrorCode::QuotaExceeded, "{at_once}");
+        draft.block = Some(bench.add_block("ann", &draft, BLOCK).unwrap());
+        assert_eq!(code(bench.add_block("ann", &draft, 1)), ErrorCode::QuotaExceeded, "{at_once}");
+        bench.complete("ann", &draft, 4 * BLOCK).unwrap();
+        bench.check();
+        if at_once {
+            bench.delete("ann", "/q/f", false).unwrap();
+        }
+    }
+    // The file that is replaced makes room for the new one.
+    let new = Create { path: "/q/f".into(), overwrite: true, ..new_file() };
+    let mut draft = bench.create_with(by("ann"), new).unwrap();
+    draft.block = Some(bench.add_block("ann", &draft, BLOCK).unwrap());
+    assert_eq!(bench.complete("ann", &draft, BLOCK).unwrap().len_bytes, 2 * BLOCK);
+    bench.check();
+}
+
+#[test]
+fn names_in_a_tree_that_is_gone_are_not_counted() {
+    let mut bench = Bench::new();
+    bench.file("ann", "/tmp/f", 10);
+    bench.mkdir("ann", "/tmp/r", 0o755).unwrap();
+    let allow = proto::log::AllowSnapshots { path: "/tmp/r".into(), allow: true };
+    bench.run(by(SUPER), Op::AllowSnapshots(allow)).result.unwrap();
+    for directory in ["/tmp/d", "/tmp/r/d"] {
+        bench.mkdir("ann", directory, 0o755).unwrap();
+        link(&mut bench, "ann", "/tmp/f", &format!("{directory}/f")).unwrap();
+    }
+    let snapshot = proto::log::CreateSnapshot { path: "/tmp/r".into(), name: "s".into() };
+    bench.run(by("ann"), Op::CreateSnapshot(snapshot)).result.unwrap();
+    let names = |bench: &Bench| bench.stat("/tmp/f").unwrap().nlink;
+    assert_eq!(names(&bench), 3);
+    bench.delete("ann", "/tmp/d", true).unwrap();
+    assert_eq!(names(&bench), 2, "before anything is reclaimed");
+    bench.delete("ann", "/tmp/r/d", true).unwrap();
+    assert_eq!(names(&bench), 1, "what a snapshot holds is no name");
+    bench.reclaim_all();
+    assert_eq!(names(&bench), 1);
+    bench.check();
+}

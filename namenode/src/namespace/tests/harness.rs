@@ -93,7 +93,11 @@ impl Bench {
     }
     /// Applies one command as an entry of its own.
     pub(super) fn run(&mut self, from: From<'_>, op: Op) -> Applied {
-        let (session, call, lowest_unanswered) = match from.session {
+        self.run_as(caller(from.user), from.session, op)
+    }
+    /// As [`Bench::run`], of a caller with any groups.
+    pub(super) fn run_as(&mut self, caller: CallerRecord, session: Option<(SessionId, u64, u64)>, op: Op) -> Applied {
+        let (session, call, lowest_unanswered) = match session {
             Some((session, call, lowest)) => (Bytes::copy_from_slice(session.as_bytes()), call, lowest),
             None => (Bytes::new(), 0, 0),
         };
@@ -102,7 +106,7 @@ impl Bench {
             version: 1,
             leader_wall_ns: 1_000_000 * self.log.len() as i64,
             elapsed_ms: self.elapsed_ms,
-            callers: vec![caller(from.user)],
+            callers: vec![caller],
             commands: vec![command],
         };
         let index = LogIndex::from_raw(self.log.len() as u64 + 1);

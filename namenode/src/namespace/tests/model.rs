@@ -1,6 +1,7 @@
 //! Random operations against a simple map: the tree, what callers are told, replay, images, retries.
 
 mod plain;
+mod second;
 
 use std::collections::BTreeMap;
 

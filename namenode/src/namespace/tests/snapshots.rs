@@ -2,8 +2,8 @@
 
 use proto::error::{ErrorCode, FsResult};
 use proto::log::command::Op;
-use proto::log::{AllowSnapshots, CreateSnapshot, DeleteSnapshot, Link, RenameSnapshot, SetAttributes};
-use proto::namespace::{DiffKind, DiffSnapshotsRequest};
+use proto::log::{AllowSnapshots, CreateSnapshot, DeleteSnapshot, Link, RenameSnapshot, SetAttributes, SetXattr};
+use proto::namespace::{DiffKind, DiffSnapshotsRequest, GetXattrsRequest};
 
 use super::harness::{Bench, SUPER, by, caller, code, path};
 use crate::namespace::{BlockEffect, Outcome};
@@ -357,4 +357,46 @@ fn differences_below_directories_that_are_closed_are_not_told() {
     let request = DiffSnapshotsRequest { header: None, path: "/tmp/r".into(), from: "s1".into(), to: String::new() };
     assert!(bench.namespace.diff_snapshots(&caller("ann"), &request).is_ok());
     assert_eq!(code(bench.namespace.diff_snapshots(&caller("bob"), &request)), ErrorCode::PermissionDenied);
+}
+
+#[test]
+fn n_6_extended_attributes_in_a_snapshot_are_asked_for_by_the_same_rules_whatever_changed_since() {
+    let mut bench = prepared();
+    bench.file("ann", "/tmp/r/f", 10);
+    for name in ["user.u", "trusted.t", "raw.r"] {
+        let (path, name) = ("/tmp/r/f".to_owned(), name.to_owned());
+        let set = SetXattr { path, name, value: "v".into(), create: true, replace: false, no_follow: false };
+        bench.run(by(SUPER), Op::SetXattr(set)).result.unwrap();
+    }
+    snap(&mut bench, "s1").unwrap();
+    let answers = |bench: &Bench| {
+        let mut answers = Vec::new();
+        for (user, names) in [
+            (SUPER, vec![]),
+            ("ann", vec![]),
+            ("ann", vec!["trusted.t"]),
+            (SUPER, vec!["raw.r"]),
+            ("ann", vec!["user.n"]),
+        ] {
+            let names = names.into_iter().map(str::to_owned).collect();
+            let request = GetXattrsRequest { path: "/tmp/r/.snapshot/s1/f".into(), names, ..Default::default() };
+            let told = bench.namespace.xattrs(&caller(user), &request).map_err(|error| error.code);
+            answers.push(told.map(|xattrs| xattrs.into_iter().map(|xattr| xattr.name).collect::<Vec<_>>()));
+        }
+        answers
+    };
+    let names = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect());
+    let before = answers(&bench);
+    let expected = [
+        names(&["trusted.t", "user.u"]),
+        names(&["user.u"]),
+        Err(ErrorCode::PermissionDenied),
+        names(&["raw.r"]),
+        Err(ErrorCode::NoAttribute),
+    ];
+    assert_eq!(before, expected);
+    let mode = SetAttributes { path: "/tmp/r/f".into(), mode: Some(0o640), ..SetAttributes::default() };
+    bench.run(by("ann"), Op::SetAttributes(mode)).result.unwrap();
+    assert_eq!(answers(&bench), before);
+    bench.check();
 }
