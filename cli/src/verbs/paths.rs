@@ -44,6 +44,11 @@ pub(crate) fn home_of(user: &str) -> String {
 
 /// A name below a directory.
 pub(crate) fn below(directory: &str, name: &str) -> String {
+/// Where what a user removes is kept.
+pub(crate) fn trash_of(user: &str) -> String {
+    below(&home_of(user), ".Trash")
+}
+
     if directory == "/" { format!("/{name}") } else { format!("{directory}/{name}") }
 }
 
