@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use base::task::JoinSet;
-use client::ErrorCode;
+use client::{ErrorCode, FileKind};
 
 use super::Outcome;
 use super::context::Context;
@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::paths::home_of;
 use super::paths::walk::{Found, Walk};
 
+use super::text::plain;
 /// Changes that wait for the namenode at a time. It answers those that come together with one write of its log.
 const IN_FLIGHT: usize = 64;
 
@@ -169,3 +170,28 @@ pub(crate) async fn start(context: &Context, path: &str) -> Result<Found, Failur
     let status = context.client.stat_link(path).await?;
     Ok(Found { path: path.to_owned(), depth: 0, status })
 }
+/// Where a change begins. By itself a link stands for what it leads to. A walk follows no link, not even one that it
+/// begins at (POSIX's `-P`): a pattern may have fitted it, and what it leads to may be anyone's tree.
+pub(crate) async fn start_change(context: &Context, path: &str, recursive: bool) -> Result<Found, Failure> {
+    let mut top = start(context, path).await?;
+    if !recursive && top.status.kind() == FileKind::Symlink {
+        top.status = context.client.stat(path).await?;
+    }
+    Ok(top)
+}
+
+/// As [`start_change`], for what links do not have themselves: `None`, and a word about it, for a link that is not
+/// followed.
+pub(crate) async fn start_beside_links(
+    context: &Context,
+    path: &str,
+    recursive: bool,
+) -> Result<Option<Found>, Failure> {
+    let top = start_change(context, path, recursive).await?;
+    if top.status.kind() != FileKind::Symlink {
+        return Ok(Some(top));
+    }
+    context.output.note(&format!("{} is a symbolic link and was left alone: name what it leads to", plain(path)));
+    Ok(None)
+}
+
