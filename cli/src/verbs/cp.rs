@@ -7,8 +7,9 @@ use client::{Attributes, CreateOptions, ErrorCode, FileKind, FileStatus, FsError
 
 use super::Outcome;
 use super::context::Context;
+use super::each::expand_all;
 use super::failure::Failure;
-use super::mv::Destination;
+use super::mv::{Destination, refuse_doubles};
 use super::paths::walk::{Found, Walk};
 use super::paths::{PATHS_HELP, is_within};
 use super::transfer::{Shared, Transfer, TransferOptions};
@@ -44,12 +45,10 @@ pub(crate) async fn run(options: &CpOptions, context: &Context) -> Outcome {
     let Some((target, arguments)) = options.paths.split_last() else {
         return Err(Failure::usage("nothing to copy", "blockyard cp SOURCE… DESTINATION"));
     };
-    let mut sources = Vec::new();
-    for argument in arguments {
-        sources.extend(context.expand(argument).await?);
-    }
+    let sources = expand_all(context, arguments).await?;
     let destination = Destination::find(context, target, sources.len() > 1).await?;
     let mut copy = Copy { options, context, transfer: Transfer::new("cp", &options.transfer, context) };
+    refuse_doubles(sources.iter().map(|source| (source.clone(), destination.of(source))), String::clone)?;
     for source in &sources {
         if let Err(failure) = copy.source(source, &destination).await {
             copy.transfer.shared().failed(failure.at(source)).await;

@@ -1,5 +1,6 @@
 //! Verbs that do the same with many paths: a failed one does not stop the others.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
@@ -12,8 +13,8 @@ use super::context::Context;
 use super::failure::Failure;
 use super::paths::home_of;
 use super::paths::walk::{Found, Walk};
-
 use super::text::plain;
+
 /// Changes that wait for the namenode at a time. It answers those that come together with one write of its log.
 const IN_FLIGHT: usize = 64;
 
@@ -60,16 +61,27 @@ pub(crate) async fn each_together(
             }
             Ok(paths) => paths,
         };
-        let mut waiting = paths.iter();
-        let mut running = Vec::new();
-        loop {
-            while running.len() < IN_FLIGHT {
-                let Some(path) = waiting.next() else { break };
-                let job = async { one(path).await.map_err(|failure| failure.at(path)) };
-                running.push(Box::pin(job));
-            }
-            if running.is_empty() {
-                break;
+        together(context, paths.into_iter().map(|path| Named { argument: argument.clone(), path }).collect(), &one)
+            .await?;
+    }
+    Ok(())
+}
+
+/// A path, and the argument that named it.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    argument: String,
+    pub(crate) path: String,
+}
+
+/// What arguments name, each path once. An argument that names nothing is told, and left out.
+pub(crate) async fn named(context: &Context, arguments: &[String]) -> Result<Vec<Named>, Failure> {
+    let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
+    for argument in arguments {
+        match context.expand(argument).await {
+            Ok(paths) => {
+                let new = paths.into_iter().filter(|path| seen.insert(path.clone()));
+                all.extend(new.map(|path| Named { argument: argument.clone(), path }));
             }
             settle(context, argument, first_done(&mut running).await).await?;
         }

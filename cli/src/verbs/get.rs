@@ -11,7 +11,9 @@ use client::{ErrorCode, FileKind, FileStatus, FsError, Reader};
 use super::Outcome;
 use super::cat::copy_out;
 use super::context::Context;
+use super::each::expand_all;
 use super::failure::Failure;
+use super::mv::refuse_doubles;
 use super::paths::{below, name_of};
 use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
 
@@ -63,17 +65,16 @@ pub(crate) async fn run(options: &GetOptions, context: &Context) -> Outcome {
     let target_path = PathBuf::from(target);
     let existing = local::info(&target_path).map_err(|error| Failure::local("look at", &target_path, &error))?;
     let into = existing.is_some_and(|found| found.is_dir());
-    let mut found = Vec::new();
-    for source in sources {
-        found.extend(context.expand(source).await?);
-    }
+    let found = expand_all(context, sources).await?;
     if !into && (found.len() > 1 || target.ends_with('/')) {
         return Err(Failure::item(&target_path, "not a directory on this machine", "make it with mkdir"));
     }
+    let target_of = |source: &str| target_of(source, &target_path, into);
+    refuse_doubles(found.iter().map(|source| (source.clone(), target_of(source))), |path| path.display().to_string())?;
     let transfer = Transfer::new("get", &options.transfer, context);
     let mut get = Get { options, context, transfer, directories: Vec::new() };
     for source in &found {
-        if let Err(failure) = get.source(source, &target_path, into).await {
+        if let Err(failure) = get.source(source, target_of(source)).await {
             get.transfer.shared().failed(failure.at(source)).await;
         }
     }
@@ -98,18 +99,22 @@ struct Get<'a> {
     directories: Vec<(PathBuf, u32, LocalTimes)>,
 }
 
+/// Where the copy of a source goes.
+fn target_of(source: &str, target: &Path, into: bool) -> PathBuf {
+    match (into, name_of(source)) {
+        (true, Some(name)) => target.join(name),
+        _ => target.to_owned(),
+    }
+}
+
 /// Times of an entry, for a local copy of it.
 const fn times_of(status: &FileStatus) -> LocalTimes {
     LocalTimes { mtime_ns: status.mtime_ns, atime_ns: status.atime_ns }
 }
 
 impl Get<'_> {
-    async fn source(&mut self, source: &str, target: &Path, into: bool) -> Outcome {
+    async fn source(&mut self, source: &str, target: PathBuf) -> Outcome {
         let status = self.context.client.stat(source).await?;
-        let target = match (into, name_of(source)) {
-            (true, Some(name)) => target.join(name),
-            _ => target.to_owned(),
-        };
         if status.kind() != FileKind::Directory {
             self.file(source.to_owned(), &status, target).await;
             return Ok(());

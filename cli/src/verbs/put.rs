@@ -14,7 +14,7 @@ use client::{Attributes, CreateOptions, ErrorCode, FileKind, Time, Writer};
 use super::Outcome;
 use super::context::Context;
 use super::failure::Failure;
-use super::mv::Destination;
+use super::mv::{Destination, refuse_doubles};
 use super::paths::below;
 use super::text::size::parse_positive;
 use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
@@ -87,6 +87,9 @@ pub(crate) async fn run(options: &PutOptions, context: &Context) -> Outcome {
         return Err(Failure::usage("nothing to put", "blockyard put SOURCE… DESTINATION"));
     };
     let Destination { path: target, into } = Destination::find(context, target, sources.len() > 1).await?;
+    if into {
+        refuse_doubles(targets(sources, &target), String::clone)?;
+    }
     let transfer = Transfer::new("put", &options.transfer, context);
     let mut put = Put { options, context, transfer, directories: Vec::new() };
     for source in sources {
@@ -104,6 +107,12 @@ pub(crate) async fn run(options: &PutOptions, context: &Context) -> Outcome {
         }
     }
     put.transfer.finish(options.transfer.recursive || sources.len() > 1).await
+}
+
+/// What each local source becomes in a directory. One that has no name is told when its turn comes.
+fn targets(sources: &[String], directory: &str) -> Vec<(String, String)> {
+    let target = |source: &String| Some((source.clone(), below(directory, &base_name(Path::new(source)).ok()?)));
+    sources.iter().filter_map(target).collect()
 }
 
 struct Put<'a> {
@@ -356,3 +365,11 @@ mod tests {
         assert!(base_name(Path::new("/")).is_err());
     }
 }
+    #[test]
+    fn sources_of_the_same_name_are_seen_whatever_they_are_called() {
+        let sources = ["a/x", "b/x/", "."].map(str::to_owned);
+        let refused = refuse_doubles(targets(&sources, "/d"), String::clone).unwrap_err().text();
+        assert!(refused.contains("a/x and b/x/ would both become /d/x"), "{refused}");
+        refuse_doubles(targets(&sources[1..], "/d"), String::clone).unwrap();
+    }
+
