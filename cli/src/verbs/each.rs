@@ -83,10 +83,37 @@ pub(crate) async fn named(context: &Context, arguments: &[String]) -> Result<Vec
                 let new = paths.into_iter().filter(|path| seen.insert(path.clone()));
                 all.extend(new.map(|path| Named { argument: argument.clone(), path }));
             }
-            settle(context, argument, first_done(&mut running).await).await?;
+            Err(failure) => settle(context, argument, Err(failure)).await?,
         }
     }
-    Ok(())
+    Ok(all)
+}
+
+/// What arguments name, each path once; an argument that names nothing is a failure of the whole verb.
+pub(crate) async fn expand_all(context: &Context, arguments: &[String]) -> Result<Vec<String>, Failure> {
+    let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
+    for argument in arguments {
+        all.extend(context.expand(argument).await?.into_iter().filter(|path| seen.insert(path.clone())));
+    }
+    Ok(all)
+}
+
+/// Runs `one` for each path, many at a time, in no order.
+pub(crate) async fn together(context: &Context, all: Vec<Named>, one: &impl AsyncFn(&str) -> Outcome) -> Outcome {
+    let mut waiting = all.iter();
+    let mut running = Vec::new();
+    loop {
+        while running.len() < IN_FLIGHT {
+            let Some(Named { argument, path }) = waiting.next() else { break };
+            let job = async move { (argument, one(path).await.map_err(|failure| failure.at(path))) };
+            running.push(Box::pin(job));
+        }
+        if running.is_empty() {
+            return Ok(());
+        }
+        let (argument, done) = first_done(&mut running).await;
+        settle(context, argument, done).await?;
+    }
 }
 
 /// Waits for one of the futures, and takes it out. There must be one.
@@ -177,11 +204,6 @@ async fn finish_one(context: &Context, jobs: &mut JoinSet<Outcome>) -> Outcome {
     settle(context, "/", joined.map_err(broken)?).await
 }
 
-/// What is at a path itself, links not followed, as the beginning of a walk.
-pub(crate) async fn start(context: &Context, path: &str) -> Result<Found, Failure> {
-    let status = context.client.stat_link(path).await?;
-    Ok(Found { path: path.to_owned(), depth: 0, status })
-}
 /// Where a change begins. By itself a link stands for what it leads to. A walk follows no link, not even one that it
 /// begins at (POSIX's `-P`): a pattern may have fitted it, and what it leads to may be anyone's tree.
 pub(crate) async fn start_change(context: &Context, path: &str, recursive: bool) -> Result<Found, Failure> {
@@ -207,3 +229,8 @@ pub(crate) async fn start_beside_links(
     Ok(None)
 }
 
+/// What is at a path itself, links not followed, as the beginning of a walk.
+pub(crate) async fn start(context: &Context, path: &str) -> Result<Found, Failure> {
+    let status = context.client.stat_link(path).await?;
+    Ok(Found { path: path.to_owned(), depth: 0, status })
+}

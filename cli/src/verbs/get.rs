@@ -133,8 +133,9 @@ impl Get<'_> {
     }
 
     async fn tree(&mut self, source: &str, status: &FileStatus, target: PathBuf) -> Outcome {
-        make_directory(&target, status.mode).await?;
-        self.made(&target, status);
+        if make_directory(&target, status.mode).await? {
+            self.made(&target, status);
+        }
         let mut waiting = vec![(source.to_owned(), target)];
         while let Some((source, target)) = waiting.pop() {
             if let Err(failure) = self.directory(&source, &target, &mut waiting).await {
@@ -161,20 +162,22 @@ impl Get<'_> {
             let (from, to) = (below(source, &entry.path), target.join(&entry.path));
             match entry.kind() {
                 FileKind::Directory => match make_directory(&to, entry.mode).await {
-                    Ok(()) => {
-                        self.made(&to, &entry);
+                    Ok(made) => {
+                        if made {
+                            self.made(&to, &entry);
+                        }
                         waiting.push((from, to));
                     }
                     Err(failure) => shared.failed(failure).await,
                 },
                 FileKind::Symlink => match self.context.client.stat(&from).await {
                     Ok(status) if status.kind() == FileKind::Directory => {
-                        shared.note(&format!("{from} leads to a directory and was left out"));
+                        shared.left_out(&from, "leads to a directory");
                     }
                     Ok(status) => self.file(from, &status, to).await,
                     Err(error) => shared.failed(Failure::from(error).at(&from)).await,
                 },
-                _ if entry.open_for_write => shared.note(&format!("{from} is being written and was left out")),
+                _ if entry.open_for_write => shared.left_out(&from, "is being written"),
                 _ => self.file(from, &entry, to).await,
             }
         }
@@ -182,11 +185,11 @@ impl Get<'_> {
     }
 }
 
-/// Makes a local directory that this user can fill, whatever its mode in the cluster says.
-async fn make_directory(path: &Path, mode: u32) -> Outcome {
+/// Makes a local directory that this user can fill, whatever its mode in the cluster says. `false`: one was there, and
+/// stays as it is.
+async fn make_directory(path: &Path, mode: u32) -> Result<bool, Failure> {
     let here = path.to_owned();
-    local("make the directory", path, move || local::create_dir(&here, mode & 0o777 | 0o700)).await?;
-    Ok(())
+    local("make the directory", path, move || local::create_dir(&here, mode & 0o777 | 0o700)).await
 }
 
 async fn get_file(shared: Arc<Shared>, source: String, target: PathBuf, preserve: bool) -> Outcome {

@@ -119,7 +119,7 @@ struct Put<'a> {
     options: &'a PutOptions,
     context: &'a Context,
     transfer: Transfer,
-    /// The directories that were made, with what they get in the end.
+    /// The directories that were made, with what they get in the end. One that was there keeps what it has.
     directories: Vec<(String, Kept)>,
 }
 
@@ -245,19 +245,32 @@ impl Put<'_> {
     }
 
     async fn directory(&mut self, remote: &str, found: LocalInfo, parents: bool) -> Outcome {
-        if let Some(kept) = self.kept(found) {
+        // Its owner must be able to fill it, also where the original is read-only.
+        let mode = self.context.masked(found.mode & 0o777) | 0o700;
+        if make_directory(self.context, remote, mode, parents).await?
+            && let Some(kept) = self.kept(found)
+        {
             self.directories.push((remote.to_owned(), kept));
         }
-        // Its owner must be able to fill it, also where the original is read-only.
-        match self.context.client.mkdir(remote, self.context.masked(found.mode & 0o777) | 0o700, parents).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code == ErrorCode::AlreadyExists => {
-                let status = self.context.look(remote).await?;
-                let there = status.is_some_and(|status| status.kind() == FileKind::Directory);
-                if there { Ok(()) } else { Err(error.into()) }
-            }
-            Err(error) => Err(error.into()),
+        Ok(())
+    }
+}
+
+/// Makes a directory of the cluster. `false`: one was there, and stays as it is.
+pub(crate) async fn make_directory(context: &Context, path: &str, mode: u32, parents: bool) -> Result<bool, Failure> {
+    // Without `parents` first: with it the answer does not tell whether it was there.
+    let mut made = context.client.mkdir(path, mode, false).await;
+    if parents && made.as_ref().is_err_and(|error| error.code == ErrorCode::NotFound) {
+        made = context.client.mkdir(path, mode, true).await;
+    }
+    match made {
+        Ok(_) => Ok(true),
+        Err(error) if error.code == ErrorCode::AlreadyExists => {
+            let there = context.look(path).await?;
+            let directory = there.is_some_and(|status| status.kind() == FileKind::Directory);
+            if directory { Ok(false) } else { Err(error.into()) }
         }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -358,14 +371,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_copies() {
-        assert_eq!(base_name(Path::new("/a/b/")).unwrap(), "b");
-        let here = local::canonical(Path::new(".")).unwrap();
-        assert_eq!(base_name(Path::new(".")).unwrap(), here.file_name().unwrap().to_str().unwrap());
-        assert!(base_name(Path::new("/")).is_err());
-    }
-}
-    #[test]
     fn sources_of_the_same_name_are_seen_whatever_they_are_called() {
         let sources = ["a/x", "b/x/", "."].map(str::to_owned);
         let refused = refuse_doubles(targets(&sources, "/d"), String::clone).unwrap_err().text();
@@ -373,3 +378,11 @@ mod tests {
         refuse_doubles(targets(&sources[1..], "/d"), String::clone).unwrap();
     }
 
+    #[test]
+    fn names_of_copies() {
+        assert_eq!(base_name(Path::new("/a/b/")).unwrap(), "b");
+        let here = local::canonical(Path::new(".")).unwrap();
+        assert_eq!(base_name(Path::new(".")).unwrap(), here.file_name().unwrap().to_str().unwrap());
+        assert!(base_name(Path::new("/")).is_err());
+    }
+}
