@@ -75,7 +75,9 @@ impl FramedLink {
     pub(super) async fn call<M: Method>(&self, handle: &Handle, request: &M) -> Option<Result<M::Answer, Trouble>> {
         let too_long = |broken: Broken| FsError::new(ErrorCode::InvalidArgument, broken.to_string());
         Some(match handle.call(request).await {
-            Ok((Kind::Refusal, message)) => Err(Trouble::Refused(shared::refusal(&message))),
+            Ok((Kind::Refusal, message)) => {
+                Err(shared::refusal(&message).map_or_else(|error| garbled::<M>(&error), Trouble::Refused))
+            }
             Ok((_, message)) => decoded::<M>(message),
             Err(Ended::Over) => return None,
             Err(Ended::TooLong(broken)) => Err(Trouble::Refused(too_long(broken))),
@@ -86,8 +88,11 @@ impl FramedLink {
 }
 
 fn decoded<M: Method>(message: Bytes) -> Result<M::Answer, Trouble> {
-    <M::Answer as prost::Message>::decode(message).map_err(|error| {
-        let text = format!("the answer to {} cannot be decoded: {error}", M::NAME);
-        Trouble::Refused(FsError::new(ErrorCode::Corrupt, text))
-    })
+    <M::Answer as prost::Message>::decode(message).map_err(|error| garbled::<M>(&error))
+}
+
+fn garbled<M: Method>(error: &prost::DecodeError) -> Trouble {
+    let text = format!("the answer to {} cannot be decoded: {error}", M::NAME);
+    let hint = "use a client of the same release as the cluster";
+    Trouble::Garbled(FsError::new(ErrorCode::Corrupt, text).with_hint(hint))
 }

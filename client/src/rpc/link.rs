@@ -56,6 +56,8 @@ pub(super) enum Trouble {
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) error: FsError,
+    /// The namenode's word on the call cannot be read.
+    Garbled(FsError),
     pub(super) verdict: Verdict,
     /// The namenode was not reached at all.
     pub(super) unreached: bool,
@@ -129,7 +131,7 @@ impl Link {
             Trouble::NotTaken(error) => {
                 let verdict = match judge(&error) {
                     Verdict::Again { elsewhere, .. } => Verdict::Again { elsewhere, doubtful: false },
-                    Verdict::Final => Verdict::Final,
+                    other => other,
                 };
                 Failed { verdict, error, unreached: false }
             }
@@ -141,6 +143,7 @@ impl Link {
                 FsError::new(ErrorCode::Timeout, format!("{operation} at {address} was not answered in time"))
                     .with_hint("try again"),
             ),
+            Trouble::Garbled(error) => Failed { verdict: Verdict::Garbled, error, unreached: false },
             Trouble::Unreached(why) => Failed {
                 error: FsError::new(ErrorCode::Unavailable, format!("cannot reach the cluster: {why} ({address})"))
                     .with_hint("start a local one with `blockyard dev`, or name another with --fs"),

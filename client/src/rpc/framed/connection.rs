@@ -11,7 +11,7 @@ use proto::framing::{Broken, Decoder, Kind, Side};
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
-use super::shared::{Said, Shared, refusal};
+use super::shared::{Said, Shared, farewell};
 
 /// Smallest and largest read.
 const READ_BYTES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
@@ -95,7 +95,7 @@ impl Connection<'_> {
                 Ok(None) => break Ok(()),
                 Ok(Some(frame)) if frame.head.kind == Kind::GoingAway => {
                     self.shared.answer(&mut self.said);
-                    self.shared.farewell(frame.head.call, &refusal(frame.message));
+                    self.shared.farewell(frame.head.call, &farewell(frame.message));
                 }
                 Ok(Some(frame)) => {
                     let said = (frame.head.kind, Bytes::copy_from_slice(frame.message));

@@ -196,9 +196,12 @@ impl Shared {
 }
 
 /// The error in a message of the server.
-pub(super) fn refusal(message: &[u8]) -> FsError {
-    match ErrorDetail::decode(message) {
-        Ok(detail) => FsError::from_detail(detail),
-        Err(error) => FsError::new(ErrorCode::Corrupt, format!("the namenode's refusal cannot be decoded: {error}")),
-    }
+pub(super) fn refusal(message: &[u8]) -> Result<FsError, prost::DecodeError> {
+    ErrorDetail::decode(message).map(FsError::from_detail)
+}
+
+/// Why the server goes, as far as that can be read.
+pub(super) fn farewell(message: &[u8]) -> FsError {
+    let unread = |_| FsError::new(ErrorCode::Unavailable, "the namenode is going, and its reason cannot be read");
+    refusal(message).unwrap_or_else(unread)
 }
