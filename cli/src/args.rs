@@ -105,7 +105,9 @@ pub(crate) struct HelpTopic {
 #[command(
     long_about = "Starts a namenode and datanodes on 127.0.0.1 that keep their data in one folder. Start it again with the \
         same folder and everything is there. For development: no TLS, and callers are believed who they say they are.",
-    after_help = "Examples:
+    after_help = "The superuser of a new cluster is the user who makes it: that of the operating system, or --user NAME.
+
+Examples:
   blockyard dev                                       ./blockyard-data, three datanodes, ports 8020, 9870, …
   blockyard dev --ephemeral --ports random            beside a running one; data are gone at the end
   blockyard dev --ephemeral --exec 'blockyard put x / && blockyard cat /x'      for tests: ends with CMD's status"

@@ -37,7 +37,7 @@ impl From<Status> for ExitCode {
 pub(crate) const TEXT: &str = "\
 file verbs
     0  everything asked for was done
-    1  at least one item failed; of `test`: no
+    1  at least one item failed or was left out; of `test`: no
     2  the command line makes no sense
     3  not found
     4  permission denied

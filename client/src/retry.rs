@@ -18,6 +18,8 @@ pub enum Verdict {
         /// May the failed attempt have taken effect?
         doubtful: bool,
     },
+    /// The answer cannot be read: what the namenode said is not known. The same number again brings it again.
+    Garbled,
 }
 
 /// Judges a refusal that a server sent, or a connection that broke under a call.
@@ -44,6 +46,9 @@ pub fn unknown_outcome(operation: &str, last: &FsError) -> FsError {
         .with_hint("look before trying again")
 }
 
+/// Answers to one call that may be unreadable before it ends: one may have been damaged on its way, two were not.
+const MAX_GARBLED: u32 = 3;
+
 /// Longest wait for the answer to one attempt: a silent namenode does not use up the whole deadline.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -63,6 +68,7 @@ pub struct Attempts {
     /// Calls without a number change nothing: nobody can be in doubt about them.
     numbered: bool,
     doubt: bool,
+    garbled: u32,
     backoff: Backoff,
 }
 
@@ -70,7 +76,7 @@ impl Attempts {
     /// Of a call that changes something if it is `numbered`.
     #[must_use]
     pub fn new(operation: &'static str, numbered: bool) -> Self {
-        Self { operation, numbered, doubt: false, backoff: Backoff::default() }
+        Self { operation, numbered, doubt: false, garbled: 0, backoff: Backoff::default() }
     }
 
     /// An attempt failed; no other one may begin at `until` or later.
@@ -82,18 +88,28 @@ impl Attempts {
         now: Moment,
         random: &dyn Randomness,
     ) -> Next {
-        let Verdict::Again { doubtful, .. } = verdict else {
-            // A refusal of a retry is only the whole truth if the attempts before it cannot have taken effect. One for
-            // want of room is made before the namenode looks whether it knows the call.
-            let unsure = self.doubt && matches!(error.code, ErrorCode::SessionExpired | ErrorCode::NoSpace);
-            return Next::End(if unsure { unknown_outcome(self.operation, &error) } else { error });
-        };
-        self.doubt |= doubtful && self.numbered;
+        match verdict {
+            // After doubt a refusal is only the whole truth if the namenode looked the call up in its session: what is
+            // refused before that (a limit, a version, a frame) says nothing about the attempts before.
+            Verdict::Final => return Next::End(self.in_doubt_unless(error.decided, error)),
+            Verdict::Garbled => {
+                self.doubt |= self.numbered;
+                self.garbled += 1;
+                if !self.numbered || self.garbled >= MAX_GARBLED {
+                    return Next::End(self.in_doubt_unless(false, error));
+                }
+            }
+            Verdict::Again { doubtful, .. } => self.doubt |= doubtful && self.numbered,
+        }
         let pause = self.backoff.pause(random);
         if now.plus(pause) < until {
             return Next::AfterPause(pause);
         }
-        Next::End(if self.doubt { unknown_outcome(self.operation, &error) } else { error })
+        Next::End(self.in_doubt_unless(false, error))
+    }
+
+    fn in_doubt_unless(&self, certain: bool, error: FsError) -> FsError {
+        if self.doubt && !certain { unknown_outcome(self.operation, &error) } else { error }
     }
 }
 
@@ -135,35 +151,56 @@ mod tests {
 
     #[test]
     fn a_call_is_in_doubt_only_after_an_attempt_that_may_have_taken_effect() {
-        let (random, start) = (SeededRandom::new(1), Moment::START);
+        let refusal = |code| FsError::new(code, "x");
         let end = |numbered: bool, codes: &[ErrorCode]| {
-            let mut attempts = Attempts::new("mkdir", numbered);
-            let mut next = Next::AfterPause(Duration::ZERO);
-            for (number, code) in codes.iter().enumerate() {
-                assert!(matches!(next, Next::AfterPause(_)), "{codes:?} ended early");
-                let error = FsError::new(*code, "x");
-                let until = if number + 1 == codes.len() { start } else { start.plus(Duration::from_secs(9)) };
-                next = attempts.failed(error.clone(), judge(&error), until, start, &random);
-            }
-            match next {
-                Next::End(error) => error.code,
-                Next::AfterPause(_) => panic!("{codes:?} did not end"),
-            }
+            ended(numbered, &codes.iter().map(|code| (refusal(*code), judge(&refusal(*code)))).collect::<Vec<_>>())
         };
         use ErrorCode::{NoSpace, NotFound, NotLeader, OutcomeUnknown, SessionExpired, Timeout};
         assert_eq!(end(true, &[NotLeader, NotLeader]), NotLeader);
         assert_eq!(end(true, &[Timeout, NotLeader]), OutcomeUnknown);
         assert_eq!(end(false, &[Timeout, NotLeader]), NotLeader);
         assert_eq!(end(true, &[OutcomeUnknown, NotLeader]), OutcomeUnknown, "a deposed leader had it in its log");
-        assert_eq!(end(true, &[Timeout, NotFound]), NotFound, "a retry is answered as the first attempt was");
-        assert_eq!(end(true, &[Timeout, SessionExpired]), OutcomeUnknown);
         assert_eq!(end(true, &[SessionExpired]), SessionExpired);
-        assert_eq!(
-            end(true, &[Timeout, NoSpace]),
-            OutcomeUnknown,
-            "refused before anyone looked for the first attempt"
-        );
         assert_eq!(end(true, &[NoSpace]), NoSpace);
+        assert_eq!(end(false, &[Timeout, NotFound]), NotFound);
+        let certain = refusal(NotFound).decided();
+        let doubt = (refusal(Timeout), judge(&refusal(Timeout)));
+        assert_eq!(
+            ended(true, &[doubt.clone(), (certain, Verdict::Final)]),
+            NotFound,
+            "a retry is answered as the first attempt was"
+        );
+        for code in ErrorCode::ALL.iter().filter(|code| judge(&refusal(**code)) == Verdict::Final) {
+            let early = (refusal(*code), Verdict::Final);
+            assert_eq!(ended(true, &[doubt.clone(), early]), OutcomeUnknown, "{code:?} before the look-up");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_asked_for_again_and_then_in_doubt() {
+        let garbled = (FsError::new(ErrorCode::Corrupt, "x"), Verdict::Garbled);
+        let refused = |error: FsError| (error, Verdict::Final);
+        let missing = FsError::not_found("/x");
+        assert_eq!(ended(true, &[garbled.clone(), refused(missing.clone().decided())]), ErrorCode::NotFound);
+        assert_eq!(ended(true, &[garbled.clone(), refused(missing)]), ErrorCode::OutcomeUnknown);
+        assert_eq!(ended(true, &vec![garbled.clone(); MAX_GARBLED as usize]), ErrorCode::OutcomeUnknown);
+        assert_eq!(ended(false, &[garbled]), ErrorCode::Corrupt, "what changes nothing is in no doubt");
+    }
+
+    /// How a call ends whose attempts fail like this; the deadline comes with the last one.
+    fn ended(numbered: bool, failures: &[(FsError, Verdict)]) -> ErrorCode {
+        let (random, start) = (SeededRandom::new(1), Moment::START);
+        let mut attempts = Attempts::new("mkdir", numbered);
+        let mut next = Next::AfterPause(Duration::ZERO);
+        for (number, (error, verdict)) in failures.iter().enumerate() {
+            assert!(matches!(next, Next::AfterPause(_)), "{failures:?} ended early");
+            let until = if number + 1 == failures.len() { start } else { start.plus(Duration::from_secs(9)) };
+            next = attempts.failed(error.clone(), *verdict, until, start, &random);
+        }
+        match next {
+            Next::End(error) => error.code,
+            Next::AfterPause(_) => panic!("{failures:?} did not end"),
+        }
     }
 
     #[test]

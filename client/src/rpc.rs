@@ -73,12 +73,13 @@ impl Rpc {
         };
         let mut attempts = Attempts::new(call.operation, number.is_some());
         loop {
-            let failed = match self.attempt(&call, number.as_ref(), request).await {
+            let preferred = self.preferred.load(Ordering::Relaxed);
+            let failed = match self.attempt(&call, preferred, number.as_ref(), request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
             if matches!(failed.verdict, Verdict::Again { elsewhere: true, .. }) {
-                self.preferred.fetch_add(1, Ordering::Relaxed);
+                self.give_up_on(preferred);
             }
             let patient = !failed.unreached || self.ever_connected.load(Ordering::Relaxed);
             let until = if patient { call.until } else { call.until.min(begun.plus(self.patience)) };
@@ -93,17 +94,26 @@ impl Rpc {
     async fn attempt<M: Method>(
         &self,
         call: &Call<'_>,
+        preferred: usize,
         number: Option<&CallNumber>,
         request: &M,
     ) -> Result<M::Answer, Failed> {
         let left = call.until.since(self.clock.now()).min(ATTEMPT_TIMEOUT);
         let mut request = request.clone();
         request.set_header(self.header(number, left));
-        self.namenode().call(call.operation, &request, left, &self.ever_connected).await
+        self.namenode(preferred).call(call.operation, &request, left, &self.ever_connected).await
     }
 
-    fn namenode(&self) -> &Link {
-        let at = self.preferred.load(Ordering::Relaxed) % self.namenodes.len().max(1);
+    /// The next namenode is preferred, unless another call that failed at this one has seen to that.
+    fn give_up_on(&self, preferred: usize) {
+        let next = preferred.wrapping_add(1);
+        if self.preferred.compare_exchange(preferred, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            tracing::trace!("another namenode is preferred already");
+        }
+    }
+
+    fn namenode(&self, preferred: usize) -> &Link {
+        let at = preferred % self.namenodes.len().max(1);
         // A cluster address names at least one namenode.
         &self.namenodes[at]
     }
@@ -122,5 +132,26 @@ impl Rpc {
             header.lowest_unanswered = number.lowest_unanswered();
         }
         header
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::clock::SystemClock;
+    use base::random::SeededRandom;
+
+    #[test]
+    fn several_calls_that_fail_at_one_namenode_skip_none() {
+        let address = ClusterAddress::parse("blockyard://127.0.0.1:1,127.0.0.1:2,127.0.0.1:3").unwrap();
+        let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SeededRandom::new(1)));
+        let rpc = Rpc::new(&address, Carrier::Framed, "ana".to_owned(), Duration::ZERO, clock, random).unwrap();
+        let preferred = || rpc.preferred.load(Ordering::Relaxed);
+        for _ in 0..3 {
+            rpc.give_up_on(0);
+        }
+        assert_eq!(preferred(), 1, "the second one is asked first");
+        rpc.give_up_on(1);
+        assert_eq!(preferred(), 2);
     }
 }

@@ -218,7 +218,12 @@ impl Namespace {
             match self.sessions.admit(session, command.call, command.lowest_unanswered, self.log_time_ms) {
                 Ok(Admission::New) => {}
                 Ok(Admission::Again(answer)) => {
-                    return Applied { result: answers::decode(&answer), effects: Vec::new(), replayed: true };
+                    return Applied {
+                        result: answers::decode(&answer),
+                        effects: Vec::new(),
+                        replayed: true,
+                        looked_up: true,
+                    };
                 }
                 Err(refusal) => return Applied::refused(refusal),
             }
@@ -233,7 +238,7 @@ impl Namespace {
         {
             self.sessions.remember(session, command.call, answers::encode(&result));
         }
-        Applied { result, effects, replayed: false }
+        Applied { result, effects, replayed: false, looked_up: session.is_some() }
     }
 
     fn run(&mut self, call: &Call<'_>, op: Option<&Op>, effects: &mut Vec<BlockEffect>) -> FsResult<Outcome> {
@@ -297,7 +302,7 @@ impl Namespace {
 impl Applied {
     /// What is said of a command that was not applied.
     pub(crate) fn refused(refusal: FsError) -> Self {
-        Self { result: Err(refusal), effects: Vec::new(), replayed: false }
+        Self { result: Err(refusal), effects: Vec::new(), replayed: false, looked_up: false }
     }
 }
 

@@ -114,6 +114,8 @@ pub struct FsError {
     pub hint: String,
     /// The path that it is about; may be empty.
     pub path: String,
+    /// The namenode looked the call up in its session first: this is what became of it, whichever attempt brought it.
+    pub decided: bool,
 }
 
 fn path_suffix(path: &str) -> String {
@@ -127,7 +129,7 @@ impl FsError {
     /// A refusal without path and hint.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: String::new(), path: String::new() }
+        Self { code, message: message.into(), hint: String::new(), path: String::new(), decided: false }
     }
     /// Names the path.
     #[must_use]
@@ -139,6 +141,12 @@ impl FsError {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
+        self
+    }
+    /// Says that the call was looked up in its session.
+    #[must_use]
+    pub const fn decided(mut self) -> Self {
+        self.decided = true;
         self
     }
     /// `no such file or directory: PATH`.
@@ -160,6 +168,7 @@ impl FsError {
             hint: self.hint.clone(),
             retryable: self.retryable(),
             path: self.path.clone(),
+            decided: self.decided,
         }
     }
     /// From the wire.
@@ -170,6 +179,7 @@ impl FsError {
             message: detail.message,
             hint: detail.hint,
             path: detail.path,
+            decided: detail.decided,
         }
     }
     /// As a gRPC status: the detail travels whole, the gRPC code is for strangers.
@@ -235,6 +245,7 @@ mod tests {
         for code in ErrorCode::ALL {
             let error = FsError::new(*code, "m").with_path("/ü").with_hint("h");
             assert_eq!(FsError::from_status(&error.to_status()), error);
+            assert!(FsError::from_status(&error.clone().decided().to_status()).decided && !error.decided);
             assert_eq!(error.to_detail().retryable, code.retryable());
         }
         for number in [0, ErrorCode::ALL.len() as u32 + 1, u32::MAX] {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use super::context::Context;
-use super::each::{each, each_below, each_together, settle, start};
+use super::each::{each, each_below, each_together, settle, start, start_beside_links};
 use super::paths::PATHS_HELP;
 use super::paths::walk::{Found, Walk};
 use super::text::acl::{effective, entry_text, parse, parse_names, rights_text, tag_name};
@@ -149,10 +149,7 @@ async fn change_all(
     context: &Context,
 ) -> Outcome {
     each_together(context, paths, false, async |path| {
-        let mut top = start(context, path).await?;
-        if top.status.kind() == FileKind::Symlink {
-            top.status = context.client.stat(path).await?;
-        }
+        let Some(top) = start_beside_links(context, path, recursive).await? else { return Ok(()) };
         let one = |context, found| change_one(change, entries.to_vec(), context, found);
         each_below(context, top, recursive, one).await
     })

@@ -5,7 +5,7 @@ use client::{Attributes, FileKind};
 
 use super::Outcome;
 use super::context::Context;
-use super::each::{each_below, each_together, start};
+use super::each::{each_below, each_together, start_beside_links};
 use super::entry::object;
 use super::paths::PATHS_HELP;
 use super::paths::walk::Found;
@@ -18,7 +18,7 @@ use super::text::mode::ModeChange;
     after_long_help = format!("\
 MODE is octal, or clauses with commas: who (u owner, g group, o others, a all), + - or =, and what (r w x, X: x for
 directories and where someone has it, s set-id, t sticky, or u g o to copy). Without who, the umask applies.
-A mode that begins with - needs `--` in front. Symbolic links below a directory are left alone.
+A mode that begins with - needs `--` in front. With -R symbolic links are left alone, also one that is named.
 
 {PATHS_HELP}
 
@@ -42,23 +42,19 @@ pub(crate) struct ChmodOptions {
 /// Runs `chmod`.
 pub(crate) async fn run(options: &ChmodOptions, context: &Context) -> Outcome {
     each_together(context, &options.paths, false, async |path| {
-        let mut top = start(context, path).await?;
-        if top.status.kind() == FileKind::Symlink {
-            // Named by itself it stands for what it leads to.
-            top.status = context.client.stat(path).await?;
-        }
-        let change = |context, found| chmod(options.mode.clone(), context, found);
+        let Some(top) = start_beside_links(context, path, options.recursive).await? else { return Ok(()) };
+        let change = |context, found| chmod(options.mode.clone(), options.recursive, context, found);
         each_below(context, top, options.recursive, change).await
     })
     .await
 }
 
-async fn chmod(change: ModeChange, context: Context, found: Found) -> Outcome {
+async fn chmod(change: ModeChange, no_follow: bool, context: Context, found: Found) -> Outcome {
     if found.status.kind() == FileKind::Symlink {
         return Ok(());
     }
     let mode = change.apply(found.status.mode, found.is_directory(), context.umask());
-    let attributes = Attributes { mode: Some(mode), ..Attributes::default() };
+    let attributes = Attributes { mode: Some(mode), no_follow, ..Attributes::default() };
     let status = context.client.set_attributes(&found.path, &attributes).await?;
     if context.output.is_json() { context.output.record(&object(&status, &found.path)) } else { Ok(()) }
 }

@@ -1,11 +1,11 @@
 //! `chown` and `chgrp`: who files belong to.
 
 use clap::{ArgAction, Args};
-use client::{Attributes, FileKind};
+use client::Attributes;
 
 use super::Outcome;
 use super::context::Context;
-use super::each::{each_below, each_together, start};
+use super::each::{each_below, each_together, start_change};
 use super::entry::object;
 use super::paths::PATHS_HELP;
 use super::paths::walk::Found;
@@ -31,7 +31,7 @@ struct Common {
     /// What to change
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,
-    /// Everything below, too; symbolic links there are changed themselves
+    /// Everything below, too; symbolic links are changed themselves, also one that is named
     #[arg(short = 'R', long)]
     recursive: bool,
     /// A symbolic link itself instead of what it names
@@ -86,23 +86,18 @@ pub(crate) async fn chgrp(options: &ChgrpOptions, context: &Context) -> Outcome 
 }
 
 async fn run(to: &Ownership, common: &Common, context: &Context) -> Outcome {
+    // What a walk comes to may have become a link by the time that it is changed: it is never followed.
+    let no_follow = common.recursive || common.no_dereference;
     each_together(context, &common.paths, false, async |path| {
-        let mut top = start(context, path).await?;
-        if top.status.kind() == FileKind::Symlink && !common.no_dereference {
-            top.status = context.client.stat(path).await?;
-        }
-        each_below(context, top, common.recursive, |context, found| change(to.clone(), context, found)).await
+        let top = start_change(context, path, no_follow).await?;
+        let change = |context, found| change(to.clone(), no_follow, context, found);
+        each_below(context, top, common.recursive, change).await
     })
     .await
 }
 
-async fn change(to: Ownership, context: Context, found: Found) -> Outcome {
-    let attributes = Attributes {
-        owner: to.owner,
-        group: to.group,
-        no_follow: found.status.kind() == FileKind::Symlink,
-        ..Attributes::default()
-    };
+async fn change(to: Ownership, no_follow: bool, context: Context, found: Found) -> Outcome {
+    let attributes = Attributes { owner: to.owner, group: to.group, no_follow, ..Attributes::default() };
     let status = context.client.set_attributes(&found.path, &attributes).await?;
     if context.output.is_json() { context.output.record(&object(&status, &found.path)) } else { Ok(()) }
 }

@@ -7,10 +7,12 @@ use client::{Attributes, CreateOptions, ErrorCode, FileKind, FileStatus, FsError
 
 use super::Outcome;
 use super::context::Context;
+use super::each::expand_all;
 use super::failure::Failure;
-use super::mv::Destination;
+use super::mv::{Destination, refuse_doubles};
 use super::paths::walk::{Found, Walk};
 use super::paths::{PATHS_HELP, is_within};
+use super::put::make_directory;
 use super::transfer::{Shared, Transfer, TransferOptions};
 
 /// Flags of `cp`.
@@ -44,11 +46,9 @@ pub(crate) async fn run(options: &CpOptions, context: &Context) -> Outcome {
     let Some((target, arguments)) = options.paths.split_last() else {
         return Err(Failure::usage("nothing to copy", "blockyard cp SOURCE… DESTINATION"));
     };
-    let mut sources = Vec::new();
-    for argument in arguments {
-        sources.extend(context.expand(argument).await?);
-    }
+    let sources = expand_all(context, arguments).await?;
     let destination = Destination::find(context, target, sources.len() > 1).await?;
+    refuse_doubles(sources.iter().map(|source| (source.clone(), destination.of(source))), String::clone)?;
     let mut copy = Copy { options, context, transfer: Transfer::new("cp", &options.transfer, context) };
     for source in &sources {
         if let Err(failure) = copy.source(source, &destination).await {
@@ -78,7 +78,10 @@ impl Copy<'_> {
             let error = FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(source);
             return Err(Failure::from(error.with_hint("copy the tree with -r")));
         }
-        if is_within(&target, source) {
+        // Links may lead back: what counts is where both really are.
+        let (real_source, real_target) =
+            (self.context.real_path(source).await?, self.context.real_path(&target).await?);
+        if is_within(&real_target, &real_source) {
             let error = FsError::new(ErrorCode::InvalidMove, "a directory is not copied into itself");
             return Err(Failure::from(error.with_path(target)));
         }
@@ -86,10 +89,13 @@ impl Copy<'_> {
     }
 
     async fn tree(&mut self, source: &str, status: FileStatus, target: &str) -> Outcome {
-        self.directory(target, &status).await?;
+        let made = self.directory(target, &status).await?;
         let top = Found { path: source.to_owned(), depth: 0, status };
         let mut walk = Walk::below(&self.context.client, &top);
-        let mut directories = vec![(target.to_owned(), top.status)];
+        let mut directories = Vec::new();
+        if made {
+            directories.push((target.to_owned(), top.status));
+        }
         let shared = self.transfer.shared();
         while let Some(found) = walk.next().await {
             if shared.is_stopped() {
@@ -106,7 +112,8 @@ impl Copy<'_> {
             let to = format!("{}{below}", if target == "/" { "" } else { target });
             match found.status.kind() {
                 FileKind::Directory => match self.directory(&to, &found.status).await {
-                    Ok(()) => directories.push((to, found.status)),
+                    Ok(true) => directories.push((to, found.status)),
+                    Ok(false) => {}
                     Err(failure) => {
                         walk.prune();
                         shared.failed(failure.at(&to)).await;
@@ -119,7 +126,7 @@ impl Copy<'_> {
                     }
                 }
                 _ if found.status.open_for_write => {
-                    shared.note(&format!("{} is being written and was left out", found.path));
+                    shared.left_out(&found.path, "is being written");
                 }
                 _ => self.file(found.path, found.status, to).await,
             }
@@ -136,18 +143,11 @@ impl Copy<'_> {
         Ok(())
     }
 
-    async fn directory(&self, path: &str, status: &FileStatus) -> Outcome {
+    /// `false`: it was there, and keeps what it has.
+    async fn directory(&self, path: &str, status: &FileStatus) -> Result<bool, Failure> {
         // Its owner must be able to fill it.
         let mode = if self.options.preserve { status.mode & 0o777 } else { self.context.masked(status.mode & 0o777) };
-        match self.context.client.mkdir(path, mode | 0o700, false).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code == ErrorCode::AlreadyExists => {
-                let there = self.context.look(path).await?;
-                let directory = there.is_some_and(|status| status.kind() == FileKind::Directory);
-                if directory { Ok(()) } else { Err(error.into()) }
-            }
-            Err(error) => Err(error.into()),
-        }
+        make_directory(self.context, path, mode | 0o700, false).await
     }
 
     async fn file(&mut self, source: String, status: FileStatus, target: String) {

@@ -1,17 +1,19 @@
 //! Verbs that do the same with many paths: a failed one does not stop the others.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
 use base::task::JoinSet;
-use client::ErrorCode;
+use client::{ErrorCode, FileKind};
 
 use super::Outcome;
 use super::context::Context;
 use super::failure::Failure;
 use super::paths::home_of;
 use super::paths::walk::{Found, Walk};
+use super::text::plain;
 
 /// Changes that wait for the namenode at a time. It answers those that come together with one write of its log.
 const IN_FLIGHT: usize = 64;
@@ -59,21 +61,59 @@ pub(crate) async fn each_together(
             }
             Ok(paths) => paths,
         };
-        let mut waiting = paths.iter();
-        let mut running = Vec::new();
-        loop {
-            while running.len() < IN_FLIGHT {
-                let Some(path) = waiting.next() else { break };
-                let job = async { one(path).await.map_err(|failure| failure.at(path)) };
-                running.push(Box::pin(job));
-            }
-            if running.is_empty() {
-                break;
-            }
-            settle(context, argument, first_done(&mut running).await).await?;
-        }
+        together(context, paths.into_iter().map(|path| Named { argument: argument.clone(), path }).collect(), &one)
+            .await?;
     }
     Ok(())
+}
+
+/// A path, and the argument that named it.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    argument: String,
+    pub(crate) path: String,
+}
+
+/// What arguments name, each path once. An argument that names nothing is told, and left out.
+pub(crate) async fn named(context: &Context, arguments: &[String]) -> Result<Vec<Named>, Failure> {
+    let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
+    for argument in arguments {
+        match context.expand(argument).await {
+            Ok(paths) => {
+                let new = paths.into_iter().filter(|path| seen.insert(path.clone()));
+                all.extend(new.map(|path| Named { argument: argument.clone(), path }));
+            }
+            Err(failure) => settle(context, argument, Err(failure)).await?,
+        }
+    }
+    Ok(all)
+}
+
+/// What arguments name, each path once; an argument that names nothing is a failure of the whole verb.
+pub(crate) async fn expand_all(context: &Context, arguments: &[String]) -> Result<Vec<String>, Failure> {
+    let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
+    for argument in arguments {
+        all.extend(context.expand(argument).await?.into_iter().filter(|path| seen.insert(path.clone())));
+    }
+    Ok(all)
+}
+
+/// Runs `one` for each path, many at a time, in no order.
+pub(crate) async fn together(context: &Context, all: Vec<Named>, one: &impl AsyncFn(&str) -> Outcome) -> Outcome {
+    let mut waiting = all.iter();
+    let mut running = Vec::new();
+    loop {
+        while running.len() < IN_FLIGHT {
+            let Some(Named { argument, path }) = waiting.next() else { break };
+            let job = async move { (argument, one(path).await.map_err(|failure| failure.at(path))) };
+            running.push(Box::pin(job));
+        }
+        if running.is_empty() {
+            return Ok(());
+        }
+        let (argument, done) = first_done(&mut running).await;
+        settle(context, argument, done).await?;
+    }
 }
 
 /// Waits for one of the futures, and takes it out. There must be one.
@@ -162,6 +202,31 @@ async fn finish_one(context: &Context, jobs: &mut JoinSet<Outcome>) -> Outcome {
     let Some(joined) = jobs.join_next().await else { return Ok(()) };
     let broken = |error: tokio::task::JoinError| Failure::local("run a call", "", &std::io::Error::other(error));
     settle(context, "/", joined.map_err(broken)?).await
+}
+
+/// Where a change begins. By itself a link stands for what it leads to. A walk follows no link, not even one that it
+/// begins at (POSIX's `-P`): a pattern may have fitted it, and what it leads to may be anyone's tree.
+pub(crate) async fn start_change(context: &Context, path: &str, recursive: bool) -> Result<Found, Failure> {
+    let mut top = start(context, path).await?;
+    if !recursive && top.status.kind() == FileKind::Symlink {
+        top.status = context.client.stat(path).await?;
+    }
+    Ok(top)
+}
+
+/// As [`start_change`], for what links do not have themselves: `None`, and a word about it, for a link that is not
+/// followed.
+pub(crate) async fn start_beside_links(
+    context: &Context,
+    path: &str,
+    recursive: bool,
+) -> Result<Option<Found>, Failure> {
+    let top = start_change(context, path, recursive).await?;
+    if top.status.kind() != FileKind::Symlink {
+        return Ok(Some(top));
+    }
+    context.output.note(&format!("{} is a symbolic link and was left alone: name what it leads to", plain(path)));
+    Ok(None)
 }
 
 /// What is at a path itself, links not followed, as the beginning of a walk.

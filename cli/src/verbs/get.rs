@@ -11,7 +11,9 @@ use client::{ErrorCode, FileKind, FileStatus, FsError, Reader};
 use super::Outcome;
 use super::cat::copy_out;
 use super::context::Context;
+use super::each::expand_all;
 use super::failure::Failure;
+use super::mv::refuse_doubles;
 use super::paths::{below, name_of};
 use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
 
@@ -63,17 +65,16 @@ pub(crate) async fn run(options: &GetOptions, context: &Context) -> Outcome {
     let target_path = PathBuf::from(target);
     let existing = local::info(&target_path).map_err(|error| Failure::local("look at", &target_path, &error))?;
     let into = existing.is_some_and(|found| found.is_dir());
-    let mut found = Vec::new();
-    for source in sources {
-        found.extend(context.expand(source).await?);
-    }
+    let found = expand_all(context, sources).await?;
     if !into && (found.len() > 1 || target.ends_with('/')) {
         return Err(Failure::item(&target_path, "not a directory on this machine", "make it with mkdir"));
     }
+    let target_of = |source: &str| target_of(source, &target_path, into);
+    refuse_doubles(found.iter().map(|source| (source.clone(), target_of(source))), |path| path.display().to_string())?;
     let transfer = Transfer::new("get", &options.transfer, context);
     let mut get = Get { options, context, transfer, directories: Vec::new() };
     for source in &found {
-        if let Err(failure) = get.source(source, &target_path, into).await {
+        if let Err(failure) = get.source(source, target_of(source)).await {
             get.transfer.shared().failed(failure.at(source)).await;
         }
     }
@@ -98,18 +99,22 @@ struct Get<'a> {
     directories: Vec<(PathBuf, u32, LocalTimes)>,
 }
 
+/// Where the copy of a source goes.
+fn target_of(source: &str, target: &Path, into: bool) -> PathBuf {
+    match (into, name_of(source)) {
+        (true, Some(name)) => target.join(name),
+        _ => target.to_owned(),
+    }
+}
+
 /// Times of an entry, for a local copy of it.
 const fn times_of(status: &FileStatus) -> LocalTimes {
     LocalTimes { mtime_ns: status.mtime_ns, atime_ns: status.atime_ns }
 }
 
 impl Get<'_> {
-    async fn source(&mut self, source: &str, target: &Path, into: bool) -> Outcome {
+    async fn source(&mut self, source: &str, target: PathBuf) -> Outcome {
         let status = self.context.client.stat(source).await?;
-        let target = match (into, name_of(source)) {
-            (true, Some(name)) => target.join(name),
-            _ => target.to_owned(),
-        };
         if status.kind() != FileKind::Directory {
             self.file(source.to_owned(), &status, target).await;
             return Ok(());
@@ -128,8 +133,9 @@ impl Get<'_> {
     }
 
     async fn tree(&mut self, source: &str, status: &FileStatus, target: PathBuf) -> Outcome {
-        make_directory(&target, status.mode).await?;
-        self.made(&target, status);
+        if make_directory(&target, status.mode).await? {
+            self.made(&target, status);
+        }
         let mut waiting = vec![(source.to_owned(), target)];
         while let Some((source, target)) = waiting.pop() {
             if let Err(failure) = self.directory(&source, &target, &mut waiting).await {
@@ -156,20 +162,22 @@ impl Get<'_> {
             let (from, to) = (below(source, &entry.path), target.join(&entry.path));
             match entry.kind() {
                 FileKind::Directory => match make_directory(&to, entry.mode).await {
-                    Ok(()) => {
-                        self.made(&to, &entry);
+                    Ok(made) => {
+                        if made {
+                            self.made(&to, &entry);
+                        }
                         waiting.push((from, to));
                     }
                     Err(failure) => shared.failed(failure).await,
                 },
                 FileKind::Symlink => match self.context.client.stat(&from).await {
                     Ok(status) if status.kind() == FileKind::Directory => {
-                        shared.note(&format!("{from} leads to a directory and was left out"));
+                        shared.left_out(&from, "leads to a directory");
                     }
                     Ok(status) => self.file(from, &status, to).await,
                     Err(error) => shared.failed(Failure::from(error).at(&from)).await,
                 },
-                _ if entry.open_for_write => shared.note(&format!("{from} is being written and was left out")),
+                _ if entry.open_for_write => shared.left_out(&from, "is being written"),
                 _ => self.file(from, &entry, to).await,
             }
         }
@@ -177,11 +185,11 @@ impl Get<'_> {
     }
 }
 
-/// Makes a local directory that this user can fill, whatever its mode in the cluster says.
-async fn make_directory(path: &Path, mode: u32) -> Outcome {
+/// Makes a local directory that this user can fill, whatever its mode in the cluster says. `false`: one was there, and
+/// stays as it is.
+async fn make_directory(path: &Path, mode: u32) -> Result<bool, Failure> {
     let here = path.to_owned();
-    local("make the directory", path, move || local::create_dir(&here, mode & 0o777 | 0o700)).await?;
-    Ok(())
+    local("make the directory", path, move || local::create_dir(&here, mode & 0o777 | 0o700)).await
 }
 
 async fn get_file(shared: Arc<Shared>, source: String, target: PathBuf, preserve: bool) -> Outcome {

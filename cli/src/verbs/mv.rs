@@ -1,12 +1,14 @@
 //! `mv`: other names.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use client::{ErrorCode, FileKind, FsError, Replace};
 use serde_json::json;
 
 use super::Outcome;
 use super::context::Context;
-use super::each::each_together;
+use super::each::{Named, named, together};
 use super::failure::Failure;
 use super::paths::{PATHS_HELP, below, name_of};
 
@@ -16,7 +18,7 @@ use super::paths::{PATHS_HELP, below, name_of};
     after_help = PATHS_HELP,
     after_long_help = format!("\
 If DESTINATION is a directory, everything is moved into it; otherwise it is the new name.
-DESTINATION is taken as it is written: no patterns.
+DESTINATION is taken as it is written: no patterns. Nothing is moved if two of the sources would get the same name.
 
 {PATHS_HELP}
 
@@ -62,27 +64,36 @@ impl Destination {
     }
 }
 
-/// The sources that patterns and paths name, and where they go.
-pub(crate) async fn sources_and_destination(
-    context: &Context,
-    paths: &[String],
-) -> Result<(Vec<String>, Destination), Failure> {
-    let Some((target, sources)) = paths.split_last() else {
-        return Err(Failure::usage("name a source and a destination", "see --help"));
-    };
-    let mut several = sources.len() > 1;
-    if let [only] = sources {
-        // A pattern may stand for many; one that fits nothing is told when it is worked on.
-        several = super::paths::glob::is_special(only) && context.expand(only).await.is_ok_and(|found| found.len() > 1);
+/// Refuses sources that would get the same name: the later one would take the place of the earlier one, or fail half
+/// way. To be asked before anything is changed.
+pub(crate) fn refuse_doubles<T: Ord>(
+    pairs: impl IntoIterator<Item = (String, T)>,
+    shown: impl Fn(&T) -> String,
+) -> Outcome {
+    let mut taken: BTreeMap<T, String> = BTreeMap::new();
+    for (source, target) in pairs {
+        if let Some(first) = taken.get(&target) {
+            let message = format!("{first} and {source} would both become {}", shown(&target));
+            return Err(Failure::usage(message, "take them one by one, each to a name of its own"));
+        }
+        taken.insert(target, source);
     }
-    Ok((sources.to_vec(), Destination::find(context, target, several).await?))
+    Ok(())
 }
 
 /// Runs `mv`.
 pub(crate) async fn run(options: &MvOptions, context: &Context) -> Outcome {
-    let (sources, destination) = sources_and_destination(context, &options.paths).await?;
+    let Some((target, arguments)) = options.paths.split_last() else {
+        return Err(Failure::usage("name a source and a destination", "see --help"));
+    };
+    let sources = named(context, arguments).await?;
+    if sources.is_empty() {
+        return Ok(());
+    }
+    let destination = Destination::find(context, target, arguments.len().max(sources.len()) > 1).await?;
+    refuse_doubles(sources.iter().map(|Named { path, .. }| (path.clone(), destination.of(path))), String::clone)?;
     let replace = if options.force { Replace::Allow } else { Replace::Refuse };
-    each_together(context, &sources, false, async |from| {
+    together(context, sources, &async |from: &str| {
         let to = destination.of(from);
         context.client.rename(from, &to, replace).await.map_err(|error| {
             let exists = error.code == ErrorCode::AlreadyExists;

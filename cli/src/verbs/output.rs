@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
+use super::text::plain;
 use crate::exit::Status;
 
 /// Where a verb prints. Clones share the count of failures.
@@ -24,6 +25,7 @@ pub(crate) struct Output {
 struct Failures {
     count: AtomicU64,
     successes: AtomicU64,
+    left_out: AtomicU64,
     /// Status of all failures while they agree; 0 before the first; FAILED once they do not.
     status: AtomicU64,
     broken: CancellationToken,
@@ -75,13 +77,30 @@ impl Output {
     pub(crate) fn item_done(&self) {
         self.failures.successes.fetch_add(1, Ordering::Relaxed);
     }
+    /// Says that an item was left out, and why: the rest was done, so all of it was not.
+    pub(crate) fn item_left_out(&self, path: &str, why: &str) {
+        self.failures.left_out.fetch_add(1, Ordering::Relaxed);
+        if !self.json {
+            return self.note(&format!("{} {why} and was left out", plain(path)));
+        }
+        let object = json!({"v": 1, "type": "left-out", "path": path, "message": why});
+        if let Err(failure) = self.object(&object) {
+            self.failure(&failure);
+        }
+    }
+    pub(crate) fn left_out(&self) -> u64 {
+        self.failures.left_out.load(Ordering::Relaxed)
+    }
     pub(crate) fn failed(&self) -> u64 {
         self.failures.count.load(Ordering::Relaxed)
     }
     /// Exit status of a verb that came to its end: the failures' own if all of them agree and nothing was
-    /// done, else "at least one item failed".
+    /// done, else "at least one item failed", as for items that were left out.
     pub(crate) fn status(&self) -> Status {
         let status = self.failures.status.load(Ordering::Relaxed);
+        if self.left_out() > 0 {
+            return Status::FAILED;
+        }
         match (self.failed(), self.failures.successes.load(Ordering::Relaxed)) {
             (0, _) => Status::OK,
             (_, 0) => Status(u8::try_from(status).unwrap_or(Status::FAILED.0)),
@@ -133,5 +152,9 @@ mod tests {
         assert_eq!(output.status(), Status::NOT_FOUND);
         output.item_done();
         assert_eq!(output.status(), Status::FAILED);
+        let output = Output::new(false, true);
+        output.item_done();
+        output.item_left_out("/x", "is being written");
+        assert_eq!(output.status(), Status::FAILED, "what was left out was asked for");
     }
 }

@@ -5,10 +5,12 @@
 //!               ─▶ glob       the pattern, pure
 //!               ─▶ expand     the pattern against the cluster: sorted paths; none is an error
 //!   a directory ─▶ walk       everything below it
+//!   two paths   ─▶ real       are they of one directory?
 //! ```
 
 mod expand;
 pub(crate) mod glob;
+mod real;
 pub(crate) mod walk;
 
 /// Said in the help of verbs that take paths.
@@ -40,6 +42,11 @@ pub(crate) fn absolute(path: &str, user: &str) -> String {
 /// Where relative paths of a user begin.
 pub(crate) fn home_of(user: &str) -> String {
     format!("/user/{user}")
+}
+
+/// Where what a user removes is kept.
+pub(crate) fn trash_of(user: &str) -> String {
+    below(&home_of(user), ".Trash")
 }
 
 /// A name below a directory.

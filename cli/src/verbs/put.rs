@@ -14,7 +14,7 @@ use client::{Attributes, CreateOptions, ErrorCode, FileKind, Time, Writer};
 use super::Outcome;
 use super::context::Context;
 use super::failure::Failure;
-use super::mv::Destination;
+use super::mv::{Destination, refuse_doubles};
 use super::paths::below;
 use super::text::size::parse_positive;
 use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
@@ -87,6 +87,9 @@ pub(crate) async fn run(options: &PutOptions, context: &Context) -> Outcome {
         return Err(Failure::usage("nothing to put", "blockyard put SOURCE… DESTINATION"));
     };
     let Destination { path: target, into } = Destination::find(context, target, sources.len() > 1).await?;
+    if into {
+        refuse_doubles(targets(sources, &target), String::clone)?;
+    }
     let transfer = Transfer::new("put", &options.transfer, context);
     let mut put = Put { options, context, transfer, directories: Vec::new() };
     for source in sources {
@@ -106,11 +109,17 @@ pub(crate) async fn run(options: &PutOptions, context: &Context) -> Outcome {
     put.transfer.finish(options.transfer.recursive || sources.len() > 1).await
 }
 
+/// What each local source becomes in a directory. One that has no name is told when its turn comes.
+fn targets(sources: &[String], directory: &str) -> Vec<(String, String)> {
+    let target = |source: &String| Some((source.clone(), below(directory, &base_name(Path::new(source)).ok()?)));
+    sources.iter().filter_map(target).collect()
+}
+
 struct Put<'a> {
     options: &'a PutOptions,
     context: &'a Context,
     transfer: Transfer,
-    /// The directories that were made, with what they get in the end.
+    /// The directories that were made, with what they get in the end. One that was there keeps what it has.
     directories: Vec<(String, Kept)>,
 }
 
@@ -236,19 +245,32 @@ impl Put<'_> {
     }
 
     async fn directory(&mut self, remote: &str, found: LocalInfo, parents: bool) -> Outcome {
-        if let Some(kept) = self.kept(found) {
+        // Its owner must be able to fill it, also where the original is read-only.
+        let mode = self.context.masked(found.mode & 0o777) | 0o700;
+        if make_directory(self.context, remote, mode, parents).await?
+            && let Some(kept) = self.kept(found)
+        {
             self.directories.push((remote.to_owned(), kept));
         }
-        // Its owner must be able to fill it, also where the original is read-only.
-        match self.context.client.mkdir(remote, self.context.masked(found.mode & 0o777) | 0o700, parents).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code == ErrorCode::AlreadyExists => {
-                let status = self.context.look(remote).await?;
-                let there = status.is_some_and(|status| status.kind() == FileKind::Directory);
-                if there { Ok(()) } else { Err(error.into()) }
-            }
-            Err(error) => Err(error.into()),
+        Ok(())
+    }
+}
+
+/// Makes a directory of the cluster. `false`: one was there, and stays as it is.
+pub(crate) async fn make_directory(context: &Context, path: &str, mode: u32, parents: bool) -> Result<bool, Failure> {
+    // Without `parents` first: with it the answer does not tell whether it was there.
+    let mut made = context.client.mkdir(path, mode, false).await;
+    if parents && made.as_ref().is_err_and(|error| error.code == ErrorCode::NotFound) {
+        made = context.client.mkdir(path, mode, true).await;
+    }
+    match made {
+        Ok(_) => Ok(true),
+        Err(error) if error.code == ErrorCode::AlreadyExists => {
+            let there = context.look(path).await?;
+            let directory = there.is_some_and(|status| status.kind() == FileKind::Directory);
+            if directory { Ok(false) } else { Err(error.into()) }
         }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -347,6 +369,14 @@ async fn close(writer: Writer) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_of_the_same_name_are_seen_whatever_they_are_called() {
+        let sources = ["a/x", "b/x/", "."].map(str::to_owned);
+        let refused = refuse_doubles(targets(&sources, "/d"), String::clone).unwrap_err().text();
+        assert!(refused.contains("a/x and b/x/ would both become /d/x"), "{refused}");
+        refuse_doubles(targets(&sources[1..], "/d"), String::clone).unwrap();
+    }
 
     #[test]
     fn names_of_copies() {

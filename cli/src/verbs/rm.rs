@@ -21,7 +21,7 @@ use super::trash::Trash;
     after_long_help = format!("\
 If the cluster keeps a trash (namenode.trash_interval), what is removed moves to /user/USER/.Trash/Current, under its
 whole path, and is removed for good after that time; `blockyard trash restore` brings it back. What is in the trash
-already is removed for good.
+already is removed for good. Patterns name the trash itself only if they begin with a dot.
 
 {PATHS_HELP}
 

@@ -7,7 +7,7 @@ use client::{Attributes, ErrorCode, FileKind, FsError};
 
 use super::Outcome;
 use super::context::Context;
-use super::each::{each_below, each_together, start};
+use super::each::{each_below, each_together, start_beside_links};
 use super::entry::object;
 use super::failure::Failure;
 use super::paths::PATHS_HELP;
@@ -48,24 +48,32 @@ pub(crate) struct SetrepOptions {
 pub(crate) async fn run(options: &SetrepOptions, context: &Context) -> Outcome {
     let (copies, wait) = (options.copies, options.wait);
     each_together(context, &options.paths, false, async |path| {
-        let mut top = start(context, path).await?;
-        if top.status.kind() == FileKind::Symlink {
-            top.status = context.client.stat(path).await?;
-        }
+        let Some(top) = start_beside_links(context, path, options.recursive).await? else { return Ok(()) };
         if top.is_directory() && !options.recursive {
             let error = FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(path);
             return Err(Failure::from(error.with_hint("change all files in it with -R")));
         }
-        each_below(context, top, options.recursive, |context, found| change(copies, wait, context, found)).await
+        let no_follow = options.recursive;
+        let change = |context, found| change(Wanted { copies, no_follow, wait }, context, found);
+        each_below(context, top, options.recursive, change).await
     })
     .await
 }
 
-async fn change(copies: u32, wait: bool, context: Context, found: Found) -> Outcome {
+/// What one file is to get, and how.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    copies: u32,
+    no_follow: bool,
+    wait: bool,
+}
+
+async fn change(wanted: Wanted, context: Context, found: Found) -> Outcome {
+    let Wanted { copies, no_follow, wait } = wanted;
     if found.status.kind() != FileKind::File {
         return Ok(());
     }
-    let attributes = Attributes { replication: Some(copies), ..Attributes::default() };
+    let attributes = Attributes { replication: Some(copies), no_follow, ..Attributes::default() };
     let status = context.client.set_attributes(&found.path, &attributes).await?;
     while wait && missing(&context, &found.path, copies).await? {
         tokio::time::sleep(LOOK_EVERY).await;

@@ -77,9 +77,9 @@ impl Shared {
         }
         self.progress.aside(|| self.context.output.item_failed(&failure));
     }
-    /// Says something that is no failure.
-    pub(crate) fn note(&self, text: &str) {
-        self.progress.aside(|| self.context.output.note(text));
+    /// Says that an item was left out, and why.
+    pub(crate) fn left_out(&self, path: &str, why: &str) {
+        self.progress.aside(|| self.context.output.item_left_out(path, why));
     }
     /// Has a failure happened after which no further file makes sense?
     pub(crate) fn is_stopped(&self) -> bool {
@@ -145,11 +145,12 @@ impl Transfer {
         let progress = &self.shared.progress;
         progress.clear();
         let seconds = self.clock.now().since(self.begun).as_secs_f64();
-        let (files, bytes, failed) = (progress.files(), progress.bytes(), self.context.output.failed());
+        let (files, bytes) = (progress.files(), progress.bytes());
+        let (failed, left_out) = (self.context.output.failed(), self.context.output.left_out());
         if self.context.output.is_json() {
             return self.context.output.object(&json!({
                 "v": 1, "type": "summary", "op": self.verb, "files": files, "bytes": bytes, "failed": failed,
-                "seconds": (seconds * 1000.0).round() / 1000.0,
+                "left_out": left_out, "seconds": (seconds * 1000.0).round() / 1000.0,
             }));
         }
         if !summary || self.quiet {
@@ -157,9 +158,9 @@ impl Transfer {
         }
         let rate = size((bytes as f64 / seconds.max(0.001)) as u64);
         let verb = self.verb;
-        self.context
-            .output
-            .line(&format!("{verb} {files} files, {} in {seconds:.1} s ({rate}/s), {failed} failed", size(bytes)))
+        let left_out = if left_out > 0 { format!(", {left_out} left out") } else { String::new() };
+        let moved = format!("{} in {seconds:.1} s ({rate}/s)", size(bytes));
+        self.context.output.line(&format!("{verb} {files} files, {moved}, {failed} failed{left_out}"))
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!   /user/USER/.Trash/Current/data/x          what was /data/x
-//!                     Current/data/x1795…     what was /data/x later on: a name that is taken gets the time in ms
+//!                     Current/data/x1795…     what was /data/x later on: a name that is taken gets the time in ms (names)
 //!                     261122093000/…          a checkpoint: the namenode makes them of Current, and removes old ones
 //! ```
+
+mod names;
 
 use base::clock::{Clock, SystemClock};
 use clap::{Args, Subcommand};
@@ -17,13 +19,15 @@ use super::each::{each_new, settle, start};
 use super::entry::kind_name;
 use super::failure::Failure;
 use super::paths::walk::Walk;
-use super::paths::{below, home_of, is_within, name_of, parent_of};
+use super::paths::{below, is_within, name_of, parent_of, trash_of};
 use super::text::plain;
 use super::text::size::size;
 use super::text::time::short_time;
 
 /// Rights of directories in the trash: nobody else looks into it.
 const MODE: u32 = 0o700;
+/// How often something is moved into the trash before that counts as failed.
+const TRIES: usize = 5;
 /// Where what was removed last is.
 const CURRENT: &str = "Current";
 
@@ -70,7 +74,7 @@ pub(crate) struct Trash {
 impl Trash {
     /// The caller's.
     pub(crate) fn of(context: &Context) -> Self {
-        Self { root: below(&home_of(context.user()), ".Trash") }
+        Self { root: trash_of(context.user()) }
     }
 
     /// Is this path in the trash, or the trash itself?
@@ -84,36 +88,48 @@ impl Trash {
             let error = FsError::new(ErrorCode::InvalidMove, "it holds your trash and cannot be moved there");
             return Err(Failure::from(error.with_path(path).with_hint("remove it for good with --skip-trash")));
         }
-        let wanted = format!("{}/{CURRENT}{path}", self.root);
-        let parent = match parent_of(&wanted) {
-            Some(parent) => self.make_parents(context, parent).await?,
-            None => self.root.clone(),
+        let there = async || match context.client.stat_link(path).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code == ErrorCode::NotFound => Ok(false),
+            Err(error) => Err(Failure::from(error)),
         };
-        let target = below(&parent, name_of(path).unwrap_or_default());
+        until_kept(path, async || self.try_take(context, path).await, there).await
+    }
+
+    async fn try_take(&self, context: &Context, path: &str) -> Result<String, Failure> {
+        let parent = self.make_parents(context, parent_of(path).unwrap_or("/")).await?;
+        let name = name_of(path).unwrap_or_default();
+        let target = below(&parent, &names::kept(name));
+        let too_long = |error: FsError| {
+            let too_long = error.code == ErrorCode::NameTooLong;
+            Failure::from(error).or_hint(|| too_long.then(|| "remove it for good with --skip-trash".to_owned()))
+        };
         match context.client.rename(path, &target, Replace::Refuse).await {
             Err(error) if error.code == ErrorCode::AlreadyExists => {
-                let target = format!("{target}{}", now_ms());
-                context.client.rename(path, &target, Replace::Refuse).await?;
+                let target = below(&parent, &names::kept_at(name, now_ms()));
+                context.client.rename(path, &target, Replace::Refuse).await.map_err(too_long)?;
                 Ok(target)
             }
-            other => other.map(|()| target).map_err(Failure::from),
+            other => other.map(|()| target).map_err(too_long),
         }
     }
 
-    /// Makes a directory of the trash. Where a file has the name of one above it, that one gets another name.
-    async fn make_parents(&self, context: &Context, parent: &str) -> Result<String, Failure> {
-        let refused = match context.client.mkdir(parent, MODE, true).await {
-            Ok(_) => return Ok(parent.to_owned()),
+    /// Makes the directory of the trash that stands for one of the cluster. Where a file has the name of one above it,
+    /// it gets another name.
+    async fn make_parents(&self, context: &Context, of: &str) -> Result<String, Failure> {
+        let parts = || of.split('/').filter(|name| !name.is_empty());
+        let current = below(&self.root, CURRENT);
+        let parent = parts().fold(current.clone(), |path, name| below(&path, &names::kept(name)));
+        let refused = match context.client.mkdir(&parent, MODE, true).await {
+            Ok(_) => return Ok(parent),
             Err(error) => error,
         };
         if matches!(refused.code, ErrorCode::NotADirectory | ErrorCode::AlreadyExists) {
-            let names = parent.strip_prefix(&self.root).unwrap_or_default().split('/').filter(|name| !name.is_empty());
-            let mut path = self.root.clone();
-            for name in names {
-                path = below(&path, name);
-                if context.look(&path).await?.is_some_and(|status| status.kind() != FileKind::Directory) {
-                    path = format!("{path}{}", now_ms());
-                }
+            let mut path = current;
+            for name in parts() {
+                let wanted = below(&path, &names::kept(name));
+                let taken = context.look(&wanted).await?.is_some_and(|status| status.kind() != FileKind::Directory);
+                path = if taken { below(&path, &names::kept_at(name, now_ms())) } else { wanted };
             }
             context.client.mkdir(&path, MODE, true).await?;
             return Ok(path);
@@ -152,29 +168,8 @@ impl Trash {
         if self.holds(path) {
             return Ok(context.look(path).await?.map(|_| path.to_owned()));
         }
-        let (parent, name) = (parent_of(path).unwrap_or("/"), name_of(path).unwrap_or_default());
         for checkpoint in self.checkpoints(context).await? {
-            let directory = format!("{}/{checkpoint}{}", self.root, parent.trim_end_matches('/'));
-            let mut listing = context.client.list(&directory)?.starting_before(name);
-            let mut best: Option<(u64, String)> = None;
-            loop {
-                let entry = match listing.next().await {
-                    Ok(Some(entry)) => entry.path,
-                    Err(error) if !matches!(error.code, ErrorCode::NotFound | ErrorCode::NotADirectory) => {
-                        return Err(error.into());
-                    }
-                    Ok(None) | Err(_) => break,
-                };
-                if let Some(removed_ms) = removed_at(&entry, name)
-                    && best.as_ref().is_none_or(|(latest, _)| *latest <= removed_ms)
-                {
-                    best = Some((removed_ms, below(&directory, &entry)));
-                }
-                if entry.as_str() > name && !entry.starts_with(name) {
-                    break;
-                }
-            }
-            if let Some((_, found)) = best {
+            if let Some(found) = find_in(context, below(&self.root, &checkpoint), path).await? {
                 return Ok(Some(found));
             }
         }
@@ -182,17 +177,62 @@ impl Trash {
     }
 }
 
-/// The time in a name of the trash if it stands for `name`; 0 for the name itself.
-fn removed_at(entry: &str, name: &str) -> Option<u64> {
-    match entry.strip_prefix(name)? {
-        "" => Some(0),
-        digits if digits.len() == 13 && digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
-        _ => None,
+/// Where what had a path is in a checkpoint: what was kept last.
+async fn find_in(context: &Context, checkpoint: String, path: &str) -> Result<Option<String>, Failure> {
+    // What stands for the names so far, with the latest time on the way.
+    let mut places = vec![(0, checkpoint)];
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        let mut next = Vec::new();
+        for (latest, directory) in places {
+            let kept = kept_in(context, &directory, name).await?;
+            next.extend(kept.into_iter().map(|(time, entry)| (time.max(latest), below(&directory, &entry))));
+        }
+        places = next;
+    }
+    Ok(places.into_iter().max().map(|(_, found)| found))
+}
+
+/// What stands for `name` in a directory of the trash, and since when.
+async fn kept_in(context: &Context, directory: &str, name: &str) -> Result<Vec<(u64, String)>, Failure> {
+    let mut listing = context.client.list(directory)?.starting_before(name);
+    let mut found = Vec::new();
+    loop {
+        let entry = match listing.next().await {
+            Ok(Some(entry)) => entry.path,
+            Err(error) if !matches!(error.code, ErrorCode::NotFound | ErrorCode::NotADirectory) => {
+                return Err(error.into());
+            }
+            Ok(None) | Err(_) => return Ok(found),
+        };
+        if entry.as_str() > name && !entry.starts_with(name) {
+            return Ok(found);
+        }
+        let (was, time) = names::was(&entry);
+        if was == name {
+            found.push((time, entry));
+        }
     }
 }
 
-fn now_ms() -> i64 {
-    SystemClock::new().wall_ns() / 1_000_000
+/// Moves something into the trash, again if its directory there went away between two calls: then `Current` has just
+/// become a checkpoint. Only if `there` says that it is gone itself, it was not found.
+async fn until_kept(
+    path: &str,
+    mut attempt: impl AsyncFnMut() -> Result<String, Failure>,
+    there: impl AsyncFn() -> Result<bool, Failure>,
+) -> Result<String, Failure> {
+    for _ in 0..TRIES {
+        match attempt().await {
+            Err(failure) if failure.code() == ErrorCode::NotFound && there().await? => {}
+            other => return other,
+        }
+    }
+    let error = FsError::new(ErrorCode::Overloaded, "your trash was renamed again and again meanwhile").with_path(path);
+    Err(Failure::from(error.with_hint("try again in a moment")))
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(SystemClock::new().wall_ns() / 1_000_000).unwrap_or(0)
 }
 
 /// Runs `trash VERB`.
@@ -221,7 +261,7 @@ async fn ls(context: &Context) -> Outcome {
             if found.is_directory() && found.status.children > 0 {
                 continue;
             }
-            let was = found.path.strip_prefix(&directory).unwrap_or_default();
+            let was = names::path_was(found.path.strip_prefix(&directory).unwrap_or_default());
             if context.output.is_json() {
                 context.output.object(&json!({
                     "v": 1, "type": "trash", "checkpoint": checkpoint, "path": found.path, "original": was,
@@ -231,7 +271,7 @@ async fn ls(context: &Context) -> Outcome {
             }
             let (bytes, changed) = (size(found.status.len_bytes), short_time(found.status.mtime_ns));
             let slash = if found.is_directory() { "/" } else { "" };
-            context.output.line(&format!("{checkpoint:<12}  {bytes:>10}  {changed}  {}{slash}", plain(was)))?;
+            context.output.line(&format!("{checkpoint:<12}  {bytes:>10}  {changed}  {}{slash}", plain(&was)))?;
         }
     }
     Ok(())
@@ -271,7 +311,7 @@ async fn restore(options: &RestoreOptions, context: &Context) -> Outcome {
 fn original(trash: &Trash, path: &str) -> String {
     let inside = path.strip_prefix(&trash.root).and_then(|rest| rest.strip_prefix('/'));
     let was = inside.and_then(|rest| rest.find('/').and_then(|at| rest.get(at..)));
-    was.unwrap_or(path).to_owned()
+    was.map_or_else(|| path.to_owned(), names::path_was)
 }
 
 async fn empty(context: &Context) -> Outcome {
@@ -300,12 +340,25 @@ mod tests {
 
     #[test]
     fn names_in_the_trash_tell_what_they_were() {
-        assert_eq!(removed_at("x", "x"), Some(0));
-        assert_eq!(removed_at("x1795339719515", "x"), Some(1_795_339_719_515));
-        assert_eq!([removed_at("x17", "x"), removed_at("y", "x"), removed_at("x1795339719515.", "x")], [None; 3]);
         let trash = Trash { root: "/user/ana/.Trash".into() };
         assert_eq!(original(&trash, "/user/ana/.Trash/Current/d/x"), "/d/x");
-        assert_eq!(original(&trash, "/d/x"), "/d/x");
+        assert_eq!(original(&trash, "/user/ana/.Trash/Current/d/x1795339719515"), "/d/x");
+        assert_eq!(original(&trash, "/d/x1795339719515"), "/d/x1795339719515");
         assert!(trash.holds("/user/ana/.Trash/Current") && !trash.holds("/user/ana/.Trashy"));
+    }
+
+    #[tokio::test]
+    async fn a_trash_that_goes_away_meanwhile_is_made_again() {
+        let missing = || Err(Failure::from(FsError::not_found("/user/ana/.Trash/Current/d")));
+        let mut left = 2;
+        let mut attempt = async || {
+            left -= 1;
+            if left > 0 { missing() } else { Ok("kept".to_owned()) }
+        };
+        assert_eq!(until_kept("/d/x", &mut attempt, async || Ok(true)).await.unwrap(), "kept");
+        let code = |result: Result<String, Failure>| result.unwrap_err().code();
+        assert_eq!(code(until_kept("/d/x", async || missing(), async || Ok(false)).await), ErrorCode::NotFound);
+        // Whoever takes "not found" for success must not take this for it.
+        assert_eq!(code(until_kept("/d/x", async || missing(), async || Ok(true)).await), ErrorCode::Overloaded);
     }
 }

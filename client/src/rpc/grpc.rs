@@ -19,7 +19,8 @@ type Stub = tonic::client::Grpc<Channel>;
 #[derive(Debug)]
 pub(super) struct GrpcLink {
     endpoint: Endpoint,
-    stub: Mutex<Option<Stub>>,
+    /// The current one and its number.
+    stub: Mutex<(u64, Option<Stub>)>,
 }
 
 impl GrpcLink {
@@ -28,26 +29,37 @@ impl GrpcLink {
             .map_err(|error| FsError::new(ErrorCode::InvalidArgument, format!("{address}: {error}")))?
             .connect_timeout(connect_timeout)
             .tcp_nodelay(true);
-        Ok(Self { endpoint, stub: Mutex::new(None) })
+        Ok(Self { endpoint, stub: Mutex::default() })
     }
 
-    /// A connection; the one that is there if it was not forgotten.
-    pub(super) async fn connect(&self) -> Result<Stub, Trouble> {
-        if let Some(stub) = self.stub.lock().clone() {
-            return Ok(stub);
+    /// A connection and its number; the one that is there if it was not forgotten.
+    pub(super) async fn connect(&self) -> Result<(u64, Stub), Trouble> {
+        if let (number, Some(stub)) = &*self.stub.lock() {
+            return Ok((*number, stub.clone()));
         }
         let channel = self.endpoint.connect().await.map_err(|error| Trouble::Unreached(root_cause(&error)))?;
         let stub = Stub::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-        Ok(self.stub.lock().get_or_insert(stub).clone())
+        let mut current = self.stub.lock();
+        if current.1.is_none() {
+            *current = (current.0 + 1, Some(stub.clone()));
+        }
+        Ok((current.0, current.1.clone().unwrap_or(stub)))
     }
 
-    /// The next call makes a new connection.
-    pub(super) fn forget(&self) {
-        *self.stub.lock() = None;
+    /// The next call makes a new connection if this one is the current one.
+    pub(super) fn forget(&self, number: u64) {
+        let mut current = self.stub.lock();
+        if current.0 == number {
+            current.1 = None;
+        }
     }
 
     /// One call.
-    pub(super) async fn call<M: Method>(&self, mut stub: Stub, request: M) -> Result<M::Answer, Trouble> {
+    pub(super) async fn call<M: Method>(
+        &self,
+        (number, mut stub): (u64, Stub),
+        request: M,
+    ) -> Result<M::Answer, Trouble> {
         let sent = async {
             stub.ready().await.map_err(|error| tonic::Status::unavailable(root_cause(&error)))?;
             let path = PathAndQuery::from_static(M::GRPC_PATH);
@@ -58,7 +70,7 @@ impl GrpcLink {
             Err(status) if !status.details().is_empty() => Err(Trouble::Refused(FsError::from_status(&status))),
             Err(status) => {
                 // Not a refusal of the namenode: the connection itself failed, or what answers is none.
-                self.forget();
+                self.forget(number);
                 let code = match FsError::from_status(&status).code {
                     // The transport reports broken connections as unknown or internal errors.
                     ErrorCode::Internal => ErrorCode::Unavailable,

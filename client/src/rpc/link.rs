@@ -1,18 +1,23 @@
 //! The way to one namenode, over either carrier.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::methods::Method;
 
-use super::framed::FramedLink;
+use super::framed::{FramedLink, Handle};
 use super::grpc::GrpcLink;
 use crate::address::HostPort;
-use crate::retry::{Verdict, judge};
+use crate::retry::{ATTEMPT_TIMEOUT, Verdict, judge};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Longest silence of a connection that owes an answer: longer than any attempt waits for one.
+const PATIENCE: Duration = Duration::from_secs(ATTEMPT_TIMEOUT.as_secs() * 3 / 2);
 
 /// What carries calls to the namenodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +42,13 @@ enum Carried {
     Grpc(Box<GrpcLink>),
 }
 
+/// The connection of an attempt.
+#[derive(Debug)]
+enum Used {
+    Framed(Arc<Handle>),
+    Grpc(u64),
+}
+
 /// Why a call brought no answer.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -44,6 +56,8 @@ pub(super) enum Trouble {
     Unreached(String),
     /// The namenode said no.
     Refused(FsError),
+    /// The namenode's word on the call cannot be read.
+    Garbled(FsError),
     /// The namenode did not look at the call: it was going.
     NotTaken(FsError),
     /// The connection failed after the call was sent, or what answers is no namenode.
@@ -64,7 +78,7 @@ pub(super) struct Failed {
 impl Link {
     pub(super) fn new(address: &HostPort, carrier: Carrier) -> FsResult<Self> {
         let carried = match carrier {
-            Carrier::Framed => Carried::Framed(FramedLink::new(address, CONNECT_TIMEOUT)),
+            Carrier::Framed => Carried::Framed(FramedLink::new(address, CONNECT_TIMEOUT, PATIENCE)),
             Carrier::Grpc => Carried::Grpc(Box::new(GrpcLink::new(address, CONNECT_TIMEOUT)?)),
         };
         Ok(Self { address: address.clone(), carried })
@@ -78,16 +92,17 @@ impl Link {
         within: Duration,
         ever_connected: &AtomicBool,
     ) -> Result<M::Answer, Failed> {
-        let reached = AtomicBool::new(false);
-        let connected = || {
-            reached.store(true, Ordering::Relaxed);
+        // What a silent attempt was made on: only that is forgotten, not what others have made meanwhile.
+        let on = Mutex::new(None);
+        let connected = |used: Used| {
+            *on.lock() = Some(used);
             ever_connected.store(true, Ordering::Relaxed);
         };
         let attempt = async {
             match &self.carried {
                 Carried::Framed(link) => loop {
                     let connection = link.connect().await?;
-                    connected();
+                    connected(Used::Framed(Arc::clone(&connection)));
                     // A connection that ended just now took nothing: the call goes out on a new one.
                     if let Some(answered) = link.call(&connection, request).await {
                         return answered;
@@ -95,28 +110,30 @@ impl Link {
                 },
                 Carried::Grpc(link) => {
                     let stub = link.connect().await?;
-                    connected();
+                    connected(Used::Grpc(stub.0));
                     link.call(stub, request.clone()).await
                 }
             }
         };
-        let trouble = match tokio::time::timeout(within, attempt).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(trouble)) => trouble,
-            Err(_elapsed) if reached.load(Ordering::Relaxed) => {
+        let ended = tokio::time::timeout(within, attempt).await;
+        let trouble = match (ended, on.into_inner()) {
+            (Ok(Ok(answer)), _) => return Ok(answer),
+            (Ok(Err(trouble)), _) => trouble,
+            (Err(_elapsed), Some(used)) => {
                 // A connection without answers is not trusted with the next call.
-                self.forget();
+                self.forget(&used);
                 Trouble::Silent
             }
-            Err(_elapsed) => Trouble::Unreached("no answer in time".to_owned()),
+            (Err(_elapsed), None) => Trouble::Unreached("no answer in time".to_owned()),
         };
         Err(self.explained(operation, trouble))
     }
 
-    fn forget(&self) {
-        match &self.carried {
-            Carried::Framed(link) => link.forget(),
-            Carried::Grpc(link) => link.forget(),
+    fn forget(&self, used: &Used) {
+        match (&self.carried, used) {
+            (Carried::Framed(link), Used::Framed(connection)) => link.forget(connection),
+            (Carried::Grpc(link), Used::Grpc(number)) => link.forget(*number),
+            (Carried::Framed(_), Used::Grpc(_)) | (Carried::Grpc(_), Used::Framed(_)) => {}
         }
     }
 
@@ -126,10 +143,11 @@ impl Link {
         let sent = |error: FsError| Failed { verdict: judge(&error), error, unreached: false };
         match trouble {
             Trouble::Refused(error) => sent(error),
+            Trouble::Garbled(error) => Failed { verdict: Verdict::Garbled, error, unreached: false },
             Trouble::NotTaken(error) => {
                 let verdict = match judge(&error) {
                     Verdict::Again { elsewhere, .. } => Verdict::Again { elsewhere, doubtful: false },
-                    Verdict::Final => Verdict::Final,
+                    other => other,
                 };
                 Failed { verdict, error, unreached: false }
             }

@@ -24,9 +24,10 @@ impl Fake {
         match self.0.next(request) {
             Step::Accept => Ok(Response::new(n::MkdirResponse { status: Some(n::FileStatus::default()) })),
             Step::Refuse(code) => Err(FsError::new(code, "as scripted").to_status()),
+            Step::Decide(code) => Err(FsError::new(code, "as scripted").decided().to_status()),
             Step::Vanish => Err(Status::unavailable("connection reset")),
             Step::Silence => std::future::pending().await,
-            Step::Farewell => Err(FsError::new(ErrorCode::NotLeader, "as scripted").to_status()),
+            Step::Farewell | Step::Garble => Err(FsError::new(ErrorCode::NotLeader, "as scripted").to_status()),
         }
     }
 }
@@ -133,6 +134,15 @@ fn answer(frame: Frame<'_>, script: &Script, out: &mut Vec<u8>) -> bool {
             put(out, Head { call, kind: Kind::Answer, method }, &answer).unwrap();
         }
         Step::Refuse(code) => refuse(out, Kind::Refusal, call, code),
+        Step::Decide(code) => {
+            let detail = FsError::new(code, "as scripted").decided().to_detail();
+            put(out, Head { call, kind: Kind::Refusal, method }, &detail).unwrap();
+        }
+        Step::Garble => {
+            // A text that is no message where the answer has one.
+            let garbage = proto::common::Block { pool: "\u{7f}".repeat(9), ..Default::default() };
+            put(out, Head { call, kind: Kind::Answer, method }, &garbage).unwrap();
+        }
         Step::Vanish => return false,
         Step::Farewell => {
             refuse(out, Kind::GoingAway, call - 1, ErrorCode::Unavailable);

@@ -20,7 +20,12 @@ use proto::namespace as n;
 /// What the namenode does with the next `mkdir`.
 enum Step {
     Accept,
+    /// Refused before anyone looks whether the call is known.
     Refuse(ErrorCode),
+    /// Refused by the state machine.
+    Decide(ErrorCode),
+    /// It takes effect, and the answer cannot be read (framed carrier).
+    Garble,
     /// It takes effect, and the answer is lost.
     Vanish,
     /// It does not take effect: the namenode takes no more calls. (gRPC has no such word: refused there.)
@@ -123,6 +128,31 @@ async fn sc_98_doubt_is_said_and_only_doubt() {
         assert_eq!(error.code, ErrorCode::Unavailable, "nothing was sent");
         assert!(error.message.to_lowercase().contains("connection refused"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn after_doubt_only_what_was_looked_up_is_certain() {
+    for carrier in BOTH {
+        let end = async |steps: [Step; 2]| {
+            let (address, _) = serve(carrier, steps).await;
+            client(carrier, &address.to_string(), LONG).mkdir("/a", 0o755, false).await.unwrap_err().code
+        };
+        assert_eq!(end([Step::Vanish, Step::Decide(ErrorCode::AlreadyExists)]).await, ErrorCode::AlreadyExists);
+        for code in [ErrorCode::VersionMismatch, ErrorCode::Corrupt, ErrorCode::Unsupported, ErrorCode::NotFound] {
+            assert_eq!(end([Step::Vanish, Step::Refuse(code)]).await, ErrorCode::OutcomeUnknown, "{code:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_asked_for_again() {
+    let (address, script) = serve(Carrier::Framed, [Step::Garble]).await;
+    client(Carrier::Framed, &address.to_string(), LONG).mkdir("/a", 0o755, false).await.unwrap();
+    let numbers: Vec<_> = script.seen.lock().unwrap().iter().map(|header| header.call).collect();
+    assert_eq!(numbers, [1, 1], "with the same number");
+    let (address, _) = serve(Carrier::Framed, (0..1000).map(|_| Step::Garble)).await;
+    let error = client(Carrier::Framed, &address.to_string(), LONG).mkdir("/a", 0o755, false).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::OutcomeUnknown, "{error}");
 }
 
 #[tokio::test]

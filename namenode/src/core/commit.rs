@@ -3,6 +3,7 @@
 use base::clock::Moment;
 use parking_lot::RwLockWriteGuard;
 use prost::Message;
+use proto::error::FsError;
 use proto::ids::LogIndex;
 use proto::log::Entry;
 
@@ -73,7 +74,9 @@ impl NamenodeCore {
         match then {
             Then::Answer { ticket, user, request } => {
                 let life_ms = i64::try_from(self.config.token_life.as_millis()).unwrap_or(i64::MAX);
-                let response = applied.result.and_then(|outcome| {
+                let looked_up = applied.looked_up;
+                let decided = |error: FsError| if looked_up { error.decided() } else { error };
+                let response = applied.result.map_err(decided).and_then(|outcome| {
                     self.shared.with((wall_ns, life_ms), |view: &View<'_>| view.answer(&user, &request, outcome))
                 });
                 out.push(Effect::Reply { ticket, response });

@@ -54,6 +54,9 @@ pub struct Applied {
     pub effects: Vec<BlockEffect>,
     /// Answered from the session's remembered outcomes: nothing changed this time.
     pub replayed: bool,
+    /// The session was asked whether it knows the call: the result is the call's, whichever attempt brought it. False
+    /// for refusals before that, and for commands without a session.
+    pub looked_up: bool,
 }
 
 /// The result of a successful command.

@@ -45,6 +45,49 @@ fn preserved_modes_and_times_come_back_through_put_cp_and_get() {
 }
 
 #[test]
+fn directories_that_were_there_keep_what_they_have() {
+    let cluster = small();
+    let from = cluster.scratch("from");
+    std::fs::create_dir_all(from.join("new")).expect("folders");
+    std::fs::write(from.join("new/f"), "x").expect("file");
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_234_567);
+    for (folder, mode) in [(from.join("new"), 0o711), (from.clone(), 0o777)] {
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).expect("mode");
+        std::fs::File::open(&folder).and_then(|folder| folder.set_modified(old)).expect("time");
+    }
+    let mode = |path: &str| cluster.run(&["stat", "--format", "%a", path]).ok().text();
+    cluster.run(&["mkdir", "-m", "700", "/in", "/in/from"]).ok();
+    cluster.run(&["put", "-r", "-q", "--parents", "--preserve", arg(&from), "/in"]).ok();
+    assert_eq!([mode("/in/from"), mode("/in/from/new")], ["700\n", "711\n"], "it was not made by this put");
+    cluster.run(&["chmod", "777", "/in/from"]).ok();
+    cluster.run(&["mkdir", "-m", "700", "/copy", "/copy/from"]).ok();
+    cluster.run(&["cp", "-r", "-q", "--preserve", "/in/from", "/copy"]).ok();
+    assert_eq!([mode("/copy/from"), mode("/copy/from/new")], ["700\n", "711\n"], "nor by this cp");
+    let back = cluster.scratch("back");
+    std::fs::create_dir_all(back.join("from")).expect("folders");
+    std::fs::set_permissions(back.join("from"), std::fs::Permissions::from_mode(0o700)).expect("mode");
+    cluster.run(&["get", "-r", "-q", "--preserve", "/in/from", arg(&back)]).ok();
+    assert_eq!((seen(&back.join("from")).0, seen(&back.join("from/new")).0), (0o700, 0o711), "nor by this get");
+}
+
+#[test]
+fn what_is_left_out_of_a_copy_is_told_and_is_not_everything() {
+    let cluster = small();
+    cluster.run(&["mkdir", "-p", "/tree", "/other"]).ok();
+    cluster.run_with_input(&["put", "-", "/tree/f"], b"x").ok();
+    cluster.run(&["ln", "-s", "/other", "/tree/link"]).ok();
+    let ended = cluster.run(&["get", "-r", "/tree", arg(&cluster.scratch("copy"))]);
+    assert_eq!(ended.code(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("/tree/link leads to a directory and was left out"), "{}", ended.stderr);
+    assert!(ended.text().ends_with(", 0 failed, 1 left out\n"), "{}", ended.text());
+    let ended = cluster.run(&["get", "-r", "--json", "/tree", arg(&cluster.scratch("again"))]);
+    let text = ended.text();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((&lines[0]["type"], &lines[0]["path"]), (&"left-out".into(), &"/tree/link".into()), "{text}");
+    assert_eq!((&lines[1]["files"], &lines[1]["left_out"]), (&1.into(), &1.into()), "{text}");
+}
+
+#[test]
 fn whole_trees_are_changed_and_failures_below_do_not_stop_the_rest() {
     let cluster = small();
     let from = cluster.scratch("from");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use client::{ErrorCode, FileKind, FsError};
 
 use super::glob::{Component, Glob, Pattern, is_special};
-use super::{absolute, below, typed};
+use super::{absolute, below, trash_of, typed};
 use crate::verbs::context::Context;
 use crate::verbs::failure::Failure;
 
@@ -22,7 +22,8 @@ impl Context {
     }
 
     /// The paths that an argument names, sorted. One without special characters names itself, whether it exists
-    /// or not; a pattern that nothing fits is an error.
+    /// or not; a pattern that nothing fits is an error. The caller's trash fits only what begins with a dot: `rm -r '*'`
+    /// means what is kept beside it, and would remove for good what it moved there a moment ago.
     pub(crate) async fn expand(&self, argument: &str) -> Result<Vec<String>, Failure> {
         let text = self.absolute(argument)?;
         if !is_special(&text) || self.look(&text).await?.is_some() {
@@ -102,6 +103,9 @@ impl Context {
             for (glob, rest) in globs.iter().filter(|(glob, _)| glob.matches(name)) {
                 debug_assert!(name.starts_with(&glob.prefix()));
                 let path = below(directory, name);
+                if path == trash_of(self.user()) && !glob.begins_with_dot() {
+                    continue;
+                }
                 if rest.is_empty() {
                     found.insert(path);
                 } else if matches!(entry.kind(), FileKind::Directory | FileKind::Symlink) {

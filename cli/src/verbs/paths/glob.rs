@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Any text is a pattern: brackets and braces that do not close, and braces without a comma, mean themselves. A
-//! dot at the beginning of a name is a character like any other.
+//! dot at the beginning of a name is a character like any other (but see [`Glob::begins_with_dot`]).
 
 /// Texts that braces may stand for, at most.
 const MAX_ALTERNATIVES: usize = 4096;
@@ -132,6 +132,11 @@ impl Glob {
     pub(crate) fn prefix(&self) -> String {
         let one = |token: &Token| if let Token::One(c) = token { Some(*c) } else { None };
         self.tokens.iter().map_while(one).collect()
+    }
+
+    /// Is the first character a dot that means itself?
+    pub(crate) fn begins_with_dot(&self) -> bool {
+        self.tokens.first() == Some(&Token::One('.'))
     }
 
     /// Does the whole name fit? Takes at most the product of both lengths.
@@ -337,6 +342,8 @@ mod tests {
             [vec![Some("logs*"), Some("2025"), Some("12"), None], vec![Some("logs*"), Some("2026"), None]]
         );
         assert_eq!(Glob::parse(r"part-\*0?x").prefix(), "part-*0");
+        let dotted = [".*", r"\.x*", "*", "[.]*", "?x", ""].map(|text| Glob::parse(text).begins_with_dot());
+        assert_eq!(dotted, [true, true, false, false, false, false]);
     }
 
     #[test]

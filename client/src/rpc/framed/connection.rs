@@ -4,22 +4,29 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use base::net::TcpStream;
 use bytes::Bytes;
 use proto::framing::{Broken, Decoder, Kind, Side};
 use tokio::io::AsyncWrite;
+use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
 
-use super::shared::{Said, Shared, refusal};
+use super::shared::{Rest, Said, Shared, farewell};
+use super::silence::Silence;
 
 /// Smallest and largest read.
 const READ_BYTES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
+/// Why a connection ends that is not needed.
+const DESERTED: &str = "nobody holds it any more";
 /// Capacity of the outbox that is kept between writes.
 const KEPT_BYTES: usize = 256 << 10;
 
-/// Serves a connection until it ends, or until nobody holds it any more.
-pub(super) async fn run(stream: TcpStream, shared: Arc<Shared>) {
+/// Serves a connection until it ends, until nobody holds it any more, or until the server was silent for `patience`
+/// although it owes something. The last also when no caller is left to notice: those that give up soon, one after the
+/// other, would fill the outbox of a dead connection for ever.
+pub(super) async fn run(stream: TcpStream, shared: Arc<Shared>, patience: Duration) {
     // However this task ends, nobody waits for ever.
     let shared = EndsCalls(shared);
     let mut connection = Connection {
@@ -30,6 +37,8 @@ pub(super) async fn run(stream: TcpStream, shared: Arc<Shared>) {
         out: Vec::new(),
         written: 0,
         said: Vec::new(),
+        silence: Silence::new(patience),
+        alarm: None,
     };
     let why = poll_fn(|context| connection.poll(context)).await;
     shared.0.broke(&why);
@@ -52,6 +61,9 @@ struct Connection<'a> {
     out: Vec<u8>,
     written: usize,
     said: Vec<(u64, Said)>,
+    silence: Silence,
+    /// Not after the time at which the silence will have lasted too long.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection<'_> {
@@ -70,8 +82,28 @@ impl Connection<'_> {
                 Poll::Pending => {}
             }
             if !moved {
-                return Poll::Pending;
+                return match self.shared.rest(self.written < self.out.len(), context) {
+                    Rest::ToWrite => continue,
+                    Rest::Deserted => Poll::Ready(DESERTED.to_owned()),
+                    Rest::Waits => self.poll_silence(true, context),
+                    Rest::Idle => self.poll_silence(false, context),
+                };
             }
+        }
+    }
+
+    /// Ready when the server was silent for too long.
+    fn poll_silence(&mut self, waits: bool, context: &mut Context<'_>) -> Poll<String> {
+        loop {
+            let deadline = self.silence.note(Instant::now(), waits);
+            if self.silence.is_too_long() {
+                return Poll::Ready("the server does not say anything any more".to_owned());
+            }
+            let Some(deadline) = deadline else { return Poll::Pending };
+            // Deadlines only move away: an alarm that goes off early is set anew, instead of with each call.
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            ready!(alarm.as_mut().poll(context));
+            self.alarm = None;
         }
     }
 
@@ -86,6 +118,7 @@ impl Connection<'_> {
             read if read == room => self.read_bytes = (self.read_bytes * 2).min(*READ_BYTES.end()),
             _ => {}
         }
+        self.silence.heard();
         Poll::Ready(self.take_frames())
     }
 
@@ -95,7 +128,7 @@ impl Connection<'_> {
                 Ok(None) => break Ok(()),
                 Ok(Some(frame)) if frame.head.kind == Kind::GoingAway => {
                     self.shared.answer(&mut self.said);
-                    self.shared.farewell(frame.head.call, &refusal(frame.message));
+                    self.shared.farewell(frame.head.call, &farewell(frame.message));
                 }
                 Ok(Some(frame)) => {
                     let said = (frame.head.kind, Bytes::copy_from_slice(frame.message));
@@ -117,8 +150,8 @@ impl Connection<'_> {
             self.out.clear();
             self.out.shrink_to(KEPT_BYTES);
             self.written = 0;
-            if !self.shared.collect(&mut self.out, context) {
-                return Poll::Ready(Err("nobody holds it any more".to_owned()));
+            if !self.shared.collect(&mut self.out) {
+                return Poll::Ready(Err(DESERTED.to_owned()));
             }
         }
         if self.out.is_empty() {

@@ -57,6 +57,26 @@ struct State {
     waker: Option<Waker>,
 }
 
+impl State {
+    /// Nobody holds the connection, and nobody waits for it.
+    fn is_deserted(&self) -> bool {
+        self.deserted && self.calls.is_empty()
+    }
+}
+
+/// What a connection's task may do that has nothing to read and cannot write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// End: nobody holds the connection any more.
+    Deserted,
+    /// Go on: something came into the outbox just now.
+    ToWrite,
+    /// Wait: the server owes an answer, or takes nothing.
+    Waits,
+    /// Wait: there is nothing to do.
+    Idle,
+}
+
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
@@ -144,19 +164,27 @@ impl Drop for Cancels<'_> {
 }
 
 impl Shared {
-    /// Exchanges an empty buffer for the outbox if there is something in it, else asks to be woken when there is.
-    /// False: nobody holds the connection any more.
-    pub(super) fn collect(&self, empty: &mut Vec<u8>, context: &Context<'_>) -> bool {
+    /// Exchanges an empty buffer for the outbox if there is something in it. False: nobody holds the connection any more.
+    pub(super) fn collect(&self, empty: &mut Vec<u8>) -> bool {
         let mut state = self.state.lock();
-        if state.deserted && state.calls.is_empty() {
-            return false;
-        }
-        if state.out.is_empty() {
-            state.waker = Some(context.waker().clone());
-        } else {
+        if !state.out.is_empty() {
             std::mem::swap(&mut state.out, empty);
         }
-        true
+        !state.is_deserted()
+    }
+
+    /// What the task may wait for, now that it can do no more; it is woken when that changes. `blocked`: what it took
+    /// from the outbox is not written yet.
+    pub(super) fn rest(&self, blocked: bool, context: &Context<'_>) -> Rest {
+        let mut state = self.state.lock();
+        if state.is_deserted() {
+            return Rest::Deserted;
+        }
+        if !blocked && !state.out.is_empty() {
+            return Rest::ToWrite;
+        }
+        state.waker = Some(context.waker().clone());
+        if blocked || !state.calls.is_empty() { Rest::Waits } else { Rest::Idle }
     }
 
     /// Gives the server's words to those who wait for them.
@@ -188,6 +216,12 @@ impl Shared {
         }
     }
 
+    /// Bytes that wait for the task.
+    #[cfg(test)]
+    pub(super) fn outbox_bytes(&self) -> usize {
+        self.state.lock().out.len()
+    }
+
     /// Is there no call under way, and will there be none?
     pub(super) fn is_finished(&self) -> bool {
         let state = self.state.lock();
@@ -196,9 +230,12 @@ impl Shared {
 }
 
 /// The error in a message of the server.
-pub(super) fn refusal(message: &[u8]) -> FsError {
-    match ErrorDetail::decode(message) {
-        Ok(detail) => FsError::from_detail(detail),
-        Err(error) => FsError::new(ErrorCode::Corrupt, format!("the namenode's refusal cannot be decoded: {error}")),
-    }
+pub(super) fn refusal(message: &[u8]) -> Result<FsError, prost::DecodeError> {
+    ErrorDetail::decode(message).map(FsError::from_detail)
+}
+
+/// Why the server goes, as far as that can be read.
+pub(super) fn farewell(message: &[u8]) -> FsError {
+    let unread = |_| FsError::new(ErrorCode::Unavailable, "the namenode is going, and its reason cannot be read");
+    refusal(message).unwrap_or_else(unread)
 }

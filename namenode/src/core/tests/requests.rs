@@ -10,7 +10,7 @@ use proto::namespace as n;
 
 use super::super::{CoreConfig, Effect};
 use super::harness::*;
-use crate::service::request::Request;
+use crate::service::request::{Request, Response};
 
 /// One of each kind, mostly nonsense.
 fn one_of_each() -> Vec<Request> {
@@ -185,6 +185,29 @@ fn n_7_a_repeated_call_takes_effect_once() {
     let mut bench = bench.restart();
     let late: n::MkdirResponse = bench.ask(once).unwrap();
     assert_eq!(first, late);
+}
+
+#[test]
+fn n_7_only_what_was_looked_up_in_its_session_is_said_to_be_decided() {
+    let mut bench = Bench::new();
+    let mut refused = |request: Request| match bench.ask::<Response>(request) {
+        Err(error) => (error.code, error.decided),
+        Ok(answer) => panic!("{answer:?}"),
+    };
+    let again = n::MkdirRequest { header: call(4, 1), ..mkdir("/tmp") };
+    assert_eq!(refused(again.clone().into()), (ErrorCode::AlreadyExists, true));
+    assert_eq!(refused(again.clone().into()), (ErrorCode::AlreadyExists, true), "from memory");
+    assert_eq!(refused(mkdir("/tmp").into()), (ErrorCode::AlreadyExists, false), "without a session");
+    // An acknowledged call, another version, no datanode: nobody looked whether the call was known.
+    let acknowledged =
+        |header: proto::common::RequestHeader| proto::common::RequestHeader { lowest_unanswered: 2, ..header };
+    let next = n::MkdirRequest { header: call(4, 2).map(acknowledged), ..mkdir("/tmp") };
+    assert_eq!(refused(next.into()), (ErrorCode::AlreadyExists, true));
+    assert_eq!(refused(again.into()), (ErrorCode::SessionExpired, false));
+    let foreign = call(4, 3).map(|header| proto::common::RequestHeader { protocol_version: 99, ..header });
+    let foreign = n::MkdirRequest { header: foreign, ..mkdir("/tmp") };
+    assert_eq!(refused(foreign.into()), (ErrorCode::VersionMismatch, false));
+    assert_eq!(refused(create("/tmp/f", 5).into()), (ErrorCode::NotEnoughNodes, false));
 }
 
 #[test]
