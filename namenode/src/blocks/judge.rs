@@ -167,7 +167,7 @@ impl BlockManager {
     }
 
     /// Time passes: nodes die, safe mode ends, blocks come up for judgement, copies are ordered.
-    pub fn tick(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness, mint: &super::Mint<'_>) {
+    pub fn tick(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness, mint: &super::Mint<'_>) -> bool {
         for (node, state) in self.registry.look(now, self.config.stale_after, self.config.dead_after) {
             let id = &self.registry.node(node).id;
             if state == NodeState::Dead {
@@ -182,22 +182,25 @@ impl BlockManager {
             tracing::info!("safe mode is over");
         }
         if !self.active() {
-            return;
+            return false;
         }
-        self.step(names, now);
+        let more = self.step(names, now);
         self.refill(now);
         self.order_copies(names, now, random, mint);
+        more
     }
 
-    /// A bounded step of what goes over many blocks: what became due, and scans.
-    pub fn step(&mut self, names: &dyn Names, now: Moment) {
+    /// A bounded step of what goes over many blocks: what became due, and scans. True if there may be more.
+    pub fn step(&mut self, names: &dyn Names, now: Moment) -> bool {
         if !self.active() {
-            return;
+            return false;
         }
-        for block in self.repair.take_due(now, STEP) {
-            self.judge(block, names, now);
+        let due = self.repair.take_due(now, STEP);
+        for block in &due {
+            self.judge(*block, names, now);
         }
         self.scan_step(names, now);
+        due.len() == STEP || !self.scans.is_empty()
     }
 
     fn scan_step(&mut self, names: &dyn Names, now: Moment) {

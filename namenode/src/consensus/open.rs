@@ -73,7 +73,7 @@ impl Consensus {
     }
 
     /// Makes a new member whose state begins with an image, as one that was sent by a leader leaves it: large states for
-    /// benchmarks and tests. A folder in which this was interrupted is refused when it is opened.
+    /// benchmarks and tests. If it is interrupted the folder is of no use: remove it.
     ///
     /// # Errors
     /// As [`Consensus::format`]; the image's, or those of `body`.

@@ -130,10 +130,13 @@ impl NamenodeCore {
         };
         let mint = Mint { pool: identity.pool.as_str(), token: &token };
         let mut blocks = self.shared.blocks.write();
-        blocks.tick(&*namespace, now, &*self.random, &mint);
+        let mut more = blocks.tick(&*namespace, now, &*self.random, &mint);
         for _ in 1..STEPS_PER_TICK {
+            if !more {
+                break;
+            }
             RwLockWriteGuard::bump(&mut blocks);
-            blocks.step(&*namespace, now);
+            more = blocks.step(&*namespace, now);
         }
     }
 

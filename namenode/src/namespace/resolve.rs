@@ -229,13 +229,15 @@ impl Namespace {
         Ok(())
     }
     /// Checks the space of every directory that lists a file: it grows by `more` instead of `less` once for each name of
-    /// the file below it, and loses `sources` where they are below it.
+    /// the file below it, and loses `sources` where they are below it. Directories of trees that are gone have no say:
+    /// their totals are not kept, and an image that was loaded counts them anew.
     pub(super) fn check_space_of_names(&self, slot: u32, more: u64, less: u64, sources: &[u32]) -> FsResult<()> {
         if self.store.quotas.len() == 0 {
             return Ok(());
         }
         let mut names: BTreeMap<u32, u64> = BTreeMap::new();
-        for directory in self.store.parents_of(slot).flat_map(|parent| self.store.ancestors(parent)) {
+        let living = self.store.parents_of(slot).filter(|parent| self.store.hangs(*parent));
+        for directory in living.flat_map(|parent| self.store.ancestors(parent)) {
             *names.entry(directory).or_default() += 1;
         }
         let from = sources.first().map(|source| self.store.ancestors(self.store.inode(*source).parent));

@@ -240,7 +240,13 @@ impl Store {
     /// See [`Store::begin_loading`].
     pub(crate) fn end_loading(&mut self) {
         self.loading = false;
-        let hashes = self.by_id.freeze().iter().map(|(_, slot)| self.inode_hash(slot)).fold(0, u64::wrapping_add);
+        let hash_of = |slots: std::ops::Range<u32>| slots.map(|slot| self.inode_hash(slot)).fold(0, u64::wrapping_add);
+        let all = self.inodes.all();
+        let (first, second) = (all.start..all.end / 2, all.end / 2..all.end);
+        let hashes = std::thread::scope(|scope| {
+            let other = scope.spawn(|| hash_of(first));
+            hash_of(second).wrapping_add(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
         self.hash = self.hash.wrapping_add(hashes);
     }
     /// What an inode adds to the state hash. It names ids only, so that slots stay local.

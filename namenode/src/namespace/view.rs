@@ -114,7 +114,8 @@ impl Namespace {
     /// As [`Namespace::status_at`], in a listing: the entries of directories are not counted, because each count looks at
     /// all of them.
     pub(super) fn entry_at(&self, slot: u32, snapshot: u64, path: &str) -> FileStatus {
-        let now = self.status(slot, path);
+        // One name is what a snapshot says of everything: no others are counted for it.
+        let now = self.status_with(slot, path, 1);
         let children = 0;
         let plain =
             FileStatus { children, open_for_write: false, snapshottable: false, has_quota: false, nlink: 1, ..now };
@@ -136,13 +137,18 @@ impl Namespace {
     }
 
     /// Names that an inode has. Only while something is unlinked or held by snapshots are they asked one by one whether
-    /// they are still in the tree.
+    /// they are still in the tree; where there are very many, those in trees that wait to be reclaimed count.
     fn names_of(&self, slot: u32) -> u32 {
         let all_live = self.queue.is_empty() && self.store.ghosts.len() == 0;
-        if all_live { self.store.nlink(slot) } else { self.store.living_names(slot) }
+        let names = self.store.nlink(slot);
+        if all_live || names > NAMES_ASKED { names } else { self.store.living_names(slot) }
     }
 
     pub(super) fn status(&self, slot: u32, path: &str) -> FileStatus {
+        self.status_with(slot, path, self.names_of(slot))
+    }
+
+    fn status_with(&self, slot: u32, path: &str, names: u32) -> FileStatus {
         let inode = self.store.inode(slot);
         let directory = inode.is_dir();
         FileStatus {
@@ -168,7 +174,7 @@ impl Namespace {
             mtime_ns: inode.mtime_ns,
             atime_ns: inode.atime_ns,
             ctime_ns: inode.ctime_ns,
-            nlink: self.names_of(slot).max(u32::from(inode.parent == NONE)),
+            nlink: names.max(u32::from(inode.parent == NONE)),
             open_for_write: inode.has(flags::OPEN),
             children: if directory { self.store.directory(slot).children.len() } else { 0 },
             symlink_target: if inode.is_symlink() { self.store.target(slot).to_owned() } else { String::new() },
@@ -178,6 +184,9 @@ impl Namespace {
         }
     }
 }
+
+/// Names of an inode that are asked one by one: a listing of a thousand entries of one inode takes milliseconds then.
+const NAMES_ASKED: u32 = 64;
 
 /// The path before and after its component `.snapshot`.
 fn split_at_snapshots(path: &str) -> Option<(&str, &str)> {

@@ -116,14 +116,14 @@ pub(super) struct Frame {
 
 /// Reads frames.
 pub(super) struct FrameReader<'a> {
-    reader: &'a mut dyn Read,
+    reader: &'a mut (dyn Read + Send),
     offset: u64,
     last: Section,
 }
 
 impl<'a> FrameReader<'a> {
     /// `offset`: bytes of the body that were read before.
-    pub(super) fn new(reader: &'a mut dyn Read, offset: u64) -> Self {
+    pub(super) fn new(reader: &'a mut (dyn Read + Send), offset: u64) -> Self {
         Self { reader, offset, last: Section::Meta }
     }
     /// The next frame. No more memory is taken than there are bytes.

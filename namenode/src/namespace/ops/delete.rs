@@ -87,7 +87,11 @@ impl Namespace {
     }
     /// Nobody writes in an inode whose other names are all in trees that are gone.
     fn end_writing_of_the_dead(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
-        if self.store.inode(slot).is_file() && !self.store.alive(slot) {
+        // Whether it lives is asked of all its names: only where there is something to end.
+        let last = self.store.extent(slot).last;
+        let open_end = last != NONE && !self.store.block(last).committed();
+        let written = self.store.inode(slot).is_file() && (self.store.inode(slot).has(flags::OPEN) || open_end);
+        if written && !self.store.alive(slot) {
             self.end_writing(slot, effects);
         }
     }

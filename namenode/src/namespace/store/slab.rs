@@ -53,6 +53,11 @@ impl<T: Copy + Default> Slab<T> {
     pub(crate) const fn len(&self) -> u32 {
         self.live
     }
+    /// All slots, in the order in which they were given out. Only while none was given back, as after loading.
+    pub(crate) fn all(&self) -> std::ops::Range<u32> {
+        debug_assert_eq!(self.next, self.live, "a slot was given back");
+        0..self.next
+    }
     /// Is there room for `more` records? Asked before a command changes anything.
     pub(crate) fn has_room(&self, more: usize) -> bool {
         u64::from(self.live) + more as u64 <= u64::from(Self::MAX)

@@ -593,3 +593,21 @@ fn names_in_a_tree_that_is_gone_are_not_counted() {
     assert_eq!(names(&bench), 1);
     bench.check();
 }
+
+#[test]
+fn a_quota_of_a_tree_that_is_gone_decides_nothing_before_it_is_reclaimed() {
+    let mut bench = Bench::new();
+    bench.mkdir("ann", "/tmp/q", 0o755).unwrap();
+    let quota = SetQuota { path: "/tmp/q".into(), space_quota_bytes: Some(13 << 10), ..SetQuota::default() };
+    bench.run(by(SUPER), Op::SetQuota(quota)).result.unwrap();
+    let draft = bench.create("ann", "/tmp/f", true).unwrap();
+    bench.run(by("ann"), Op::Link(Link { existing: "/tmp/f".into(), path: "/tmp/q/a".into() })).result.unwrap();
+    bench.file("ann", "/tmp/q/z", 10);
+    let refused = bench.add_block("ann", &draft, 4 * BLOCK).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::QuotaExceeded, "it counts while it is there");
+    bench.delete("ann", "/tmp/q", true).unwrap();
+    bench.run(by(SUPER), Op::Reclaim(proto::log::Reclaim { limit: 1 })).result.unwrap();
+    assert!(bench.namespace.reclaim_pending() > 0);
+    bench.add_block("ann", &draft, 4 * BLOCK).unwrap();
+    bench.check();
+}
