@@ -1,13 +1,14 @@
 //! Reading a finalised replica: its files, opened once, and what they were when they were opened.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use base::disk::{DiskFile, OpenMode};
 use proto::ids::{BlockId, GenerationStamp};
 use transfer::{BlockRef, ChecksumKind, ChunkFormat};
 
-use super::error::StoreError;
+use super::error::{StoreError, is_exhausted};
 use super::replica::{Replica, ReplicaState};
 use super::volume::Volume;
 use super::{meta, scan};
@@ -60,7 +61,8 @@ impl ReplicaReader {
         if !volume.state.lock().checked.contains(&block.id) {
             let trailer =
                 scan::read_trailer(volume.disk.as_ref(), &meta_path).map_err(StoreError::io("read", &meta_path))?;
-            if !trailer.is_some_and(|trailer| scan::sums_intact(volume.disk.as_ref(), &meta_path, &trailer)) {
+            let Some(trailer) = trailer else { return Err(damaged) };
+            if !sums_intact(volume, &meta_path, &trailer)? {
                 return Err(damaged);
             }
             volume.state.lock().checked.insert(block.id);
@@ -78,7 +80,7 @@ impl ReplicaReader {
         let ours = (&trailer.pool, trailer.id, trailer.stamp, trailer.len_bytes)
             == (&block.pool, block.id, replica.stamp, replica.len_bytes);
         // Checked once more, although it may have been when it was opened before.
-        if !ours || !scan::sums_intact(volume.disk.as_ref(), &meta_path, &trailer) {
+        if !ours || !sums_intact(volume, &meta_path, &trailer)? {
             return Ok(false);
         }
         Self::open_files(volume, block, replica)?.is_whole()
@@ -161,9 +163,19 @@ impl ReplicaReader {
 
     fn damage_on_error(&self, result: io::Result<()>, operation: &'static str) -> Result<(), StoreError> {
         result.map_err(|source| {
-            mark_corrupt(&self.volume, self.id);
+            if !is_exhausted(&source) {
+                mark_corrupt(&self.volume, self.id);
+            }
             StoreError::Io { operation, path: self.id.to_string(), source }
         })
+    }
+}
+
+/// See [`scan::sums_intact`]. Bytes that the disk does not give back are damage, a want of descriptors or memory is none.
+fn sums_intact(volume: &Volume, path: &Path, trailer: &meta::Trailer) -> Result<bool, StoreError> {
+    match scan::sums_intact(volume.disk.as_ref(), path, trailer) {
+        Err(error) if is_exhausted(&error) => Err(StoreError::io("read", path)(error)),
+        other => Ok(other.unwrap_or(false)),
     }
 }
 

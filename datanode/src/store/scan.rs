@@ -8,7 +8,7 @@ use base::disk::{Disk, OpenMode, read_file};
 use base::two_slot::crc32c;
 use proto::ids::{BlockId, GenerationStamp, PoolId};
 
-use super::error::StoreError;
+use super::error::{StoreError, is_exhausted};
 use super::layout::{self, Name};
 use super::meta::{self, End, Trailer};
 use super::replica::{Replica, ReplicaState};
@@ -118,7 +118,10 @@ fn judge(disk: &dyn Disk, path: &Path, seen: &Seen<'_>) -> Result<Replica, Store
             if !fits || !same {
                 return Ok(corrupt);
             }
-            if seen.meta_bytes <= WHOLE_CHECK_BYTES && !sums_intact(disk, path, &trailer) {
+            let intact =
+                if seen.meta_bytes <= WHOLE_CHECK_BYTES { sums_intact(disk, path, &trailer) } else { Ok(true) };
+            // Without descriptors nothing was looked at: the first reader does.
+            if !intact.unwrap_or_else(|error| is_exhausted(&error)) {
                 return Ok(corrupt);
             }
             Ok(Replica { stamp: seen.stamp, len_bytes: seen.data_bytes, state: ReplicaState::Finalized })
@@ -157,12 +160,12 @@ fn read_ends(disk: &dyn Disk, path: &Path, meta_bytes: u64) -> std::io::Result<(
 }
 
 /// Do the checksums of a meta file add up to what its trailer says?
-pub(crate) fn sums_intact(disk: &dyn Disk, path: &Path, trailer: &Trailer) -> bool {
-    let Ok(bytes) = read_file(disk, path, super::MAX_META_BYTES) else { return false };
-    let Some(chunks) = meta::decode_header(&bytes) else { return false };
+pub(crate) fn sums_intact(disk: &dyn Disk, path: &Path, trailer: &Trailer) -> std::io::Result<bool> {
+    let bytes = read_file(disk, path, super::MAX_META_BYTES)?;
+    let Some(chunks) = meta::decode_header(&bytes) else { return Ok(false) };
     let start = meta::HEADER_BYTES as usize;
     let sums = usize::try_from(chunks.checksums_bytes(trailer.len_bytes)).unwrap_or(usize::MAX);
-    bytes.get(start..start.saturating_add(sums)).is_some_and(|sums| crc32c(sums) == trailer.crc_of_crcs)
+    Ok(bytes.get(start..start.saturating_add(sums)).is_some_and(|sums| crc32c(sums) == trailer.crc_of_crcs))
 }
 
 /// Reads the trailer of a finalised replica's meta file; `None` if there is no valid one.
