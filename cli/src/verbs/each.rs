@@ -13,7 +13,6 @@ use super::context::Context;
 use super::failure::Failure;
 use super::paths::home_of;
 use super::paths::walk::{Found, Walk};
-use super::text::plain;
 
 /// Changes that wait for the namenode at a time. It answers those that come together with one write of its log.
 const IN_FLIGHT: usize = 64;
@@ -214,8 +213,8 @@ pub(crate) async fn start_change(context: &Context, path: &str, recursive: bool)
     Ok(top)
 }
 
-/// As [`start_change`], for what links do not have themselves: `None`, and a word about it, for a link that is not
-/// followed.
+/// As [`start_change`], for what links do not have themselves: `None` for a link that is not followed, which counts as
+/// left out.
 pub(crate) async fn start_beside_links(
     context: &Context,
     path: &str,
@@ -225,7 +224,7 @@ pub(crate) async fn start_beside_links(
     if top.status.kind() != FileKind::Symlink {
         return Ok(Some(top));
     }
-    context.output.note(&format!("{} is a symbolic link and was left alone: name what it leads to", plain(path)));
+    context.output.item_left_out(path, "is a symbolic link, which -R does not follow,");
     Ok(None)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   /user/USER/.Trash/Current/data/x          what was /data/x
-//!                     Current/data/x1795…     what was /data/x later on: a name that is taken gets the time in ms (names)
+//!                     Current/data/x~1795…    what was /data/x later on: a name that is taken gets the time in ms (names)
 //!                     261122093000/…          a checkpoint: the namenode makes them of Current, and removes old ones
 //! ```
 
@@ -10,7 +10,7 @@ mod names;
 
 use base::clock::{Clock, SystemClock};
 use clap::{Args, Subcommand};
-use client::{ErrorCode, FileKind, FsError, Replace};
+use client::{ErrorCode, FileKind, FileStatus, FsError, Replace};
 use serde_json::json;
 
 use super::Outcome;
@@ -88,11 +88,7 @@ impl Trash {
             let error = FsError::new(ErrorCode::InvalidMove, "it holds your trash and cannot be moved there");
             return Err(Failure::from(error.with_path(path).with_hint("remove it for good with --skip-trash")));
         }
-        let there = async || match context.client.stat_link(path).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.code == ErrorCode::NotFound => Ok(false),
-            Err(error) => Err(Failure::from(error)),
-        };
+        let there = async || self.look(context, path).await.map(|status| status.is_some());
         until_kept(path, async || self.try_take(context, path).await, there).await
     }
 
@@ -118,30 +114,43 @@ impl Trash {
     /// it gets another name.
     async fn make_parents(&self, context: &Context, of: &str) -> Result<String, Failure> {
         let parts = || of.split('/').filter(|name| !name.is_empty());
-        let current = below(&self.root, CURRENT);
-        let parent = parts().fold(current.clone(), |path, name| below(&path, &names::kept(name)));
-        let refused = match context.client.mkdir(&parent, MODE, true).await {
-            Ok(_) => return Ok(parent),
-            Err(error) => error,
-        };
-        if matches!(refused.code, ErrorCode::NotADirectory | ErrorCode::AlreadyExists) {
-            let mut path = current;
-            for name in parts() {
-                let wanted = below(&path, &names::kept(name));
-                let taken = context.look(&wanted).await?.is_some_and(|status| status.kind() != FileKind::Directory);
-                path = if taken { below(&path, &names::kept_at(name, now_ms())) } else { wanted };
-            }
-            context.client.mkdir(&path, MODE, true).await?;
-            return Ok(path);
+        let mut path = below(&self.root, CURRENT);
+        // Looked at from above, because a link that was removed may have the name: `mkdir` would follow it out of the trash.
+        let mut there = true;
+        for name in parts() {
+            let wanted = below(&path, &names::kept(name));
+            let status = if there { self.look(context, &wanted).await? } else { None };
+            there = status.is_some();
+            let taken = status.is_some_and(|status| status.kind() != FileKind::Directory);
+            path = if taken { below(&path, &names::kept_at(name, now_ms())) } else { wanted };
         }
-        let hint = format!("your trash would be {}; --skip-trash removes for good", self.root);
-        Err(Failure::from(refused.with_hint(hint)))
+        match context.client.mkdir(&path, MODE, true).await {
+            Ok(_) => Ok(path),
+            Err(refused) => {
+                let hint = format!("your trash would be {}; --skip-trash removes for good", self.root);
+                Err(Failure::from(refused.with_hint(hint)))
+            }
+        }
+    }
+
+    /// What has a name in the trash, itself.
+    async fn look(&self, context: &Context, path: &str) -> Result<Option<FileStatus>, Failure> {
+        match context.client.stat_link(path).await {
+            Ok(status) => Ok(Some(status)),
+            Err(error) if error.code == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes the directories above something that left the trash, as far as nothing else is in them.
     async fn tidy(&self, context: &Context, from: &str) -> Outcome {
         let mut path = from;
         while let Some(parent) = parent_of(path).filter(|parent| self.holds(parent) && *parent != self.root) {
+            // A link in the trash was removed by somebody; it is not what was above.
+            let status = context.client.stat_link(parent).await;
+            if !status.is_ok_and(|status| status.kind() == FileKind::Directory) {
+                break;
+            }
             match context.client.delete(parent, false).await {
                 Ok(_) => path = parent,
                 Err(error) if matches!(error.code, ErrorCode::NotEmpty | ErrorCode::NotFound) => break,
@@ -181,10 +190,11 @@ impl Trash {
 async fn find_in(context: &Context, checkpoint: String, path: &str) -> Result<Option<String>, Failure> {
     // What stands for the names so far, with the latest time on the way.
     let mut places = vec![(0, checkpoint)];
-    for name in path.split('/').filter(|name| !name.is_empty()) {
-        let mut next = Vec::new();
+    let mut names = path.split('/').filter(|name| !name.is_empty()).peekable();
+    while let Some(name) = names.next() {
+        let (mut next, above) = (Vec::new(), names.peek().is_some());
         for (latest, directory) in places {
-            let kept = kept_in(context, &directory, name).await?;
+            let kept = kept_in(context, &directory, name, above).await?;
             next.extend(kept.into_iter().map(|(time, entry)| (time.max(latest), below(&directory, &entry))));
         }
         places = next;
@@ -192,13 +202,14 @@ async fn find_in(context: &Context, checkpoint: String, path: &str) -> Result<Op
     Ok(places.into_iter().max().map(|(_, found)| found))
 }
 
-/// What stands for `name` in a directory of the trash, and since when.
-async fn kept_in(context: &Context, directory: &str, name: &str) -> Result<Vec<(u64, String)>, Failure> {
+/// What stands for `name` in a directory of the trash, and since when. `above`: as a directory on the way. A symbolic
+/// link in the trash is a thing that was removed, and leads nowhere.
+async fn kept_in(context: &Context, directory: &str, name: &str, above: bool) -> Result<Vec<(u64, String)>, Failure> {
     let mut listing = context.client.list(directory)?.starting_before(name);
     let mut found = Vec::new();
     loop {
-        let entry = match listing.next().await {
-            Ok(Some(entry)) => entry.path,
+        let (entry, kind) = match listing.next().await {
+            Ok(Some(entry)) => (entry.path.clone(), entry.kind()),
             Err(error) if !matches!(error.code, ErrorCode::NotFound | ErrorCode::NotADirectory) => {
                 return Err(error.into());
             }
@@ -207,8 +218,13 @@ async fn kept_in(context: &Context, directory: &str, name: &str) -> Result<Vec<(
         if entry.as_str() > name && !entry.starts_with(name) {
             return Ok(found);
         }
+        if above && kind != FileKind::Directory {
+            continue;
+        }
         let (was, time) = names::was(&entry);
-        if was == name {
+        if entry == name {
+            found.push((0, entry));
+        } else if was == name {
             found.push((time, entry));
         }
     }
@@ -342,7 +358,7 @@ mod tests {
     fn names_in_the_trash_tell_what_they_were() {
         let trash = Trash { root: "/user/ana/.Trash".into() };
         assert_eq!(original(&trash, "/user/ana/.Trash/Current/d/x"), "/d/x");
-        assert_eq!(original(&trash, "/user/ana/.Trash/Current/d/x1795339719515"), "/d/x");
+        assert_eq!(original(&trash, "/user/ana/.Trash/Current/d/x~1795339719515"), "/d/x");
         assert_eq!(original(&trash, "/d/x1795339719515"), "/d/x1795339719515");
         assert!(trash.holds("/user/ana/.Trash/Current") && !trash.holds("/user/ana/.Trashy"));
     }

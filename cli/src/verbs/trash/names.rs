@@ -1,15 +1,18 @@
-//! Names in the trash, and back: pure, and exact in both directions.
+//! Names in the trash, and back: pure, and exact in both directions for every name that `rm` gives. What lies in a tree
+//! that was moved as a whole keeps its names; one of them that looks like a time is taken for itself first.
 //!
 //! ```text
 //!   x                  ─▶ x                            nothing of that name is kept yet
-//!   x                  ─▶ x1795339719515               it is taken: the time in ms, 13 digits
-//!   x1795339719515     ─▶ x17953397195150000000000000  ends in 13 digits itself: always with a time, 0 at first
+//!   x                  ─▶ x~1795339719515                it is taken: the time in ms, 13 digits
+//!   x~1795339719515    ─▶ x~1795339719515~0000000000000  ends so itself: always with a time, 0 at first
 //! ```
 //!
-//! So 13 digits at the end of a kept name are always a time, and what is before them is the name as it was.
+//! Names that end in a time without the mark are ordinary (logs of many systems), with it they are not.
 
 use std::borrow::Cow;
 
+/// Stands before a time.
+const MARK: char = '~';
 /// Digits of a time in ms.
 const DIGITS: usize = 13;
 
@@ -20,7 +23,7 @@ pub(super) fn kept(name: &str) -> Cow<'_, str> {
 
 /// The name that something gets at a time.
 pub(super) fn kept_at(name: &str, now_ms: u64) -> String {
-    format!("{name}{now_ms:0DIGITS$}")
+    format!("{name}{MARK}{now_ms:0DIGITS$}")
 }
 
 /// What a kept name was, and when it was kept: 0 for the first one.
@@ -36,6 +39,7 @@ pub(super) fn path_was(kept: &str) -> String {
 fn time_at_the_end(name: &str) -> Option<(&str, u64)> {
     let (before, digits) = name.split_at_checked(name.len().checked_sub(DIGITS)?)?;
     let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let before = before.strip_suffix(MARK)?;
     if all_digits { Some((before, digits.parse().ok()?)) } else { None }
 }
 
@@ -47,17 +51,19 @@ mod tests {
     #[test]
     fn a_name_that_looks_like_a_later_removal_is_its_own() {
         assert_eq!(kept("x"), "x");
-        assert_eq!(kept_at("x", 1_795_339_719_515), "x1795339719515");
-        assert_eq!(was("x1795339719515"), ("x", 1_795_339_719_515));
-        assert_eq!(kept("x1795339719515"), "x17953397195150000000000000");
-        assert_eq!(was("x17953397195150000000000000"), ("x1795339719515", 0));
-        assert_eq!([was("x17"), was("x1795339719515."), was("ä…")], [("x17", 0), ("x1795339719515.", 0), ("ä…", 0)]);
-        assert_eq!(path_was("/d1795339719515/x"), "/d/x");
+        assert_eq!(kept_at("x", 1_795_339_719_515), "x~1795339719515");
+        assert_eq!(was("x~1795339719515"), ("x", 1_795_339_719_515));
+        assert_eq!(kept("x~1795339719515"), "x~1795339719515~0000000000000");
+        assert_eq!(was("x~1795339719515~0000000000000"), ("x~1795339719515", 0));
+        for name in ["x17", "x1795339719515", "x~1795339719515.", "ä…"] {
+            assert_eq!((kept(name).as_ref(), was(name)), (name, (name, 0)));
+        }
+        assert_eq!(path_was("/d~1795339719515/x1795339719515"), "/d/x1795339719515");
     }
 
     proptest! {
         #[test]
-        fn what_is_kept_tells_what_it_was(name in "[a0-9ä]{1,30}", time in 1_000_000_000_000_u64..9_999_999_999_999) {
+        fn what_is_kept_tells_what_it_was(name in "[a0-9ä~]{1,30}", time in 1_000_000_000_000_u64..9_999_999_999_999) {
             let (first, later) = (kept(&name), kept_at(&name, time));
             prop_assert_eq!(was(&first), (name.as_str(), 0));
             prop_assert_eq!(was(&later), (name.as_str(), time));

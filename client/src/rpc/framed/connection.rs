@@ -95,15 +95,15 @@ impl Connection<'_> {
     /// Ready when the server was silent for too long.
     fn poll_silence(&mut self, waits: bool, context: &mut Context<'_>) -> Poll<String> {
         loop {
-            let deadline = self.silence.note(Instant::now(), waits);
-            if self.silence.is_too_long() {
-                return Poll::Ready("the server does not say anything any more".to_owned());
-            }
-            let Some(deadline) = deadline else { return Poll::Pending };
+            let Some(deadline) = self.silence.note(Instant::now(), waits) else { return Poll::Pending };
             // Deadlines only move away: an alarm that goes off early is set anew, instead of with each call.
             let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
             ready!(alarm.as_mut().poll(context));
             self.alarm = None;
+            // Only after an alarm: it goes off behind the look at what arrived. This process may have been blocked itself.
+            if self.silence.is_too_long() {
+                return Poll::Ready("the server does not say anything any more".to_owned());
+            }
         }
     }
 
