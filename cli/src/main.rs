@@ -22,10 +22,6 @@ use std::process::ExitCode;
 
 use args::Command;
 
-/// Servers free on one thread what they took on another, in many sizes: glibc's allocator keeps such memory in pieces.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = match args::parse() {
         Ok(cli) => cli,

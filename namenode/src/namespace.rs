@@ -294,7 +294,7 @@ impl Namespace {
     ///
     /// # Errors
     /// [`ImageError`]: the reader failed, or what it gave is not a whole and consistent image.
-    pub fn read_from(reader: &mut dyn std::io::Read) -> Result<Self, ImageError> {
+    pub fn read_from(reader: &mut (dyn std::io::Read + Send)) -> Result<Self, ImageError> {
         image::read(reader)
     }
 }

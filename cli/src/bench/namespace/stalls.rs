@@ -176,6 +176,7 @@ fn with_server(files: u64, prepared: Prepared, running: &Running, load: &Runtime
         shared: Arc::clone(&running.shared),
         newcomer,
         dir,
+        given_up: Arc::clone(&mixed),
     };
     let over = Arc::clone(&mixed);
     let mixing = load.spawn(async move {
@@ -184,12 +185,15 @@ fn with_server(files: u64, prepared: Prepared, running: &Running, load: &Runtime
         done
     });
     let times = callers.run(&running.shared, &mixed);
-    let done = load.block_on(mixing).map_err(|error| error.to_string())??;
+    let done = load.block_on(mixing).map_err(|error| error.to_string())?;
+    // What the callers met says more than that they gave up.
+    let times = times?;
+    let done = done?;
     stop.cancel();
     while let Some(life) = load.block_on(lives.join_next()) {
         life.map_err(|error| error.to_string())??;
     }
-    print(files, &quiet, &times?, &done, report);
+    print(files, &quiet, &times, &done, report);
     Ok(())
 }
 
@@ -211,12 +215,14 @@ struct Mixture {
     shared: Arc<namenode::core::Shared>,
     newcomer: FakeNode,
     dir: PathBuf,
+    /// The callers gave up: nothing will end by itself any more.
+    given_up: Arc<AtomicBool>,
 }
 
 impl Mixture {
     /// Runs all of it until the deleted tree is reclaimed, the report is in and one listing came to its end.
     async fn run(self) -> Outcome<Done> {
-        let Self { operator, mut stub, shared, mut newcomer, dir } = self;
+        let Self { operator, mut stub, shared, mut newcomer, dir, given_up } = self;
         let over = AtomicBool::new(false);
         let clock = SystemClock::new();
         let started = clock.now();
@@ -224,6 +230,9 @@ impl Mixture {
             operator.delete("/top/bench", true).await.map_err(|error| format!("the delete failed: {error}"))?;
             let delete = clock.now().since(started);
             while shared.namespace.read().reclaim_pending() > 0 {
+                if given_up.load(Ordering::Relaxed) {
+                    return Err("the callers gave up".to_owned());
+                }
                 tokio::time::sleep(POLL).await;
             }
             Ok::<_, String>((delete, clock.now().since(started)))

@@ -128,7 +128,7 @@ impl World {
             lease_hard_limit_ms: 1_200_000,
             feature_level: 1,
             max_blocks_per_file: 10_000,
-            max_directory_entries: 1 << 21,
+            max_directory_entries: 1 << 26,
             ..Settings::default()
         };
         let format = Format {
