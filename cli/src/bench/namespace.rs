@@ -42,7 +42,7 @@ pub(crate) struct NamespaceOptions {
     /// Number of datanodes, with one storage each
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(3..=10_000))]
     nodes: u64,
-    /// Measure how long a status takes while everything slow happens at once, in a tree and a directory of N files each
+    /// Measure how long a status takes while everything slow happens at once, to N files each
     #[arg(long, conflicts_with_all = ["only", "nodes", "rounds"])]
     stalls: bool,
     /// Do this only, and no image, deletes and hardware: for counting instructions

@@ -600,9 +600,9 @@ fn a_quota_of_a_tree_that_is_gone_decides_nothing_before_it_is_reclaimed() {
     bench.mkdir("ann", "/tmp/q", 0o755).unwrap();
     let quota = SetQuota { path: "/tmp/q".into(), space_quota_bytes: Some(13 << 10), ..SetQuota::default() };
     bench.run(by(SUPER), Op::SetQuota(quota)).result.unwrap();
+    bench.file("ann", "/tmp/q/z", 10);
     let draft = bench.create("ann", "/tmp/f", true).unwrap();
     bench.run(by("ann"), Op::Link(Link { existing: "/tmp/f".into(), path: "/tmp/q/a".into() })).result.unwrap();
-    bench.file("ann", "/tmp/q/z", 10);
     let refused = bench.add_block("ann", &draft, 4 * BLOCK).unwrap_err();
     assert_eq!(refused.code, ErrorCode::QuotaExceeded, "it counts while it is there");
     bench.delete("ann", "/tmp/q", true).unwrap();
