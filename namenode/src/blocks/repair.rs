@@ -161,6 +161,10 @@ impl Repair {
     pub(super) fn corrupt_count(&self) -> u64 {
         self.corrupt.len() as u64
     }
+    /// Blocks that are looked at when their time has come.
+    pub(super) fn due_count(&self) -> u64 {
+        self.due.len() as u64
+    }
     pub(super) fn copies_count(&self) -> u64 {
         self.copies.values().map(|copies| copies.len() as u64).sum()
     }

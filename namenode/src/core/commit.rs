@@ -16,7 +16,7 @@ use crate::service::View;
 /// Commands that are applied before waiting readers are let in: a quarter of a millisecond of ordinary ones.
 const COMMANDS_AT_ONCE: usize = 32;
 /// The same of effects on the block map.
-const EFFECTS_AT_ONCE: usize = 128;
+const EFFECTS_AT_ONCE: usize = 64;
 
 impl NamenodeCore {
     /// Applies one entry and answers whoever waits for it.
@@ -58,16 +58,21 @@ impl NamenodeCore {
         applied
     }
 
-    /// Tells the block map what an entry did, a few effects at a time.
+    /// Tells the block map what an entry did, a few effects at a time, and has it judge what became due meanwhile.
     fn carry_over(&self, applied: &[Applied], now: Moment) {
         let namespace = self.shared.namespace.read();
         let mut blocks = self.shared.blocks.write();
-        for (number, effect) in applied.iter().flat_map(|applied| &applied.effects).enumerate() {
-            if number > 0 && number.is_multiple_of(EFFECTS_AT_ONCE) {
+        let mut taken = 0;
+        for effect in applied.iter().flat_map(|applied| &applied.effects) {
+            if taken == EFFECTS_AT_ONCE {
+                blocks.judge_due(&*namespace, now, 2 * taken);
+                taken = 0;
                 RwLockWriteGuard::bump(&mut blocks);
             }
             blocks.effect(effect, &*namespace, now);
+            taken += 1;
         }
+        blocks.judge_due(&*namespace, now, 2 * taken);
     }
 
     fn settle(&mut self, then: Then, applied: Applied, (now, wall_ns): (Moment, i64), out: &mut Vec<Effect>) {

@@ -209,9 +209,12 @@ impl World {
         let started = self.cpu();
         let applied = self.namespace.apply(LogIndex::from_raw(self.index), TERM, entry);
         let ended = self.cpu();
+        let mut taken = 0;
         for effect in applied.iter().flat_map(|applied| &applied.effects) {
             self.blocks.effect(effect, &self.namespace, self.now);
+            taken += 1;
         }
+        self.blocks.judge_due(&self.namespace, self.now, 2 * taken);
         self.spent.effects += self.cpu().saturating_sub(ended);
         (applied, ended.saturating_sub(started))
     }
@@ -436,6 +439,7 @@ impl World {
         report.ratio("all_parts_bytes_per_file", per_file(all));
         report.ratio("resident_bytes_per_file", per_file(resident));
         report.number("resident_bytes", resident);
+        report.number("blocks_to_judge", self.blocks.blocks_to_judge());
     }
 
     /// Memory by the account of all parts.

@@ -1,6 +1,7 @@
 //! Copies again: most endangered first, never held up, never forgotten.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proto::cluster::node_command::Kind;
 use proto::cluster::{CommandResult, NodeCommand, ReplicaState};
@@ -30,6 +31,25 @@ fn a_dead_nodes_blocks_are_copied_and_its_return_leaves_nothing_too_much() {
     bench.nodes[2].up = true;
     bench.run(700);
     (0..40).for_each(|n| assert_eq!(bench.holders(n).len(), 3, "block {n}"));
+    assert_eq!(bench.map.counts(), super::super::BlockCounts::default());
+}
+
+#[test]
+fn what_settles_is_judged_as_fast_as_more_of_it_comes() {
+    let mut bench = Bench::new(3);
+    let (each_second, settle_secs) = (300, config().settle.as_secs());
+    for second in 0..60 {
+        (0..each_second).for_each(|n| {
+            bench.file(second * each_second + n, 3, &[0, 1, 2]);
+            bench.map.judge_due(&bench.world, bench.now, 2);
+        });
+        let waiting = bench.map.blocks_to_judge();
+        assert!(
+            waiting <= (settle_secs + 1) * each_second as u64,
+            "{waiting} wait after {second} seconds without a tick"
+        );
+        bench.now = bench.now.plus(Duration::from_secs(1));
+    }
     assert_eq!(bench.map.counts(), super::super::BlockCounts::default());
 }
 
