@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use mem::{DiskFault, DiskFaultKind, MemDisk, SECTOR_BYTES};
-pub use os::OsDisk;
+pub(crate) use os::start_writeback;
+pub use os::{OsDisk, SyncCounts, sync_counts};
 
 use crate::crash::CrashPoint;
 

@@ -13,6 +13,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::clock::{Clock, SystemClock};
+use crate::disk::sync_counts;
+use crate::process::process_cpu;
 
 /// The metrics of one role. Names begin with `blockyard_`; labels never hold paths.
 #[derive(Debug)]
@@ -67,14 +69,25 @@ impl Collector for ProcessFigures {
         if let Some(open) = status.open_descriptors {
             gauge(&mut encoder, "process_open_fds", "Open file descriptors", None, open)?;
         }
-        if let Some(seconds) = status.cpu_seconds {
-            let (name, help) = ("process_cpu", "Processor time, user and system");
-            let metric = ConstCounter::new(seconds);
-            let inner = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
-            metric.encode(inner)?;
-        }
-        Ok(())
+        let (name, help) = ("process_cpu", "Processor time, user and system");
+        let metric = ConstCounter::new(process_cpu().as_secs_f64());
+        metric.encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?)?;
+        // Roles that share a process have the same number here: who adds up counts such a process once.
+        let pid = f64::from(rustix::process::getpid().as_raw_nonzero().get());
+        gauge(&mut encoder, "process_pid", "Number of the process on its host", None, pid)?;
+        syncs(&mut encoder)
     }
+}
+
+/// Waits for disks, by what was made durable; of the whole process.
+fn syncs(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let (name, help) = ("blockyard_disk_syncs", "Waits until something is durable");
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    let counts = sync_counts();
+    for (of, count) in [("data", counts.data), ("names", counts.names), ("everything", counts.everything)] {
+        ConstCounter::new(count).encode(family.encode_family(&[("of", of)])?)?;
+    }
+    Ok(())
 }
 
 fn gauge(
@@ -94,7 +107,6 @@ struct ProcSelf {
     resident_bytes: Option<f64>,
     threads: Option<f64>,
     open_descriptors: Option<f64>,
-    cpu_seconds: Option<f64>,
 }
 
 impl ProcSelf {
@@ -109,8 +121,6 @@ impl ProcSelf {
             this.threads = field("Threads:");
         }
         this.open_descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
-        let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        this.cpu_seconds = Some(spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9);
         this
     }
 }
@@ -127,8 +137,28 @@ mod tests {
         metrics.register(|registry| registry.register("blockyard_things", "Things", counter.clone()));
         counter.inc();
         let text = metrics.encode().unwrap();
-        for line in ["blockyard_things_total 1", "blockyard_up_seconds ", "process_cpu_seconds_total ", "# EOF"] {
+        let pid = format!("process_pid {}", std::process::id());
+        let lines = ["blockyard_things_total 1", "blockyard_up_seconds ", "process_cpu_seconds_total ", &pid, "# EOF"];
+        for line in lines {
             assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_sync_is_counted() {
+        use crate::crash::CrashPoint;
+        use crate::disk::{Disk, OsDisk};
+        let dir = tempfile::tempdir().unwrap();
+        // Other tests of this process sync as well: each kind goes up by one at least.
+        let before = sync_counts();
+        OsDisk.create_new(&dir.path().join("x"), CrashPoint::BlockCreate).unwrap().sync(CrashPoint::BlockSync).unwrap();
+        OsDisk.sync_dir(dir.path(), CrashPoint::BlockDirSync).unwrap();
+        OsDisk.sync_all(dir.path(), CrashPoint::VolumeSync).unwrap();
+        let after = sync_counts();
+        assert!(after.data > before.data && after.names > before.names && after.everything > before.everything);
+        let text = Metrics::new("test").encode().unwrap();
+        for of in ["data", "names", "everything"] {
+            assert!(text.contains(&format!("blockyard_disk_syncs_total{{of=\"{of}\"}} ")), "{of} in {text}");
         }
     }
 }

@@ -13,10 +13,20 @@ pub fn resident_bytes() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+/// CPU time that this process has used, all its threads, user and system.
+#[must_use]
+pub fn process_cpu() -> Duration {
+    used(ClockId::ProcessCPUTime)
+}
+
 /// CPU time that the calling thread has used.
 #[must_use]
 pub fn thread_cpu() -> Duration {
-    let used = clock_gettime(ClockId::ThreadCPUTime);
+    used(ClockId::ThreadCPUTime)
+}
+
+fn used(clock: ClockId) -> Duration {
+    let used = clock_gettime(clock);
     let (seconds, nanos) = (u64::try_from(used.tv_sec).unwrap_or(0), u32::try_from(used.tv_nsec).unwrap_or(0));
     Duration::new(seconds, nanos)
 }
@@ -45,6 +55,7 @@ mod tests {
         let before = thread_cpu();
         let sum = (0..1_000_000_u64).fold(0, |sum, n| std::hint::black_box(sum ^ n));
         assert!(thread_cpu() > before, "{sum}");
+        assert!(process_cpu() >= thread_cpu());
     }
 
     #[test]

@@ -1,14 +1,27 @@
 //! `blockyard bench`: measures, and prints the limits of the hardware beside.
 //!
 //! ```text
-//!   bench ─┬▶ meta        calls on names, through the shipping client
+//!   bench ─┬▶ io, small, read   files through the shipping client, in a named cluster or one of its own
+//!          │     stage  where they work    roles  whose time and syncs count    limits  what the machine can do
+//!          ├▶ meta        calls on names, through the shipping client
 //!          └▶ namespace   the namespace and the block map in this process: speed, memory, images
 //! ```
 
+mod files;
+mod io;
 mod latencies;
+mod limits;
 mod load;
 mod meta;
+mod mix;
 mod namespace;
+mod own;
+mod read;
+mod roles;
+mod series;
+mod small;
+mod stage;
+mod workers;
 
 use clap::{Args, Subcommand};
 
@@ -24,6 +37,12 @@ pub(crate) struct BenchVerb {
 
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
+    /// Measure one long file: written with all its copies, and read
+    Io(io::IoOptions),
+    /// Measure small files: durable ones a second
+    Small(small::SmallOptions),
+    /// Measure reads: short ones at random, long ones, small files
+    Read(read::ReadOptions),
     /// Measure calls on names: how many a second, how long each takes
     Meta(meta::MetaOptions),
     /// Measure the namespace in memory: speed of applying and looking up, memory by part, images
@@ -33,6 +52,9 @@ enum BenchCommand {
 /// Runs a benchmark.
 pub(crate) fn run(verb: &BenchVerb, global: &Global) -> Status {
     match &verb.command {
+        BenchCommand::Io(options) => io::run(options, global),
+        BenchCommand::Small(options) => small::run(options, global),
+        BenchCommand::Read(options) => read::run(options, global),
         BenchCommand::Meta(options) => meta::run(options, global),
         BenchCommand::Namespace(options) => namespace::run(options, global.json).unwrap_or_else(|why| {
             eprintln!("error: {why}");

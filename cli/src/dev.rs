@@ -5,13 +5,13 @@
 //!                               each a task group of this process, or a process        of --exec ─▶ stop all
 //! ```
 
-mod cluster;
+pub(crate) mod cluster;
 mod exec;
-mod folder;
+pub(crate) mod folder;
 mod health;
-mod output;
+pub(crate) mod output;
 pub(crate) mod ports;
-mod process;
+pub(crate) mod process;
 pub(crate) mod roles;
 
 use std::io;

@@ -5,6 +5,7 @@
 //!   server    namenode | datanode           dev       a cluster on this machine, for development
 //!   config    settings, explained           manual    completions and man pages
 //!   bench     measurements                  exit      what exit statuses mean
+//!   page      a look at a role's operations page
 //! ```
 
 mod args;
@@ -15,6 +16,7 @@ mod exit;
 #[cfg(test)]
 mod golden;
 mod manual;
+mod page;
 mod server;
 mod verbs;
 

@@ -60,6 +60,7 @@ use context::Context;
 pub(crate) use context::{DEFAULT_FS, os_user};
 pub(crate) use failure::Failure;
 pub(crate) use output::Output;
+pub(crate) use text::size::{parse_positive as parse_size, size};
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
@@ -22,6 +23,34 @@ impl OsDisk {
     pub fn shared() -> Arc<dyn Disk> {
         Arc::new(Self)
     }
+}
+
+/// How often this process has waited until something was durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncCounts {
+    /// Contents of a file.
+    pub data: u64,
+    /// Names in a directory.
+    pub names: u64,
+    /// Everything on a file system.
+    pub everything: u64,
+}
+
+static DATA: AtomicU64 = AtomicU64::new(0);
+static NAMES: AtomicU64 = AtomicU64::new(0);
+static EVERYTHING: AtomicU64 = AtomicU64::new(0);
+
+/// The counts so far, of all disks and roles in this process.
+#[must_use]
+pub fn sync_counts() -> SyncCounts {
+    let [data, names, everything] = [&DATA, &NAMES, &EVERYTHING].map(|count| count.load(Ordering::Relaxed));
+    SyncCounts { data, names, everything }
+}
+
+/// Counts a sync, good or bad: the disk worked for it.
+fn counted<T>(count: &AtomicU64, sync: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    count.fetch_add(1, Ordering::Relaxed);
+    sync()
 }
 
 /// Runs a durable step with its crash point on both sides.
@@ -59,7 +88,7 @@ impl Disk for OsDisk {
                 .map(Path::to_path_buf)
                 .collect();
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-            missing.iter().try_for_each(|made| File::open(dir_of(made))?.sync_all())
+            missing.iter().try_for_each(|made| counted(&NAMES, || File::open(dir_of(made))?.sync_all()))
         })
     }
 
@@ -72,11 +101,11 @@ impl Disk for OsDisk {
     }
 
     fn sync_dir(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
-        step(point, || File::open(path)?.sync_all())
+        step(point, || counted(&NAMES, || File::open(path)?.sync_all()))
     }
 
     fn sync_all(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
-        step(point, || Ok(rustix::fs::syncfs(File::open(path)?)?))
+        step(point, || counted(&EVERYTHING, || Ok(rustix::fs::syncfs(File::open(path)?)?)))
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -146,7 +175,7 @@ impl DiskFile for OsFile {
         self.0.write_all_at(bytes, offset_bytes)
     }
     fn sync(&self, point: CrashPoint) -> io::Result<()> {
-        step(point, || self.0.sync_data())
+        step(point, || counted(&DATA, || self.0.sync_data()))
     }
     fn set_len(&self, len_bytes: u64, point: CrashPoint) -> io::Result<()> {
         step(point, || self.0.set_len(len_bytes))
@@ -178,7 +207,7 @@ impl DiskFile for OsFile {
 /// Starts write-back of a range without waiting for it, so that the sync at the end has little left to do.
 /// A hint: errors show at the sync, which is what counts.
 #[allow(unsafe_code, reason = "rustix has no sync_file_range")]
-fn start_writeback(file: &File, offset_bytes: u64, len_bytes: u64) {
+pub(crate) fn start_writeback(file: &File, offset_bytes: u64, len_bytes: u64) {
     use std::os::fd::AsRawFd;
     let (Ok(offset), Ok(len)) = (i64::try_from(offset_bytes), i64::try_from(len_bytes)) else { return };
     // SAFETY: plain integers and a descriptor that `file` keeps open during the call; no memory is passed.

@@ -1,15 +1,13 @@
-//! Calls of one kind, so many at a time, for a while.
+//! Calls on names, of one kind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use base::clock::{Clock, Moment, SystemClock};
-use base::task::JoinSet;
+use base::clock::SystemClock;
 use clap::ValueEnum;
-use client::{Client, CreateOptions, ErrorCode, FsError, FsResult, Replace};
+use client::{Client, CreateOptions, FsResult, Replace};
 
-use super::latencies::Latencies;
+use super::workers::{self, Measured, Shift, Turn};
 
 /// Names in the directory that `list` lists.
 const LISTED: u64 = 100;
@@ -49,27 +47,6 @@ pub(super) struct Load {
     pub(super) names: u64,
 }
 
-/// What was measured.
-#[derive(Debug)]
-pub(super) struct Measured {
-    pub(super) times: Latencies,
-    pub(super) took: Duration,
-}
-
-impl Measured {
-    pub(super) fn per_second(&self) -> f64 {
-        self.times.count() as f64 / self.took.as_secs_f64().max(1e-9)
-    }
-}
-
-/// When one worker is done: time is up, or nothing is left to do.
-struct Until {
-    warm: Moment,
-    end: Moment,
-    next: AtomicU64,
-    limit: u64,
-}
-
 impl Load {
     fn client(&self, number: u64) -> &Client {
         let at = usize::try_from(number).unwrap_or(0) % self.clients.len().max(1);
@@ -92,41 +69,17 @@ impl Load {
 
     /// Keeps calls in flight for a while after a warm-up, or until `limit` of them were made.
     pub(super) async fn run(&self, op: Op, warm_up: Duration, during: Duration, limit: u64) -> FsResult<Measured> {
-        let begun = self.clock.now();
-        let warm = begun.plus(warm_up);
-        let until = Arc::new(Until { warm, end: warm.plus(during), next: AtomicU64::new(0), limit });
-        let mut workers = JoinSet::new();
-        for worker in 0..self.in_flight {
-            workers.spawn(work(self.clone(), op, worker, Arc::clone(&until)));
-        }
-        let mut times = Latencies::default();
-        while let Some(ended) = workers.join_next().await {
-            let ended = ended.map_err(|error| FsError::new(ErrorCode::Internal, error.to_string()))?;
-            times.merge(&ended?);
-        }
-        Ok(Measured { times, took: self.clock.now().since(warm) })
+        let shift = Shift { in_flight: self.in_flight, warm_up, during, limit };
+        let load = self.clone();
+        workers::run(&self.clock, shift, move |turn| {
+            let (client, dir) = (load.client(turn.worker).clone(), load.dir.clone());
+            async move { once(&client, op, &dir, turn).await }
+        })
+        .await
     }
 }
 
-async fn work(load: Load, op: Op, worker: u64, until: Arc<Until>) -> FsResult<Latencies> {
-    let client = load.client(worker).clone();
-    let mut times = Latencies::default();
-    let mut round = 0_u64;
-    loop {
-        let number = until.next.fetch_add(1, Ordering::Relaxed);
-        let begun = load.clock.now();
-        if number >= until.limit || begun >= until.end {
-            return Ok(times);
-        }
-        once(&client, op, &load.dir, (worker, round), number).await?;
-        if begun >= until.warm {
-            times.add(load.clock.now().since(begun));
-        }
-        round += 1;
-    }
-}
-
-async fn once(client: &Client, op: Op, dir: &str, (worker, round): (u64, u64), number: u64) -> FsResult<()> {
+async fn once(client: &Client, op: Op, dir: &str, Turn { worker, round, number }: Turn) -> FsResult<()> {
     match op {
         Op::Create => {
             let options = CreateOptions { empty: true, ..CreateOptions::default() };

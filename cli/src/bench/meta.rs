@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::clock::SystemClock;
+use base::process::process_cpu;
 use base::random::{OsRandom, Randomness};
 use clap::{Args, ValueEnum};
 use client::{Carrier, Client, FsResult};
 use serde_json::{Value, json};
 
 use super::latencies::Latencies;
-use super::load::{Load, Measured, Op};
+use super::load::{Load, Op};
+use super::workers::Measured;
 use crate::args::Global;
 use crate::exit::Status;
 use crate::verbs::{DEFAULT_FS, Failure, Output, os_user};
@@ -141,17 +143,11 @@ async fn measure_calls(options: &MetaOptions, load: &Load, syncs: Measured) -> R
     let empty = load.run(Op::Nothing, WARM_UP, LIMIT_TIME.min(during), u64::MAX).await?;
     // What is made before can only be used up once.
     let (warm_up, limit) = if options.op == Op::Delete { (Duration::ZERO, load.names) } else { (WARM_UP, u64::MAX) };
-    let before = cpu();
+    let before = process_cpu();
     let measured = load.run(options.op, warm_up, during, limit).await?;
     let share = measured.took.as_secs_f64() / (measured.took + warm_up).as_secs_f64();
-    let client_cpu = cpu().saturating_sub(before).mul_f64(share);
+    let client_cpu = process_cpu().saturating_sub(before).mul_f64(share);
     Ok(Report { measured, client_cpu, empty, alone, syncs })
-}
-
-/// Processor time of this process so far.
-fn cpu() -> Duration {
-    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(u64::try_from(spent.tv_sec).unwrap_or(0), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }
 
 fn print(options: &MetaOptions, report: &Report, output: &Output) -> Result<(), Failure> {

@@ -4,14 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use crate::page;
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(10);
-/// Time for one look.
-const ANSWER: Duration = Duration::from_secs(2);
-/// An answer is never longer.
-const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
 
 /// Looks at `/readyz` until it says yes.
 ///
@@ -20,12 +16,12 @@ const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
 ///
 /// # Cancel safety
 /// Yes.
-pub(crate) async fn until_ready(page: SocketAddr, patience: Duration) -> io::Result<()> {
-    let mut last = String::from("no answer");
+pub(crate) async fn until_ready(page_address: SocketAddr, patience: Duration) -> io::Result<()> {
+    let (address, mut last) = (page_address.to_string(), String::from("no answer"));
     let wait = async {
         loop {
-            match ask(page).await {
-                Ok(text) if text.starts_with("HTTP/1.1 200") => return,
+            match page::ask(&address, "/readyz").await {
+                Ok(text) if page::is_ok(&text) => return,
                 Ok(text) => last = text.rsplit("\r\n").next().unwrap_or_default().trim().to_owned(),
                 Err(error) => last = error.to_string(),
             }
@@ -34,16 +30,9 @@ pub(crate) async fn until_ready(page: SocketAddr, patience: Duration) -> io::Res
     };
     let outcome = tokio::time::timeout(patience, wait).await;
     outcome.map_err(|elapsed| {
-        io::Error::new(io::ErrorKind::TimedOut, format!("not ready at http://{page}/readyz: {last} ({elapsed})"))
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("not ready at http://{page_address}/readyz: {last} ({elapsed})"),
+        )
     })
-}
-
-async fn ask(page: SocketAddr) -> io::Result<String> {
-    let mut stream = base::net::dial(&page.ip().to_string(), page.port(), ANSWER).await?;
-    let request = format!("GET /readyz HTTP/1.1\r\nhost: {page}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut text = String::new();
-    let read = async { stream.take(ANSWER_LIMIT_BYTES).read_to_string(&mut text).await };
-    tokio::time::timeout(ANSWER, read).await.map_err(io::Error::other)??;
-    Ok(text)
 }

@@ -63,6 +63,10 @@ impl Failure {
             FsError::new(ErrorCode::Unavailable, "interrupted").with_hint("files that were not whole are not there");
         Self { error, kind: Kind::Interrupted }
     }
+    /// A server that this command started, or looks at beside its calls.
+    pub(crate) fn server(message: impl Into<String>) -> Self {
+        FsError::new(ErrorCode::Internal, message).into()
+    }
     /// Standard output cannot be written.
     pub(crate) fn output(error: &io::Error) -> Self {
         let kind = if error.kind() == io::ErrorKind::BrokenPipe { Kind::Quiet } else { Kind::Local };

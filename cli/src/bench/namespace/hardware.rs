@@ -7,8 +7,9 @@ use base::crash::CrashPoint;
 use base::disk::OsDisk;
 
 use super::Outcome;
-use super::names::mix;
 use super::report::Report;
+use crate::bench::limits;
+use crate::bench::mix::mix;
 
 const COPY_BYTES: usize = 256 << 20;
 const CHASES: usize = 4_000_000;
@@ -17,13 +18,8 @@ const PART_BYTES: usize = 1 << 20;
 /// Copies memory, and follows pointers through more of it than any cache holds.
 pub(super) fn memory(report: &mut Report) {
     let clock = SystemClock::new();
-    let from = vec![1_u8; COPY_BYTES];
-    let mut to = vec![0_u8; COPY_BYTES];
-    let started = clock.now();
-    to.copy_from_slice(&from);
-    std::hint::black_box(&to);
-    let took = clock.now().since(started);
-    report.rate("hardware_memory_copy_mib_per_second", (COPY_BYTES >> 20) as u64, took);
+    let copied = limits::memory_copy(COPY_BYTES as u64, &clock);
+    report.rate("hardware_memory_copy_mib_per_second", copied.count >> 20, copied.took);
 
     let words = COPY_BYTES / 8;
     let mut next = vec![0_u64; words];

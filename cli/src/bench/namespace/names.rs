@@ -2,15 +2,10 @@
 
 use std::fmt::Write;
 
+use crate::bench::mix::mix;
+
 /// Files of a directory.
 pub(super) const FILES_PER_DIRECTORY: u64 = 1000;
-
-/// Mixes a number: neighbours come out far apart.
-pub(super) const fn mix(number: u64) -> u64 {
-    let a = (number ^ (number >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    b ^ (b >> 31)
-}
 
 /// Path of a directory.
 pub(super) fn directory(tree: &str, number: u64) -> String {

@@ -20,8 +20,9 @@ use proto::log::{
 use proto::path::FsPath;
 
 use super::Outcome;
-use super::names::{self, FILES_PER_DIRECTORY, mix};
+use super::names::{self, FILES_PER_DIRECTORY};
 use super::report::Report;
+use crate::bench::mix::mix;
 
 /// Commands of an entry: as many clients, each with a session and one call on its way.
 pub(super) const BATCH: usize = 64;
