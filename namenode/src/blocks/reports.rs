@@ -197,9 +197,13 @@ impl Stream {
 
     fn note(&mut self, number: u64, block: BlockId) {
         self.next = number + 1;
-        self.recent.push_back((number, block));
-        if self.recent.len() > RECENT {
+        // Room is made first: with one more than RECENT the queue would take twice its memory, of every storage.
+        let full = self.recent.len() == RECENT;
+        if full {
             self.recent.pop_front();
+        }
+        self.recent.push_back((number, block));
+        if full {
             self.recent_from = self.recent.front().map_or(number + 1, |(oldest, _)| *oldest);
         }
     }
