@@ -76,6 +76,8 @@ crash_points! {
     VolumeSync = "volume-sync";
     /// A slot of the file with the highest term is made durable.
     TermSync = "term-sync";
+    /// A slot of the file that says how far a volume's scrubber has come is made durable.
+    ScrubSync = "scrub-sync";
 }
 
 /// On which side of the durable call the process dies.

@@ -116,7 +116,33 @@ pub trait DiskFile: Send + Sync + Debug {
     fn len_bytes(&self) -> io::Result<u64>;
     /// The descriptor, for sendfile; `None` where there is none (simulation): then copy.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+    /// Says that a read does not foretell the next one: nothing is read ahead for this handle. A hint.
+    fn no_readahead(&self) {}
+    /// Are the ends of a range in memory? A guess; false where nobody can tell.
+    fn is_cached(&self, _offset_bytes: u64, _len_bytes: u64) -> bool {
+        false
+    }
+    /// Lets the kernel forget its copy of a range, rounded out to pages, so that the next read comes from the medium. A
+    /// hint: what is not written back yet stays.
+    fn drop_cached(&self, _offset_bytes: u64, _len_bytes: u64) {}
 
+    /// Reads exactly, from the medium rather than from memory, and leaves in memory what was there before: whoever checks a
+    /// disk is not content with a copy of it, and does not push out what others use. After [`DiskFile::no_readahead`].
+    ///
+    /// # Errors
+    /// As [`DiskFile::read_exact_at`].
+    fn read_medium_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<()> {
+        let len_bytes = buffer.len() as u64;
+        let cached = self.is_cached(offset_bytes, len_bytes);
+        if cached {
+            self.drop_cached(offset_bytes, len_bytes);
+        }
+        let read = self.read_exact_at(buffer, offset_bytes);
+        if !cached {
+            self.drop_cached(offset_bytes, len_bytes);
+        }
+        read
+    }
     /// Reads exactly `buffer.len()` bytes.
     ///
     /// # Errors

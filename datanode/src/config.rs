@@ -7,6 +7,7 @@ use std::time::Duration;
 use base::config::{ByteSize, HumanDuration};
 use serde::{Deserialize, Serialize};
 
+use crate::scrub::ScrubOptions;
 use crate::store::StoreOptions;
 
 /// Settings of a datanode.
@@ -31,6 +32,10 @@ pub struct DatanodeConfig {
     pub reserve: ByteSize,
     /// How long deleted replicas are kept while there is room.
     pub trash_keep: HumanDuration,
+    /// Bytes a second that the scrubber of each disk reads at most; 0: there is none.
+    pub scrub_rate: ByteSize,
+    /// Every replica is read and compared with its checksums once in this time, if `scrub_rate` allows for it.
+    pub scrub_period: HumanDuration,
     /// Time between full reports of a storage. Between them only changes are told.
     pub full_report: HumanDuration,
     /// Data connections at a time; more are closed as they come.
@@ -41,6 +46,8 @@ pub struct DatanodeConfig {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+/// A slower scrubber would rest for minutes between two reads.
+const MIN_SCRUB_RATE: u64 = 64 * 1024;
 
 impl Default for DatanodeConfig {
     fn default() -> Self {
@@ -55,6 +62,8 @@ impl Default for DatanodeConfig {
             rack: "/default-rack".to_owned(),
             reserve: ByteSize(store.reserve_bytes),
             trash_keep: HumanDuration(store.trash_keep),
+            scrub_rate: ByteSize(8 << 20),
+            scrub_period: HumanDuration(SECOND * 21 * 24 * 3600),
             full_report: HumanDuration(SECOND * 6 * 3600),
             max_connections: 4096,
             peer_timeout: HumanDuration(SECOND * 60),
@@ -120,6 +129,12 @@ impl DatanodeConfig {
         if self.peer_timeout.0 < SECOND {
             return bad("peer_timeout", "write at least 1s");
         }
+        if (1..MIN_SCRUB_RATE).contains(&self.scrub_rate.0) {
+            return bad("scrub_rate", "write at least 64KiB, or 0 for no scrubber");
+        }
+        if self.scrub_period.0 < SECOND {
+            return bad("scrub_period", "write at least 1s");
+        }
         if self.full_report.0 < SECOND {
             return bad("full_report", "write at least 1s");
         }
@@ -132,6 +147,11 @@ impl DatanodeConfig {
         if self.host.is_empty() { self.listen.ip().to_string() } else { self.host.clone() }
     }
 
+    /// The scrubbers' settings.
+    #[must_use]
+    pub const fn scrub(&self) -> ScrubOptions {
+        ScrubOptions { rate_bytes_per_s: self.scrub_rate.0, period: self.scrub_period.0 }
+    }
     /// The store's settings.
     #[must_use]
     pub const fn store(&self) -> StoreOptions {
@@ -148,7 +168,7 @@ mod tests {
         let good = || DatanodeConfig { dirs: vec!["/d".into()], ..DatanodeConfig::default() };
         assert_eq!(good().validate(), Ok(()));
         type Break = fn(&mut DatanodeConfig);
-        let cases: [(&str, Break); 13] = [
+        let cases: [(&str, Break); 15] = [
             ("listen", |c| c.listen = SocketAddr::from(([0, 0, 0, 0], 1))),
             ("http", |c| c.http = SocketAddr::from(([10, 0, 0, 1], 1))),
             ("dirs", |c| c.dirs.clear()),
@@ -161,6 +181,8 @@ mod tests {
             ("host", |c| (c.listen, c.insecure) = (SocketAddr::from(([0, 0, 0, 0], 1)), true)),
             ("rack", |c| c.rack = "rack 1".into()),
             ("max_connections", |c| c.max_connections = 0),
+            ("scrub_rate", |c| c.scrub_rate = ByteSize(1)),
+            ("scrub_period", |c| c.scrub_period = HumanDuration(Duration::ZERO)),
             ("peer_timeout", |c| c.peer_timeout = HumanDuration(Duration::ZERO)),
         ];
         for (key, break_it) in cases {

@@ -7,7 +7,7 @@
 //!             ───delete, copy────────▶
 //! ```
 //!
-//! `store`, `receive`, `serve` and `agent` decide without sockets and clocks of their own: the simulation runs
+//! `store`, `receive`, `serve`, `scrub` and `agent` decide without sockets and clocks of their own: the simulation runs
 //! the same code. `server` is the thin shell around them. Read [`store`] first.
 
 pub mod agent;
@@ -16,6 +16,7 @@ pub mod config;
 mod metrics;
 pub mod node;
 pub mod receive;
+pub mod scrub;
 pub mod serve;
 pub mod server;
 pub mod store;

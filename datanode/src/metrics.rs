@@ -9,6 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use proto::ids::StorageId;
 
 use crate::node::Node;
 
@@ -31,6 +32,19 @@ pub(crate) struct Figures {
     pub(crate) connections: Gauge,
     /// Data connections closed as they came, because there were too many.
     pub(crate) turned_away: Counter,
+    /// Bytes that scrubbers read.
+    pub(crate) scrub_bytes: Counter,
+    /// Replicas that scrubbers read to their end.
+    pub(crate) scrub_replicas: Counter,
+    /// Replicas that scrubbers found damaged.
+    pub(crate) scrub_errors: Counter,
+    scrub_oldest: Family<Storage, Gauge>,
+}
+
+/// A disk of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Storage {
+    storage: String,
 }
 
 impl Figures {
@@ -48,11 +62,24 @@ impl Figures {
             registry.register(name, help, new.connections.clone());
             let (name, help) = ("blockyard_datanode_connections_turned_away", "Connections beyond the limit");
             registry.register(name, help, new.turned_away.clone());
+            let (name, help) = ("blockyard_scrub_bytes", "Bytes read by scrubbers");
+            registry.register(name, help, new.scrub_bytes.clone());
+            let (name, help) = ("blockyard_scrub_replicas", "Replicas read to their end by scrubbers");
+            registry.register(name, help, new.scrub_replicas.clone());
+            let (name, help) = ("blockyard_scrub_errors", "Replicas found damaged by scrubbers");
+            registry.register(name, help, new.scrub_errors.clone());
+            let (name, help) = ("blockyard_scrub_oldest_seconds", "No replica of the disk was unread for longer");
+            registry.register(name, help, new.scrub_oldest.clone());
             registry.register_collector(Box::new(State { node: Arc::clone(node) }));
         });
         new
     }
 
+    /// How long ago the replica that was read longest ago was read.
+    pub(crate) fn scrub_oldest(&self, storage: &StorageId, age_s: u64) {
+        let label = Storage { storage: storage.to_string() };
+        self.scrub_oldest.get_or_create(&label).set(i64::try_from(age_s).unwrap_or(i64::MAX));
+    }
     /// An operation ended.
     pub(crate) fn ended(&self, operation: &'static str, good: bool) {
         let outcome = if good { "ok" } else { "failed" };

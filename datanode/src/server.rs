@@ -7,6 +7,7 @@
 //!        │ calls as tasks, one a namenode and kind ──▶ namenodes
 //!        └ deletes, copies, terms as blocking tasks
 //!   "dn-upkeep" thread: old trash, room on the disks
+//!   "dn-scrub-<n>" threads, one a disk: read replicas and compare them with their checksums
 //! ```
 //!
 //! Everything stops through one token: nothing more is accepted, idle connections are closed at once, busy ones
@@ -18,6 +19,7 @@ mod calls;
 mod connection;
 mod copy;
 mod read;
+mod scrub;
 mod upkeep;
 mod write;
 
@@ -137,12 +139,13 @@ pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Resul
     let talk = AgentThread::start(agent, context.clone(), namenodes, Arc::clone(&connections), inbox)
         .map_err(io("start the agent's thread"))?;
     let upkeep = upkeep::start(context.clone()).map_err(io("start the upkeep thread"))?;
+    let scrubbers = scrub::start(&context, config.scrub()).map_err(io("start the scrubbers' threads"))?;
     let tasks = TaskTracker::new();
     let acceptor = Acceptor { listener, context, connections: Arc::clone(&connections) };
     let accepting = base::task::spawn(&tasks, acceptor.run());
     let ready = readiness(Arc::clone(&node), talk.status());
     let page = base::task::spawn(&tasks, base::http::serve(pages, ready, metrics, shutdown.clone()));
-    let end = End { shutdown: shutdown.clone(), accepting, page, connections, talk, upkeep };
+    let end = End { shutdown: shutdown.clone(), accepting, page, connections, talk, upkeep, scrubbers };
     let join = base::task::spawn(&tasks, end.wait());
     tracing::info!(%address, %http, node = %node.id(), "the datanode listens");
     Ok(Running { address, http, node: node.id().clone(), shutdown, join })
@@ -199,6 +202,7 @@ struct End {
     connections: Arc<Connections>,
     talk: AgentThread,
     upkeep: upkeep::Upkeep,
+    scrubbers: scrub::Scrubbers,
 }
 
 impl End {
@@ -217,6 +221,7 @@ impl End {
         tracing::debug!(?aborted, "the operations pages ended");
         let result = self.talk.stop().await;
         self.upkeep.stop().await;
+        self.scrubbers.stop().await;
         result
     }
 }

@@ -16,10 +16,12 @@ mod error;
 mod identity;
 mod journal;
 mod layout;
+mod look;
 mod meta;
 mod reader;
 mod replica;
 mod scan;
+mod scrub;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -40,10 +42,16 @@ use transfer::{BlockRef, ChunkFormat};
 pub use error::StoreError;
 pub use reader::ReplicaReader;
 pub use replica::{Replica, ReplicaState};
+pub use scrub::{Turn, VolumeScrub};
 pub use writer::{FinalisedReplica, ReplicaWriter};
 
+pub(crate) use layout::FOLDERS;
+
 use identity::Identity;
+use look::Watch;
 use volume::Volume;
+
+use crate::scrub::ScrubOptions;
 
 /// Longest meta file that is read whole: checksums of a terabyte of data in chunks of 512 bytes would be
 /// 8 GiB, but blocks end at 32 GiB.
@@ -78,8 +86,8 @@ impl Store {
     /// that cannot be used are returned beside; the others work.
     ///
     /// # Errors
-    /// If no volume can be used, if two of them belong to different nodes or clusters, or if another process
-    /// uses one.
+    /// If no volume can be used, if two of them belong to different nodes or clusters, if another process uses one,
+    /// or for want of descriptors or memory: then nothing can be said of what was not looked at.
     pub fn open(
         disk: &Arc<dyn Disk>,
         dirs: &[PathBuf],
@@ -93,9 +101,13 @@ impl Store {
         let unsure = known_node.is_none() && first_look.iter().any(Result::is_err);
         let fresh_node = known_node.unwrap_or_else(|| NodeId::new(&randomness.uuid()));
         for (dir, looked) in dirs.iter().zip(first_look) {
-            if let Err(error) = looked.and_then(|()| if unsure { Err(not_stamped(dir)) } else { Ok(()) }) {
-                problems.push(error);
-                continue;
+            match looked.and_then(|()| if unsure { Err(not_stamped(dir)) } else { Ok(()) }) {
+                Ok(()) => {}
+                Err(error) if error.is_exhausted() => return Err(error),
+                Err(error) => {
+                    problems.push(error);
+                    continue;
+                }
             }
             let fresh =
                 Identity { membership: None, node: fresh_node.clone(), storage: StorageId::new(&randomness.uuid()) };
@@ -106,6 +118,8 @@ impl Store {
                     check_same(&volumes, &volume)?;
                     volumes.push(Arc::new(volume));
                 }
+                // Not the disk's fault, and not lasting: all volumes or none.
+                Err(error) if error.is_exhausted() => return Err(error),
                 Err(error) => problems.push(error),
             }
         }
@@ -260,17 +274,21 @@ impl Store {
     pub fn verify(&self, storage: &StorageId, id: BlockId, stamp: GenerationStamp) -> Result<bool, StoreError> {
         let volume = self.volume(storage)?;
         volume.working()?;
-        let known = volume.state.lock().replicas.get(&id).copied();
-        let whole = |replica: &Replica| {
+        let whole = |watch: &Watch| {
+            let replica = watch.replica();
             replica.stamp == stamp && matches!(replica.state, ReplicaState::Finalized | ReplicaState::Corrupt)
         };
-        let replica = known.filter(whole).ok_or(StoreError::NotFound(id))?;
-        let block = BlockRef { pool: volume.pool()?, id, stamp, len_bytes: replica.len_bytes };
-        let sound = ReplicaReader::is_sound(volume, &block, replica);
+        let watch = Watch::begin(volume, id).filter(whole).ok_or(StoreError::NotFound(id))?;
+        let sound = look::is_sound(&watch, &volume.pool()?);
         if !sound.as_ref().is_err_and(StoreError::is_exhausted) {
-            volume.looked_at(id, &replica, matches!(sound, Ok(true)));
+            volume.looked_at(&watch, matches!(sound, Ok(true)), true);
         }
         sound
+    }
+    /// A scrubber for each volume. Nothing is read yet.
+    #[must_use]
+    pub fn scrubs(&self, options: ScrubOptions) -> Vec<VolumeScrub> {
+        self.volumes.iter().map(|volume| VolumeScrub::new(Arc::clone(volume), options)).collect()
     }
     /// What is known of a replica.
     #[must_use]

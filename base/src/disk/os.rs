@@ -2,13 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 
 use super::{DirEntry, Disk, DiskFile, DiskLock, FileInfo, OpenMode, Space, dir_of};
 use crate::crash::{self, CrashPoint, Side};
@@ -202,6 +203,44 @@ impl DiskFile for OsFile {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
     }
+    fn no_readahead(&self) {
+        advise(&self.0, 0, None, Advice::Random);
+    }
+    fn is_cached(&self, offset_bytes: u64, len_bytes: u64) -> bool {
+        let last_bytes = offset_bytes.saturating_add(len_bytes.saturating_sub(1));
+        len_bytes > 0 && [offset_bytes, last_bytes].into_iter().all(|at| is_byte_cached(&self.0, at))
+    }
+    fn drop_cached(&self, offset_bytes: u64, len_bytes: u64) {
+        let start_bytes = offset_bytes - offset_bytes % PAGE_BYTES;
+        let end_bytes = offset_bytes.saturating_add(len_bytes).div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES);
+        let len_bytes = NonZeroU64::new(end_bytes.saturating_sub(start_bytes));
+        if len_bytes.is_some() {
+            advise(&self.0, start_bytes, len_bytes, Advice::DontNeed);
+        }
+    }
+}
+
+/// Pages of the kernel's cache, or a multiple of what it uses: for rounding only.
+const PAGE_BYTES: u64 = 4096;
+
+/// Advice is never needed: where it is not taken, more memory is used.
+fn advise(file: &File, offset_bytes: u64, len_bytes: Option<NonZeroU64>, advice: Advice) {
+    if let Err(error) = rustix::fs::fadvise(file, offset_bytes, len_bytes, advice) {
+        tracing::trace!(%error, ?advice, "the kernel takes no advice about a file");
+    }
+}
+
+/// A read that may not wait for the disk tells. File systems without such reads say no.
+#[cfg(target_os = "linux")]
+fn is_byte_cached(file: &File, offset_bytes: u64) -> bool {
+    let mut byte = [0];
+    let mut parts = [io::IoSliceMut::new(&mut byte)];
+    let read = rustix::io::preadv2(file, &mut parts, offset_bytes, rustix::io::ReadWriteFlags::NOWAIT);
+    matches!(read, Ok(1))
+}
+#[cfg(not(target_os = "linux"))]
+fn is_byte_cached(_file: &File, _offset_bytes: u64) -> bool {
+    false
 }
 
 /// Starts write-back of a range without waiting for it, so that the sync at the end has little left to do.
@@ -212,4 +251,40 @@ pub(crate) fn start_writeback(file: &File, offset_bytes: u64, len_bytes: u64) {
     let (Ok(offset), Ok(len)) = (i64::try_from(offset_bytes), i64::try_from(len_bytes)) else { return };
     // SAFETY: plain integers and a descriptor that `file` keeps open during the call; no memory is passed.
     let _hint_only = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_of_the_medium_leaves_memory_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = OsDisk.create_new(&path, CrashPoint::BlockCreate).unwrap();
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| (n / 7) as u8).collect();
+        file.write_at(&bytes, 0).unwrap();
+        file.sync(CrashPoint::BlockSync).unwrap();
+        file.no_readahead();
+        let (start, len) = (10_007, 300_000);
+        let medium = || {
+            let mut read = vec![0; len];
+            file.read_medium_at(&mut read, start).unwrap();
+            assert_eq!(read, bytes[start as usize..start as usize + len]);
+        };
+        // In memory, where it was written: it stays there.
+        let tells = file.is_cached(start, len as u64);
+        medium();
+        assert_eq!(file.is_cached(start, len as u64), tells);
+        file.drop_cached(start, len as u64);
+        if tells && !file.is_cached(start, len as u64) {
+            medium();
+            assert!(!file.is_cached(start, len as u64), "it was not in memory, and is not now");
+            // What lies beside was not touched.
+            assert!(file.is_cached(500_000, 100_000));
+        } else {
+            println!("this file system does not tell what is in memory, or keeps it there");
+        }
+        assert!(!file.is_cached(2_000_000, 1), "nothing is behind the end");
+    }
 }

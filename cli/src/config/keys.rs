@@ -243,6 +243,18 @@ pub(crate) const KEYS: &[Key] = &[
         "How long removed replicas are kept while there is room.",
     ),
     key(
+        "datanode.scrub_rate",
+        Kind::Size,
+        "the scrubber",
+        "Bytes a second that the scrubber of each disk reads at most; 0: there is no scrubber.",
+    ),
+    key(
+        "datanode.scrub_period",
+        Kind::Duration,
+        "the scrubber",
+        "Time in which every replica is read and compared with its checksums once, if scrub_rate allows for it.",
+    ),
+    key(
         "datanode.full_report",
         Kind::Duration,
         "reports",

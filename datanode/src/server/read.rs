@@ -88,7 +88,10 @@ fn last_word(mut stream: &BlockingStream, reader: &ReplicaReader) -> Next {
     match reply::read_read_status(&mut stream) {
         Ok(Status::ChecksumOk | Status::Success) => Next::Stay,
         Ok(status) => {
-            // The reader tells the namenode by itself; a copy from a good replica follows from there.
+            // The reader tells the namenode by itself, if it is one of ours; a Hadoop client may be gone before.
+            if status == Status::ErrorChecksum {
+                reader.suspect();
+            }
             tracing::warn!(block = %reader.id(), status = status.as_str_name(), "a reader is not content");
             Next::Stay
         }

@@ -137,7 +137,10 @@ impl StoreError {
     /// Is it only that the process or the machine has no descriptor or memory left?
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if is_exhausted(source))
+        match self {
+            Self::Io { source, .. } | Self::Identity(TwoSlotError::Io { source, .. }) => is_exhausted(source),
+            _ => false,
+        }
     }
     /// As a status on the wire.
     #[must_use]

@@ -3,6 +3,7 @@
 //! ```text
 //!   <volume>/identity                         who this volume is (two slots)
 //!   <volume>/term                             highest Raft term obeyed (two slots)
+//!   <volume>/scrub                            how far the scrubber has come (two slots)
 //!   <volume>/lock                             held by the running node
 //!   <volume>/current/<pool>/d3f/blk_<id>      data, raw
 //!   <volume>/current/<pool>/d3f/blk_<id>_<stamp>.meta
@@ -19,6 +20,7 @@ use proto::ids::{BlockId, GenerationStamp, PoolId};
 
 pub(crate) const IDENTITY: &str = "identity";
 pub(crate) const TERM: &str = "term";
+pub(crate) const SCRUB: &str = "scrub";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const CURRENT: &str = "current";
 pub(crate) const TRASH: &str = "trash";

@@ -13,9 +13,6 @@ use super::replica::{Replica, ReplicaState};
 use super::volume::Volume;
 use super::{meta, scan};
 
-/// Data that are compared at a time when a replica is read whole.
-const VERIFY_BYTES: u64 = 1 << 20;
-
 /// A replica open for reading. It stays readable when the replica is deleted meanwhile.
 #[derive(Debug)]
 pub struct ReplicaReader {
@@ -71,43 +68,6 @@ impl ReplicaReader {
         Ok(Self { id: block.id, stamp, len_bytes, chunks, data, meta, volume: Arc::clone(volume) })
     }
 
-    /// Reads a replica whole, whatever is said of it, and compares it with its checksums, and those with their trailer.
-    pub(crate) fn is_sound(volume: &Arc<Volume>, block: &BlockRef, replica: Replica) -> Result<bool, StoreError> {
-        let meta_path = volume.meta_path(&block.pool, block.id, replica.stamp);
-        let trailer =
-            scan::read_trailer(volume.disk.as_ref(), &meta_path).map_err(StoreError::io("read", &meta_path))?;
-        let Some(trailer) = trailer else { return Ok(false) };
-        let ours = (&trailer.pool, trailer.id, trailer.stamp, trailer.len_bytes)
-            == (&block.pool, block.id, replica.stamp, replica.len_bytes);
-        // Checked once more, although it may have been when it was opened before.
-        if !ours || !sums_intact(volume, &meta_path, &trailer)? {
-            return Ok(false);
-        }
-        Self::open_files(volume, block, replica)?.is_whole()
-    }
-
-    /// Do the data agree with the checksums, to the last byte?
-    fn is_whole(&self) -> Result<bool, StoreError> {
-        let io = |source| StoreError::Io { operation: "look at", path: self.id.to_string(), source };
-        if self.data.len_bytes().map_err(io)? != self.len_bytes {
-            return Ok(false);
-        }
-        let chunk_bytes = self.chunks.chunk_bytes();
-        let most_bytes = (VERIFY_BYTES / chunk_bytes).max(1) * chunk_bytes;
-        let mut at_bytes = 0;
-        while at_bytes < self.len_bytes {
-            let part_bytes = most_bytes.min(self.len_bytes - at_bytes);
-            let (mut data, mut checksums) = (vec![0; part_bytes as usize], Vec::new());
-            self.read_checksums(at_bytes, part_bytes, &mut checksums)?;
-            self.read_data(at_bytes, &mut data)?;
-            if self.chunks.verify(&data, &checksums).is_err() {
-                return Ok(false);
-            }
-            at_bytes += part_bytes;
-        }
-        Ok(true)
-    }
-
     /// The block.
     #[must_use]
     pub const fn id(&self) -> BlockId {
@@ -155,6 +115,10 @@ impl ReplicaReader {
     /// As [`ReplicaReader::read_checksums`].
     pub fn read_data(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), StoreError> {
         self.damage_on_error(self.data.read_exact_at(out, offset_bytes), "read")
+    }
+    /// Has the scrubber look at the replica before others: its reader is not content, and may be wrong.
+    pub fn suspect(&self) {
+        self.volume.state.lock().suspect(self.id);
     }
     /// Marks the replica corrupt: a reader or a copy found its bytes damaged.
     pub fn mark_corrupt(&self) {

@@ -92,11 +92,15 @@ struct Seen<'a> {
     meta_bytes: u64,
 }
 
-/// State of a replica from its meta file. Unreadable meta files leave the replica corrupt, not the volume failed.
+/// State of a replica from its meta file. Unreadable meta files leave the replica corrupt, not the volume failed. A want of
+/// descriptors or memory says nothing of it, and nothing is made up: it ends the scan.
 fn judge(disk: &dyn Disk, path: &Path, seen: &Seen<'_>) -> Result<Replica, StoreError> {
     let corrupt = Replica { stamp: seen.stamp, len_bytes: seen.data_bytes, state: ReplicaState::Corrupt };
-    let (header, end) = match read_ends(disk, path, seen.meta_bytes) {
+    let file = disk.open(path, OpenMode::Read);
+    let ends = file.and_then(|file| read_ends(|buffer, at| file.read_exact_at(buffer, at), seen.meta_bytes));
+    let (header, end) = match ends {
         Ok(ends) => ends,
+        Err(error) if is_exhausted(&error) => return Err(StoreError::io("look at", path)(error)),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "cannot read the checksums of a replica");
             return Ok(corrupt);
@@ -141,15 +145,17 @@ const fn half_written(stamp: GenerationStamp, len_bytes: u64) -> Replica {
     Replica { stamp, len_bytes, state: ReplicaState::WaitingRecovery }
 }
 
-/// Header and end of a meta file.
-fn read_ends(disk: &dyn Disk, path: &Path, meta_bytes: u64) -> std::io::Result<(Vec<u8>, End)> {
-    let file = disk.open(path, OpenMode::Read)?;
+/// Header and end of a meta file; `read` reads exactly, at an offset.
+pub(crate) fn read_ends(
+    read: impl Fn(&mut [u8], u64) -> std::io::Result<()>,
+    meta_bytes: u64,
+) -> std::io::Result<(Vec<u8>, End)> {
     let mut header = vec![0; meta::HEADER_BYTES.min(meta_bytes) as usize];
-    file.read_exact_at(&mut header, 0)?;
+    read(&mut header, 0)?;
     let read_tail = |bytes: u64| {
         let mut tail = vec![0; bytes.min(meta_bytes) as usize];
         let at = meta_bytes - tail.len() as u64;
-        file.read_exact_at(&mut tail, at)?;
+        read(&mut tail, at)?;
         Ok::<_, std::io::Error>(Trailer::decode_end(&tail))
     };
     let end = match read_tail(TAIL_BYTES)? {
@@ -170,8 +176,8 @@ pub(crate) fn sums_intact(disk: &dyn Disk, path: &Path, trailer: &Trailer) -> st
 
 /// Reads the trailer of a finalised replica's meta file; `None` if there is no valid one.
 pub(crate) fn read_trailer(disk: &dyn Disk, path: &Path) -> std::io::Result<Option<Trailer>> {
-    let meta_bytes = disk.info(path)?.map_or(0, |info| info.len_bytes);
-    match read_ends(disk, path, meta_bytes)?.1 {
+    let file = disk.open(path, OpenMode::Read)?;
+    match read_ends(|buffer, at| file.read_exact_at(buffer, at), file.len_bytes()?)?.1 {
         End::Trailer(trailer, _) => Ok(Some(trailer)),
         End::None | End::Needs(_) | End::Newer(_) => Ok(None),
     }

@@ -68,7 +68,23 @@ pub(crate) struct State {
     pub(crate) now: Moment,
     space: Space,
     folders_made: BTreeSet<u16>,
+    /// Replicas that are being looked at.
+    pub(crate) watched: BTreeMap<BlockId, Watched>,
+    /// Replicas that the scrubber looks at first.
+    pub(crate) suspects: BTreeSet<BlockId>,
+    /// Finalised replicas of each folder.
+    pub(crate) whole: Box<[u32]>,
 }
+
+/// A replica that is being looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Watched {
+    pub(crate) watchers: u32,
+    changed: bool,
+}
+
+/// Suspects that are remembered; the others are met when their turn comes.
+const MAX_SUSPECTS: usize = 1024;
 
 /// A deleted replica that is kept a while.
 #[derive(Clone, Debug)]
@@ -79,18 +95,45 @@ pub(crate) struct Trashed {
 }
 
 impl State {
-    fn set_replica(&mut self, id: BlockId, after: Option<Replica>) {
+    pub(crate) fn set_replica(&mut self, id: BlockId, after: Option<Replica>) {
         let before = match after {
             Some(replica) => self.replicas.insert(id, replica),
             None => self.replicas.remove(&id),
         };
         self.checked.remove(&id);
         self.writers.remove(&id);
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.changed = true;
+        }
+        self.count(id, before.as_ref(), after.as_ref());
         // Only the namenodes' view counts here: a replica that nobody heard of may vanish unheard.
         let silent =
             |replica: Option<&Replica>| replica.is_none_or(|replica| replica.state == ReplicaState::BeingWritten);
         if !(silent(before.as_ref()) && silent(after.as_ref())) {
             self.journal.changed(id, before.as_ref(), after.as_ref());
+        }
+    }
+    fn count(&mut self, id: BlockId, before: Option<&Replica>, after: Option<&Replica>) {
+        let whole = |replica: Option<&Replica>| replica.is_some_and(|r| r.state == ReplicaState::Finalized);
+        if let Some(count) = self.whole.get_mut(usize::from(layout::folder_of(id))) {
+            *count = count.saturating_sub(u32::from(whole(before))).saturating_add(u32::from(whole(after)));
+        }
+    }
+    /// Is a replica that is being looked at still what it was when the look began?
+    pub(crate) fn is_unchanged(&self, id: BlockId) -> bool {
+        self.watched.get(&id).is_some_and(|watched| !watched.changed)
+    }
+    pub(crate) fn unwatch(&mut self, id: BlockId) {
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.watchers = watched.watchers.saturating_sub(1);
+            if watched.watchers == 0 {
+                self.watched.remove(&id);
+            }
+        }
+    }
+    pub(crate) fn suspect(&mut self, id: BlockId) {
+        if self.suspects.len() < MAX_SUSPECTS {
+            self.suspects.insert(id);
         }
     }
 }
@@ -128,7 +171,15 @@ impl Volume {
             tracing::warn!(dir = %dir.display(), orphans = found.orphans, "checksum files without data are left alone");
         }
         let mut journal = Journal::new(incarnation);
-        found.replicas.iter().for_each(|(id, replica)| journal.found(*id, replica));
+        let mut whole = vec![0; usize::from(layout::FOLDERS)].into_boxed_slice();
+        for (id, replica) in &found.replicas {
+            journal.found(*id, replica);
+            if replica.state == ReplicaState::Finalized
+                && let Some(count) = whole.get_mut(usize::from(layout::folder_of(*id)))
+            {
+                *count += 1;
+            }
+        }
         let volume = Self {
             node: identity.node,
             storage: identity.storage,
@@ -151,6 +202,9 @@ impl Volume {
                 now,
                 space: Space::default(),
                 folders_made: BTreeSet::new(),
+                watched: BTreeMap::new(),
+                suspects: BTreeSet::new(),
+                whole,
             }),
             disk,
         };
@@ -292,21 +346,6 @@ impl Volume {
     /// Changes a replica and notes the change. Whoever was writing it is its writer no more.
     pub(crate) fn set_replica(&self, id: BlockId, after: Option<Replica>) {
         self.state.lock().set_replica(id, after);
-    }
-    /// Notes what a look at a whole replica has shown, unless it has changed meanwhile.
-    pub(crate) fn looked_at(&self, id: BlockId, replica: &Replica, sound: bool) {
-        let mut state = self.state.lock();
-        if state.replicas.get(&id) != Some(replica) {
-            return;
-        }
-        let found = if sound { ReplicaState::Finalized } else { ReplicaState::Corrupt };
-        let after = Replica { state: found, ..*replica };
-        if after != *replica {
-            state.set_replica(id, Some(after));
-        }
-        if sound {
-            state.journal.verified(id, &after);
-        }
     }
     /// Enters a replica that is about to be written; the number of its writer.
     pub(crate) fn begin_writing(&self, id: BlockId, stamp: GenerationStamp) -> u64 {

@@ -41,6 +41,8 @@ fn reached_by(point: CrashPoint) -> Vec<Reach> {
         | CrashPoint::BlockDirSync => vec![datanode(1), datanode(4)],
         // The volume itself, then folders below it.
         CrashPoint::VolumeDirCreate => vec![datanode(1), datanode(2), datanode(3)],
+        // Making the record, and keeping how far the scrubber has come.
+        CrashPoint::ScrubSync => vec![datanode(1), datanode(3), datanode(7)],
         CrashPoint::BlockRemove | CrashPoint::MetaRemove | CrashPoint::TermSync => vec![datanode(1)],
         _ => vec![],
     }
@@ -66,6 +68,7 @@ fn hurried() -> Options {
         .env("BLOCKYARD_NAMENODE__LOG_SEGMENT", "64KiB")
         .env("BLOCKYARD_NAMENODE__DELETE_DELAY", "0s")
         .env("BLOCKYARD_NAMENODE__HEARTBEAT_INTERVAL", "200ms")
+        .env("BLOCKYARD_DATANODE__SCRUB_PERIOD", "1s")
 }
 
 fn die_and_come_back(point: CrashPoint, side: &str, reach: &Reach) {

@@ -111,6 +111,67 @@ fn flipped_bytes_are_never_delivered_and_are_repaired() {
     assert_eq!(status(&cluster)["missing"], 0);
 }
 
+/// Nobody reads: the scrubber finds the damage by itself, in the data, the checksums and the trailer, and all is whole again.
+#[test]
+fn f_6_the_scrubber_finds_flipped_bytes_that_nobody_reads_and_they_are_repaired() {
+    let options = Options::default()
+        .env("BLOCKYARD_NAMENODE__SETTLE", "500ms")
+        .env("BLOCKYARD_NAMENODE__HEARTBEAT_INTERVAL", "200ms")
+        .env("BLOCKYARD_NAMENODE__DELETE_DELAY", "0s")
+        .env("BLOCKYARD_DATANODE__SCRUB_RATE", "1GiB")
+        .env("BLOCKYARD_DATANODE__SCRUB_PERIOD", "1s");
+    let cluster = Cluster::with(options);
+    for i in 0..FILES {
+        cluster.run_with_input(&["put", "-", &format!("/f{i}")], &content(i).bytes()).ok();
+    }
+    wait::until("the replicas to be counted", PATIENCE, || (replicas(&cluster) == 3 * FILES).then_some(()));
+    let blocks = data_files(&cluster, "dn2");
+    assert_eq!(blocks.len() as u64, FILES, "{blocks:?}");
+    // The data of one, the checksums of another, the end of the trailer of a third.
+    let [data, sums, trailer] = [0, 1, 2].map(|n| blocks[n].clone());
+    let damaged: Vec<(PathBuf, Vec<u8>)> = [(data, 0), (checksums_of(&sums), 8), (checksums_of(&trailer), u64::MAX)]
+        .map(|(path, at)| flip(&path, at))
+        .into();
+    let errors = || scrubbed(&cluster, "dn2", "blockyard_scrub_errors_total ");
+    wait::until("the scrubber to find all three", PATIENCE, || (errors() >= 3).then_some(()));
+    wait::until("the damaged replicas to be replaced", PATIENCE, || {
+        let gone = |(path, bad): &(PathBuf, Vec<u8>)| std::fs::read(path).is_ok_and(|now| now != *bad);
+        let whole = replicas(&cluster) == 3 * FILES && status(&cluster)["corrupt"] == 0;
+        (whole && damaged.iter().all(gone) && status(&cluster)["under_replicated"] == 0).then_some(())
+    });
+    assert_eq!(errors(), 3, "nothing sound was called damaged");
+    assert_eq!(scrubbed(&cluster, "dn1", "blockyard_scrub_errors_total "), 0);
+    assert!(scrubbed(&cluster, "dn1", "blockyard_scrub_bytes_total ") > 0);
+    assert_eq!(status(&cluster)["missing"], 0);
+    all_read_back(&cluster);
+}
+
+/// A figure of a datanode.
+fn scrubbed(cluster: &Cluster, name: &str, figure: &str) -> u64 {
+    let page = super::dev::page(&cluster.role(name).http, "/metrics");
+    let value = page.lines().find_map(|line| line.strip_prefix(figure)).expect("the figure");
+    value.parse().expect("a number")
+}
+
+/// Flips a bit of one byte, or of the last one, in place; gives the path and what the file holds then.
+fn flip(path: &Path, at: u64) -> (PathBuf, Vec<u8>) {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = std::fs::read(path).expect("a file");
+    let at = at.min(bytes.len() as u64 - 1);
+    bytes[at as usize] ^= 0x10;
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("a file");
+    file.write_all_at(&bytes[at as usize..=at as usize], at).expect("one byte");
+    (path.to_path_buf(), bytes)
+}
+
+/// The checksum file beside a data file.
+fn checksums_of(data: &Path) -> PathBuf {
+    let start = format!("{}_", data.file_name().expect("a name").to_str().expect("a text"));
+    let entries = std::fs::read_dir(data.parent().expect("a folder")).expect("a folder").flatten();
+    let metas = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&start)));
+    metas.map(|entry| entry.path()).next().expect("a checksum file")
+}
+
 fn flip_the_middle(path: &Path) -> Vec<u8> {
     let mut bytes = std::fs::read(path).expect("block");
     let middle = bytes.len() / 2;

@@ -1,0 +1,211 @@
+//! Looking at a replica: all its bytes are read from the medium, slice by slice, and compared with what the replica says
+//! of itself.
+//!
+//! ```text
+//!   Watch (did anything change meanwhile?)
+//!     └ Look:  lengths, header, trailer ──▶ slices of data with their checksums … ──▶ checksums as the trailer says
+//! ```
+//!
+//! Nothing is decided here: a damaged replica is one whose bytes differed *this time*.
+
+use std::sync::Arc;
+
+use base::disk::{DiskFile, OpenMode};
+use proto::ids::{BlockId, PoolId};
+use transfer::{ChunkFormat, ChunkMismatch};
+
+use super::error::StoreError;
+use super::meta::{self, End, Trailer};
+use super::replica::{Replica, ReplicaState};
+use super::scan;
+use super::volume::Volume;
+
+/// Data that are read and compared at a time.
+pub(crate) const SLICE_BYTES: u64 = 1 << 20;
+
+/// How a replica differs from what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Damage {
+    #[error("the data are {found} bytes long and should be {expected}")]
+    Length { found: u64, expected: u64 },
+    #[error("the checksum file has no valid header")]
+    Header,
+    #[error("the checksum file has no valid trailer")]
+    Trailer,
+    #[error("the trailer is of another replica")]
+    Foreign,
+    #[error("the checksum file is {found} bytes long and should be {expected}")]
+    MetaLength { found: u64, expected: u64 },
+    #[error("data from byte {at_bytes} on: {mismatch}")]
+    Data { at_bytes: u64, mismatch: ChunkMismatch },
+    #[error("the checksums are not those of the trailer")]
+    Checksums,
+}
+
+/// Why a look ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookError {
+    #[error(transparent)]
+    Damage(#[from] Damage),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Tells whether a replica is the same from its beginning to its end. One that is deleted and made anew with the same
+/// stamp is another one.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    volume: Arc<Volume>,
+    id: BlockId,
+    replica: Replica,
+}
+
+impl Watch {
+    /// Watches what is known of a block; `None` if that is nothing.
+    pub(crate) fn begin(volume: &Arc<Volume>, id: BlockId) -> Option<Self> {
+        let mut state = volume.state.lock();
+        let replica = *state.replicas.get(&id)?;
+        state.watched.entry(id).or_default().watchers += 1;
+        drop(state);
+        Some(Self { volume: Arc::clone(volume), id, replica })
+    }
+    pub(crate) const fn id(&self) -> BlockId {
+        self.id
+    }
+    /// What it was when the watch began.
+    pub(crate) const fn replica(&self) -> Replica {
+        self.replica
+    }
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.volume.state.lock().is_unchanged(self.id)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.volume.state.lock().unwatch(self.id);
+    }
+}
+
+impl Volume {
+    /// Notes what a look at a whole replica has shown, unless the replica has changed since the look began; false then.
+    /// Soundness is told to the namenodes if they `asked`.
+    pub(crate) fn looked_at(&self, watch: &Watch, sound: bool, asked: bool) -> bool {
+        let (id, replica) = (watch.id(), watch.replica());
+        let mut state = self.state.lock();
+        if !state.is_unchanged(id) {
+            return false;
+        }
+        let found = if sound { ReplicaState::Finalized } else { ReplicaState::Corrupt };
+        let after = Replica { state: found, ..replica };
+        if after != replica {
+            state.set_replica(id, Some(after));
+        }
+        if sound {
+            state.checked.insert(id);
+            if asked {
+                state.journal.verified(id, &after);
+            }
+        }
+        true
+    }
+}
+
+/// A replica that is being read.
+#[derive(Debug)]
+pub(crate) struct Look {
+    id: BlockId,
+    data: Arc<dyn DiskFile>,
+    meta: Arc<dyn DiskFile>,
+    chunks: ChunkFormat,
+    trailer: Trailer,
+    at_bytes: u64,
+    /// CRC of the checksums so far.
+    sums_crc: u32,
+}
+
+/// What a slice came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slice {
+    /// Bytes read, checksums included.
+    pub(crate) bytes: u64,
+    /// It was the last one, and everything agrees.
+    pub(crate) sound: bool,
+}
+
+impl Look {
+    /// Opens both files and compares what can be told without the data.
+    pub(crate) fn begin(watch: &Watch, pool: &PoolId) -> Result<Self, LookError> {
+        let (volume, id, replica) = (&watch.volume, watch.id, watch.replica);
+        let meta_path = volume.meta_path(pool, id, replica.stamp);
+        let open = |path: &std::path::Path| {
+            let file = volume.disk.open(path, OpenMode::Read).map_err(StoreError::io("open", path))?;
+            file.no_readahead();
+            Ok::<_, StoreError>(file)
+        };
+        let (data, meta) = (open(&volume.data_path(pool, id))?, open(&meta_path)?);
+        let io = || StoreError::io("read", &meta_path);
+        let (data_bytes, meta_bytes) = (data.len_bytes().map_err(io())?, meta.len_bytes().map_err(io())?);
+        let ends = scan::read_ends(|buffer, at| meta.read_medium_at(buffer, at), meta_bytes);
+        let (header, end) = ends.map_err(io())?;
+        let chunks = meta::decode_header(&header).ok_or(Damage::Header)?;
+        let End::Trailer(trailer, trailer_bytes) = end else { return Err(Damage::Trailer.into()) };
+        if (&trailer.pool, trailer.id, trailer.stamp, trailer.len_bytes) != (pool, id, replica.stamp, replica.len_bytes)
+        {
+            return Err(Damage::Foreign.into());
+        }
+        if data_bytes != replica.len_bytes {
+            return Err(Damage::Length { found: data_bytes, expected: replica.len_bytes }.into());
+        }
+        let expected = meta::HEADER_BYTES + chunks.checksums_bytes(data_bytes) + trailer_bytes as u64;
+        if meta_bytes != expected {
+            return Err(Damage::MetaLength { found: meta_bytes, expected }.into());
+        }
+        Ok(Self { id, data, meta, chunks, trailer, at_bytes: 0, sums_crc: 0 })
+    }
+
+    /// Reads on.
+    pub(crate) fn slice(&mut self) -> Result<Slice, LookError> {
+        let chunk_bytes = self.chunks.chunk_bytes();
+        let most_bytes = (SLICE_BYTES / chunk_bytes).max(1) * chunk_bytes;
+        let at_bytes = self.at_bytes;
+        let len_bytes = most_bytes.min(self.trailer.len_bytes - at_bytes);
+        let mut data = vec![0; len_bytes as usize];
+        let mut sums = vec![0; self.chunks.checksums_bytes(len_bytes) as usize];
+        let io = |source| StoreError::Io { operation: "read", path: self.id.to_string(), source };
+        if !sums.is_empty() {
+            let sums_at = meta::HEADER_BYTES + self.chunks.checksums_bytes(at_bytes);
+            self.meta.read_medium_at(&mut sums, sums_at).map_err(io)?;
+        }
+        if len_bytes > 0 {
+            self.data.read_medium_at(&mut data, at_bytes).map_err(io)?;
+        }
+        let agree = self.chunks.verify(&data, &sums);
+        agree.map_err(|mismatch| Damage::Data { at_bytes, mismatch })?;
+        self.sums_crc = ChunkFormat::CRC32C_512.extend(self.sums_crc, &sums);
+        self.at_bytes += len_bytes;
+        let sound = self.at_bytes == self.trailer.len_bytes;
+        if sound && self.sums_crc != self.trailer.crc_of_crcs {
+            return Err(Damage::Checksums.into());
+        }
+        Ok(Slice { bytes: len_bytes + sums.len() as u64, sound })
+    }
+
+    /// Reads to the end.
+    fn finish(mut self) -> Result<(), LookError> {
+        while !self.slice()?.sound {}
+        Ok(())
+    }
+}
+
+/// Looks at a replica from its first to its last byte. True if it is sound.
+pub(crate) fn is_sound(watch: &Watch, pool: &PoolId) -> Result<bool, StoreError> {
+    match Look::begin(watch, pool).and_then(Look::finish) {
+        Ok(()) => Ok(true),
+        Err(LookError::Damage(damage)) => {
+            tracing::warn!(block = %watch.id, storage = %watch.volume.storage, %damage, "a replica differs");
+            Ok(false)
+        }
+        Err(LookError::Store(error)) => Err(error),
+    }
+}
