@@ -48,7 +48,7 @@ use super::replica::Range;
 
 pub(super) use source::LocalReplica;
 
-/// Longest range that is read at once, on the caller's thread: some 10 µs of work.
+/// Longest range that is read at once, on the caller's thread.
 const AT_ONCE_BYTES: u64 = 64 * 1024;
 /// Longest checksums of such a range: its chunks of 512 bytes, and two more at its ends.
 const AT_ONCE_SUMS_BYTES: usize = (AT_ONCE_BYTES as usize / 512 + 2) * 4;

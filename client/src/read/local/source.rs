@@ -1,7 +1,7 @@
 //! A range of a borrowed replica as packets, as a datanode would send them: the machine that reads replicas verifies them
 //! and knows no difference.
 //!
-//! What is in the page cache is read on the caller's thread: 256 KiB cost some 30 µs, less than a thread's help would.
+//! What is in the page cache is read on the caller's thread: at most 256 KiB at a time.
 //! What is not waits on a thread for it, and only so many do at a time.
 
 use std::sync::Arc;
