@@ -218,7 +218,7 @@ async fn heavy_local_reads_are_fast() {
         for task in 0..16_u64 {
             let reader = std::sync::Arc::clone(&reader);
             all.spawn(async move {
-                let mut at = 0x9e37_79b9_7f4a_7c15 * (task + 1);
+                let mut at = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(task + 1);
                 for _ in 0..EACH {
                     at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     let offset = (at >> 11) % ((1 << 30) - 4096);
