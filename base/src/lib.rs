@@ -6,7 +6,7 @@
 //!       │         │        │        │       │
 //!       └─────────┴────────┴────────┴───────┘
 //!                        base
-//!   clock · random · disk (OsDisk | MemDisk) · crash · two_slot · net · task · config · http · shutdown
+//!   clock · random · disk (OsDisk | MemDisk) · crash · two_slot · net · passed · task · config · http · shutdown
 //! ```
 //!
 //! This is the only crate that may name `std::fs`, `std::net`, tokio's `fs` and `net`, `Instant::now`,
@@ -29,6 +29,7 @@ pub mod local;
 pub mod logs;
 pub mod metrics;
 pub mod net;
+pub mod passed;
 pub mod probe;
 pub mod process;
 pub mod random;

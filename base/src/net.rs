@@ -9,6 +9,7 @@ pub use tokio::net::tcp::{OwnedReadHalf as ReadHalf, OwnedWriteHalf as WriteHalf
 pub use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) mod sys;
+pub mod unix;
 
 pub use sys::{send_file, send_more};
 

@@ -19,6 +19,14 @@ pub fn process_cpu() -> Duration {
     used(ClockId::ProcessCPUTime)
 }
 
+/// What the running kernel calls itself (its boot id): two processes that are told the same run on one machine. Empty
+/// where the system does not say.
+#[must_use]
+pub fn machine() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 /// CPU time that the calling thread has used.
 #[must_use]
 pub fn thread_cpu() -> Duration {
@@ -56,6 +64,11 @@ mod tests {
         let sum = (0..1_000_000_u64).fold(0, |sum, n| std::hint::black_box(sum ^ n));
         assert!(thread_cpu() > before, "{sum}");
         assert!(process_cpu() >= thread_cpu());
+    }
+
+    #[test]
+    fn a_machine_has_one_name() {
+        assert_eq!((machine().len(), machine()), (36, machine()));
     }
 
     #[test]

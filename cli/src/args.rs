@@ -68,6 +68,27 @@ pub(crate) struct Global {
     /// Print JSON, one object a line
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
+    /// Read replicas on this machine without the network: auto or off
+    #[arg(
+        long,
+        global = true,
+        value_name = "auto|off",
+        value_parser = local_reads,
+        default_value = "auto",
+        hide_default_value = true,
+        env = "BLOCKYARD_LOCAL_READS",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
+    pub(crate) local_reads: client::LocalReads,
+}
+
+fn local_reads(text: &str) -> Result<client::LocalReads, String> {
+    match text {
+        "auto" => Ok(client::LocalReads::Auto),
+        "off" => Ok(client::LocalReads::Off),
+        _ => Err("write auto or off".to_owned()),
+    }
 }
 
 /// The verbs.

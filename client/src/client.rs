@@ -18,6 +18,7 @@ use crate::address::ClusterAddress;
 use crate::avoid::Avoided;
 use crate::list::Listing;
 use crate::read::idle::IdleConnections;
+use crate::read::local::{Lenders, LocalFigures, LocalReads};
 use crate::read::pages::{Page, join_page, next_page_bytes};
 use crate::read::{ReadConfig, Reader};
 use crate::rpc::{Call, Carrier, Rpc};
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) read: ReadConfig,
     pub(crate) avoided: Avoided,
     pub(crate) idle: IdleConnections,
+    pub(crate) local: Lenders,
     pub(crate) tasks: TaskTracker,
     renewed: Mutex<Moment>,
 }
@@ -65,6 +67,7 @@ pub struct ClientBuilder {
     patience: Duration,
     write: WriteConfig,
     read: ReadConfig,
+    local_reads: LocalReads,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Randomness>,
 }
@@ -118,6 +121,12 @@ impl ClientBuilder {
         self.read = config;
         self
     }
+    /// Whether replicas on this machine are read through borrowed descriptors; [`LocalReads::Auto`] unless set.
+    #[must_use]
+    pub const fn local_reads(mut self, local_reads: LocalReads) -> Self {
+        self.local_reads = local_reads;
+        self
+    }
     /// Checks the settings. Nothing is dialled before the first call.
     ///
     /// # Errors
@@ -143,6 +152,7 @@ impl ClientBuilder {
             read: self.read,
             avoided: Avoided::default(),
             idle: IdleConnections::default(),
+            local: Lenders::new(self.local_reads),
             tasks: TaskTracker::new(),
             renewed: Mutex::new(Moment::START),
         };
@@ -195,6 +205,7 @@ impl Client {
             patience: DEFAULT_PATIENCE,
             write: WriteConfig::default(),
             read: ReadConfig::default(),
+            local_reads: LocalReads::default(),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(OsRandom),
         }
@@ -350,6 +361,12 @@ impl Client {
         self.inner.ask("server info", &n::ServerInfoRequest::default()).await
     }
 
+    /// What was read through borrowed descriptors so far, by all clones.
+    #[must_use]
+    pub fn local_figures(&self) -> LocalFigures {
+        self.inner.local.figures()
+    }
+
     /// Waits until dropped writers have told the namenode that nothing will come of them, `within` at most.
     pub async fn settle(&self, within: Duration) {
         self.inner.tasks.close();
@@ -409,7 +426,8 @@ impl Inner {
     ) -> FsResult<n::OpenResponse> {
         let call = Call { operation: "open", until, session: None };
         let (path, client_host) = (path.as_str().to_owned(), self.host.clone());
-        let request = n::OpenRequest { header: None, path, offset_bytes, len_bytes, client_host };
+        let client_machine = self.local.machine().to_owned();
+        let request = n::OpenRequest { header: None, path, offset_bytes, len_bytes, client_host, client_machine };
         self.rpc.call(call, &request).await
     }
 

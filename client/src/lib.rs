@@ -32,6 +32,6 @@ pub use proto::namespace::{
     AclChange, AclEntry, AclScope, AclTag, ContentSummaryResponse, DeleteResponse, DiffEntry, DiffKind, FileKind,
     FileStatus, FsckFile, FsckResponse, GetAclResponse, NodeStatus, SnapshotStatus, Xattr,
 };
-pub use read::Reader;
+pub use read::{LocalFigures, LocalReads, Reader};
 pub use rpc::Carrier;
 pub use write::Writer;

@@ -6,8 +6,11 @@
 //!                          ▼
 //!                       replica 2, from the first byte that was not delivered … then ask where the block is
 //! ```
+//!
+//! A replica on this machine is read through descriptors that its node lends (`local`); the machine does not know.
 
 pub(crate) mod idle;
+pub(crate) mod local;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -16,6 +19,7 @@ mod reader;
 mod replica;
 mod stream;
 
+pub use local::{LocalFigures, LocalReads};
 pub use machine::{BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};
 pub use reader::Reader;
 

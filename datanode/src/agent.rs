@@ -55,6 +55,10 @@ pub struct AgentConfig {
     pub http_address: String,
     /// Rack, for placement.
     pub rack: String,
+    /// What the machine calls itself; empty if it has no name.
+    pub machine: String,
+    /// Path of the local door; empty if there is none.
+    pub local_socket: String,
     /// Time between heartbeats until a namenode says otherwise.
     pub heartbeat: Duration,
     /// A full report is sent this long after the one before it.

@@ -43,8 +43,17 @@ pub struct DatanodeConfig {
     /// Silence on a data connection after which it is closed while an operation is under way. Longer than the
     /// heartbeats of writers (15 s; Hadoop's: 30 s).
     pub peer_timeout: HumanDuration,
+    /// Where readers on this machine are lent descriptors: a path of a Unix socket, whose folder says who may reach it;
+    /// `auto` for `local.sock` in the first folder of blocks, which only this process' user can; or `off`.
+    pub local_socket: String,
+    /// Replicas whose descriptors are lent at a time; readers beyond it use the transfer server.
+    pub max_loans: u32,
 }
 
+/// [`DatanodeConfig::local_socket`]: choose a path.
+pub const LOCAL_AUTO: &str = "auto";
+/// [`DatanodeConfig::local_socket`]: have none.
+pub const LOCAL_OFF: &str = "off";
 const SECOND: Duration = Duration::from_secs(1);
 /// A slower scrubber would rest for minutes between two reads.
 const MIN_SCRUB_RATE: u64 = 64 * 1024;
@@ -67,6 +76,8 @@ impl Default for DatanodeConfig {
             full_report: HumanDuration(SECOND * 6 * 3600),
             max_connections: 4096,
             peer_timeout: HumanDuration(SECOND * 60),
+            local_socket: LOCAL_AUTO.to_owned(),
+            max_loans: store.max_loans as u32,
         }
     }
 }
@@ -135,6 +146,14 @@ impl DatanodeConfig {
         if self.scrub_period.0 < SECOND {
             return bad("scrub_period", "write at least 1s");
         }
+        if ![LOCAL_AUTO, LOCAL_OFF].contains(&self.local_socket.as_str())
+            && let Err(error) = base::net::unix::check_path(self.local_socket.as_ref())
+        {
+            return bad("local_socket", format!("{:?}: {error}; or write \"auto\" or \"off\"", self.local_socket));
+        }
+        if self.max_loans == 0 {
+            return bad("max_loans", "write at least 1; or local_socket = \"off\"");
+        }
         if self.full_report.0 < SECOND {
             return bad("full_report", "write at least 1s");
         }
@@ -155,7 +174,8 @@ impl DatanodeConfig {
     /// The store's settings.
     #[must_use]
     pub const fn store(&self) -> StoreOptions {
-        StoreOptions { reserve_bytes: self.reserve.0, trash_keep: self.trash_keep.0 }
+        let max_loans = self.max_loans as usize;
+        StoreOptions { reserve_bytes: self.reserve.0, trash_keep: self.trash_keep.0, max_loans }
     }
 }
 
@@ -168,7 +188,7 @@ mod tests {
         let good = || DatanodeConfig { dirs: vec!["/d".into()], ..DatanodeConfig::default() };
         assert_eq!(good().validate(), Ok(()));
         type Break = fn(&mut DatanodeConfig);
-        let cases: [(&str, Break); 15] = [
+        let cases: [(&str, Break); 18] = [
             ("listen", |c| c.listen = SocketAddr::from(([0, 0, 0, 0], 1))),
             ("http", |c| c.http = SocketAddr::from(([10, 0, 0, 1], 1))),
             ("dirs", |c| c.dirs.clear()),
@@ -183,6 +203,9 @@ mod tests {
             ("max_connections", |c| c.max_connections = 0),
             ("scrub_rate", |c| c.scrub_rate = ByteSize(1)),
             ("scrub_period", |c| c.scrub_period = HumanDuration(Duration::ZERO)),
+            ("local_socket", |c| c.local_socket = "local.sock".into()),
+            ("local_socket", |c| c.local_socket = format!("/{}", "x".repeat(107))),
+            ("max_loans", |c| c.max_loans = 0),
             ("peer_timeout", |c| c.peer_timeout = HumanDuration(Duration::ZERO)),
         ];
         for (key, break_it) in cases {

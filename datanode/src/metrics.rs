@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base::metrics::Metrics;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use proto::ids::StorageId;
@@ -45,6 +45,8 @@ pub(crate) struct Figures {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Storage {
     storage: String,
+    /// Open local connections.
+    pub(crate) local_connections: Gauge,
 }
 
 impl Figures {
@@ -70,6 +72,8 @@ impl Figures {
             registry.register(name, help, new.scrub_errors.clone());
             let (name, help) = ("blockyard_scrub_oldest_seconds", "No replica of the disk was unread for longer");
             registry.register(name, help, new.scrub_oldest.clone());
+            let (name, help) = ("blockyard_datanode_local_connections", "Open connections of the local door");
+            registry.register(name, help, new.local_connections.clone());
             registry.register_collector(Box::new(State { node: Arc::clone(node) }));
         });
         new
@@ -106,12 +110,20 @@ impl Collector for State {
             ("blockyard_datanode_volumes_failed", "Volumes taken out", counts.volumes_failed),
             ("blockyard_datanode_capacity_bytes", "Size of the disks", working().map(|r| r.capacity_bytes).sum()),
             ("blockyard_datanode_free_bytes", "Bytes that blocks may take", working().map(|r| r.available_bytes).sum()),
+            (
+                "blockyard_datanode_loans",
+                "Replicas whose descriptors are lent",
+                self.node.store().loans().lent() as u64,
+            ),
             ("blockyard_datanode_highest_term", "Highest term of a leader seen", self.node.highest_term().raw()),
         ];
         for (name, help, value) in values {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        let (name, help) = ("blockyard_datanode_loans_revoked", "Loans of descriptors called back");
+        let revoked = ConstCounter::new(self.node.store().loans().revoked());
+        revoked.encode(encoder.encode_descriptor(name, help, None, revoked.metric_type())?)?;
         Ok(())
     }
 }

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use proto::ids::{NodeId, Term};
-use transfer::{BlockRef, ChecksumKind, ReadSetup, Status, WriteSetup, WriteStage};
+use transfer::local::ACCESS_VERSION;
+use transfer::{BlockRef, BorrowSetup, ChecksumKind, LocalLoan, ReadSetup, Status, WriteSetup, WriteStage};
 
 use auth::NodeKeys;
 use auth::token::{self, Mode, Wanted};
 
 use crate::serve::ReadSession;
-use crate::store::{ReplicaWriter, Store, StoreError};
+use crate::store::{Borrower, ReplicaReader, ReplicaWriter, Store, StoreError};
 
 /// An operation refused before it began.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,6 +116,43 @@ impl Node {
         self.check_token(&setup.token, &setup.block, Mode::Read, now_wall_ms)?;
         let reader = self.store.open_reader(&setup.block)?;
         Ok(ReadSession::new(reader, setup.offset_bytes, setup.len_bytes, setup.send_checksums)?)
+    }
+
+    /// Checks a request for descriptors, and lends them. A change of the replica since calls the loan back.
+    ///
+    /// # Errors
+    /// As [`Node::begin_write`]; [`Status::Error`] if too many are lent, [`Status::ErrorUnsupported`] for readers that do
+    /// not know this layout of files.
+    pub fn begin_loan(
+        &self,
+        setup: &BorrowSetup,
+        borrower: &Borrower,
+        now_wall_ms: i64,
+    ) -> Result<(LocalLoan, ReplicaReader), Refusal> {
+        self.check_token(&setup.token, &setup.block, Mode::Read, now_wall_ms)?;
+        if setup.max_version < ACCESS_VERSION {
+            let text = format!("this node lends files of version {ACCESS_VERSION} only");
+            return Err(Refusal::new(Status::ErrorUnsupported, text));
+        }
+        // Entered before the files are opened, so that whoever changes the replica from now on finds the loan.
+        let loan = borrower.lend(setup.block.id).map_err(|full| Refusal::new(Status::Error, full.to_string()))?;
+        let opened = self.store.open_reader(&setup.block).map_err(Refusal::from).and_then(|reader| {
+            if borrower.holds(loan) {
+                return Ok(reader);
+            }
+            Err(Refusal::new(Status::Error, "the replica changed while it was opened"))
+        });
+        let reader = opened.inspect_err(|_| borrower.give_back(loan))?;
+        let lent = LocalLoan {
+            loan,
+            node: self.id().clone(),
+            stamp: reader.stamp(),
+            data_offset_bytes: 0,
+            len_bytes: reader.len_bytes(),
+            checksums_offset_bytes: reader.checksums().1,
+            chunks: reader.chunks(),
+        };
+        Ok((lent, reader))
     }
 
     fn check_token(&self, bytes: &[u8], block: &BlockRef, mode: Mode, now_wall_ms: i64) -> Result<(), Refusal> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   tokio: accept (caps) ─▶ one thread a data connection ─▶ write.rs (a second thread for acks) / read.rs
+//!          local door: a task a connection ─▶ local.rs lends descriptors
 //!          operations pages                                        │ changes
 //!   "dn-agent" thread: drives the agent  ◀─────────────────────────┘
 //!        │ calls as tasks, one a namenode and kind ──▶ namenodes
@@ -18,6 +19,7 @@ mod agent;
 mod calls;
 mod connection;
 mod copy;
+mod local;
 mod read;
 mod scrub;
 mod upkeep;
@@ -129,7 +131,10 @@ pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Resul
     let node = open(&config, &clock).await?;
     let metrics = Metrics::new("datanode");
     let figures = Figures::new(&metrics, &node);
-    let agent = Agent::new(agent_config(&config, address, http), &node);
+    let door = local::listen(&config, &node)?;
+    let mut told = agent_config(&config, address, http);
+    told.local_socket = door.as_ref().map(|door| door.path().display().to_string()).unwrap_or_default();
+    let agent = Agent::new(told, &node);
     let (wake, inbox) = Wake::new();
     let peer_timeout = config.peer_timeout.0;
     let context =
@@ -141,11 +146,15 @@ pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Resul
     let upkeep = upkeep::start(context.clone()).map_err(io("start the upkeep thread"))?;
     let scrubbers = scrub::start(&context, config.scrub()).map_err(io("start the scrubbers' threads"))?;
     let tasks = TaskTracker::new();
+    let lending = door.map(|door| {
+        let limit = config.max_connections as usize;
+        base::task::spawn(&tasks, local::LocalDoor::new(door, context.clone(), limit).run())
+    });
     let acceptor = Acceptor { listener, context, connections: Arc::clone(&connections) };
     let accepting = base::task::spawn(&tasks, acceptor.run());
     let ready = readiness(Arc::clone(&node), talk.status());
     let page = base::task::spawn(&tasks, base::http::serve(pages, ready, metrics, shutdown.clone()));
-    let end = End { shutdown: shutdown.clone(), accepting, page, connections, talk, upkeep, scrubbers };
+    let end = End { shutdown: shutdown.clone(), accepting, lending, page, connections, talk, upkeep, scrubbers };
     let join = base::task::spawn(&tasks, end.wait());
     tracing::info!(%address, %http, node = %node.id(), "the datanode listens");
     Ok(Running { address, http, node: node.id().clone(), shutdown, join })
@@ -173,6 +182,9 @@ fn agent_config(config: &DatanodeConfig, address: SocketAddr, http: SocketAddr) 
         host,
         transfer_port: address.port(),
         rack: config.rack.clone(),
+        machine: base::process::machine(),
+        // Until it listens.
+        local_socket: String::new(),
         // Until a namenode says its own.
         heartbeat: Duration::from_secs(3),
         full_report: config.full_report.0,
@@ -198,6 +210,7 @@ fn readiness(node: Arc<Node>, status: Arc<agent::Status>) -> Readiness {
 struct End {
     shutdown: CancellationToken,
     accepting: JoinHandle<()>,
+    lending: Option<JoinHandle<()>>,
     page: JoinHandle<std::io::Result<()>>,
     connections: Arc<Connections>,
     talk: AgentThread,
@@ -211,6 +224,11 @@ impl End {
         self.shutdown.cancelled().await;
         if let Err(panic) = self.accepting.await {
             tracing::error!(%panic, "the acceptor failed");
+        }
+        if let Some(lending) = self.lending
+            && let Err(panic) = lending.await
+        {
+            tracing::error!(%panic, "the local door failed");
         }
         if !self.connections.drain(DRAIN).await {
             tracing::warn!("transfers were still under way after {} s: they are cut off", DRAIN.as_secs());

@@ -16,6 +16,7 @@ mod error;
 mod identity;
 mod journal;
 mod layout;
+mod loans;
 mod look;
 mod meta;
 mod reader;
@@ -40,6 +41,7 @@ use proto::ids::{BlockId, ClusterId, GenerationStamp, NodeId, PoolId, StorageId,
 use transfer::{BlockRef, ChunkFormat};
 
 pub use error::StoreError;
+pub use loans::{Borrower, Loans, TooMany};
 pub use reader::ReplicaReader;
 pub use replica::{Replica, ReplicaState};
 pub use scrub::{Turn, VolumeScrub};
@@ -64,11 +66,13 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// How long deleted replicas are kept while there is room.
     pub trash_keep: Duration,
+    /// Replicas whose descriptors are lent at a time.
+    pub max_loans: usize,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { reserve_bytes: 64 * 1024 * 1024, trash_keep: Duration::from_secs(600) }
+        Self { reserve_bytes: 64 * 1024 * 1024, trash_keep: Duration::from_secs(600), max_loans: 16_384 }
     }
 }
 
@@ -77,6 +81,7 @@ impl Default for StoreOptions {
 pub struct Store {
     node: NodeId,
     volumes: Vec<Arc<Volume>>,
+    loans: Arc<Loans>,
     /// Held while a replica is entered, so that a block is created on one volume only. No I/O under it.
     entering: Mutex<()>,
 }
@@ -99,6 +104,7 @@ impl Store {
         let mut problems = Vec::new();
         let (known_node, first_look) = known_node(disk.as_ref(), dirs);
         let unsure = known_node.is_none() && first_look.iter().any(Result::is_err);
+        let loans = Loans::new(options.max_loans);
         let fresh_node = known_node.unwrap_or_else(|| NodeId::new(&randomness.uuid()));
         for (dir, looked) in dirs.iter().zip(first_look) {
             match looked.and_then(|()| if unsure { Err(not_stamped(dir)) } else { Ok(()) }) {
@@ -113,7 +119,7 @@ impl Store {
                 Identity { membership: None, node: fresh_node.clone(), storage: StorageId::new(&randomness.uuid()) };
             // An incarnation is never 0, which means "none" in reports.
             let incarnation = randomness.next_u64() | 1;
-            match Volume::open(Arc::clone(disk), dir, &fresh, incarnation, options, now) {
+            match Volume::open(Arc::clone(disk), dir, &fresh, incarnation, (options, &loans), now) {
                 Ok(volume) => {
                     check_same(&volumes, &volume)?;
                     volumes.push(Arc::new(volume));
@@ -129,7 +135,7 @@ impl Store {
                 .unwrap_or_else(|| StoreError::NoStorage("(no folder is configured)".to_owned())));
         }
         let node = volumes.first().map_or(fresh_node, |volume| volume.node.clone());
-        let store = Self { node, volumes, entering: Mutex::new(()) };
+        let store = Self { node, volumes, loans, entering: Mutex::new(()) };
         store.hide_duplicates();
         if let Some((cluster, pool)) = store.membership() {
             store.volumes.iter().try_for_each(|volume| volume.join(&cluster, &pool))?;
@@ -141,6 +147,16 @@ impl Store {
     #[must_use]
     pub const fn node(&self) -> &NodeId {
         &self.node
+    }
+    /// Who was lent what.
+    #[must_use]
+    pub const fn loans(&self) -> &Arc<Loans> {
+        &self.loans
+    }
+    /// Folders of the volumes in service.
+    #[must_use]
+    pub fn working_dirs(&self) -> Vec<PathBuf> {
+        self.working().map(|volume| volume.dir.clone()).collect()
     }
     /// Cluster and pool; `None` until the first registration.
     #[must_use]

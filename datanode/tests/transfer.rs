@@ -6,6 +6,9 @@
     reason = "tests are clients of their own, and may fail loudly"
 )]
 
+#[path = "transfer/local.rs"]
+mod local;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -42,6 +45,8 @@ struct Script {
     /// Nodes that have taken the answer to their registration: only then do they send heartbeats.
     alive: std::collections::BTreeSet<String>,
     cluster: String,
+    /// Local doors, by node.
+    doors: BTreeMap<String, String>,
 }
 
 #[derive(Clone)]
@@ -60,6 +65,7 @@ impl Cluster for Fake {
         let request = request.into_inner();
         let mut script = self.0.lock().unwrap();
         script.storages.insert(request.node.clone(), request.storages[0].storage.clone());
+        script.doors.insert(request.node.clone(), request.local_socket.clone());
         let key = master().node_key(&NodeId::parse(&request.node).unwrap());
         Ok(Response::new(c::RegisterResponse {
             cluster: script.cluster.clone(),
@@ -360,7 +366,7 @@ async fn a_copy_carries_a_replica_to_another_node_and_a_delete_removes_it() {
                 storage: to.storage.to_string(),
                 host: to.host.clone(),
                 transfer_port: u32::from(to.transfer_port),
-                rack: String::new(),
+                ..StorageLocation::default()
             }],
             token: bench.token(&block(1), Mode::Copy),
         }),

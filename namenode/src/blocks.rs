@@ -38,7 +38,7 @@ use proto::ids::{BlockId, NodeId, StorageId, Term};
 
 pub use command::{Mint, NodeBusiness};
 pub use facts::{Facts, Names};
-pub use locate::Located;
+pub use locate::{Located, Place};
 pub use registry::{Address, Node, NodeIndex, NodeState, Registry, RegistryError, Storage, StorageIndex};
 pub use removal::Reason;
 pub use replicas::{Class, Odd, Replicas, Reported, classify};
@@ -237,6 +237,8 @@ impl BlockManager {
             http_address: request.http_address.clone(),
             rack: request.rack.clone(),
             version: request.version.clone(),
+            machine: request.machine.clone(),
+            local_socket: request.local_socket.clone(),
         };
         let was_silent = self.registry.node_by_id(node).is_none_or(|i| self.registry.node(i).state != NodeState::Live);
         let index = self.registry.registered(node, address, now);

@@ -8,6 +8,8 @@
 //!          ◀──acks────   ◀──acks────    ◀──acks────          ack.rs     a reply per node, receipts in the last
 //! ```
 //!
+//! On a datanode's local socket descriptors are lent instead of packets sent: see [`local`].
+//!
 //! Every decoder here refuses rather than panics, and grows its buffers with the bytes that arrive, never by
 //! a length that somebody claims. Read [`op`] first, then [`packet`].
 
@@ -16,6 +18,7 @@
 pub mod ack;
 pub mod chunks;
 mod frame;
+pub mod local;
 pub mod op;
 pub mod packet;
 pub mod reply;
@@ -23,6 +26,7 @@ pub mod reply;
 pub use ack::Ack;
 pub use chunks::{ChecksumKind, ChunkFormat, ChunkMismatch};
 pub use frame::{MAX_MESSAGE_BYTES, WireError, decode_delimited, encode_delimited, read_delimited};
+pub use local::{BorrowSetup, LocalLoan};
 pub use op::{BlockRef, Op, ReadSetup, Target, WriteSetup, WriteStage};
 pub use packet::{Packet, PacketBuffer, PacketHead, PacketView};
 pub use proto::transfer::Status;

@@ -1,9 +1,9 @@
-//! Operations: version, code, delimited request; and the two set-ups in words of ours.
+//! Operations: version, code, delimited request; and the set-ups in words of ours.
 //!
 //! ```text
 //!   00 1c        version 28, big-endian
-//!   50 | 51      WRITE_BLOCK | READ_BLOCK
-//!   delimited    OpWriteBlock | OpReadBlock
+//!   50 | 51 | 57 WRITE_BLOCK | READ_BLOCK | REQUEST_SHORT_CIRCUIT_FDS
+//!   delimited    OpWriteBlock | OpReadBlock | OpRequestShortCircuitAccess
 //! ```
 
 use std::io::{self, Read};
@@ -12,7 +12,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 use proto::ids::{BlockId, GenerationStamp, NodeId, PoolId, StorageId};
 use proto::transfer::{
-    BaseHeader, ClientOperationHeader, DatanodeId, DatanodeInfo, ExtendedBlock, OpReadBlock, OpWriteBlock, Token,
+    BaseHeader, ClientOperationHeader, DatanodeId, DatanodeInfo, ExtendedBlock, OpReadBlock,
+    OpRequestShortCircuitAccess, OpWriteBlock, Token,
 };
 
 pub use proto::transfer::op_write_block::Stage as WriteStage;
@@ -25,11 +26,14 @@ use crate::{ChunkFormat, DATA_TRANSFER_VERSION, WireError};
 pub const WRITE_BLOCK: u8 = 80;
 /// Code of READ_BLOCK.
 pub const READ_BLOCK: u8 = 81;
+/// Code of REQUEST_SHORT_CIRCUIT_FDS, on local sockets only.
+pub const REQUEST_SHORT_CIRCUIT_FDS: u8 = 87;
 
 /// Stands for a storage that the sender did not name: the node chooses.
 pub const ANY_STORAGE: &str = "DS-any";
 
 const PREFIX_BYTES: usize = 3;
+const BORROW: &str = "REQUEST_SHORT_CIRCUIT_FDS";
 
 /// An operation, as asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +42,8 @@ pub enum Op {
     Write(Box<OpWriteBlock>),
     /// Read a range of a replica.
     Read(Box<OpReadBlock>),
+    /// Lend the descriptors of a replica.
+    Borrow(Box<OpRequestShortCircuitAccess>),
 }
 
 impl Op {
@@ -47,6 +53,7 @@ impl Op {
         let (code, body) = match self {
             Self::Write(op) => (WRITE_BLOCK, encode_delimited(op.as_ref())),
             Self::Read(op) => (READ_BLOCK, encode_delimited(op.as_ref())),
+            Self::Borrow(op) => (REQUEST_SHORT_CIRCUIT_FDS, encode_delimited(op.as_ref())),
         };
         let mut out = Vec::with_capacity(PREFIX_BYTES + body.len());
         out.extend_from_slice(&DATA_TRANSFER_VERSION.to_be_bytes());
@@ -68,7 +75,8 @@ impl Op {
         let mut rest = bytes.split_off(PREFIX_BYTES);
         let decoded = match code {
             WRITE_BLOCK => decode_delimited(&mut rest, "WRITE_BLOCK").map(|op| op.map(|op| Self::Write(Box::new(op)))),
-            _ => decode_delimited(&mut rest, "READ_BLOCK").map(|op| op.map(|op| Self::Read(Box::new(op)))),
+            READ_BLOCK => decode_delimited(&mut rest, "READ_BLOCK").map(|op| op.map(|op| Self::Read(Box::new(op)))),
+            _ => decode_delimited(&mut rest, BORROW).map(|op| op.map(|op| Self::Borrow(Box::new(op)))),
         };
         bytes.unsplit(rest);
         if let Ok(Some(_)) = &decoded {
@@ -93,7 +101,8 @@ impl Op {
         check_code(code)?;
         Ok(match code {
             WRITE_BLOCK => Self::Write(Box::new(read_delimited(reader, "WRITE_BLOCK")?)),
-            _ => Self::Read(Box::new(read_delimited(reader, "READ_BLOCK")?)),
+            READ_BLOCK => Self::Read(Box::new(read_delimited(reader, "READ_BLOCK")?)),
+            _ => Self::Borrow(Box::new(read_delimited(reader, BORROW)?)),
         })
     }
 }
@@ -106,7 +115,10 @@ fn check_version(bytes: [u8; 2]) -> Result<(), WireError> {
 }
 
 fn check_code(code: u8) -> Result<(), WireError> {
-    if matches!(code, WRITE_BLOCK | READ_BLOCK) { Ok(()) } else { Err(WireError::UnknownOp { code }) }
+    match code {
+        WRITE_BLOCK | READ_BLOCK | REQUEST_SHORT_CIRCUIT_FDS => Ok(()),
+        _ => Err(WireError::UnknownOp { code }),
+    }
 }
 
 /// A block as an operation names it.
@@ -145,7 +157,7 @@ impl BlockRef {
             num_bytes: Some(self.len_bytes),
         }
     }
-    fn from_wire(wire: &ExtendedBlock) -> Result<Self, WireError> {
+    pub(crate) fn from_wire(wire: &ExtendedBlock) -> Result<Self, WireError> {
         Ok(Self {
             pool: PoolId::parse(&wire.pool_id).map_err(|bad| WireError::malformed("block", bad.to_string()))?,
             id: BlockId::from_raw(wire.block_id as i64),
@@ -370,19 +382,20 @@ impl ReadSetup {
 }
 
 fn header(block: &BlockRef, token: &Bytes, client_name: &str) -> Result<ClientOperationHeader, WireError> {
+    Ok(ClientOperationHeader { base_header: base_header(block, token)?, client_name: client_name.to_owned() })
+}
+
+pub(crate) fn base_header(block: &BlockRef, token: &Bytes) -> Result<BaseHeader, WireError> {
     let token = match token.is_empty() {
         true => None,
         false => {
             Some(Token::decode(token.clone()).map_err(|error| WireError::malformed("block token", error.to_string()))?)
         }
     };
-    Ok(ClientOperationHeader {
-        base_header: BaseHeader { block: block.to_wire(), token, trace_info: None },
-        client_name: client_name.to_owned(),
-    })
+    Ok(BaseHeader { block: block.to_wire(), token, trace_info: None })
 }
 
-fn token_bytes(base: &BaseHeader) -> Bytes {
+pub(crate) fn token_bytes(base: &BaseHeader) -> Bytes {
     base.token.as_ref().map(|token| Bytes::from(token.encode_to_vec())).unwrap_or_default()
 }
 

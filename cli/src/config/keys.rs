@@ -272,6 +272,18 @@ pub(crate) const KEYS: &[Key] = &[
         "the transfer server",
         "Silence on a data connection, while an operation is under way, after which it is closed.",
     ),
+    key(
+        "datanode.local_socket",
+        Kind::Text,
+        "the local door",
+        "Where readers on this machine borrow files: a path; \"auto\", in the first folder of blocks; or \"off\".",
+    ),
+    key(
+        "datanode.max_loans",
+        Kind::Number,
+        "the local door",
+        "Replicas whose files are lent at a time; readers beyond it use the transfer server.",
+    ),
 ];
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ impl Context {
             .connect(fs_of(global))
             .user(user.clone())
             .host(hostname())
+            .local_reads(global.local_reads)
             .patience(PATIENCE)
             .build()
             .map_err(|error| Failure::usage(error.message, &error.hint))?;

@@ -17,7 +17,7 @@ fn located(nodes: usize) -> LocatedBlock {
         storage: format!("DS-{n}"),
         host: "127.0.0.1".into(),
         transfer_port: 9000 + n as u32,
-        rack: String::new(),
+        ..StorageLocation::default()
     };
     let block = Block { pool: "BP-1".into(), id: 1, stamp: 1001, len_bytes: 0 };
     LocatedBlock { block: Some(block), locations: (0..nodes).map(location).collect(), ..LocatedBlock::default() }

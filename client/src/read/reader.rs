@@ -93,6 +93,11 @@ impl Reader {
         let mut at = offset_bytes;
         let mut pieces: Vec<Bytes> = Vec::new();
         while at < end_bytes {
+            if let Some(bytes) = self.read_cached(at, end_bytes).await {
+                at += bytes.len() as u64;
+                pieces.push(bytes);
+                continue;
+            }
             let Some(mut stream) = self.stream(at, end_bytes) else { break };
             while let Some(piece) = stream.next().await? {
                 at += piece.len() as u64;
@@ -100,6 +105,18 @@ impl Reader {
             }
         }
         Ok(join(pieces))
+    }
+
+    /// The part of a small range that lies in the block at a position, if it is on this machine and in its page cache.
+    async fn read_cached(&self, at_bytes: u64, end_bytes: u64) -> Option<Bytes> {
+        let after = self.blocks.partition_point(|block| block.offset_bytes <= at_bytes);
+        let block = self.blocks.get(after.checked_sub(1)?)?;
+        let start = at_bytes - block.offset_bytes;
+        let end = len_of(block).min(end_bytes - block.offset_bytes);
+        let bytes = self.inner.local.read_cached(block, start, end.checked_sub(start)?)?;
+        // Nothing above waits: without this, a caller that reads on and on would keep everybody else waiting.
+        tokio::task::coop::consume_budget().await;
+        Some(bytes)
     }
 
     /// A stream of the block at a position, to the end of the block or `end_bytes`; `None` at the file's end.

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use proto::common::LocatedBlock;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::path::FsPath;
+use transfer::Packet;
 
+use super::local::LocalReplica;
 use super::replica::{Range, Replica};
 use super::{Attempt, BlockReadMachine, ReadEffect, ReadEvent};
 use crate::client::Inner;
@@ -36,7 +38,23 @@ struct Open {
     attempt: Attempt,
     host: String,
     port: u32,
-    connection: Replica,
+    source: Source,
+}
+
+/// Where the packets of an attempt come from.
+#[derive(Debug)]
+enum Source {
+    Remote(Replica),
+    Local(LocalReplica),
+}
+
+impl Source {
+    async fn next_packet(&mut self) -> Result<Packet, String> {
+        match self {
+            Self::Remote(connection) => connection.next_packet().await,
+            Self::Local(replica) => replica.next_packet().await,
+        }
+    }
 }
 
 impl BlockStream {
@@ -87,7 +105,7 @@ impl BlockStream {
         let attempt = open.attempt;
         tokio::select! {
             biased;
-            packet = open.connection.next_packet() => match packet {
+            packet = open.source.next_packet() => match packet {
                 Ok(packet) => ReadEvent::Packet { attempt, packet },
                 Err(why) => ReadEvent::Failed { attempt, why },
             },
@@ -128,7 +146,19 @@ impl BlockStream {
             }
             ReadEffect::ReportBad { block, storage } => {
                 let inner = Arc::clone(&self.inner);
-                base::task::spawn(&self.inner.tasks, async move { inner.report_bad(block, storage).await });
+                let doubt = match self.open.as_ref().map(|open| &open.source) {
+                    Some(Source::Local(replica)) => Some(self.inner.local.doubt(replica)),
+                    _ => None,
+                };
+                base::task::spawn(&self.inner.tasks, async move {
+                    let certain = match doubt {
+                        Some(doubt) => doubt.confirmed().await,
+                        None => true,
+                    };
+                    if certain {
+                        inner.report_bad(block, storage).await;
+                    }
+                });
                 None
             }
             ReadEffect::AvoidNode { node } => {
@@ -153,11 +183,17 @@ impl BlockStream {
         within: Duration,
     ) -> ReadEvent {
         let now = self.inner.rpc.clock.now();
+        if let Some((replica, response)) = self.inner.local.open(location, range, (now, within)).await {
+            let source = Source::Local(replica);
+            self.open = Some(Open { attempt, host: host.to_owned(), port, source });
+            return ReadEvent::Opened { attempt, response };
+        }
         if let Some(mut connection) = self.inner.idle.take(host, port, now) {
             // An idle connection may have been closed meanwhile: then a new one is dialled.
             let asked = tokio::time::timeout(within, connection.request(range, &self.inner.name)).await;
             if let Ok(Ok(response)) = asked {
-                self.open = Some(Open { attempt, host: host.to_owned(), port, connection });
+                let source = Source::Remote(connection);
+                self.open = Some(Open { attempt, host: host.to_owned(), port, source });
                 return ReadEvent::Opened { attempt, response };
             }
         }
@@ -168,7 +204,8 @@ impl BlockStream {
         });
         match dialled.await {
             Ok(Ok((connection, response))) => {
-                self.open = Some(Open { attempt, host: host.to_owned(), port, connection });
+                let source = Source::Remote(connection);
+                self.open = Some(Open { attempt, host: host.to_owned(), port, source });
                 ReadEvent::Opened { attempt, response }
             }
             Ok(Err(why)) => ReadEvent::Failed { attempt, why },
@@ -178,10 +215,10 @@ impl BlockStream {
 
     /// Everything was read and verified: says so, and keeps the connection for the next read.
     async fn finish(&mut self) {
-        let Some(mut open) = self.open.take() else { return };
-        match open.connection.confirm().await {
-            Ok(()) if open.connection.is_clean() => {
-                self.inner.idle.put(open.host, open.port, open.connection, self.inner.rpc.clock.now());
+        let Some(Open { host, port, source: Source::Remote(mut connection), .. }) = self.open.take() else { return };
+        match connection.confirm().await {
+            Ok(()) if connection.is_clean() => {
+                self.inner.idle.put(host, port, connection, self.inner.rpc.clock.now());
             }
             Ok(()) => {}
             Err(why) => tracing::trace!("a datanode did not wait for the reader's last word: {why}"),

@@ -22,7 +22,7 @@ fn located(id: i64) -> LocatedBlock {
             storage: format!("DS-{n}"),
             host: "127.0.0.1".into(),
             transfer_port: 9000 + n as u32,
-            rack: String::new(),
+            ..StorageLocation::default()
         })
         .collect();
     let block = Block { pool: "BP-1".into(), id, stamp: 1001, len_bytes: 0 };

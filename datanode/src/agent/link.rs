@@ -243,5 +243,7 @@ fn registration(node: &Node, config: &AgentConfig) -> RegisterRequest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         highest_term: node.highest_term().raw(),
         storages: node.store().reports(),
+        machine: config.machine.clone(),
+        local_socket: config.local_socket.clone(),
     }
 }

@@ -29,6 +29,8 @@ fn config() -> AgentConfig {
         transfer_port: 9866,
         http_address: String::new(),
         rack: "/default".into(),
+        machine: "m".into(),
+        local_socket: "/run/m.sock".into(),
         heartbeat: SECOND * 3,
         full_report: SECOND * 3600,
     }

@@ -43,6 +43,7 @@ pub(super) fn serve(context: &Context, connection: &OpenConnection) {
         let next = match op {
             Ok(Op::Write(op)) => write::serve(context, stream, &op),
             Ok(Op::Read(op)) => read::serve(context, stream, &op),
+            Ok(Op::Borrow(_)) => not_here(stream),
             Err(error) => not_understood(stream, &error),
         };
         connection.set_busy(false);
@@ -66,6 +67,12 @@ fn not_understood(stream: &BlockingStream, error: &WireError) -> Next {
     };
     tracing::warn!(%error, "a data connection is refused");
     answer(stream, &reply::refused(status, &error.to_string(), "")).map_or(Next::End, |()| Next::EndGently)
+}
+
+/// Descriptors cannot travel over TCP.
+fn not_here(stream: &BlockingStream) -> Next {
+    let text = "descriptors are lent on the node's local socket only";
+    answer(stream, &reply::refused(Status::ErrorUnsupported, text, "")).map_or(Next::End, |()| Next::EndGently)
 }
 
 /// Sends an answer to a set-up.

@@ -93,6 +93,11 @@ impl ReplicaReader {
     pub fn data(&self) -> &dyn DiskFile {
         self.data.as_ref()
     }
+    /// The file of its checksums, and where in it they begin.
+    #[must_use]
+    pub fn checksums(&self) -> (&dyn DiskFile, u64) {
+        (self.meta.as_ref(), meta::HEADER_BYTES)
+    }
     /// Appends the stored checksums of `len_bytes` from `offset_bytes`, a chunk border. As stored: a reader
     /// finds out by itself whether the data still agree.
     ///

@@ -742,6 +742,44 @@ fn the_trash_of_an_earlier_run_is_kept_its_time_and_makes_room_when_room_is_need
 }
 
 #[test]
+fn a_loan_is_called_back_by_every_change_of_its_replica() {
+    type Change = fn(&Store, &StorageId);
+    let changes: [(&str, Change); 5] = [
+        ("deleted", |store, disk| store.delete(disk, block(0).id, GenerationStamp::FIRST, NOW).unwrap()),
+        ("found damaged", |store, _| store.open_reader(&block(0)).unwrap().mark_corrupt()),
+        ("of another stamp", |store, _| {
+            let (volume, replica) = store.find(block(0).id).unwrap();
+            let stamp = GenerationStamp::FIRST.next();
+            volume.set_replica(block(0).id, Some(Replica { stamp, ..replica }));
+        }),
+        ("appended to", |store, _| {
+            let (volume, replica) = store.find(block(0).id).unwrap();
+            volume.set_replica(block(0).id, Some(Replica { state: ReplicaState::BeingWritten, ..replica }));
+        }),
+        ("on a disk that failed", |store, _| {
+            store.find(block(0).id).unwrap().0.condemn("it burns".into());
+        }),
+    ];
+    for (what, change) in changes {
+        let (_disk, store) = joined(1);
+        let disk = store_block(&store, 0, 1000).unwrap().storage;
+        store_block(&store, 1, 1000).unwrap();
+        let borrower = store.loans().borrower();
+        let (lent, other) = (borrower.lend(block(0).id).unwrap(), borrower.lend(block(1).id).unwrap());
+        // What changes nothing calls nothing back.
+        read(&store, 0).unwrap();
+        store.verify(&disk, block(0).id, GenerationStamp::FIRST).unwrap();
+        store_block(&store, 2, 10).unwrap();
+        assert!(borrower.holds(lent), "{what}");
+        change(&store, &disk);
+        assert!(!borrower.holds(lent), "{what}");
+        let whole_disk = what.contains("disk");
+        assert_eq!(borrower.holds(other), !whole_disk, "{what}");
+        assert_eq!(borrower.take_revoked(9).first(), Some(&lent), "{what}");
+    }
+}
+
+#[test]
 fn what_hashes_do_not_cover_can_be_told_again() {
     let (_disk, store) = joined(1);
     let done = store_block(&store, 1, 100).unwrap();

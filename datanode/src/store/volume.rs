@@ -6,7 +6,7 @@
 //!          └─ identity and term files
 //! ```
 //!
-//! Lock order: a volume's `files` before its `state`; never two volumes at once.
+//! Lock order: a volume's `files` before its `state`, that before the table of loans; never two volumes at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -26,6 +26,7 @@ use super::error::{StoreError, is_exhausted, is_full};
 use super::identity::{Identity, IdentityFile, TermFile};
 use super::journal::Journal;
 use super::layout;
+use super::loans::Loans;
 use super::replica::{Replica, ReplicaState};
 use super::scan;
 
@@ -74,6 +75,8 @@ pub(crate) struct State {
     pub(crate) suspects: BTreeSet<BlockId>,
     /// Finalised replicas of each folder.
     pub(crate) whole: Box<[u32]>,
+    /// Told of every change, after it was made.
+    loans: Arc<Loans>,
 }
 
 /// A replica that is being looked at.
@@ -106,6 +109,9 @@ impl State {
             watched.changed = true;
         }
         self.count(id, before.as_ref(), after.as_ref());
+        if before != after {
+            self.loans.revoke(id);
+        }
         // Only the namenodes' view counts here: a replica that nobody heard of may vanish unheard.
         let silent =
             |replica: Option<&Replica>| replica.is_none_or(|replica| replica.state == ReplicaState::BeingWritten);
@@ -145,7 +151,7 @@ impl Volume {
         dir: &Path,
         fresh: &Identity,
         incarnation: u64,
-        options: StoreOptions,
+        (options, loans): (StoreOptions, &Arc<Loans>),
         now: Moment,
     ) -> Result<Self, StoreError> {
         disk.create_dir_all(dir, CrashPoint::VolumeDirCreate).map_err(StoreError::io("create", dir))?;
@@ -205,6 +211,7 @@ impl Volume {
                 watched: BTreeMap::new(),
                 suspects: BTreeSet::new(),
                 whole,
+                loans: Arc::clone(loans),
             }),
             disk,
         };
@@ -260,6 +267,8 @@ impl Volume {
         if state.failed.is_none() {
             tracing::error!(storage = %self.storage, dir = %self.dir.display(), reason, "volume is out of service");
             state.failed = Some(reason);
+            let state = &*state;
+            state.replicas.keys().for_each(|id| state.loans.revoke(*id));
         }
     }
 

@@ -4,7 +4,7 @@ use proto::common::StorageLocation;
 use proto::ids::{BlockId, NodeId};
 
 use super::BlockManager;
-use super::registry::{NodeState, StorageIndex};
+use super::registry::{Node, NodeState, StorageIndex};
 
 /// Where to read a block.
 #[derive(Clone, Debug, Default)]
@@ -17,12 +17,30 @@ pub struct Located {
     pub corrupt: bool,
 }
 
+/// Where a reader is, as it says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'a> {
+    /// Its host; empty if it does not say.
+    pub host: &'a str,
+    /// What its machine calls itself; empty if it does not say.
+    pub machine: &'a str,
+}
+
+impl Place<'_> {
+    fn shares_machine(&self, node: &Node) -> bool {
+        !self.machine.is_empty() && node.machine == self.machine
+    }
+    fn is_near(&self, node: &Node) -> bool {
+        self.shares_machine(node) || (!self.host.is_empty() && node.host == self.host)
+    }
+}
+
 impl BlockManager {
-    /// Locations of a block for a reader on `host`. Storages whose receipts were logged serve before their
+    /// Locations of a block for a reader. Those on its own machine come with the node's local door. Storages whose receipts were logged serve before their
     /// reports arrive; they never count for anything else. Damaged replicas are named only if there are no
     /// others.
     #[must_use]
-    pub fn locate(&self, block: BlockId, logged: &[StorageIndex], wanted: u32, host: &str) -> Located {
+    pub fn locate(&self, block: BlockId, logged: &[StorageIndex], wanted: u32, reader: Place<'_>) -> Located {
         let mut storages = self.replicas.good(block);
         storages.retain(|storage| !self.removal.is_sent(*storage, block));
         let odd = self.replicas.odd_of(block);
@@ -44,14 +62,22 @@ impl BlockManager {
         storages.rotate_left(first);
         storages.sort_by_key(|storage| {
             let node = self.registry.node_of(*storage);
-            let near = !host.is_empty() && node.host == host;
-            (node.state != NodeState::Live, !near)
+            (node.state != NodeState::Live, !reader.is_near(node))
         });
         Located {
             nodes: storages.iter().map(|storage| self.registry.node_of(*storage).id.clone()).collect(),
-            locations: storages.into_iter().map(|storage| self.registry.location(storage)).collect(),
+            locations: storages.into_iter().map(|storage| self.location_for(storage, reader)).collect(),
             corrupt,
         }
+    }
+
+    fn location_for(&self, storage: StorageIndex, reader: Place<'_>) -> StorageLocation {
+        let mut location = self.registry.location(storage);
+        let node = self.registry.node_of(storage);
+        if reader.shares_machine(node) {
+            location.local_socket.clone_from(&node.local_socket);
+        }
+        location
     }
 
     /// Can a client dial the node of this storage, as far as is known?

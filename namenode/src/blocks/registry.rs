@@ -63,6 +63,10 @@ pub struct Node {
     pub rack: String,
     /// Version of its program.
     pub version: String,
+    /// What its machine calls itself; empty if it does not say.
+    pub machine: String,
+    /// Path of its local door; empty if it has none.
+    pub local_socket: String,
     /// Its storages.
     pub storages: Vec<StorageIndex>,
     /// State as of the last look at the clock.
@@ -134,6 +138,10 @@ pub struct Address {
     pub rack: String,
     /// Version of its program.
     pub version: String,
+    /// What its machine calls itself; empty if it does not say.
+    pub machine: String,
+    /// Path of its local door; empty if it has none.
+    pub local_socket: String,
 }
 
 const DEFAULT_RACK: &str = "/default-rack";
@@ -190,6 +198,8 @@ impl Registry {
             http_address: String::new(),
             rack: DEFAULT_RACK.to_owned(),
             version: String::new(),
+            machine: String::new(),
+            local_socket: String::new(),
             storages: Vec::new(),
             state: NodeState::Dead,
             last_contact: None,
@@ -208,6 +218,8 @@ impl Registry {
         node.http_address = address.http_address;
         node.rack = if address.rack.is_empty() { DEFAULT_RACK.to_owned() } else { address.rack };
         node.version = address.version;
+        node.machine = address.machine;
+        node.local_socket = address.local_socket;
         node.last_contact = Some(now);
         node.state = NodeState::Live;
         index
@@ -341,6 +353,8 @@ impl Registry {
             host: node.host.clone(),
             transfer_port: u32::from(node.transfer_port),
             rack: node.rack.clone(),
+            // Only readers on the node's machine are told: see `BlockManager::locate`.
+            local_socket: String::new(),
         }
     }
 }

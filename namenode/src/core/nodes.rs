@@ -23,6 +23,10 @@ use crate::service::request::{Request, Response, Ticket};
 const CHANGES_AT_ONCE: usize = 128;
 /// Storages that one node may have.
 const MAX_STORAGES: usize = 1024;
+/// Longest path of a Unix socket.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// Longest name that a machine may give itself; a boot id has 36 bytes.
+const MAX_MACHINE_BYTES: usize = 64;
 
 fn invalid(what: impl Into<String>) -> FsError {
     FsError::new(ErrorCode::InvalidArgument, what)
@@ -66,6 +70,9 @@ impl NamenodeCore {
         }
         if register.storages.is_empty() || register.storages.len() > MAX_STORAGES {
             return Err(invalid(format!("datanode {node} has no storage, or more than {MAX_STORAGES}")));
+        }
+        if register.local_socket.len() > MAX_SOCKET_PATH_BYTES || register.machine.len() > MAX_MACHINE_BYTES {
+            return Err(invalid(format!("datanode {node} gives no usable local door")));
         }
         let mut missing = Vec::new();
         for report in &register.storages {

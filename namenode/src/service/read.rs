@@ -10,7 +10,7 @@ use proto::path::FsPath;
 
 use super::View;
 use super::request::{Request, Response};
-use crate::blocks::{Node, NodeIndex, StorageIndex};
+use crate::blocks::{Node, NodeIndex, Place, StorageIndex};
 use crate::namespace::BlockView;
 
 /// Entries of a listing page, if the client names no limit, and at most.
@@ -106,12 +106,13 @@ impl View<'_> {
             locations <= OPEN_LOCATIONS || block.offset_bytes <= request.offset_bytes
         };
         let blocks = file.blocks.iter().take_while(fits);
-        let blocks = blocks.map(|block| self.located(&who.user, block, &request.client_host)).collect();
+        let reader = Place { host: &request.client_host, machine: &request.client_machine };
+        let blocks = blocks.map(|block| self.located(&who.user, block, reader)).collect();
         Ok(n::OpenResponse { status: Some(file.status), blocks })
     }
 
-    fn located(&self, user: &str, block: &BlockView, host: &str) -> LocatedBlock {
-        let found = self.blocks.locate(block.block, &block.storages, block.replication, host);
+    fn located(&self, user: &str, block: &BlockView, reader: Place<'_>) -> LocatedBlock {
+        let found = self.blocks.locate(block.block, &block.storages, block.replication, reader);
         LocatedBlock {
             block: Some(Block {
                 pool: self.pool().to_owned(),

@@ -136,6 +136,7 @@ impl Bench {
             offset_bytes,
             len_bytes,
             client_host: String::new(),
+            ..n::OpenRequest::default()
         };
         match self.view().read(&root(), &request.into(), Moment::default()) {
             Some(Ok(Response::Open(answer))) => answer,

@@ -199,7 +199,7 @@ impl DatanodeHost {
         self.faulty = false;
         self.damage.clear();
         self.disk.clear_faults();
-        let options = StoreOptions { reserve_bytes: 0, trash_keep: Duration::from_secs(20) };
+        let options = StoreOptions { reserve_bytes: 0, trash_keep: Duration::from_secs(20), ..StoreOptions::default() };
         let opened = Store::open(&self.disk.shared(), &self.dirs(), options, self.random.as_ref(), scene.now());
         let (store, problems) = match opened {
             Ok(opened) => opened,
@@ -219,6 +219,8 @@ impl DatanodeHost {
             transfer_port: FIRST_PORT + self.index as u16,
             http_address: String::new(),
             rack: self.rack.clone(),
+            machine: String::new(),
+            local_socket: String::new(),
             heartbeat: Duration::from_secs(1),
             full_report: Duration::from_secs(60),
         };

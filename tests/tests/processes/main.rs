@@ -17,6 +17,7 @@ mod dev;
 mod full_disk;
 mod kills;
 mod listings;
+mod local_reads;
 mod main_job;
 mod nodes;
 mod repair;

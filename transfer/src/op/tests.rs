@@ -1,6 +1,7 @@
 //! Operations on the wire.
 
 use super::*;
+use crate::BorrowSetup;
 use proptest::prelude::*;
 
 fn token() -> Bytes {
@@ -119,13 +120,14 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics(code in prop_oneof![Just(80_u8), Just(81), any::<u8>()], bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn garbage_never_panics(code in prop_oneof![Just(80_u8), Just(81), Just(87), any::<u8>()], bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut wire = vec![0, 28, code];
         wire.extend(bytes);
         if let Ok(op) = Op::read(&mut &wire[..]) {
             match op {
                 Op::Write(op) => drop(WriteSetup::from_op(&op)),
                 Op::Read(op) => drop(ReadSetup::from_op(&op)),
+                Op::Borrow(op) => drop(BorrowSetup::from_op(&op)),
             }
         }
         let mut buffer = BytesMut::from(&wire[..]);

@@ -173,6 +173,8 @@ impl Bench {
             transfer_port: 9866,
             rack: fake.rack.clone(),
             storages: self.storage_reports(node),
+            machine: format!("machine{node}"),
+            local_socket: format!("/run/node{node}.sock"),
             ..RegisterRequest::default()
         };
         self.map.registered(&NodeId::parse(&fake.name).unwrap(), &request, self.now);

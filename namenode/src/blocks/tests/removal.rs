@@ -224,7 +224,11 @@ fn a_copy_that_outlived_its_command_counts_again() {
         }
     }
     assert_eq!(bench.map.counts().under_replicated, 0, "two copies are alive");
-    assert_eq!(bench.map.locate(block(1), &[], 2, "").locations.len(), 2, "and both are read");
+    assert_eq!(
+        bench.map.locate(block(1), &[], 2, crate::blocks::Place::default()).locations.len(),
+        2,
+        "and both are read"
+    );
 }
 
 #[test]

@@ -26,6 +26,8 @@ fn f_17_registrations_that_cannot_be_right_are_refused() {
         c::RegisterRequest { host: String::new(), ..base.clone() },
         c::RegisterRequest { transfer_port: 70_000, ..base.clone() },
         c::RegisterRequest { node: "a/b".into(), ..base.clone() },
+        c::RegisterRequest { local_socket: "x".repeat(108), ..base.clone() },
+        c::RegisterRequest { machine: "x".repeat(65), ..base.clone() },
         c::RegisterRequest { storages: vec![base.storages[0].clone(); 1025], ..base.clone() },
     ] {
         assert_eq!(code(&mut bench, bad), Some(ErrorCode::InvalidArgument));

@@ -206,5 +206,5 @@ fn page(path: &str, start_after: &str) -> Request {
 }
 
 pub(super) fn open(path: &str, offset_bytes: u64, len_bytes: u64) -> Request {
-    n::OpenRequest { header: None, path: path.to_owned(), offset_bytes, len_bytes, client_host: String::new() }.into()
+    n::OpenRequest { header: None, path: path.to_owned(), offset_bytes, len_bytes, ..n::OpenRequest::default() }.into()
 }

@@ -1,0 +1,263 @@
+//! Who was lent the descriptors of which replica, so that a loan can be called back.
+//!
+//! ```text
+//!   local door ── lend ──▶ Loans ◀── revoke ── every change of a finalised replica (delete, re-stamp, damage)
+//!              ◀─ woken, take_revoked ─┘
+//! ```
+//!
+//! A loan is entered *before* the replica is opened, and looked at once more after: a change between the two
+//! revokes it, so that nobody holds descriptors that nobody would call back. What was lent costs a few words here,
+//! no descriptor of this process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use proto::ids::BlockId;
+use tokio::sync::Notify;
+
+/// One borrower gets at most this part of all loans.
+const SHARE: usize = 4;
+
+/// All loans of a node.
+#[derive(Debug)]
+pub struct Loans {
+    limit: usize,
+    /// Number of loans, for a look without the lock: most changes of replicas meet none.
+    lent: AtomicUsize,
+    revoked: AtomicU64,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    last_borrower: u64,
+    last_loan: u64,
+    /// Borrower and loan, by block.
+    blocks: BTreeMap<BlockId, Vec<(u64, u64)>>,
+    borrowers: BTreeMap<u64, Account>,
+}
+
+#[derive(Debug)]
+struct Account {
+    loans: BTreeMap<u64, BlockId>,
+    /// Called back, and not told yet.
+    revoked: Vec<u64>,
+    wake: Arc<Notify>,
+}
+
+/// No more descriptors are lent for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} replicas are lent already: no more at a time")]
+pub struct TooMany(usize);
+
+impl Loans {
+    /// A table for `limit` loans at a time.
+    #[must_use]
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        let (lent, revoked) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Arc::new(Self { limit, lent, revoked, table: Mutex::default() })
+    }
+    /// Somebody new who may borrow.
+    #[must_use]
+    pub fn borrower(self: &Arc<Self>) -> Borrower {
+        let wake = Arc::new(Notify::new());
+        let mut table = self.table.lock();
+        table.last_borrower += 1;
+        let number = table.last_borrower;
+        let account = Account { loans: BTreeMap::new(), revoked: Vec::new(), wake: Arc::clone(&wake) };
+        table.borrowers.insert(number, account);
+        Borrower { loans: Arc::clone(self), number, wake }
+    }
+    /// Calls back every loan of a block.
+    pub(crate) fn revoke(&self, block: BlockId) {
+        if self.lent.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut table = self.table.lock();
+        for (borrower, loan) in table.blocks.remove(&block).unwrap_or_default() {
+            self.lent.fetch_sub(1, Ordering::SeqCst);
+            self.revoked.fetch_add(1, Ordering::Relaxed);
+            if let Some(account) = table.borrowers.get_mut(&borrower) {
+                account.loans.remove(&loan);
+                account.revoked.push(loan);
+                account.wake.notify_one();
+            }
+        }
+    }
+    /// Loans at this moment.
+    #[must_use]
+    pub fn lent(&self) -> usize {
+        self.lent.load(Ordering::SeqCst)
+    }
+    /// Loans that were called back so far.
+    #[must_use]
+    pub fn revoked(&self) -> u64 {
+        self.revoked.load(Ordering::Relaxed)
+    }
+}
+
+impl Table {
+    fn forget(&mut self, borrower: u64, loan: u64, block: BlockId) {
+        if let Some(holders) = self.blocks.get_mut(&block) {
+            holders.retain(|holder| *holder != (borrower, loan));
+            if holders.is_empty() {
+                self.blocks.remove(&block);
+            }
+        }
+    }
+}
+
+/// Somebody who may borrow: a connection. What it holds ends with it.
+#[derive(Debug)]
+pub struct Borrower {
+    loans: Arc<Loans>,
+    number: u64,
+    wake: Arc<Notify>,
+}
+
+impl Borrower {
+    /// Enters a loan; the replica is to be opened after that, and then [`Borrower::holds`] asked.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub fn lend(&self, block: BlockId) -> Result<u64, TooMany> {
+        let mut table = self.loans.table.lock();
+        let limit = self.loans.limit;
+        let table = &mut *table;
+        let Some(account) = table.borrowers.get_mut(&self.number) else { return Err(TooMany(0)) };
+        let all = self.loans.lent.load(Ordering::SeqCst);
+        if all >= limit || account.loans.len() >= limit.div_ceil(SHARE) {
+            return Err(TooMany(account.loans.len()));
+        }
+        table.last_loan += 1;
+        account.loans.insert(table.last_loan, block);
+        table.blocks.entry(block).or_default().push((self.number, table.last_loan));
+        self.loans.lent.fetch_add(1, Ordering::SeqCst);
+        Ok(table.last_loan)
+    }
+    /// Is the loan neither returned nor called back?
+    #[must_use]
+    pub fn holds(&self, loan: u64) -> bool {
+        let table = self.loans.table.lock();
+        table.borrowers.get(&self.number).is_some_and(|account| account.loans.contains_key(&loan))
+    }
+    /// Takes a loan back; one that is over is no error.
+    pub fn give_back(&self, loan: u64) {
+        let mut table = self.loans.table.lock();
+        let Some(account) = table.borrowers.get_mut(&self.number) else { return };
+        // Not told any more: the borrower has just said it himself.
+        account.revoked.retain(|revoked| *revoked != loan);
+        if let Some(block) = account.loans.remove(&loan) {
+            table.forget(self.number, loan, block);
+            self.loans.lent.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    /// Loans of this borrower.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.loans.table.lock().borrowers.get(&self.number).map_or(0, |account| account.loans.len())
+    }
+    /// What was called back since the last time, at most `most` of it.
+    #[must_use]
+    pub fn take_revoked(&self, most: usize) -> Vec<u64> {
+        let mut table = self.loans.table.lock();
+        let Some(account) = table.borrowers.get_mut(&self.number) else { return Vec::new() };
+        let rest = account.revoked.split_off(account.revoked.len().min(most));
+        if !rest.is_empty() {
+            self.wake.notify_one();
+        }
+        std::mem::replace(&mut account.revoked, rest)
+    }
+    /// Waits until something is called back.
+    ///
+    /// # Cancel safety
+    /// No call is lost if the future is dropped.
+    pub async fn called(&self) {
+        self.wake.notified().await;
+    }
+}
+
+impl Drop for Borrower {
+    fn drop(&mut self) {
+        let mut table = self.loans.table.lock();
+        let Some(account) = table.borrowers.remove(&self.number) else { return };
+        self.loans.lent.fetch_sub(account.loans.len(), Ordering::SeqCst);
+        for (loan, block) in account.loans {
+            table.forget(self.number, loan, block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(n: i64) -> BlockId {
+        BlockId::from_raw(n)
+    }
+
+    #[test]
+    fn a_change_of_a_block_calls_back_its_loans_and_no_others() {
+        let loans = Loans::new(100);
+        let (a, b) = (loans.borrower(), loans.borrower());
+        let (one, two, other) = (a.lend(block(1)).unwrap(), b.lend(block(1)).unwrap(), a.lend(block(2)).unwrap());
+        loans.revoke(block(1));
+        loans.revoke(block(3));
+        assert_eq!((a.take_revoked(9), b.take_revoked(9)), (vec![one], vec![two]));
+        assert_eq!((a.holds(one), a.holds(other), loans.lent(), loans.revoked()), (false, true, 1, 2));
+        assert!(a.take_revoked(9).is_empty(), "told once");
+    }
+
+    #[test]
+    fn what_is_returned_or_closed_is_over_and_leaves_room() {
+        let loans = Loans::new(8);
+        let (a, b) = (loans.borrower(), loans.borrower());
+        let first = a.lend(block(1)).unwrap();
+        a.lend(block(2)).unwrap();
+        assert_eq!(a.lend(block(3)), Err(TooMany(2)), "a quarter is the share of one");
+        a.give_back(first);
+        a.give_back(first);
+        a.give_back(77);
+        assert_eq!((a.count(), loans.lent()), (1, 1));
+        let again = a.lend(block(3)).unwrap();
+        assert_ne!(again, first, "numbers are not used twice");
+        b.lend(block(3)).unwrap();
+        drop(a);
+        assert_eq!(loans.lent(), 1);
+        loans.revoke(block(3));
+        assert_eq!((b.take_revoked(9).len(), loans.lent()), (1, 0));
+        assert!(loans.table.lock().blocks.is_empty());
+        let all: Vec<Borrower> = (0..5).map(|_| loans.borrower()).collect();
+        let lent = all.iter().flat_map(|one| [one.lend(block(1)).is_ok(), one.lend(block(2)).is_ok()]);
+        assert_eq!(lent.filter(|lent| *lent).count(), 8, "and a limit for all together");
+    }
+
+    #[tokio::test]
+    async fn a_borrower_is_woken_and_long_lists_come_in_parts() {
+        let loans = Loans::new(100);
+        let a = loans.borrower();
+        let lent: Vec<u64> = (0..5).map(|n| a.lend(block(n)).unwrap()).collect();
+        (0..5).for_each(|n| loans.revoke(block(n)));
+        let mut told = Vec::new();
+        while told.len() < 5 {
+            a.called().await;
+            let part = a.take_revoked(2);
+            assert!(part.len() <= 2);
+            told.extend(part);
+        }
+        assert_eq!(told, lent);
+    }
+
+    #[test]
+    fn what_is_called_back_while_it_is_opened_is_not_held() {
+        let loans = Loans::new(100);
+        let a = loans.borrower();
+        let loan = a.lend(block(1)).unwrap();
+        loans.revoke(block(1));
+        assert!(!a.holds(loan));
+        a.give_back(loan);
+        assert!(a.take_revoked(9).is_empty(), "it was never told of the loan");
+    }
+}
