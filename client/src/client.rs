@@ -20,6 +20,7 @@ use crate::list::Listing;
 use crate::read::idle::IdleConnections;
 use crate::read::pages::{Page, join_page, next_page_bytes};
 use crate::read::{ReadConfig, Reader};
+use crate::retry::unread_success;
 use crate::rpc::{Call, Carrier, Rpc};
 use crate::session::Session;
 use crate::write::{WriteConfig, Writer};
@@ -220,6 +221,9 @@ impl Client {
             unmasked_mode: options.unmasked_mode,
         };
         let (answer, session) = self.inner.change("create", &request).await?;
+        if answer.status.is_none() {
+            return Err(half_told("create"));
+        }
         Ok(Writer::start(Arc::clone(&self.inner), session, path, answer))
     }
 
@@ -301,7 +305,7 @@ impl Client {
         let path = FsPath::parse(path)?;
         let request = n::MkdirRequest { header: None, path: path.into(), mode, parents, unmasked_mode };
         let (answer, _) = self.inner.change("mkdir", &request).await?;
-        answer.status.ok_or_else(incomplete)
+        answer.status.ok_or_else(|| half_told("mkdir"))
     }
 
     /// Renames a file or a tree to exactly `to`.
@@ -440,7 +444,7 @@ impl Inner {
     /// Publishes a file.
     pub(crate) async fn complete(&self, session: &Arc<Session>, request: n::CompleteRequest) -> FsResult<FileStatus> {
         let call = Call { operation: "publish", until: self.deadline(), session: Some(session) };
-        self.rpc.call(call, &request).await?.status.ok_or_else(incomplete)
+        self.rpc.call(call, &request).await?.status.ok_or_else(|| half_told("publish"))
     }
 
     /// Says that a writer gave up. Tried for a short time only: the lease runs out by itself.
@@ -483,6 +487,13 @@ impl Inner {
     }
 }
 
+/// An answer without its main part: this client and the namenode do not mean the same by it.
 pub(crate) fn incomplete() -> FsError {
-    FsError::new(ErrorCode::Internal, "the namenode's answer is incomplete")
+    FsError::new(ErrorCode::Corrupt, "the namenode's answer is incomplete")
+        .with_hint("use a client of the same release as the cluster")
+}
+
+/// The same of a call that changed something: the namenode said yes, and to what is not known.
+pub(crate) fn half_told(operation: &str) -> FsError {
+    unread_success(operation, &incomplete())
 }
