@@ -17,8 +17,10 @@ use proto::path::FsPath;
 use crate::address::ClusterAddress;
 use crate::avoid::Avoided;
 use crate::list::Listing;
+use crate::read::buffers::Buffers;
 use crate::read::idle::IdleConnections;
 use crate::read::pages::{Page, join_page, next_page_bytes};
+use crate::read::race::Hedging;
 use crate::read::{ReadConfig, Reader};
 use crate::retry::unread_success;
 use crate::rpc::{Call, Carrier, Rpc};
@@ -51,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) read: ReadConfig,
     pub(crate) avoided: Avoided,
     pub(crate) idle: IdleConnections,
+    pub(crate) buffers: Arc<Buffers>,
+    pub(crate) hedging: Hedging,
     pub(crate) tasks: TaskTracker,
     renewed: Mutex<Moment>,
 }
@@ -141,6 +145,8 @@ impl ClientBuilder {
             name,
             host: self.host,
             write: self.write,
+            buffers: Arc::new(Buffers::new(self.read.ahead.client_bytes)),
+            hedging: Hedging::new(self.read.hedge),
             read: self.read,
             avoided: Avoided::default(),
             idle: IdleConnections::default(),

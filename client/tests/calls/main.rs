@@ -7,6 +7,7 @@
 )]
 
 mod fake;
+mod files;
 mod garbled;
 
 use std::collections::VecDeque;

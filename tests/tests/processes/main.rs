@@ -19,6 +19,7 @@ mod kills;
 mod listings;
 mod main_job;
 mod nodes;
+mod readers;
 mod repair;
 mod rules;
 mod transcripts;
