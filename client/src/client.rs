@@ -25,6 +25,7 @@ use crate::read::{ReadConfig, Reader};
 use crate::retry::unread_success;
 use crate::rpc::{Call, Carrier, Rpc};
 use crate::session::Session;
+use crate::splits::{Split, SplitOptions, splits};
 use crate::write::{WriteConfig, Writer};
 
 /// Deadline of a call when the builder names none.
@@ -250,6 +251,15 @@ impl Client {
             }
         }
         Reader::new(Arc::clone(&self.inner), path, opened)
+    }
+
+    /// Cuts a file into parts for the tasks of a compute job (see [`splits`]).
+    ///
+    /// # Errors
+    /// As [`Client::open`] and [`splits`].
+    pub async fn splits(&self, path: &str, options: &SplitOptions) -> FsResult<Vec<Split>> {
+        let file = self.open(path).await?.layout();
+        splits(&file, options).map_err(|error| error.with_path(path))
     }
 
     /// What is known of a name.

@@ -13,6 +13,7 @@
 //! ```
 
 mod ahead;
+mod async_reader;
 pub(crate) mod buffers;
 mod hedge;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod replica;
 mod sequence;
 mod stream;
 
+pub use async_reader::AsyncReader;
 pub use hedge::{FirstPackets, Hedge, HedgeBudget, HedgeConfig, HedgeEffect, HedgeEvent, Lane};
 pub use machine::{BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};
 pub use ranges::Coalesce;

@@ -19,6 +19,7 @@ use super::ranges::{Cut, cut, merge, within};
 use super::sequence::{Sequence, window_packets};
 
 use crate::client::{Inner, incomplete};
+use crate::splits::{BlockLocation, FileLayout};
 
 /// A file that is open for reading. What it shows is the file as it was when it was opened.
 ///
@@ -63,6 +64,17 @@ impl Reader {
     #[must_use]
     pub fn blocks(&self) -> &[LocatedBlock] {
         &self.blocks
+    }
+    /// The file's blocks by their hosts: for those who bring work to the data.
+    #[must_use]
+    pub fn locations(&self) -> Vec<BlockLocation> {
+        self.blocks.iter().map(BlockLocation::of).collect()
+    }
+    /// What [`splits`](crate::splits) needs to know.
+    #[must_use]
+    pub fn layout(&self) -> FileLayout {
+        let (len_bytes, block_size_bytes) = (self.len_bytes(), self.status.block_size_bytes);
+        FileLayout { len_bytes, block_size_bytes, blocks: self.locations() }
     }
     /// Where the next [`Reader::next`] begins.
     #[must_use]

@@ -1,10 +1,12 @@
-//! Whole files against a real cluster in this process: sequences and ranges.
+//! Whole files against a real cluster in this process: sequences, ranges, the traits of others.
 
+use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 
 use client::read::{Coalesce, ReadAhead, ReadConfig};
-use client::{Client, ClientBuilder, CreateOptions, ErrorCode};
+use client::{Client, ClientBuilder, CreateOptions, ErrorCode, SplitOptions};
 use minicluster::MiniCluster;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 const BLOCK: u64 = 64 << 10;
 
@@ -157,4 +159,103 @@ async fn ranges_come_in_the_order_in_which_they_were_asked() {
         assert_eq!(last[..], wanted[end as usize - 1..]);
     }
     cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokios_traits_read_seek_and_publish() {
+    let cluster = cluster(1).await;
+    let client = cluster.client().unwrap();
+    let wanted = content(5 * BLOCK as usize + 77);
+    let mut file = client.create("/f", CreateOptions::default()).await.unwrap().into_async();
+    for piece in wanted.chunks(1000) {
+        file.write_all(piece).await.unwrap();
+    }
+    file.flush().await.unwrap();
+    assert_eq!(client.stat("/f").await.unwrap_err().code, ErrorCode::NotFound, "a flush shows nothing");
+    file.shutdown().await.unwrap();
+    file.shutdown().await.unwrap();
+    assert_eq!(file.status().unwrap().len_bytes, wanted.len() as u64);
+    let late = file.write_all(b"more").await.unwrap_err();
+    assert_eq!(late.kind(), std::io::ErrorKind::InvalidInput);
+
+    let mut file = client.open("/f").await.unwrap().into_async();
+    let mut all = Vec::new();
+    file.read_to_end(&mut all).await.unwrap();
+    assert!(all == wanted);
+    assert_eq!(file.seek(SeekFrom::End(-70)).await.unwrap(), wanted.len() as u64 - 70);
+    assert_eq!(file.fill_buf().await.unwrap(), &wanted[wanted.len() - 70..]);
+    file.consume(40);
+    assert_eq!(file.seek(SeekFrom::Current(-10)).await.unwrap(), wanted.len() as u64 - 40);
+    let mut ten = [0; 10];
+    file.read_exact(&mut ten).await.unwrap();
+    assert_eq!(ten, wanted[wanted.len() - 40..wanted.len() - 30]);
+    let before = file.seek(SeekFrom::Current(-1_000_000)).await.unwrap_err();
+    assert_eq!(before.kind(), std::io::ErrorKind::InvalidInput);
+    assert_eq!(file.seek(SeekFrom::Start(1 << 40)).await.unwrap(), 1 << 40);
+    assert_eq!(file.read(&mut ten).await.unwrap(), 0, "nothing is behind the end");
+    cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d_5_an_async_writer_that_is_dropped_publishes_nothing() {
+    let cluster = cluster(1).await;
+    let client = cluster.client().unwrap();
+    let mut file = client.create("/f", CreateOptions::default()).await.unwrap().into_async();
+    file.write_all(&content(3 * BLOCK as usize)).await.unwrap();
+    file.flush().await.unwrap();
+    drop(file);
+    client.settle(std::time::Duration::from_secs(10)).await;
+    assert_eq!(client.stat("/f").await.unwrap_err().code, ErrorCode::NotFound);
+    cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_cut_for_tasks_where_its_blocks_are() {
+    let cluster = cluster(1).await;
+    let client = cluster.client().unwrap();
+    write(&client, "/f", &content(3 * BLOCK as usize + 9000)).await;
+    let parts = client.splits("/f", &SplitOptions::default()).await.unwrap();
+    let lens: Vec<_> = parts.iter().map(|part| (part.offset_bytes, part.len_bytes)).collect();
+    assert_eq!(lens, [(0, BLOCK), (BLOCK, BLOCK), (2 * BLOCK, BLOCK), (3 * BLOCK, 9000)]);
+    let node = cluster.datanode_address(0).unwrap();
+    assert!(parts.iter().all(|part| part.hosts == [node.ip().to_string()]));
+    let reader = client.open("/f").await.unwrap();
+    assert_eq!(reader.locations()[1].nodes, [node.to_string()]);
+    let none = SplitOptions { max_bytes: 0, ..SplitOptions::default() };
+    assert_eq!(client.splits("/f", &none).await.unwrap_err().code, ErrorCode::InvalidArgument);
+    cluster.shutdown().await.unwrap();
+}
+
+#[test]
+fn the_blocking_client_writes_reads_and_refuses_to_stop_a_runtime() {
+    let elsewhere = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let cluster = elsewhere.block_on(cluster(1));
+    let client = client::blocking::Client::new(builder(&cluster)).unwrap();
+    let wanted = content(2 * BLOCK as usize + 5);
+    client.mkdir("/d", 0o755, false).unwrap();
+    let mut writer = client.create("/d/f", CreateOptions::default()).unwrap();
+    writer.write_all(&wanted).unwrap();
+    writer.flush().unwrap();
+    assert_eq!(writer.close().unwrap().len_bytes, wanted.len() as u64);
+    drop(client.create("/d/dropped", CreateOptions::default()).unwrap());
+
+    let mut reader = client.open("/d/f").unwrap();
+    let mut all = Vec::new();
+    reader.read_to_end(&mut all).unwrap();
+    assert!(all == wanted);
+    reader.seek(SeekFrom::Start(BLOCK)).unwrap();
+    assert_eq!(reader.fill_buf().unwrap()[0], wanted[BLOCK as usize]);
+    assert!(reader.read_exact_at(7, 9).unwrap()[..] == wanted[7..16]);
+    assert_eq!(client.list("/d").unwrap().len(), 1);
+    let missing = client::io::into_io(client.stat("/d/dropped").unwrap_err());
+    assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+
+    elsewhere.block_on(async {
+        let nested = client.stat("/d/f").unwrap_err();
+        assert!(nested.code == ErrorCode::InvalidArgument && nested.hint.contains("spawn_blocking"), "{nested:?}");
+        assert_eq!(reader.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+        // Dropped in here, its runtime ends without a panic.
+        drop((client, reader));
+    });
+    elsewhere.block_on(cluster.shutdown()).unwrap();
 }
