@@ -7,7 +7,7 @@ use proto::namespace as n;
 use proto::namespace::FileStatus;
 use proto::path::FsPath;
 
-use crate::client::{Client, incomplete};
+use crate::client::{Client, half_told};
 
 /// What [`Client::set_attributes`] changes: what is `Some`, all of it or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,19 +93,19 @@ impl Client {
             mtime_now,
             atime_now,
         };
-        self.inner.change("set attributes", &request).await?.0.status.ok_or_else(incomplete)
+        self.inner.change("set attributes", &request).await?.0.status.ok_or_else(|| half_told("set attributes"))
     }
 
     /// Makes a symbolic link. The target is kept as it is given.
     pub async fn symlink(&self, at: &str, target: &str, parents: bool) -> FsResult<FileStatus> {
         let request = n::SymlinkRequest { header: None, path: path(at)?, target: target.to_owned(), parents };
-        self.inner.change("symlink", &request).await?.0.status.ok_or_else(incomplete)
+        self.inner.change("symlink", &request).await?.0.status.ok_or_else(|| half_told("symlink"))
     }
 
     /// Gives a file a further name.
     pub async fn link(&self, existing: &str, at: &str) -> FsResult<FileStatus> {
         let request = n::LinkRequest { header: None, existing: path(existing)?, path: path(at)? };
-        self.inner.change("link", &request).await?.0.status.ok_or_else(incomplete)
+        self.inner.change("link", &request).await?.0.status.ok_or_else(|| half_told("link"))
     }
 
     /// Totals of a tree.
@@ -158,7 +158,7 @@ impl Client {
     pub async fn concat(&self, target: &str, sources: &[String]) -> FsResult<FileStatus> {
         let sources = sources.iter().map(|source| path(source)).collect::<FsResult<_>>()?;
         let request = n::ConcatRequest { header: None, target: path(target)?, sources };
-        self.inner.change("concat", &request).await?.0.status.ok_or_else(incomplete)
+        self.inner.change("concat", &request).await?.0.status.ok_or_else(|| half_told("concat"))
     }
 
     /// Has the caller these rights (r 4, w 2, x 1)? 0 asks whether the name exists.

@@ -1,4 +1,7 @@
 //! Datanodes that did not serve well lately: they are asked last, by all readers of a client.
+//!
+//! A node that fails again and again is avoided for longer each time; one that serves is trusted at once. Avoided nodes
+//! are still asked when no other has the data: those that failed longest ago first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,27 +10,61 @@ use base::clock::Moment;
 use parking_lot::Mutex;
 use proto::common::StorageLocation;
 
-/// How long a node is avoided after a fault.
+/// How long a node is avoided after its first fault; it doubles with each further one.
 const AVOID_FOR: Duration = Duration::from_secs(10);
+/// Longest time of it.
+const AVOID_AT_MOST: Duration = Duration::from_secs(160);
+/// How long a node that does not fail any more is remembered as one that failed.
+const REMEMBER_FOR: Duration = Duration::from_secs(600);
+/// Nodes that are remembered; beyond it those go that are avoided for the shortest time.
+const MAX_NODES: usize = 1024;
 
 /// Nodes with the moment until which they go last.
 #[derive(Debug, Default)]
 pub(crate) struct Avoided {
-    nodes: Mutex<BTreeMap<String, Moment>>,
+    nodes: Mutex<BTreeMap<String, Fault>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    until: Moment,
+    /// How long it was avoided for last.
+    for_how_long: Duration,
 }
 
 impl Avoided {
     /// A node did not serve well.
     pub(crate) fn add(&self, node: String, now: Moment) {
         let mut nodes = self.nodes.lock();
-        nodes.retain(|_, until| *until > now);
-        nodes.insert(node, now.plus(AVOID_FOR));
+        nodes.retain(|_, fault| now.since(fault.until) < REMEMBER_FOR);
+        let for_how_long = match nodes.get(&node) {
+            // Several reads that fail at the same time are one fault.
+            Some(fault) if fault.until > now => fault.for_how_long,
+            Some(fault) => (fault.for_how_long * 2).min(AVOID_AT_MOST),
+            None => AVOID_FOR,
+        };
+        if nodes.len() >= MAX_NODES
+            && !nodes.contains_key(&node)
+            && let Some(first) = nodes.iter().min_by_key(|(_, fault)| fault.until).map(|(node, _)| node.clone())
+        {
+            nodes.remove(&first);
+        }
+        nodes.insert(node, Fault { until: now.plus(for_how_long), for_how_long });
     }
-    /// Puts avoided nodes last and keeps the order otherwise.
+
+    /// A node served a whole read.
+    pub(crate) fn served(&self, node: &str) {
+        let mut nodes = self.nodes.lock();
+        if !nodes.is_empty() {
+            nodes.remove(node);
+        }
+    }
+
+    /// Puts avoided nodes last, and keeps the order otherwise: it is that of distance.
     pub(crate) fn order(&self, locations: &mut [StorageLocation], now: Moment) {
         let nodes = self.nodes.lock();
         if !nodes.is_empty() {
-            locations.sort_by_key(|at| nodes.get(&at.node).is_some_and(|until| *until > now));
+            locations.sort_by_key(|at| nodes.get(&at.node).map(|fault| fault.until).filter(|until| *until > now));
         }
     }
 }
@@ -36,17 +73,56 @@ impl Avoided {
 mod tests {
     use super::*;
 
+    fn order(avoided: &Avoided, now: Moment) -> String {
+        let at = |node: &str| StorageLocation { node: node.into(), ..StorageLocation::default() };
+        let mut locations = [at("a"), at("b"), at("c")];
+        avoided.order(&mut locations, now);
+        locations.map(|at| at.node).concat()
+    }
+
+    fn secs(secs: u64) -> Moment {
+        Moment::after_start(Duration::from_secs(secs))
+    }
+
     #[test]
     fn avoided_nodes_go_last_for_a_while() {
         let avoided = Avoided::default();
-        let at = |node: &str| StorageLocation { node: node.into(), ..StorageLocation::default() };
-        let order = |now: Moment| {
-            let mut locations = [at("a"), at("b"), at("c")];
-            avoided.order(&mut locations, now);
-            locations.map(|at| at.node).concat()
-        };
-        avoided.add("a".into(), Moment::START);
-        assert_eq!(order(Moment::START), "bca");
-        assert_eq!(order(Moment::START.plus(AVOID_FOR)), "abc");
+        avoided.add("a".into(), secs(0));
+        assert_eq!(order(&avoided, secs(0)), "bca");
+        avoided.add("b".into(), secs(1));
+        assert_eq!(order(&avoided, secs(1)), "cab", "the one that failed longest ago goes first among them");
+        assert_eq!(order(&avoided, secs(10)), "acb");
+        assert_eq!(order(&avoided, secs(11)), "abc");
+    }
+
+    #[test]
+    fn who_fails_again_is_avoided_longer_until_it_serves() {
+        let avoided = Avoided::default();
+        let mut now = secs(0);
+        for lasts in [10, 20, 40, 80, 160, 160] {
+            avoided.add("a".into(), now);
+            avoided.add("a".into(), now);
+            let last = now.plus(Duration::from_secs(lasts - 1));
+            assert_eq!(order(&avoided, last), "bca", "{lasts}");
+            now = last.plus(Duration::from_secs(1));
+            assert_eq!(order(&avoided, now), "abc", "{lasts}");
+        }
+        avoided.served("a");
+        avoided.add("a".into(), now);
+        assert_eq!(order(&avoided, now.plus(AVOID_FOR)), "abc", "what was before it served does not count");
+        let late = now.plus(AVOID_FOR).plus(REMEMBER_FOR);
+        avoided.add("a".into(), late);
+        assert_eq!(order(&avoided, late.plus(AVOID_FOR)), "abc", "nor what was long ago");
+    }
+
+    #[test]
+    fn i_15_the_memory_is_bounded() {
+        let avoided = Avoided::default();
+        for number in 0..3 * MAX_NODES {
+            avoided.add(format!("node-{number}"), secs(0));
+        }
+        avoided.add("a".into(), secs(1));
+        assert_eq!(avoided.nodes.lock().len(), MAX_NODES);
+        assert_eq!(order(&avoided, secs(1)), "bca", "the newest is among them");
     }
 }

@@ -17,12 +17,16 @@ use proto::path::FsPath;
 use crate::address::ClusterAddress;
 use crate::avoid::Avoided;
 use crate::list::Listing;
+use crate::read::buffers::Buffers;
 use crate::read::idle::IdleConnections;
 use crate::read::local::{Lenders, LocalFigures, LocalReads};
 use crate::read::pages::{Page, join_page, next_page_bytes};
+use crate::read::race::Hedging;
 use crate::read::{ReadConfig, Reader};
+use crate::retry::unread_success;
 use crate::rpc::{Call, Carrier, Rpc};
 use crate::session::Session;
+use crate::splits::{Split, SplitOptions, splits};
 use crate::write::{WriteConfig, Writer};
 
 /// Deadline of a call when the builder names none.
@@ -52,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) avoided: Avoided,
     pub(crate) idle: IdleConnections,
     pub(crate) local: Lenders,
+    pub(crate) buffers: Arc<Buffers>,
+    pub(crate) hedging: Hedging,
     pub(crate) tasks: TaskTracker,
     renewed: Mutex<Moment>,
 }
@@ -149,6 +155,8 @@ impl ClientBuilder {
             name,
             host: self.host,
             write: self.write,
+            buffers: Arc::new(Buffers::new(self.read.ahead.client_bytes)),
+            hedging: Hedging::new(self.read.hedge),
             read: self.read,
             avoided: Avoided::default(),
             idle: IdleConnections::default(),
@@ -231,6 +239,9 @@ impl Client {
             unmasked_mode: options.unmasked_mode,
         };
         let (answer, session) = self.inner.change("create", &request).await?;
+        if answer.status.is_none() {
+            return Err(half_told("create"));
+        }
         Ok(Writer::start(Arc::clone(&self.inner), session, path, answer))
     }
 
@@ -251,6 +262,15 @@ impl Client {
             }
         }
         Reader::new(Arc::clone(&self.inner), path, opened)
+    }
+
+    /// Cuts a file into parts for the tasks of a compute job (see [`splits`]).
+    ///
+    /// # Errors
+    /// As [`Client::open`] and [`splits`].
+    pub async fn splits(&self, path: &str, options: &SplitOptions) -> FsResult<Vec<Split>> {
+        let file = self.open(path).await?.layout();
+        splits(&file, options).map_err(|error| error.with_path(path))
     }
 
     /// What is known of a name.
@@ -312,7 +332,7 @@ impl Client {
         let path = FsPath::parse(path)?;
         let request = n::MkdirRequest { header: None, path: path.into(), mode, parents, unmasked_mode };
         let (answer, _) = self.inner.change("mkdir", &request).await?;
-        answer.status.ok_or_else(incomplete)
+        answer.status.ok_or_else(|| half_told("mkdir"))
     }
 
     /// Renames a file or a tree to exactly `to`.
@@ -458,7 +478,7 @@ impl Inner {
     /// Publishes a file.
     pub(crate) async fn complete(&self, session: &Arc<Session>, request: n::CompleteRequest) -> FsResult<FileStatus> {
         let call = Call { operation: "publish", until: self.deadline(), session: Some(session) };
-        self.rpc.call(call, &request).await?.status.ok_or_else(incomplete)
+        self.rpc.call(call, &request).await?.status.ok_or_else(|| half_told("publish"))
     }
 
     /// Says that a writer gave up. Tried for a short time only: the lease runs out by itself.
@@ -501,6 +521,13 @@ impl Inner {
     }
 }
 
+/// An answer without its main part: this client and the namenode do not mean the same by it.
 pub(crate) fn incomplete() -> FsError {
-    FsError::new(ErrorCode::Internal, "the namenode's answer is incomplete")
+    FsError::new(ErrorCode::Corrupt, "the namenode's answer is incomplete")
+        .with_hint("use a client of the same release as the cluster")
+}
+
+/// The same of a call that changed something: the namenode said yes, and to what is not known.
+pub(crate) fn half_told(operation: &str) -> FsError {
+    unread_success(operation, &incomplete())
 }

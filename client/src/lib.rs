@@ -6,8 +6,33 @@
 //!     │                                         └─ session   numbered calls that take effect once
 //!     ├─ create() ─▶ Writer (shell) ─▶ write::FileWriter        (machine: event, now → effects)
 //!     │                 └─ pipeline    one socket to the first datanode
-//!     └─ open()   ─▶ Reader (shell) ─▶ read::BlockReadMachine   (machine)
-//!                       └─ replica     one socket to one replica, kept for the next read
+//!     └─ open()   ─▶ Reader ── goes ahead, merges ranges, reads blocks in parallel
+//!                       └─ read::Hedge, read::BlockReadMachine  (machines), one or two for each range of a block
+//!                            └─ replica     one socket to one replica, kept for the next read
+//!   AsyncReader, AsyncWriter      the same with tokio's traits
+//!   blocking                      the same without async
+//! ```
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! # let cluster = minicluster::MiniCluster::start(1).await?;
+//! # let address = cluster.uri();
+//! use client::{Client, CreateOptions, SplitOptions};
+//!
+//! let client = Client::builder().connect(address).user("root").build()?;
+//! let mut writer = client.create("/data", CreateOptions::default()).await?;
+//! writer.write_all(b"0123456789").await?;
+//! writer.close().await?;
+//!
+//! let reader = client.open("/data").await?;
+//! let parts = reader.read_ranges(&[8..10, 0..3]).await?;
+//! assert_eq!((&parts[0][..], &parts[1][..]), (&b"89"[..], &b"012"[..]));
+//! assert_eq!(client.splits("/data", &SplitOptions::default()).await?.len(), 1);
+//! # cluster.shutdown().await?;
+//! # Ok(())
+//! # })
+//! # }
 //! ```
 //!
 //! The machines decide and touch nothing; the shells do what they say. The simulation drives the same
@@ -16,12 +41,15 @@
 pub mod address;
 mod attributes;
 mod avoid;
+pub mod blocking;
 mod client;
+pub mod io;
 mod list;
 pub mod read;
 pub mod retry;
 mod rpc;
 pub mod session;
+mod splits;
 pub mod write;
 
 pub use attributes::{Attributes, Quota, Time};
@@ -32,6 +60,7 @@ pub use proto::namespace::{
     AclChange, AclEntry, AclScope, AclTag, ContentSummaryResponse, DeleteResponse, DiffEntry, DiffKind, FileKind,
     FileStatus, FsckFile, FsckResponse, GetAclResponse, NodeStatus, SnapshotStatus, Xattr,
 };
-pub use read::{LocalFigures, LocalReads, Reader};
+pub use read::{AsyncReader, LocalFigures, LocalReads, Reader};
 pub use rpc::Carrier;
-pub use write::Writer;
+pub use splits::{BlockLocation, FileLayout, Split, SplitOptions, splits};
+pub use write::{AsyncWriter, Writer};

@@ -30,9 +30,10 @@ pub const fn judge(error: &FsError) -> Verdict {
         ErrorCode::SafeMode | ErrorCode::Overloaded | ErrorCode::NotEnoughNodes | ErrorCode::NotReplicatedYet => {
             Verdict::Again { elsewhere: false, doubtful: false }
         }
-        ErrorCode::Unavailable => Verdict::Again { elsewhere: true, doubtful: true },
-        // The same number again: the server answers from memory if the first attempt took effect.
-        ErrorCode::Timeout | ErrorCode::OutcomeUnknown => Verdict::Again { elsewhere: false, doubtful: true },
+        // The same number again: whoever leads answers from memory if the first attempt took effect. A namenode that
+        // hangs keeps its connections and says nothing: only another one can help.
+        ErrorCode::Unavailable | ErrorCode::Timeout => Verdict::Again { elsewhere: true, doubtful: true },
+        ErrorCode::OutcomeUnknown => Verdict::Again { elsewhere: false, doubtful: true },
         _ => Verdict::Final,
     }
 }
@@ -49,8 +50,21 @@ pub fn unknown_outcome(operation: &str, last: &FsError) -> FsError {
 /// Answers to one call that may be unreadable before it ends: one may have been damaged on its way, two were not.
 const MAX_GARBLED: u32 = 3;
 
+/// What a caller is told when the namenode said yes to a call that changes something, in an answer that lacks a part:
+/// it would say the same again.
+#[must_use]
+pub fn unread_success(operation: &str, why: &FsError) -> FsError {
+    let text = format!("{operation} was not refused, but what became of it is not known: {}", why.message);
+    FsError::new(ErrorCode::OutcomeUnknown, text).with_hint("look before trying again")
+}
+
 /// Longest wait for the answer to one attempt: a silent namenode does not use up the whole deadline.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first wait where another namenode may be asked instead; it doubles with every silence, so that a call that
+/// takes its time is not asked for again and again.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(3);
+/// No attempt is made shorter than this for the sake of another namenode.
+const SHORT_ATTEMPT: Duration = Duration::from_millis(250);
 
 /// What a failed attempt leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +83,7 @@ pub struct Attempts {
     numbered: bool,
     doubt: bool,
     garbled: u32,
+    silent: u32,
     backoff: Backoff,
 }
 
@@ -76,7 +91,18 @@ impl Attempts {
     /// Of a call that changes something if it is `numbered`.
     #[must_use]
     pub fn new(operation: &'static str, numbered: bool) -> Self {
-        Self { operation, numbered, doubt: false, garbled: 0, backoff: Backoff::default() }
+        Self { operation, numbered, doubt: false, garbled: 0, silent: 0, backoff: Backoff::default() }
+    }
+
+    /// Longest wait for the answer to the next attempt of a call that ends after `left`, in a cluster of `namenodes`.
+    /// Where there is another one, no silence uses up more than half of what is left.
+    #[must_use]
+    pub fn patience(&self, left: Duration, namenodes: usize) -> Duration {
+        if namenodes < 2 {
+            return left.min(ATTEMPT_TIMEOUT);
+        }
+        let step = FIRST_ATTEMPT.saturating_mul(1 << self.silent.min(8)).min(ATTEMPT_TIMEOUT);
+        step.min((left / 2).max(SHORT_ATTEMPT)).min(left)
     }
 
     /// An attempt failed; no other one may begin at `until` or later.
@@ -88,6 +114,7 @@ impl Attempts {
         now: Moment,
         random: &dyn Randomness,
     ) -> Next {
+        self.silent += u32::from(error.code == ErrorCode::Timeout);
         match verdict {
             // After doubt a refusal is only the whole truth if the namenode looked the call up in its session: what is
             // refused before that (a limit, a version, a frame) says nothing about the attempts before.
@@ -201,6 +228,29 @@ mod tests {
             Next::End(error) => error.code,
             Next::AfterPause(_) => panic!("{failures:?} did not end"),
         }
+    }
+
+    #[test]
+    fn l_10_a_silent_namenode_leaves_time_for_another_one() {
+        let secs = Duration::from_secs;
+        let mut attempts = Attempts::new("mkdir", true);
+        assert_eq!(attempts.patience(secs(30), 1), ATTEMPT_TIMEOUT, "nobody else can be asked");
+        assert_eq!(attempts.patience(secs(4), 1), secs(4));
+        assert_eq!(attempts.patience(secs(30), 3), FIRST_ATTEMPT);
+        assert_eq!(attempts.patience(secs(4), 3), secs(2), "half is kept");
+        assert_eq!(attempts.patience(Duration::from_millis(300), 3), SHORT_ATTEMPT);
+        assert_eq!(attempts.patience(Duration::from_millis(10), 3), Duration::from_millis(10));
+        let (silence, random) = (FsError::new(ErrorCode::Timeout, "x"), SeededRandom::new(1));
+        assert!(matches!(judge(&silence), Verdict::Again { elsewhere: true, doubtful: true }));
+        let mut waited = Vec::new();
+        for _ in 0..40 {
+            let later = Moment::START.plus(secs(9));
+            let next = attempts.failed(silence.clone(), judge(&silence), later, Moment::START, &random);
+            assert!(matches!(next, Next::AfterPause(_)));
+            waited.push(attempts.patience(secs(60), 3).as_secs());
+        }
+        assert_eq!(waited[..3], [6, 10, 10], "a call that takes its time gets it");
+        assert_eq!(waited[39], 10);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use link::Carrier;
 use link::{Failed, Link};
 
 use crate::address::ClusterAddress;
-use crate::retry::{ATTEMPT_TIMEOUT, Attempts, Next, Verdict};
+use crate::retry::{Attempts, Next, Verdict};
 use crate::session::{CallNumber, Session};
 
 /// The namenodes, as this client reaches them.
@@ -74,7 +74,8 @@ impl Rpc {
         let mut attempts = Attempts::new(call.operation, number.is_some());
         loop {
             let preferred = self.preferred.load(Ordering::Relaxed);
-            let failed = match self.attempt(&call, preferred, number.as_ref(), request).await {
+            let left = attempts.patience(call.until.since(self.clock.now()), self.namenodes.len());
+            let failed = match self.attempt(&call, preferred, number.as_ref(), left, request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -96,9 +97,9 @@ impl Rpc {
         call: &Call<'_>,
         preferred: usize,
         number: Option<&CallNumber>,
+        left: Duration,
         request: &M,
     ) -> Result<M::Answer, Failed> {
-        let left = call.until.since(self.clock.now()).min(ATTEMPT_TIMEOUT);
         let mut request = request.clone();
         request.set_header(self.header(number, left));
         self.namenode(preferred).call(call.operation, &request, left, &self.ever_connected).await

@@ -7,6 +7,7 @@
 //!        └─▶ next block (commits the one before) … ─▶ complete (commits the last, publishes the file)
 //! ```
 
+mod async_writer;
 mod cut;
 mod machine;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod pipeline;
 mod window;
 mod writer;
 
+pub use async_writer::AsyncWriter;
 pub use machine::{FileWriter, WriteConfig, WriteEffect, WriteEvent};
 pub use writer::Writer;
 pub(crate) use writer::sleep_until;

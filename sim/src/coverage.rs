@@ -86,6 +86,8 @@ rare_events! {
     LeaseLost;
     /// A reader left a replica for another one and got every byte.
     ReadFailover;
+    /// A second attempt at a slow read was faster than the first one.
+    HedgeWon;
     /// A reader found a damaged chunk and reported it.
     ChecksumMismatch;
     /// A reader asked again where a block is.

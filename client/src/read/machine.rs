@@ -19,7 +19,7 @@ use proto::transfer::BlockOpResponse;
 use transfer::packet::HEARTBEAT_SEQNO;
 use transfer::{ChecksumKind, ChunkFormat, Packet, Status, reply};
 
-use super::Attempt;
+use super::{Attempt, Coalesce, HedgeConfig, ReadAhead};
 
 /// Bounds of a reader.
 #[derive(Clone, Debug)]
@@ -30,11 +30,27 @@ pub struct ReadConfig {
     pub silence: Duration,
     /// Times that the namenode is asked again where the block is, after all replicas failed.
     pub relocations: u32,
+    /// How far a reader goes ahead of an application that reads in sequence.
+    pub ahead: ReadAhead,
+    /// Parts of a file that one call of `read_at` or `read_ranges` reads at the same time. Default: 4.
+    pub streams: usize,
+    /// How ranges that lie close together become one read.
+    pub coalesce: Coalesce,
+    /// When a slow replica is not waited for alone.
+    pub hedge: HedgeConfig,
 }
 
 impl Default for ReadConfig {
     fn default() -> Self {
-        Self { open_timeout: Duration::from_secs(5), silence: Duration::from_secs(8), relocations: 2 }
+        Self {
+            open_timeout: Duration::from_secs(5),
+            silence: Duration::from_secs(8),
+            relocations: 2,
+            ahead: ReadAhead::default(),
+            streams: 4,
+            coalesce: Coalesce::default(),
+            hedge: HedgeConfig::default(),
+        }
     }
 }
 
@@ -66,6 +82,9 @@ pub enum ReadEvent {
     },
     /// Answer to [`ReadEffect::Relocate`].
     Relocated(FsResult<LocatedBlock>),
+    /// Nobody took packets for a while: what was silent is not the replica, and a connection that is gone now was
+    /// ended by a node that had waited long enough.
+    Rested,
     /// Time passed. Needed at [`BlockReadMachine::next_deadline`]; harmless at any other time.
     Tick,
 }
@@ -152,6 +171,8 @@ pub struct BlockReadMachine {
     end_bytes: u64,
     stream: Stream,
     heard: Moment,
+    /// Nothing came since nobody took packets.
+    rested: bool,
     relocations: u32,
     failures: Vec<String>,
 }
@@ -170,9 +191,17 @@ impl BlockReadMachine {
             end_bytes: offset_bytes.saturating_add(len_bytes),
             stream: Stream::default(),
             heard: Moment::START,
+            rested: false,
             relocations: 0,
             failures: Vec::new(),
         }
+    }
+
+    /// Numbers its attempts from the one after `before`: for two machines that read the same range.
+    #[must_use]
+    pub const fn numbered_after(mut self, before: Attempt) -> Self {
+        self.attempt = before;
+        self
     }
 
     /// Has [`ReadEffect::Done`] been said?
@@ -199,8 +228,16 @@ impl BlockReadMachine {
                 self.on_opened(attempt, &response, now, out);
             }
             ReadEvent::Packet { attempt, packet } if self.stage == Stage::Streaming(attempt) => {
-                self.heard = now;
+                (self.heard, self.rested) = (now, false);
                 self.on_packet(packet, now, out);
+            }
+            ReadEvent::Rested if matches!(self.stage, Stage::Streaming(_)) => {
+                (self.heard, self.rested) = (now, true);
+            }
+            ReadEvent::Failed { attempt, .. } if self.rested && self.is_current(attempt) => {
+                self.rested = false;
+                out.push(ReadEffect::Close { attempt });
+                self.connect(now, out);
             }
             ReadEvent::Failed { attempt, why } if self.is_current(attempt) => self.fail(&why, now, out),
             ReadEvent::Relocated(result) if self.stage == Stage::Relocating => self.on_relocated(result, now, out),

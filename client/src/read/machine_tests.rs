@@ -177,6 +177,44 @@ fn a_block_that_was_replaced_ends_the_read() {
     assert!(matches!(effects.last(), Some(ReadEffect::Done(Err(_)))));
 }
 
+/// What a machine does in the middle of its first replica's packets, after these events.
+fn after_one_packet(events: Vec<(u64, ReadEvent)>) -> Vec<ReadEffect> {
+    let content = [7; 2048];
+    let mut machine = BlockReadMachine::new(ReadConfig::default(), located(2), 0, 2048);
+    let sent = packets(&content, 0, 2048, 1024);
+    let begin = [
+        ReadEvent::Start,
+        ReadEvent::Opened { attempt: 1, response: reply::reading(ChunkFormat::CRC32C_512, 0) },
+        ReadEvent::Packet { attempt: 1, packet: sent[0].clone() },
+    ];
+    begin.into_iter().for_each(|event| machine.handle(event, Moment::START, &mut vec![]));
+    let mut out = Vec::new();
+    for (secs, event) in events {
+        machine.handle(event, Moment::after_start(std::time::Duration::from_secs(secs)), &mut out);
+    }
+    out
+}
+
+#[test]
+fn an_application_that_rests_is_not_the_nodes_fault() {
+    let gone = || ReadEvent::Failed { attempt: 1, why: "reset".into() };
+    let out = after_one_packet(vec![(60, ReadEvent::Rested), (60, ReadEvent::Tick), (61, gone())]);
+    let [ReadEffect::Close { attempt: 1 }, ReadEffect::Connect { attempt: 2, location, offset_bytes: 1024, .. }] =
+        &out[..]
+    else {
+        panic!("{out:?}")
+    };
+    assert_eq!(location.node, "node-0", "the same replica is asked for the rest");
+    let out = after_one_packet(vec![
+        (60, ReadEvent::Rested),
+        (61, gone()),
+        (62, ReadEvent::Failed { attempt: 2, why: "reset".into() }),
+    ]);
+    assert!(matches!(&out[3], ReadEffect::AvoidNode { node } if node == "node-0"), "a second time it is: {out:?}");
+    let out = after_one_packet(vec![(60, ReadEvent::Tick)]);
+    assert!(matches!(&out[1], ReadEffect::AvoidNode { .. }), "{out:?}");
+}
+
 proptest! {
     #[test]
     fn only_right_bytes_in_order(

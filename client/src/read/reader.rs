@@ -1,17 +1,34 @@
-//! An open file: its blocks one after another, or any range of it.
+//! An open file: its blocks one after another, or any ranges of it.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::ops::Range;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use proto::common::LocatedBlock;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::namespace::{FileKind, FileStatus, OpenResponse};
 use proto::path::FsPath;
 
-use super::stream::BlockStream;
+use super::ahead::Ahead;
+use super::parallel::{join, read_all};
+use super::race::{RacedStream, Range as BlockRange};
+use super::ranges::{Cut, cut, merge, within};
+use super::sequence::Sequence;
+
 use crate::client::{Inner, incomplete};
+use crate::splits::{BlockLocation, FileLayout};
+
+/// No block holds more packets ahead, whatever the settings say.
+const MAX_PACKETS: usize = 1024;
 
 /// A file that is open for reading. What it shows is the file as it was when it was opened.
+///
+/// [`Reader::next`] goes through the file in sequence, and goes ahead of the application within
+/// [`ReadAhead`](super::ReadAhead). [`Reader::read_at`] and [`Reader::read_ranges`] read any ranges, at the same time
+/// if they like, and do not move the position.
 #[derive(Debug)]
 pub struct Reader {
     inner: Arc<Inner>,
@@ -19,7 +36,9 @@ pub struct Reader {
     status: FileStatus,
     blocks: Vec<LocatedBlock>,
     position_bytes: u64,
-    current: Option<BlockStream>,
+    sequence: Sequence,
+    /// The block of the position, and those after it that are open already.
+    open: VecDeque<Ahead>,
 }
 
 impl Reader {
@@ -30,7 +49,8 @@ impl Reader {
         }
         let blocks = opened.blocks;
         check_blocks(&blocks, status.len_bytes).map_err(|error| error.with_path(path.as_str()))?;
-        Ok(Self { inner, path, status, blocks, position_bytes: 0, current: None })
+        let (sequence, open) = (Sequence::default(), VecDeque::new());
+        Ok(Self { inner, path, status, blocks, position_bytes: 0, sequence, open })
     }
 
     /// What is known of the file.
@@ -48,16 +68,28 @@ impl Reader {
     pub fn blocks(&self) -> &[LocatedBlock] {
         &self.blocks
     }
+    /// The file's blocks by their hosts: for those who bring work to the data.
+    #[must_use]
+    pub fn locations(&self) -> Vec<BlockLocation> {
+        self.blocks.iter().map(BlockLocation::of).collect()
+    }
+    /// What [`splits`](crate::splits) needs to know.
+    #[must_use]
+    pub fn layout(&self) -> FileLayout {
+        let (len_bytes, block_size_bytes) = (self.len_bytes(), self.status.block_size_bytes);
+        FileLayout { len_bytes, block_size_bytes, blocks: self.locations() }
+    }
     /// Where the next [`Reader::next`] begins.
     #[must_use]
     pub const fn position_bytes(&self) -> u64 {
         self.position_bytes
     }
-    /// Moves the position; beyond the end there is nothing to read.
+    /// Moves the position; beyond the end there is nothing to read. What was received ahead is thrown away.
     pub fn seek(&mut self, position_bytes: u64) {
         if position_bytes != self.position_bytes {
             self.position_bytes = position_bytes;
-            self.current = None;
+            self.sequence.jumped();
+            self.open.clear();
         }
     }
 
@@ -65,71 +97,153 @@ impl Reader {
     /// checksum; replicas that fail are left for others without a word.
     ///
     /// # Errors
-    /// [`ErrorCode::NoReplica`] if no replica of a block can be read; the namenode's refusals.
+    /// [`ErrorCode::NoReplica`] if no replica of a block can be read; the namenode's refusals. The next call tries
+    /// again from the same position.
     ///
     /// # Cancel safety
-    /// No byte is lost if the future is dropped.
+    /// No byte is lost if the future is dropped, and what was begun goes on.
     pub async fn next(&mut self) -> FsResult<Option<Bytes>> {
-        loop {
-            if self.current.is_none() {
-                self.current = self.stream(self.position_bytes, u64::MAX);
-            }
-            let Some(stream) = &mut self.current else { return Ok(None) };
-            if let Some(bytes) = stream.next().await? {
-                self.position_bytes += bytes.len() as u64;
-                return Ok(Some(bytes));
-            }
-            self.current = None;
-        }
+        poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// Reads a range, shorter only if the file ends before. The position does not move, and several ranges
-    /// may be read at the same time.
+    /// As [`Reader::next`], for those who write futures by hand. Must be called on a tokio runtime.
     ///
     /// # Errors
     /// As [`Reader::next`].
-    pub async fn read_at(&self, offset_bytes: u64, len_bytes: usize) -> FsResult<Bytes> {
-        let end_bytes = offset_bytes.saturating_add(len_bytes as u64).min(self.len_bytes());
-        let mut at = offset_bytes;
-        let mut pieces: Vec<Bytes> = Vec::new();
-        while at < end_bytes {
-            if let Some(bytes) = self.read_cached(at, end_bytes).await {
-                at += bytes.len() as u64;
-                pieces.push(bytes);
-                continue;
-            }
-            let Some(mut stream) = self.stream(at, end_bytes) else { break };
-            while let Some(piece) = stream.next().await? {
-                at += piece.len() as u64;
-                pieces.push(piece);
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<FsResult<Option<Bytes>>> {
+        loop {
+            self.open_blocks();
+            let Some(current) = self.open.front_mut() else { return Poll::Ready(Ok(None)) };
+            match ready!(current.poll_next(context)) {
+                Ok(Some(bytes)) => {
+                    self.position_bytes += bytes.len() as u64;
+                    self.sequence.read(bytes.len() as u64);
+                    return Poll::Ready(Ok(Some(bytes)));
+                }
+                Ok(None) => drop(self.open.pop_front()),
+                Err(error) => {
+                    let early = current.is_early();
+                    self.open.clear();
+                    // What failed ahead of its time is tried once more in its time.
+                    if !early {
+                        return Poll::Ready(Err(error));
+                    }
+                }
             }
         }
-        Ok(join(pieces))
     }
 
-    /// The part of a small range that lies in the block at a position, if it is on this machine and in its page cache.
-    async fn read_cached(&self, at_bytes: u64, end_bytes: u64) -> Option<Bytes> {
+    /// Opens the block of the position, and as many after it as are due.
+    fn open_blocks(&mut self) {
+        let ahead = self.inner.read.ahead;
+        let mut left_bytes: u64 = self.open.iter().map(Ahead::left_bytes).sum();
+        while self.sequence.opens_another(&ahead, self.open.len(), left_bytes) {
+            let Some(place) = self.rest_of_block(self.position_bytes + left_bytes) else { break };
+            let early = !self.open.is_empty();
+            let (stream, packets) = (self.stream(place), ahead.packets.clamp(1, MAX_PACKETS));
+            self.open.push_back(Ahead::start(stream, place.len_bytes, &self.inner.buffers, packets, early));
+            left_bytes += place.len_bytes;
+        }
+        if self.sequence.goes_ahead(&ahead) {
+            self.open.iter().for_each(Ahead::hurry);
+        }
+    }
+
+    /// What is left of the block at a position.
+    fn rest_of_block(&self, at_bytes: u64) -> Option<Cut> {
         let after = self.blocks.partition_point(|block| block.offset_bytes <= at_bytes);
+        let number = after.checked_sub(1)?;
+        let block = self.blocks.get(number)?;
+        let offset_bytes = at_bytes - block.offset_bytes;
+        let len_bytes = len_of(block).checked_sub(offset_bytes).filter(|len| *len > 0)?;
+        Some(Cut { block: number, offset_bytes, len_bytes })
+    }
+
+    /// Reads a range, shorter only if the file ends before. The position does not move, and several ranges
+    /// may be read at the same time. Parts that lie in different blocks are read in parallel.
+    ///
+    /// # Errors
+    /// As [`Reader::next`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the read.
+    pub async fn read_at(&self, offset_bytes: u64, len_bytes: usize) -> FsResult<Bytes> {
+        let range = within(&(offset_bytes..offset_bytes.saturating_add(len_bytes as u64)), self.len_bytes());
+        if let Some(bytes) = self.read_cached(&range).await {
+            return Ok(bytes);
+        }
+        let streams = cut(&range, &self.blocks).into_iter().map(|part| self.stream(part)).collect();
+        Ok(join(read_all(streams, self.inner.read.streams).await?))
+    }
+
+    /// A small range that lies in one block, if that is on this machine and in its page cache.
+    async fn read_cached(&self, range: &Range<u64>) -> Option<Bytes> {
+        let after = self.blocks.partition_point(|block| block.offset_bytes <= range.start);
         let block = self.blocks.get(after.checked_sub(1)?)?;
-        let start = at_bytes - block.offset_bytes;
-        let end = len_of(block).min(end_bytes - block.offset_bytes);
-        let bytes = self.inner.local.read_cached(block, start, end.checked_sub(start)?)?;
+        let (start, len) = (range.start - block.offset_bytes, range.end.checked_sub(range.start)?);
+        if len_of(block) < start.saturating_add(len) {
+            return None;
+        }
+        let bytes = self.inner.local.read_cached(block, start, len)?;
         // Nothing above waits: without this, a caller that reads on and on would keep everybody else waiting.
         tokio::task::coop::consume_budget().await;
         Some(bytes)
     }
 
-    /// A stream of the block at a position, to the end of the block or `end_bytes`; `None` at the file's end.
-    fn stream(&self, at_bytes: u64, end_bytes: u64) -> Option<BlockStream> {
-        let after = self.blocks.partition_point(|block| block.offset_bytes <= at_bytes);
-        let block = self.blocks.get(after.checked_sub(1)?)?;
-        let block_end = block.offset_bytes + len_of(block);
-        let end = end_bytes.min(block_end);
-        if at_bytes >= end {
-            return None;
+    /// Reads a range that lies within the file.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidArgument`] if the file ends before; as [`Reader::next`].
+    ///
+    /// # Cancel safety
+    /// As [`Reader::read_at`].
+    pub async fn read_exact_at(&self, offset_bytes: u64, len_bytes: usize) -> FsResult<Bytes> {
+        let end_bytes = offset_bytes.checked_add(len_bytes as u64).filter(|end| *end <= self.len_bytes());
+        if end_bytes.is_none() {
+            let text = format!("{len_bytes} bytes at {offset_bytes} are not in a file of {} bytes", self.len_bytes());
+            let error = FsError::new(ErrorCode::InvalidArgument, text).with_path(self.path.as_str());
+            return Err(error.with_hint("ask for its length first, or use read_at"));
         }
-        let (inner, path) = (Arc::clone(&self.inner), self.path.clone());
-        Some(BlockStream::new(inner, path, block.clone(), at_bytes - block.offset_bytes, end - at_bytes))
+        self.read_at(offset_bytes, len_bytes).await
+    }
+
+    /// Reads many ranges, in any order, also overlapping ones: neighbours are read with one request (see
+    /// [`Coalesce`](super::Coalesce)), and requests in parallel. Result `n` is that of range `n`, shorter only if the
+    /// file ends before.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidArgument`] for a range that ends before it begins; as [`Reader::next`].
+    ///
+    /// # Cancel safety
+    /// As [`Reader::read_at`].
+    pub async fn read_ranges(&self, ranges: &[Range<u64>]) -> FsResult<Vec<Bytes>> {
+        if let Some(range) = ranges.iter().find(|range| range.start > range.end) {
+            let text = format!("the range {}..{} ends before it begins", range.start, range.end);
+            return Err(FsError::new(ErrorCode::InvalidArgument, text).with_path(self.path.as_str()));
+        }
+        let reads = merge(ranges, self.len_bytes(), self.inner.read.coalesce);
+        let cuts: Vec<Vec<Cut>> = reads.iter().map(|read| cut(&read.range, &self.blocks)).collect();
+        let streams = cuts.iter().flatten().map(|part| self.stream(*part)).collect();
+        let mut parts = read_all(streams, self.inner.read.streams).await?.into_iter();
+        let mut results = vec![Bytes::new(); ranges.len()];
+        for (read, cuts) in reads.iter().zip(&cuts) {
+            let bytes = join(parts.by_ref().take(cuts.len()).collect());
+            for number in &read.serves {
+                let (Some(asked), Some(result)) = (ranges.get(*number), results.get_mut(*number)) else { continue };
+                *result = part_of(&bytes, &read.range, &within(asked, self.len_bytes()));
+            }
+        }
+        Ok(results)
+    }
+
+    fn stream(&self, part: Cut) -> RacedStream {
+        // Cuts are made of these blocks.
+        let block = self.blocks[part.block].clone();
+        let Cut { offset_bytes, len_bytes, .. } = part;
+        RacedStream::new(
+            Arc::clone(&self.inner),
+            BlockRange { path: self.path.clone(), block, offset_bytes, len_bytes },
+        )
     }
 }
 
@@ -137,15 +251,10 @@ pub(super) fn len_of(block: &LocatedBlock) -> u64 {
     block.block.as_ref().map_or(0, |block| block.len_bytes)
 }
 
-fn join(mut pieces: Vec<Bytes>) -> Bytes {
-    if pieces.len() <= 1 {
-        return pieces.pop().unwrap_or_default();
-    }
-    let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-    for piece in pieces {
-        joined.extend_from_slice(&piece);
-    }
-    joined.freeze()
+/// The bytes of `wanted` in those of the read that it lies in.
+fn part_of(bytes: &Bytes, read: &Range<u64>, wanted: &Range<u64>) -> Bytes {
+    let place = |at: u64| usize::try_from(at - read.start).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(place(wanted.start)..place(wanted.end))
 }
 
 /// The blocks must cover the file without holes: a file is never shown shorter than it is.

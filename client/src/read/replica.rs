@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::idle::Connection;
 use base::net::{self, TcpStream};
 use bytes::{BufMut, Bytes, BytesMut};
 use proto::common::{Block, StorageLocation};
@@ -18,9 +19,11 @@ const MAX_ROOM_BYTES: usize = 1 << 20;
 
 /// A connection to a datanode, for reads.
 #[derive(Debug)]
-pub(super) struct Replica {
+pub(crate) struct Replica {
     stream: TcpStream,
     inbox: BytesMut,
+    /// Length of the last packet: most likely also of the next one.
+    packet_bytes: usize,
 }
 
 /// What is read of a replica.
@@ -37,7 +40,7 @@ impl Replica {
     pub(super) async fn dial(location: &StorageLocation, within: Duration) -> Result<Self, String> {
         let port = u16::try_from(location.transfer_port).map_err(|error| error.to_string())?;
         let stream = net::dial(&location.host, port, within).await.map_err(|error| error.to_string())?;
-        Ok(Self { stream, inbox: BytesMut::new() })
+        Ok(Self { stream, inbox: BytesMut::new(), packet_bytes: FIRST_READ_BYTES })
     }
 
     /// Sends a read request and waits for its answer.
@@ -60,10 +63,12 @@ impl Replica {
     /// Nothing is lost if the future is dropped.
     pub(super) async fn next_packet(&mut self) -> Result<Packet, String> {
         loop {
+            let had_bytes = self.inbox.len();
             if let Some(packet) = Packet::decode(&mut self.inbox).map_err(|error| error.to_string())? {
+                self.packet_bytes = had_bytes - self.inbox.len();
                 return Ok(packet);
             }
-            self.receive(missing_bytes(&self.inbox)).await?;
+            self.receive(missing_bytes(&self.inbox, self.packet_bytes)).await?;
         }
     }
 
@@ -88,6 +93,14 @@ impl Replica {
     }
 }
 
+impl Connection for Replica {
+    fn is_quiet(&self) -> bool {
+        // A socket that was closed is readable, and says 0.
+        let seen = self.stream.try_read(&mut [0]);
+        self.inbox.is_empty() && seen.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+}
+
 fn encode(range: &Range, client_name: &str) -> Result<Vec<u8>, String> {
     let setup = ReadSetup {
         block: BlockRef::from_common(&range.block).map_err(|error| error.to_string())?,
@@ -100,9 +113,12 @@ fn encode(range: &Range, client_name: &str) -> Result<Vec<u8>, String> {
     Ok(setup.to_op().map_err(|error| error.to_string())?.encode())
 }
 
-/// Bytes that the packet at the front of a buffer still needs, as far as its lengths say.
-fn missing_bytes(inbox: &[u8]) -> usize {
-    let Some(&[a, b, c, d, e, f]) = inbox.get(..LENGTHS_BYTES) else { return FIRST_READ_BYTES };
+/// Bytes that the packet at the front of a buffer still needs, as far as its lengths say; before, as many as the last
+/// packet had: so that it is received at once, and a shorter one leaves little behind it that has to be moved.
+fn missing_bytes(inbox: &[u8], last_packet_bytes: usize) -> usize {
+    let Some(&[a, b, c, d, e, f]) = inbox.get(..LENGTHS_BYTES) else {
+        return last_packet_bytes.clamp(FIRST_READ_BYTES, MAX_ROOM_BYTES);
+    };
     let total = u32::from_be_bytes([a, b, c, d]) as usize + usize::from(u16::from_be_bytes([e, f])) + 2;
     total.saturating_sub(inbox.len()).clamp(1, MAX_ROOM_BYTES)
 }
@@ -118,9 +134,11 @@ mod tests {
         let mut bytes = BytesMut::new();
         packet.encode_into(&mut bytes);
         for have in 6..bytes.len() {
-            assert_eq!(missing_bytes(&bytes[..have]), bytes.len() - have);
+            assert_eq!(missing_bytes(&bytes[..have], 0), bytes.len() - have);
         }
-        assert_eq!(missing_bytes(&bytes[..3]), FIRST_READ_BYTES);
-        assert_eq!(missing_bytes(&[0x7f; 6]), MAX_ROOM_BYTES, "a claim of 2 GiB gets no room");
+        assert_eq!(missing_bytes(&bytes[..3], 0), FIRST_READ_BYTES);
+        assert_eq!(missing_bytes(&[], 5000), 5000, "as the last one");
+        assert_eq!(missing_bytes(&[], 16 << 20), MAX_ROOM_BYTES);
+        assert_eq!(missing_bytes(&[0x7f; 6], 0), MAX_ROOM_BYTES, "a claim of 2 GiB gets no room");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::clock::Moment;
 use bytes::Bytes;
 use proto::common::LocatedBlock;
 use proto::error::{ErrorCode, FsError, FsResult};
@@ -11,6 +12,7 @@ use proto::path::FsPath;
 use transfer::Packet;
 
 use super::local::LocalReplica;
+use super::race::Asked;
 use super::replica::{Range, Replica};
 use super::{Attempt, BlockReadMachine, ReadEffect, ReadEvent};
 use crate::client::Inner;
@@ -18,6 +20,9 @@ use crate::write::sleep_until;
 
 /// Pause before the namenode is asked again where a block is.
 const RELOCATE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Time after which an application that took nothing counts as the slow one.
+const RESTED: Duration = Duration::from_secs(4);
 
 /// A range of a block that is being read.
 #[derive(Debug)]
@@ -31,6 +36,9 @@ pub(super) struct BlockStream {
     ready: VecDeque<Bytes>,
     result: Option<FsResult<()>>,
     started: bool,
+    /// When somebody waited last.
+    called: Option<Moment>,
+    asked: Asked,
 }
 
 #[derive(Debug)]
@@ -58,19 +66,19 @@ impl Source {
 }
 
 impl BlockStream {
-    /// `offset_bytes` and `len_bytes` are within the block.
+    /// `offset_bytes` and `len_bytes` are within the block, whose replicas are asked in their order.
     pub(super) fn new(
         inner: Arc<Inner>,
         path: FsPath,
-        mut block: LocatedBlock,
+        block: LocatedBlock,
         offset_bytes: u64,
         len_bytes: u64,
+        asked: Asked,
     ) -> Self {
-        inner.avoided.order(&mut block.locations, inner.rpc.clock.now());
         let block_start_bytes = block.offset_bytes;
         let machine = BlockReadMachine::new(inner.read.clone(), block, offset_bytes, len_bytes);
         let (open, ready, result) = (None, VecDeque::new(), None);
-        Self { inner, path, block_start_bytes, machine, open, ready, result, started: false }
+        Self { inner, path, block_start_bytes, machine, open, ready, result, started: false, called: None, asked }
     }
 
     /// The next verified bytes; `None` at the end of the range.
@@ -79,7 +87,12 @@ impl BlockStream {
     /// If the future is dropped while packets stream, nothing is lost. If it is dropped while a connection is
     /// made, the next call goes on with another attempt.
     pub(super) async fn next(&mut self) -> FsResult<Option<Bytes>> {
+        let (now, called) = (self.inner.rpc.clock.now(), self.called);
+        if called.is_some_and(|called| now.since(called) > RESTED) {
+            self.handle(ReadEvent::Rested).await;
+        }
         loop {
+            self.called = Some(self.inner.rpc.clock.now());
             if let Some(bytes) = self.ready.pop_front() {
                 return Ok(Some(bytes));
             }
@@ -128,6 +141,7 @@ impl BlockStream {
     async fn perform(&mut self, effect: ReadEffect) -> Option<ReadEvent> {
         match effect {
             ReadEffect::Connect { attempt, location, block, token, offset_bytes, len_bytes } => {
+                self.asked.add(&location.node);
                 let range = Range { block, token, offset_bytes, len_bytes };
                 let within = self.inner.read.open_timeout;
                 Some(self.connect(attempt, &location.host, location.transfer_port, &location, &range, within).await)
@@ -215,7 +229,9 @@ impl BlockStream {
 
     /// Everything was read and verified: says so, and keeps the connection for the next read.
     async fn finish(&mut self) {
-        let Some(Open { host, port, source: Source::Remote(mut connection), .. }) = self.open.take() else { return };
+        let Some(Open { host, port, source, .. }) = self.open.take() else { return };
+        self.asked.served_by(&self.inner.avoided);
+        let Source::Remote(mut connection) = source else { return };
         match connection.confirm().await {
             Ok(()) if connection.is_clean() => {
                 self.inner.idle.put(host, port, connection, self.inner.rpc.clock.now());
@@ -230,7 +246,10 @@ impl BlockStream {
             tokio::time::sleep(RELOCATE_PAUSE).await;
         }
         let answer = self.inner.open(&self.path, self.block_start_bytes, 1, self.inner.deadline()).await?;
-        let found = answer.blocks.into_iter().find(|block| block.offset_bytes == self.block_start_bytes);
+        let mut found = answer.blocks.into_iter().find(|block| block.offset_bytes == self.block_start_bytes);
+        if let Some(block) = &mut found {
+            self.inner.avoided.order(&mut block.locations, self.inner.rpc.clock.now());
+        }
         found.ok_or_else(|| {
             FsError::new(ErrorCode::NotFound, "the file was replaced by a shorter one while it was read")
         })

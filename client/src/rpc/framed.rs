@@ -17,13 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::task::TaskTracker;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::error::{ErrorCode, FsError};
 use proto::framing::{Broken, Kind};
 use proto::methods::Method;
 
-use super::link::Trouble;
+use super::link::{Trouble, decoded, garbled};
 use crate::address::HostPort;
 use shared::Ended;
 pub(super) use shared::Handle;
@@ -107,16 +106,6 @@ impl FramedLink {
             Err(Ended::Broken(why)) => Err(Trouble::Broken(ErrorCode::Unavailable, why)),
         })
     }
-}
-
-fn decoded<M: Method>(message: Bytes) -> Result<M::Answer, Trouble> {
-    <M::Answer as prost::Message>::decode(message).map_err(|error| garbled::<M>(&error))
-}
-
-fn garbled<M: Method>(error: &prost::DecodeError) -> Trouble {
-    let text = format!("the answer to {} cannot be decoded: {error}", M::NAME);
-    let hint = "use a client of the same release as the cluster";
-    Trouble::Garbled(FsError::new(ErrorCode::Corrupt, text).with_hint(hint))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Calls over gRPC.
 
+mod raw;
+
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -9,7 +11,8 @@ use proto::methods::Method;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
-use super::link::Trouble;
+use self::raw::RawCodec;
+use super::link::{Trouble, decoded};
 use crate::address::HostPort;
 
 /// A connection to a namenode.
@@ -63,10 +66,10 @@ impl GrpcLink {
         let sent = async {
             stub.ready().await.map_err(|error| tonic::Status::unavailable(root_cause(&error)))?;
             let path = PathAndQuery::from_static(M::GRPC_PATH);
-            stub.unary(tonic::Request::new(request), path, tonic_prost::ProstCodec::default()).await
+            stub.unary(tonic::Request::new(request), path, RawCodec::default()).await
         };
         match sent.await {
-            Ok(answer) => Ok(answer.into_inner()),
+            Ok(answer) => decoded::<M>(answer.into_inner()),
             Err(status) if !status.details().is_empty() => Err(Trouble::Refused(FsError::from_status(&status))),
             Err(status) => {
                 // Not a refusal of the namenode: the connection itself failed, or what answers is none.

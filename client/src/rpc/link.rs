@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::methods::Method;
@@ -167,4 +168,15 @@ impl Link {
             },
         }
     }
+}
+
+/// The answer in a message of a namenode.
+pub(super) fn decoded<M: Method>(message: Bytes) -> Result<M::Answer, Trouble> {
+    <M::Answer as prost::Message>::decode(message).map_err(|error| garbled::<M>(&error))
+}
+
+pub(super) fn garbled<M: Method>(error: &prost::DecodeError) -> Trouble {
+    let text = format!("the answer to {} cannot be decoded: {error}", M::NAME);
+    let hint = "use a client of the same release as the cluster";
+    Trouble::Garbled(FsError::new(ErrorCode::Corrupt, text).with_hint(hint))
 }

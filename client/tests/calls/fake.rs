@@ -23,6 +23,7 @@ impl Fake {
     async fn made(&self, request: n::MkdirRequest) -> Result<Response<n::MkdirResponse>, Status> {
         match self.0.next(request) {
             Step::Accept => Ok(Response::new(n::MkdirResponse { status: Some(n::FileStatus::default()) })),
+            Step::Hollow => Ok(Response::new(n::MkdirResponse::default())),
             Step::Refuse(code) => Err(FsError::new(code, "as scripted").to_status()),
             Step::Decide(code) => Err(FsError::new(code, "as scripted").decided().to_status()),
             Step::Vanish => Err(Status::unavailable("connection reset")),
@@ -133,6 +134,7 @@ fn answer(frame: Frame<'_>, script: &Script, out: &mut Vec<u8>) -> bool {
             let answer = n::MkdirResponse { status: Some(n::FileStatus::default()) };
             put(out, Head { call, kind: Kind::Answer, method }, &answer).unwrap();
         }
+        Step::Hollow => put(out, Head { call, kind: Kind::Answer, method }, &n::MkdirResponse::default()).unwrap(),
         Step::Refuse(code) => refuse(out, Kind::Refusal, call, code),
         Step::Decide(code) => {
             let detail = FsError::new(code, "as scripted").decided().to_detail();

@@ -7,6 +7,8 @@
 )]
 
 mod fake;
+mod files;
+mod garbled;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -24,8 +26,10 @@ enum Step {
     Refuse(ErrorCode),
     /// Refused by the state machine.
     Decide(ErrorCode),
-    /// It takes effect, and the answer cannot be read (framed carrier).
+    /// It takes effect, and the answer cannot be read. (gRPC: see `garbled`.)
     Garble,
+    /// It takes effect, and the answer lacks what it is about.
+    Hollow,
     /// It takes effect, and the answer is lost.
     Vanish,
     /// It does not take effect: the namenode takes no more calls. (gRPC has no such word: refused there.)
@@ -153,6 +157,41 @@ async fn an_answer_that_cannot_be_read_is_asked_for_again() {
     let (address, _) = serve(Carrier::Framed, (0..1000).map(|_| Step::Garble)).await;
     let error = client(Carrier::Framed, &address.to_string(), LONG).mkdir("/a", 0o755, false).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::OutcomeUnknown, "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_over_grpc_that_cannot_be_read_is_not_asked_for_until_the_deadline() {
+    let address = garbled::serve().await;
+    let client = client(Carrier::Grpc, &address.to_string(), LONG);
+    let error = client.stat("/a").await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Corrupt, "{error}");
+    assert!(error.hint.contains("release") && !error.retryable(), "{error:?}");
+    let error = client.mkdir("/a", 0o755, false).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::OutcomeUnknown, "{error}");
+}
+
+#[tokio::test]
+async fn a_success_that_is_half_told_is_in_doubt() {
+    for carrier in BOTH {
+        let (address, script) = serve(carrier, [Step::Hollow]).await;
+        let error = client(carrier, &address.to_string(), LONG).mkdir("/a", 0o755, false).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::OutcomeUnknown, "{error}");
+        assert!(error.message.contains("incomplete"), "{error}");
+        assert_eq!(script.seen.lock().unwrap().len(), 1, "it would say the same again");
+    }
+}
+
+#[tokio::test]
+async fn l_10_a_namenode_that_hangs_is_left_for_another_within_the_deadline() {
+    for carrier in BOTH {
+        let (hanging, silent) = serve(carrier, (0..9).map(|_| Step::Silence)).await;
+        let (leader, leading) = serve(carrier, []).await;
+        let client = client(carrier, &format!("blockyard://{hanging},{leader}"), Duration::from_secs(4));
+        client.mkdir("/a", 0o755, false).await.unwrap();
+        client.mkdir("/b", 0o755, false).await.unwrap();
+        let numbers = |script: &Script| script.seen.lock().unwrap().iter().map(|head| head.call).collect::<Vec<_>>();
+        assert_eq!((numbers(&silent), numbers(&leading)), (vec![1], vec![1, 2]), "with the same number, and for good");
+    }
 }
 
 #[tokio::test]

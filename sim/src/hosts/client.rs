@@ -7,6 +7,7 @@
 
 mod calls;
 mod jobs;
+mod lanes;
 mod reading;
 mod writing;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use base::clock::Moment;
 use base::random::{Randomness, SeededRandom};
+use client::read::{FirstPackets, HedgeBudget, HedgeConfig};
 use proto::ids::SessionId;
 
 use self::calls::Calls;
@@ -62,6 +64,8 @@ pub struct ClientHost {
     job: Option<Job>,
     next_job: u64,
     finished: Vec<Finished>,
+    first_packets: FirstPackets,
+    hedges: HedgeBudget,
 }
 
 impl ClientHost {
@@ -71,7 +75,8 @@ impl ClientHost {
         let random = Arc::new(SeededRandom::new(seed));
         let calls = Calls::new(index, namenodes, Arc::clone(&random));
         let name = format!("client-{index}-{:016x}", random.next_u64());
-        Self { index, name, life: 1, calls, job: None, next_job: 1, finished: Vec::new() }
+        let (first_packets, hedges) = (FirstPackets::default(), HedgeBudget::new(&HedgeConfig::default()));
+        Self { index, name, life: 1, calls, job: None, next_job: 1, finished: Vec::new(), first_packets, hedges }
     }
     /// Its address.
     #[must_use]
@@ -132,6 +137,8 @@ impl ClientHost {
             job.patience = millis(500 + scene.below(4_000));
         }
         self.job = Some(job);
+        // Each operation may spend as much as a client that was just started.
+        self.hedges = HedgeBudget::new(&HedgeConfig::default());
         self.begin_job(scene);
     }
 
@@ -182,7 +189,7 @@ impl ClientHost {
             }
             Timer::WriterTick(job) => self.tell_writer(job, client::write::WriteEvent::Tick, scene),
             Timer::ToWriter(job, event) => self.tell_writer(job, *event, scene),
-            Timer::ReaderTick(job) => self.tell_reader(job, client::read::ReadEvent::Tick, scene),
+            Timer::ReaderTick(job) => self.tick_reader(job, scene),
             Timer::ToReader(job, event) => self.tell_reader(job, *event, scene),
             Timer::Relocate(job) => self.relocate_now(job, scene),
             Timer::Renew => {

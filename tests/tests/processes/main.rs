@@ -20,6 +20,7 @@ mod listings;
 mod local_reads;
 mod main_job;
 mod nodes;
+mod readers;
 mod repair;
 mod rules;
 mod transcripts;

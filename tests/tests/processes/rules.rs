@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("namenode", &["proto", "base", "transfer", "auth"]),
     ("datanode", &["proto", "base", "transfer", "auth"]),
     ("client", &["proto", "base", "transfer", "auth"]),
+    ("minicluster", &["base", "namenode", "datanode", "client"]),
     ("cli", &["proto", "base", "transfer", "auth", "namenode", "datanode", "client"]),
     ("sim", &["proto", "base", "transfer", "auth", "namenode", "datanode", "client"]),
     ("tests", &["proto", "base", "transfer", "auth", "namenode", "datanode", "client", "sim"]),

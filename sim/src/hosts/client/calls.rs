@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base::clock::Moment;
 use base::random::{Randomness, SeededRandom};
-use client::retry::{ATTEMPT_TIMEOUT, Attempts, Next, Verdict, judge};
+use client::retry::{Attempts, Next, Verdict, judge};
 use client::session::{CallNumber, Session};
 use namenode::service::request::{Request, Response};
 use proto::common::RequestHeader;
@@ -140,7 +140,7 @@ impl Calls {
                 return None;
             }
         }
-        let left = pending.until.since(scene.now()).min(ATTEMPT_TIMEOUT);
+        let left = pending.attempts.patience(pending.until.since(scene.now()), self.namenodes);
         let mut request = pending.request.clone();
         request.set_header(header(pending.number.as_ref(), left, self.random.as_ref()));
         let to = Address::Namenode(self.preferred % self.namenodes.max(1));
@@ -174,7 +174,7 @@ impl Calls {
             _ => {}
         }
         let verdict = judge(&error);
-        if matches!(verdict, Verdict::Again { elsewhere: true, .. }) || error.code == ErrorCode::Timeout {
+        if matches!(verdict, Verdict::Again { elsewhere: true, .. }) {
             self.preferred += 1;
         }
         match pending.attempts.failed(error, verdict, pending.until, scene.now(), self.random.as_ref()) {

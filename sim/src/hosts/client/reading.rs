@@ -1,8 +1,8 @@
-//! Reading a file: the shell of `client::read::Reader`, with a stream for its socket.
+//! Reading a file: the shell of `client::read::Reader`, with streams for its sockets.
 
 use std::time::Duration;
 
-use client::read::{BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};
+use client::read::{Hedge, HedgeConfig, HedgeEffect, HedgeEvent, ReadConfig, ReadEffect, ReadEvent};
 use namenode::service::request::Response;
 use proto::common::{LocatedBlock, StorageLocation};
 use proto::error::{ErrorCode, FsError, FsResult};
@@ -12,6 +12,7 @@ use transfer::{BlockRef, ReadSetup};
 use super::ClientHost;
 use super::calls::{Ended, Purpose};
 use super::jobs::{Job, Stage, open};
+use super::lanes::{Current, LaneId};
 use crate::coverage::Rare;
 use crate::hosts::datanode::{FIRST_PORT, address_of};
 use crate::hosts::millis;
@@ -30,25 +31,18 @@ pub(super) struct Reading {
     part: (u64, u64),
     /// Ranges that are still to come, each in one block.
     ranges: Vec<Range>,
-    current: Option<Current>,
+    pub(super) current: Option<Current>,
     bytes: Vec<u8>,
     len_bytes: u64,
     start_bytes: u64,
 }
 
+/// What is left of a range of a block.
 #[derive(Debug)]
-struct Range {
-    block: LocatedBlock,
-    offset_bytes: u64,
-    len_bytes: u64,
-}
-
-#[derive(Debug)]
-struct Current {
-    machine: BlockReadMachine,
-    block_start_bytes: u64,
-    stream: Option<(u32, StreamId)>,
-    attempts: u32,
+pub(super) struct Range {
+    pub(super) block: LocatedBlock,
+    pub(super) offset_bytes: u64,
+    pub(super) len_bytes: u64,
 }
 
 impl Reading {
@@ -80,7 +74,7 @@ impl Reading {
 }
 
 impl ClientHost {
-    fn reading(&mut self, job: u64) -> Option<&mut Reading> {
+    pub(super) fn reading(&mut self, job: u64) -> Option<&mut Reading> {
         match &mut self.job {
             Some(Job { id, stage: Stage::Reading(reading), .. }) if *id == job => Some(reading),
             _ => None,
@@ -110,22 +104,29 @@ impl ClientHost {
 
     fn relocated(&mut self, job: u64, opened: FsResult<(n::FileStatus, Vec<LocatedBlock>)>, scene: &mut Scene) {
         let Some(current) = self.reading(job).and_then(|reading| reading.current.as_ref()) else { return };
-        let wanted = current.block_start_bytes;
+        let wanted = current.range.block.offset_bytes;
         let found = opened.and_then(|(_, blocks)| {
             let block = blocks.into_iter().find(|block| block.offset_bytes == wanted);
             block.ok_or_else(|| FsError::new(ErrorCode::NotFound, "the file was replaced by a shorter one"))
         });
-        self.tell_reader(job, ReadEvent::Relocated(found), scene);
+        // Whoever did not ask does not listen.
+        for lane in self.lanes(job) {
+            self.tell_lane(job, lane, ReadEvent::Relocated(found.clone()), scene);
+        }
     }
 
     fn next_range(&mut self, job: u64, scene: &mut Scene) {
         let Some(reading) = self.reading(job) else { return };
         match reading.ranges.pop() {
-            Some(Range { block, offset_bytes, len_bytes }) => {
-                let block_start_bytes = block.offset_bytes;
-                let machine = BlockReadMachine::new(ReadConfig::default(), block, offset_bytes, len_bytes);
-                reading.current = Some(Current { machine, block_start_bytes, stream: None, attempts: 0 });
-                self.tell_reader(job, ReadEvent::Start, scene);
+            Some(range) => {
+                self.hedges.read_begins(&HedgeConfig::default());
+                let hedge = Hedge::new(&HedgeConfig::default(), self.first_packets.delay(&HedgeConfig::default()));
+                let Some(reading) = self.reading(job) else { return };
+                let mut current = Current::new(range, hedge);
+                let lane = current.add_lane(ReadConfig::default());
+                reading.current = Some(current);
+                self.tell_hedge(job, HedgeEvent::Waits, scene);
+                self.tell_lane(job, lane, ReadEvent::Start, scene);
             }
             None => {
                 let (len_bytes, start_bytes) = (reading.len_bytes, reading.start_bytes);
@@ -135,27 +136,90 @@ impl ClientHost {
         }
     }
 
+    /// An event of an attempt.
     pub(super) fn tell_reader(&mut self, job: u64, event: ReadEvent, scene: &mut Scene) {
+        let (ReadEvent::Opened { attempt, .. } | ReadEvent::Packet { attempt, .. } | ReadEvent::Failed { attempt, .. }) =
+            &event
+        else {
+            return;
+        };
+        let attempt = *attempt;
+        let lane = self.current(job).and_then(|current| current.lane_of(attempt));
+        if let Some(lane) = lane {
+            self.tell_lane(job, lane, event, scene);
+        }
+    }
+
+    /// Time passed.
+    pub(super) fn tick_reader(&mut self, job: u64, scene: &mut Scene) {
+        for lane in self.lanes(job) {
+            self.tell_lane(job, lane, ReadEvent::Tick, scene);
+        }
+        self.tell_hedge(job, HedgeEvent::Tick, scene);
+    }
+
+    pub(super) fn tell_lane(&mut self, job: u64, lane: LaneId, event: ReadEvent, scene: &mut Scene) {
         let now = scene.now();
-        let Some(current) = self.reading(job).and_then(|reading| reading.current.as_mut()) else { return };
+        let Some(reader) = self.current(job).and_then(|current| current.reader(lane)) else { return };
         let mut out = Vec::new();
-        current.machine.handle(event, now, &mut out);
-        let deadline = current.machine.next_deadline();
+        reader.machine.handle(event, now, &mut out);
+        let deadline = reader.machine.next_deadline();
         if let Some(deadline) = deadline {
             scene.wake(self.address(), self.life, deadline.since(now), Timer::ReaderTick(job));
         }
         for effect in out {
-            self.perform_read(job, effect, scene);
+            self.perform_read(job, lane, effect, scene);
         }
     }
 
-    fn perform_read(&mut self, job: u64, effect: ReadEffect, scene: &mut Scene) {
+    fn tell_hedge(&mut self, job: u64, event: HedgeEvent, scene: &mut Scene) {
+        let now = scene.now();
+        let Some(current) = self.current(job) else { return };
+        let mut out = Vec::new();
+        current.hedge.handle(event, now, &mut out);
+        if let Some(deadline) = current.hedge.next_deadline() {
+            scene.wake(self.address(), self.life, deadline.since(now), Timer::ReaderTick(job));
+        }
+        for effect in out {
+            match effect {
+                HedgeEffect::WantsSecond => self.start_second(job, scene),
+                HedgeEffect::Took(took) => self.first_packets.note(took),
+                HedgeEffect::Drop { lane, slower } => {
+                    if lane == client::read::Lane::First && slower {
+                        scene.hit(Rare::HedgeWon);
+                    }
+                    self.hedges.over();
+                    let address = self.address();
+                    let dropped = self.current(job).and_then(|current| current.drop_lane(lane));
+                    if let Some(stream) = dropped {
+                        scene.close(stream, address);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what is left from another replica as well, if there is one, and the budget allows it.
+    fn start_second(&mut self, job: u64, scene: &mut Scene) {
+        let (config, mut lane) = (HedgeConfig::default(), None);
+        if self.current(job).is_some_and(|current| current.has_another_replica()) && self.hedges.grant(&config) {
+            lane = self.current(job).map(|current| current.add_lane(ReadConfig::default()));
+        }
+        self.tell_hedge(job, HedgeEvent::Second { granted: lane.is_some() }, scene);
+        if let Some(lane) = lane {
+            self.tell_lane(job, lane, ReadEvent::Start, scene);
+        }
+    }
+
+    fn perform_read(&mut self, job: u64, lane: LaneId, effect: ReadEffect, scene: &mut Scene) {
         let (address, life, name) = (self.address(), self.life, self.name.clone());
         let Some(reading) = self.reading(job) else { return };
         let Some(current) = &mut reading.current else { return };
+        let is_racing = current.hedge.is_racing();
+        let Some((place, reader)) = current.place_of(lane) else { return };
         match effect {
             ReadEffect::Connect { attempt, location, block, token, offset_bytes, len_bytes } => {
-                current.attempts += 1;
+                reader.asked.push(location.node.clone());
                 let setup = BlockRef::from_common(&block).map(|block| ReadSetup {
                     block,
                     token,
@@ -167,7 +231,7 @@ impl ClientHost {
                 match setup {
                     Ok(setup) => {
                         let stream = scene.network.open(address, address_of(port_of(&location)));
-                        current.stream = Some((attempt, stream));
+                        reader.stream = Some((attempt, stream));
                         scene.push(stream, address, Part::Read(Box::new(setup)));
                     }
                     Err(error) => {
@@ -176,9 +240,18 @@ impl ClientHost {
                     }
                 }
             }
-            ReadEffect::Deliver(bytes) => reading.bytes.extend_from_slice(&bytes),
+            ReadEffect::Deliver(bytes) => {
+                current.range.offset_bytes += bytes.len() as u64;
+                current.range.len_bytes = current.range.len_bytes.saturating_sub(bytes.len() as u64);
+                let more = current.range.len_bytes > 0;
+                reading.bytes.extend_from_slice(&bytes);
+                self.tell_hedge(job, HedgeEvent::Brought(place), scene);
+                if more {
+                    self.tell_hedge(job, HedgeEvent::Waits, scene);
+                }
+            }
             ReadEffect::Close { .. } | ReadEffect::Finish { .. } => {
-                if let Some((_, stream)) = current.stream.take() {
+                if let Some((_, stream)) = reader.stream.take() {
                     scene.close(stream, address);
                 }
             }
@@ -188,18 +261,24 @@ impl ClientHost {
                 self.aside(request.into(), None, Duration::from_secs(3), scene);
             }
             ReadEffect::AvoidNode { .. } => {}
+            // A second attempt is for replicas that are known already.
+            ReadEffect::Relocate { .. } if is_racing && place == client::read::Lane::Second => {
+                let error = FsError::new(ErrorCode::NoReplica, "no other replica can be read");
+                self.tell_lane(job, lane, ReadEvent::Relocated(Err(error)), scene);
+            }
             ReadEffect::Relocate { asked_before } => {
                 scene.hit(Rare::Relocated);
                 let pause = if asked_before == 0 { Duration::ZERO } else { RELOCATE_PAUSE };
                 scene.wake(address, life, pause, Timer::Relocate(job));
             }
             ReadEffect::Done(Ok(())) => {
-                if current.attempts > 1 {
+                if reader.asked.len() > 1 {
                     scene.hit(Rare::ReadFailover);
                 }
                 reading.current = None;
                 self.next_range(job, scene);
             }
+            ReadEffect::Done(Err(_)) if is_racing => self.tell_hedge(job, HedgeEvent::Failed(place), scene),
             ReadEffect::Done(Err(error)) => {
                 scene.say(format_args!("a read failed: {error}"));
                 scene.hit(Rare::ReadFailed);
@@ -209,9 +288,17 @@ impl ClientHost {
         }
     }
 
+    fn current(&mut self, job: u64) -> Option<&mut Current> {
+        self.reading(job)?.current.as_mut()
+    }
+
+    fn lanes(&mut self, job: u64) -> Vec<LaneId> {
+        self.current(job).map(|current| current.lane_ids()).unwrap_or_default()
+    }
+
     pub(super) fn relocate_now(&mut self, job: u64, scene: &mut Scene) {
         let Some(current) = self.reading(job).and_then(|reading| reading.current.as_ref()) else { return };
-        let start = current.block_start_bytes;
+        let start = current.range.block.offset_bytes;
         let Some(Job { op: Op::Read { path, .. }, .. }) = &self.job else { return };
         let request = open(path, start, 1);
         self.ask(Purpose::Relocate, request, false, scene);
@@ -220,14 +307,8 @@ impl ClientHost {
     pub(super) fn reader_part(&mut self, stream: StreamId, part: Part, scene: &mut Scene) {
         let Some(Job { id, stage: Stage::Reading(reading), .. }) = &self.job else { return };
         let job = *id;
-        let Some(attempt) = reading
-            .current
-            .as_ref()
-            .and_then(|current| current.stream)
-            .and_then(|(attempt, open)| (open == stream).then_some(attempt))
-        else {
-            return;
-        };
+        let attempt = reading.current.as_ref().and_then(|current| current.attempt_on(stream));
+        let Some(attempt) = attempt else { return };
         let event = match part {
             Part::Reply(response) => ReadEvent::Opened { attempt, response: *response },
             Part::Packet(packet) => ReadEvent::Packet { attempt, packet },
