@@ -68,20 +68,26 @@ struct Engine {
 
 impl Engine {
     fn run<T>(&self, call: impl Future<Output = T>) -> FsResult<T> {
-        if Handle::try_current().is_ok() {
+        if !may_block() {
             let text = "a blocking call was made inside an async runtime, whose other tasks it would stop";
             return Err(FsError::new(ErrorCode::InvalidArgument, text)
-                .with_hint("use client::Client there, or call from a thread of its own (spawn_blocking)"));
+                .with_hint("use client::Client there, or call from a thread of its own (std::thread::spawn)"));
         }
         let gone = || FsError::new(ErrorCode::Internal, "the client's runtime is gone");
         Ok(self.runtime.as_ref().ok_or_else(gone)?.block_on(call))
     }
 }
 
+/// Not on threads of a runtime, those of `spawn_blocking` included (they cannot be told from others), and not where
+/// a thread is ending and tokio's own state is gone already.
+fn may_block() -> bool {
+    Handle::try_current().is_err_and(|error| error.is_missing_context())
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         let Some(runtime) = self.runtime.take() else { return };
-        if Handle::try_current().is_err() {
+        if may_block() {
             runtime.block_on(self.client.settle(SETTLE));
         }
         // Never waits: a client may be dropped anywhere, also inside another runtime.

@@ -39,14 +39,14 @@ pub(crate) struct Figures {
     /// Replicas that scrubbers found damaged.
     pub(crate) scrub_errors: Counter,
     scrub_oldest: Family<Storage, Gauge>,
+    /// Open local connections.
+    pub(crate) local_connections: Gauge,
 }
 
 /// A disk of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Storage {
     storage: String,
-    /// Open local connections.
-    pub(crate) local_connections: Gauge,
 }
 
 impl Figures {

@@ -1,4 +1,4 @@
-//! A range of a block that a task receives, at most a window ahead of the application.
+//! A range of a block that a task receives, some packets ahead of the application.
 //!
 //! ```text
 //!   RacedStream ─ task ─ pieces, bounded in number, counted in bytes (buffers) ─▶ poll_next of the reader
@@ -61,7 +61,7 @@ impl Ahead {
         Self { pieces, signals, left_bytes: len_bytes, early, _task: task }
     }
 
-    /// From now on the window is kept full.
+    /// From now on it is received ahead.
     pub(super) fn hurry(&self) {
         if !self.signals.eager.swap(true, Ordering::AcqRel) {
             self.signals.hungry.notify_one();

@@ -228,7 +228,9 @@ impl BlockReadMachine {
                 self.on_opened(attempt, &response, now, out);
             }
             ReadEvent::Packet { attempt, packet } if self.stage == Stage::Streaming(attempt) => {
-                (self.heard, self.rested) = (now, false);
+                // What the socket held while the application rested still comes whole, then the connection ends: so
+                // packets do not take back that it rested.
+                self.heard = now;
                 self.on_packet(packet, now, out);
             }
             ReadEvent::Rested if matches!(self.stage, Stage::Streaming(_)) => {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proto::common::{Block, LocatedBlock, StorageLocation};
 use proto::error::{ErrorCode, FsError};
-use transfer::{ChunkFormat, Packet, Status, reply};
+use transfer::{ChunkFormat, Packet, PacketHead, Status, reply};
 
 use super::{BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};
 
@@ -187,6 +187,11 @@ fn after_one_packet(events: Vec<(u64, ReadEvent)>) -> Vec<ReadEffect> {
         ReadEvent::Opened { attempt: 1, response: reply::reading(ChunkFormat::CRC32C_512, 0) },
         ReadEvent::Packet { attempt: 1, packet: sent[0].clone() },
     ];
+    let events = events.into_iter().map(|(secs, event)| match event {
+        // The packet that follows.
+        ReadEvent::Packet { attempt, .. } => (secs, ReadEvent::Packet { attempt, packet: sent[1].clone() }),
+        other => (secs, other),
+    });
     begin.into_iter().for_each(|event| machine.handle(event, Moment::START, &mut vec![]));
     let mut out = Vec::new();
     for (secs, event) in events {
@@ -211,6 +216,17 @@ fn an_application_that_rests_is_not_the_nodes_fault() {
         (62, ReadEvent::Failed { attempt: 2, why: "reset".into() }),
     ]);
     assert!(matches!(&out[3], ReadEffect::AvoidNode { node } if node == "node-0"), "a second time it is: {out:?}");
+    let next = Packet {
+        head: PacketHead { offset_bytes: 0, seqno: 0, last: false, sync: false },
+        checksums: Bytes::new(),
+        data: Bytes::new(),
+    };
+    let held = ReadEvent::Packet { attempt: 1, packet: next };
+    let out = after_one_packet(vec![(60, ReadEvent::Rested), (60, held), (60, gone())]);
+    let avoided = out.iter().any(|effect| matches!(effect, ReadEffect::AvoidNode { .. }));
+    let goes_on =
+        matches!(out.last(), Some(ReadEffect::Connect { attempt: 2, location, .. }) if location.node == "node-0");
+    assert!(goes_on && !avoided, "what was on its way came whole before the end: {out:?}");
     let out = after_one_packet(vec![(60, ReadEvent::Tick)]);
     assert!(matches!(&out[1], ReadEffect::AvoidNode { .. }), "{out:?}");
 }

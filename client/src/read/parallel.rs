@@ -5,29 +5,33 @@ use bytes::{Bytes, BytesMut};
 use proto::error::{ErrorCode, FsError, FsResult};
 
 use super::race::RacedStream;
+use super::ranges::Cut;
 
-/// Reads all streams to their ends, `at_a_time` of them at most; the results are in the order of the streams. The first
-/// failure ends the others. A single one is read where we are: a task costs more than a small read.
+/// Reads all parts to their ends, `at_a_time` of them at most; the results are in the order of the parts. The first
+/// failure ends the others. A single one is read where we are: a task costs more than a small read. `stream` opens a part
+/// when its turn comes: which node is asked first, and whether a second one may be, depends on what the parts before met.
 ///
 /// # Cancel safety
 /// Dropping the future ends all reads.
-pub(super) async fn read_all(streams: Vec<RacedStream>, at_a_time: usize) -> FsResult<Vec<Bytes>> {
-    if streams.len() <= 1 {
-        let mut read = Vec::with_capacity(streams.len());
-        for stream in streams {
-            read.push(read_whole(stream).await?);
-        }
-        return Ok(read);
+pub(super) async fn read_all(
+    parts: Vec<Cut>,
+    at_a_time: usize,
+    stream: impl Fn(Cut) -> RacedStream,
+) -> FsResult<Vec<Bytes>> {
+    if let [part] = parts[..] {
+        return Ok(vec![read_whole(stream(part)).await?]);
     }
-    let mut read = vec![Bytes::new(); streams.len()];
-    let mut waiting = streams.into_iter().enumerate();
+    let mut read = vec![Bytes::new(); parts.len()];
+    let at_a_time = at_a_time.clamp(1, parts.len().max(1));
+    let mut waiting = parts.into_iter().enumerate();
     let mut under_way = JoinSet::new();
     let mut start = |under_way: &mut JoinSet<_>| {
-        if let Some((number, stream)) = waiting.next() {
+        if let Some((number, part)) = waiting.next() {
+            let stream = stream(part);
             under_way.spawn(async move { (number, read_whole(stream).await) });
         }
     };
-    (0..at_a_time.max(1)).for_each(|_| start(&mut under_way));
+    (0..at_a_time).for_each(|_| start(&mut under_way));
     while let Some(joined) = under_way.join_next().await {
         let ended = |error| FsError::new(ErrorCode::Internal, format!("a task that reads ended early: {error}"));
         let (number, bytes) = joined.map_err(ended)?;

@@ -172,8 +172,8 @@ impl Reader {
         if let Some(bytes) = self.read_cached(&range).await {
             return Ok(bytes);
         }
-        let streams = cut(&range, &self.blocks).into_iter().map(|part| self.stream(part)).collect();
-        Ok(join(read_all(streams, self.inner.read.streams).await?))
+        let parts = cut(&range, &self.blocks);
+        Ok(join(read_all(parts, self.inner.read.streams, |part| self.stream(part)).await?))
     }
 
     /// A small range that lies in one block, if that is on this machine and in its page cache.
@@ -223,8 +223,8 @@ impl Reader {
         }
         let reads = merge(ranges, self.len_bytes(), self.inner.read.coalesce);
         let cuts: Vec<Vec<Cut>> = reads.iter().map(|read| cut(&read.range, &self.blocks)).collect();
-        let streams = cuts.iter().flatten().map(|part| self.stream(*part)).collect();
-        let mut parts = read_all(streams, self.inner.read.streams).await?.into_iter();
+        let all = cuts.iter().flatten().copied().collect();
+        let mut parts = read_all(all, self.inner.read.streams, |part| self.stream(part)).await?.into_iter();
         let mut results = vec![Bytes::new(); ranges.len()];
         for (read, cuts) in reads.iter().zip(&cuts) {
             let bytes = join(parts.by_ref().take(cuts.len()).collect());

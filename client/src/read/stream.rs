@@ -204,11 +204,17 @@ impl BlockStream {
         }
         if let Some(mut connection) = self.inner.idle.take(host, port, now) {
             // An idle connection may have been closed meanwhile: then a new one is dialled.
-            let asked = tokio::time::timeout(within, connection.request(range, &self.inner.name)).await;
-            if let Ok(Ok(response)) = asked {
-                let source = Source::Remote(connection);
-                self.open = Some(Open { attempt, host: host.to_owned(), port, source });
-                return ReadEvent::Opened { attempt, response };
+            match tokio::time::timeout(within, connection.request(range, &self.inner.name)).await {
+                Ok(Ok(response)) => {
+                    let source = Source::Remote(connection);
+                    self.open = Some(Open { attempt, host: host.to_owned(), port, source });
+                    return ReadEvent::Opened { attempt, response };
+                }
+                Ok(Err(why)) => tracing::trace!("an idle connection is gone: {why}"),
+                // A node that is silent here would be silent on a new connection as well.
+                Err(elapsed) => {
+                    return ReadEvent::Failed { attempt, why: format!("no answer to the request ({elapsed})") };
+                }
             }
         }
         let dialled = tokio::time::timeout(within, async {

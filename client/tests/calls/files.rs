@@ -42,11 +42,11 @@ async fn r_1_sequences_come_whole_whatever_the_window_and_the_budget() {
     let cluster = cluster(2).await;
     let wanted = content(40 * BLOCK as usize + 12_345);
     write(&cluster.client().unwrap(), "/f", &wanted).await;
-    let tiny = ReadAhead { after_bytes: 0, window_bytes: 1 << 20, open_blocks: 5, client_bytes: 4096 };
+    let tiny = ReadAhead { after_bytes: 0, window_bytes: 1 << 20, packets: 16, open_blocks: 5, client_bytes: 4096 };
     let windows = [
         ReadAhead::default(),
         ReadAhead { window_bytes: 0, ..ReadAhead::default() },
-        ReadAhead { after_bytes: 0, window_bytes: 200 << 10, open_blocks: 4, ..ReadAhead::default() },
+        ReadAhead { after_bytes: 0, window_bytes: 200 << 10, packets: 3, open_blocks: 4, ..ReadAhead::default() },
         // One unit for all readers of the client: each has to come forward with its one packet.
         tiny,
     ];
@@ -252,7 +252,10 @@ fn the_blocking_client_writes_reads_and_refuses_to_stop_a_runtime() {
 
     elsewhere.block_on(async {
         let nested = client.stat("/d/f").unwrap_err();
-        assert!(nested.code == ErrorCode::InvalidArgument && nested.hint.contains("spawn_blocking"), "{nested:?}");
+        assert!(nested.code == ErrorCode::InvalidArgument && nested.hint.contains("std::thread::spawn"), "{nested:?}");
+        let of_its_own = client.clone();
+        let found = std::thread::spawn(move || of_its_own.stat("/d/f").map(|status| status.len_bytes)).join().unwrap();
+        assert!(found.is_ok(), "the hint shows a way: {found:?}");
         assert_eq!(reader.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
         // Dropped in here, its runtime ends without a panic.
         drop((client, reader));
