@@ -99,7 +99,7 @@ pub(crate) struct Lenders {
     /// What the machine calls itself; empty: nothing is borrowed.
     machine: String,
     doors: Mutex<BTreeMap<String, Known>>,
-    cache: Cache,
+    cache: Arc<Cache>,
     counters: Arc<Counters>,
     shared: Arc<source::Means>,
     /// Tasks that listen at the doors. They end with them.
@@ -119,7 +119,7 @@ impl Lenders {
         let counters = Arc::new(Counters::default());
         let waiting = Arc::new(Semaphore::new(WAITING_READS));
         let shared = Arc::new(source::Means { pool: Pool::new(), waiting, counters: Arc::clone(&counters) });
-        let (doors, cache, tasks) = (Mutex::default(), Cache::default(), TaskTracker::new());
+        let (doors, cache, tasks) = (Mutex::default(), Arc::<Cache>::default(), TaskTracker::new());
         Self { machine, doors, cache, counters, shared, tasks }
     }
 
@@ -250,21 +250,43 @@ impl Lenders {
         }
         match base::net::unix::dial(Path::new(path), within).await {
             Ok(stream) => {
-                let door = Arc::new(Door::start(stream, &self.tasks, &self.counters));
-                self.doors.lock().insert(path.to_owned(), Known::Open(Arc::clone(&door)));
-                Some(door)
+                let ours = Arc::new(Door::start(stream, &self.tasks, &self.counters, &self.cache));
+                let mut doors = self.doors.lock();
+                // Another read may have come before: its loans end with its door, so that one is kept.
+                if let Some(Known::Open(theirs)) = doors.get(path)
+                    && !theirs.is_over()
+                {
+                    let theirs = Arc::clone(theirs);
+                    drop(doors);
+                    return Some(theirs);
+                }
+                let before = doors.insert(path.to_owned(), Known::Open(Arc::clone(&ours)));
+                drop(doors);
+                drop(before);
+                Some(ours)
             }
             Err(error) => {
                 tracing::debug!(path, %error, "a node of this machine has no door for this process");
                 self.counters.refused.fetch_add(1, Ordering::Relaxed);
-                self.shut(path, now.plus(SHUT));
+                let mut doors = self.doors.lock();
+                if !matches!(doors.get(path), Some(Known::Open(theirs)) if !theirs.is_over()) {
+                    let before = doors.insert(path.to_owned(), Known::ShutUntil(now.plus(SHUT)));
+                    drop(doors);
+                    drop(before);
+                }
                 None
             }
         }
     }
 
     fn shut(&self, path: &str, until: Moment) {
-        self.doors.lock().insert(path.to_owned(), Known::ShutUntil(until));
+        let before = self.doors.lock().insert(path.to_owned(), Known::ShutUntil(until));
+        drop(before);
+    }
+
+    /// A loan could not be read, for whatever reason. It is not used again.
+    pub(super) fn forget(&self, replica: &LocalReplica) {
+        self.cache.forget(replica.loan());
     }
 
     /// A chunk of a loan does not match its checksum. The loan is not used again.

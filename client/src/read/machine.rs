@@ -83,7 +83,8 @@ pub enum ReadEvent {
     /// Answer to [`ReadEffect::Relocate`].
     Relocated(FsResult<LocatedBlock>),
     /// Nobody took packets for a while: what was silent is not the replica, and a connection that is gone now was
-    /// ended by a node that had waited long enough.
+    /// ended by a node that had waited long enough. Also said of packets that came another way than from the node: the
+    /// next failure is not its fault, and it is asked again.
     Rested,
     /// Time passed. Needed at [`BlockReadMachine::next_deadline`]; harmless at any other time.
     Tick,

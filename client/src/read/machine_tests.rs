@@ -179,9 +179,9 @@ fn a_block_that_was_replaced_ends_the_read() {
 
 /// What a machine does in the middle of its first replica's packets, after these events.
 fn after_one_packet(events: Vec<(u64, ReadEvent)>) -> Vec<ReadEffect> {
-    let content = [7; 2048];
-    let mut machine = BlockReadMachine::new(ReadConfig::default(), located(2), 0, 2048);
-    let sent = packets(&content, 0, 2048, 1024);
+    let content = [7; 4096];
+    let mut machine = BlockReadMachine::new(ReadConfig::default(), located(2), 0, 4096);
+    let sent = packets(&content, 0, 4096, 1024);
     let begin = [
         ReadEvent::Start,
         ReadEvent::Opened { attempt: 1, response: reply::reading(ChunkFormat::CRC32C_512, 0) },

@@ -73,7 +73,7 @@ impl Reader {
     pub fn locations(&self) -> Vec<BlockLocation> {
         self.blocks.iter().map(BlockLocation::of).collect()
     }
-    /// What [`splits`](crate::splits) needs to know.
+    /// What [`splits`](crate::splits()) needs to know.
     #[must_use]
     pub fn layout(&self) -> FileLayout {
         let (len_bytes, block_size_bytes) = (self.len_bytes(), self.status.block_size_bytes);

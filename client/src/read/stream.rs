@@ -39,6 +39,10 @@ pub(super) struct BlockStream {
     /// When somebody waited last.
     called: Option<Moment>,
     asked: Asked,
+    /// What the machine is told next.
+    pending: Option<ReadEvent>,
+    /// Borrowed descriptors did not do: the node itself is asked, and finds out why.
+    over_network: bool,
 }
 
 #[derive(Debug)]
@@ -78,7 +82,21 @@ impl BlockStream {
         let block_start_bytes = block.offset_bytes;
         let machine = BlockReadMachine::new(inner.read.clone(), block, offset_bytes, len_bytes);
         let (open, ready, result) = (None, VecDeque::new(), None);
-        Self { inner, path, block_start_bytes, machine, open, ready, result, started: false, called: None, asked }
+        let (started, called, pending, over_network) = (false, None, None, false);
+        Self {
+            inner,
+            path,
+            block_start_bytes,
+            machine,
+            open,
+            ready,
+            result,
+            started,
+            called,
+            asked,
+            pending,
+            over_network,
+        }
     }
 
     /// The next verified bytes; `None` at the end of the range.
@@ -109,6 +127,9 @@ impl BlockStream {
             self.started = true;
             return ReadEvent::Start;
         }
+        if let Some(event) = self.pending.take() {
+            return event;
+        }
         let deadline = self.machine.next_deadline();
         let Some(open) = &mut self.open else {
             // The connection was being made when a future was dropped: time decides.
@@ -120,7 +141,14 @@ impl BlockStream {
             biased;
             packet = open.source.next_packet() => match packet {
                 Ok(packet) => ReadEvent::Packet { attempt, packet },
-                Err(why) => ReadEvent::Failed { attempt, why },
+                Err(why) => {
+                    let failed = ReadEvent::Failed { attempt, why };
+                    let Source::Local(replica) = &open.source else { return failed };
+                    self.inner.local.forget(replica);
+                    self.over_network = true;
+                    self.pending = Some(failed);
+                    ReadEvent::Rested
+                }
             },
             () = sleep_until(deadline, self.inner.rpc.clock.now()) => ReadEvent::Tick,
         }
@@ -197,7 +225,9 @@ impl BlockStream {
         within: Duration,
     ) -> ReadEvent {
         let now = self.inner.rpc.clock.now();
-        if let Some((replica, response)) = self.inner.local.open(location, range, (now, within)).await {
+        if !self.over_network
+            && let Some((replica, response)) = self.inner.local.open(location, range, (now, within)).await
+        {
             let source = Source::Local(replica);
             self.open = Some(Open { attempt, host: host.to_owned(), port, source });
             return ReadEvent::Opened { attempt, response };

@@ -10,6 +10,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,7 +121,8 @@ async fn serve(stream: UnixStream, (place, opening): (OwnedSemaphorePermit, Arc<
     }
     let borrower = Arc::new(context.node.store().loans().borrower());
     let inbox = BytesMut::new();
-    let mut connection = Connection { stream, inbox, borrower, opening, listens: false, spoken: false };
+    let (listens, spoken, operation) = (false, false, None);
+    let mut connection = Connection { stream, inbox, borrower, opening, listens, spoken, operation };
     if let Err(error) = connection.run(&context).await {
         tracing::debug!(%error, "a local connection ended");
     }
@@ -139,6 +141,8 @@ struct Connection {
     listens: bool,
     /// An operation of it was served.
     spoken: bool,
+    /// The end of the time for the operation of which there is a part.
+    operation: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Connection {
@@ -149,6 +153,7 @@ impl Connection {
             match Op::decode(&mut self.inbox) {
                 Ok(Some(op)) => {
                     self.spoken = true;
+                    self.operation = None;
                     if !self.answer(context, op).await? {
                         return Ok(());
                     }
@@ -165,20 +170,30 @@ impl Connection {
 
     /// Waits for bytes, or for a loan to be called back. False: the connection is over.
     async fn wait(&mut self, context: &Context) -> io::Result<bool> {
-        let patience = match (self.inbox.is_empty(), self.spoken, self.borrower.count()) {
-            (false, ..) => Some(OPERATION),
-            (true, false, _) => Some(FIRST_BYTE),
-            (true, true, 0) => Some(IDLE),
+        let Self { stream, inbox, borrower, operation, .. } = self;
+        if !inbox.is_empty() {
+            // Not anew with every byte: whoever drips would hold a place for days.
+            operation.get_or_insert_with(|| Box::pin(tokio::time::sleep(OPERATION)));
+        }
+        let silence = match (self.spoken, borrower.count()) {
+            (false, _) => Some(FIRST_BYTE),
+            (true, 0) => Some(IDLE),
             // The kernel tells when such a reader dies, and loans are bounded.
-            (true, true, _) => None,
+            (true, _) => None,
         };
-        let Self { stream, inbox, borrower, .. } = self;
+        let over = async {
+            match (operation, silence) {
+                (Some(operation), _) => operation.await,
+                (None, Some(silence)) => tokio::time::sleep(silence).await,
+                (None, None) => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = context.stop.cancelled() => Ok(false),
             () = borrower.called() => Ok(true),
             received = receive(stream, inbox) => Ok(received? > 0),
-            () = silence(patience) => Ok(false),
+            () = over => Ok(false),
         }
     }
 
@@ -282,11 +297,4 @@ async fn receive(stream: &mut UnixStream, inbox: &mut BytesMut) -> io::Result<us
     use tokio::io::AsyncReadExt;
     inbox.reserve(RECEIVE_BYTES);
     stream.read_buf(&mut inbox.limit(RECEIVE_BYTES)).await
-}
-
-async fn silence(patience: Option<Duration>) {
-    match patience {
-        Some(patience) => tokio::time::sleep(patience).await,
-        None => std::future::pending().await,
-    }
 }

@@ -147,6 +147,28 @@ async fn f_6_damage_behind_the_local_door_is_found_reported_and_read_around() {
     assert!(data == content().bytes());
 }
 
+/// What cannot be read through a loan says nothing of the replica to anybody: its node finds out when it is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn f_5_a_file_that_was_cut_under_a_loan_is_read_over_the_network_and_repaired() {
+    let cluster = Cluster::with(Options::default().env("BLOCKYARD_NAMENODE__HEARTBEAT_INTERVAL", "200ms"));
+    cluster.run_with_input(&["put", "-", "/f"], &content().bytes()).ok();
+    let client = client(&cluster, LocalReads::Auto);
+    let reader = client.open("/f").await.expect("open");
+    reader.read_at(0, 4096).await.expect("borrows");
+    let first = &reader.blocks()[0].locations[0].node;
+    let dir = &cluster.ready().roles.iter().find(|role| role.id == *first).expect("the first node").dir;
+    let data = block_files(&cluster, |name| !name.ends_with(".meta"));
+    let cut = data.iter().find(|file| file.starts_with(dir)).expect("its file");
+    std::fs::OpenOptions::new().write(true).open(cut).expect("open").set_len(1_000_000).expect("cut");
+    let bytes = reader.read_at(2_000_000, 4096).await.expect("another replica");
+    assert!(bytes[..] == content().bytes()[2_000_000..2_000_000 + 4096]);
+    wait::until("the repair of the cut replica", PATIENCE, || {
+        let whole = |file: &PathBuf| std::fs::read(file).is_ok_and(|bytes| bytes == content().bytes());
+        let files = block_files(&cluster, |name| !name.ends_with(".meta"));
+        (files.len() == 3 && files.iter().all(whole)).then_some(())
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f_1_a_datanode_that_dies_in_mid_read_is_left_for_another() {
     let cluster = Cluster::start();

@@ -66,6 +66,14 @@ impl Cache {
         drop((replaced, gone));
     }
 
+    /// Lets go of what is over: a file that was removed keeps its room on the disk as long as it is open here.
+    pub(super) fn sweep(&self) {
+        let mut kept = self.kept.lock();
+        let over: Vec<_> = kept.loans.extract_if(.., |_, entry| entry.loan.is_over()).collect();
+        drop(kept);
+        drop(over);
+    }
+
     /// A loan is not to be used again.
     pub(super) fn forget(&self, loan: &Arc<Loan>) {
         let mut kept = self.kept.lock();

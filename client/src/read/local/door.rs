@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use transfer::local::MAX_NAMED;
 use transfer::{LocalLoan, Status, decode_delimited, reply};
 
+use super::cache::Cache;
 use super::{Counters, Refused, refusal, setup};
 
 /// Requests that wait for their answers.
@@ -79,6 +80,8 @@ impl Drop for Door {
 pub(super) struct Shared {
     stream: UnixStream,
     counters: Arc<Counters>,
+    /// Keeps loans for readers; what is over goes out of it.
+    cache: Weak<Cache>,
     state: Mutex<State>,
 }
 
@@ -93,8 +96,9 @@ struct State {
 
 impl Door {
     /// Takes a new connection over.
-    pub(super) fn start(stream: UnixStream, tasks: &TaskTracker, counters: &Arc<Counters>) -> Self {
-        let shared = Arc::new(Shared { stream, counters: Arc::clone(counters), state: Mutex::default() });
+    pub(super) fn start(stream: UnixStream, tasks: &TaskTracker, counters: &Arc<Counters>, cache: &Arc<Cache>) -> Self {
+        let (counters, cache) = (Arc::clone(counters), Arc::downgrade(cache));
+        let shared = Arc::new(Shared { stream, counters, cache, state: Mutex::default() });
         let stop = CancellationToken::new();
         let (ends, stopped) = (Ends(Arc::clone(&shared)), stop.clone());
         base::task::spawn(tasks, async move {
@@ -170,6 +174,13 @@ impl Shared {
             loan.over.store(true, Ordering::SeqCst);
             self.counters.revoked.fetch_add(1, Ordering::Relaxed);
         }
+        self.sweep();
+    }
+
+    fn sweep(&self) {
+        if let Some(cache) = self.cache.upgrade() {
+            cache.sweep();
+        }
     }
 
     /// Passes an answer to who waited longest.
@@ -193,6 +204,7 @@ impl Shared {
         for loan in loans.values().filter_map(Weak::upgrade) {
             loan.over.store(true, Ordering::SeqCst);
         }
+        self.sweep();
     }
 
     fn lend(self: &Arc<Self>, terms: LocalLoan, data: OwnedFd, checksums: OwnedFd) -> Arc<Loan> {
