@@ -108,14 +108,14 @@ impl LogWriter {
         let mut closed = VecDeque::new();
         let mut active = None;
         let mut spare = None;
-        for (number, found) in scan.segments.iter().enumerate() {
+        // They held nothing but the batch that is cut. From the end, and each durable before the next: no hole is left.
+        for found in scan.segments.iter().skip(scan.end.segment + 2).rev() {
+            parts.disk.remove_file(&found.path, CrashPoint::SegmentRemove).map_err(io("remove", &found.path))?;
+            parts.disk.sync_dir(&parts.dir, CrashPoint::NamenodeDirSync).map_err(io("sync", &parts.dir))?;
+        }
+        for (number, found) in scan.segments.iter().enumerate().take(scan.end.segment + 2) {
             if number < scan.end.segment {
                 closed.push_back(Closed { path: found.path.clone(), max_index: found.max_index });
-                continue;
-            }
-            if number > scan.end.segment + 1 {
-                // Held nothing but the batch that was cut.
-                parts.disk.remove_file(&found.path, CrashPoint::SegmentRemove).map_err(io("remove", &found.path))?;
                 continue;
             }
             let disk = parts.disk.as_ref();
@@ -278,16 +278,13 @@ impl LogWriter {
             .map_err(|(operation, source)| failed(operation, dir)(source))
     }
 
-    /// Removes the oldest segments that hold nothing above `through`.
+    /// Removes the oldest segments that hold nothing above `through`. Each removal is durable before the next one: after a
+    /// power cut the newer of two names may be gone and the older one be back, and such a hole stops a start.
     fn release(&mut self, through: u64) -> Result<(), LogError> {
-        let mut removed = false;
         while let Some(oldest) = self.closed.front().filter(|closed| closed.max_index <= through) {
             let gone = self.parts.disk.remove_file(&oldest.path, CrashPoint::SegmentRemove);
             gone.map_err(failed("remove", &oldest.path))?;
             self.closed.pop_front();
-            removed = true;
-        }
-        if removed {
             let synced = self.parts.disk.sync_dir(&self.parts.dir, CrashPoint::NamenodeDirSync);
             synced.map_err(failed("sync", &self.parts.dir))?;
         }
