@@ -127,16 +127,16 @@ pub trait DiskFile: Send + Sync + Debug {
     fn drop_cached(&self, _offset_bytes: u64, _len_bytes: u64) {}
 
     /// Reads exactly, from the medium rather than from memory, and leaves in memory what was there before: whoever checks a
-    /// disk is not content with a copy of it, and does not push out what others use. After [`DiskFile::no_readahead`].
+    /// disk is not content with a copy of it, and does not push out what others use. Where nobody can tell what was there,
+    /// nothing is left. After [`DiskFile::no_readahead`].
     ///
     /// # Errors
     /// As [`DiskFile::read_exact_at`].
     fn read_medium_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<()> {
         let len_bytes = buffer.len() as u64;
         let cached = self.is_cached(offset_bytes, len_bytes);
-        if cached {
-            self.drop_cached(offset_bytes, len_bytes);
-        }
+        // In any case: "not cached" may mean that only the ends are not, or that the system does not say.
+        self.drop_cached(offset_bytes, len_bytes);
         let read = self.read_exact_at(buffer, offset_bytes);
         if !cached {
             self.drop_cached(offset_bytes, len_bytes);
