@@ -12,13 +12,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use tokio::io::Interest;
 
@@ -87,11 +88,19 @@ fn clear(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(meta) if !meta.file_type().is_socket() => taken("something that is no socket has this name: choose another"),
-        Ok(_) => match StdStream::connect(path) {
-            Ok(_) => taken("another process listens there: stop it or choose another path"),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            Err(error) => Err(error),
-        },
+        Ok(_) if is_listened(path)? => taken("another process listens there: stop it or choose another path"),
+        Ok(_) => fs::remove_file(path),
+    }
+}
+
+/// Does a process listen there? Never waits: one that is stopped, with a full queue, listens too.
+fn is_listened(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -287,6 +296,22 @@ mod tests {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let error = listen(&dir.path().join("t"), 0o600).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_takes_no_connection_is_found_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _stopped = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let connect = || {
+            let socket =
+                rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+            rustix::net::connect(&socket, &SocketAddrUnix::new(&path).unwrap()).map(|()| socket)
+        };
+        let queue: Vec<_> = (0..100_000).map_while(|_| connect().ok()).collect();
+        assert_eq!(connect().unwrap_err(), Errno::AGAIN, "its queue is full after {}", queue.len());
+        let text = listen(&path, 0o600).unwrap_err().to_string();
+        assert!(text.contains("another process listens there"), "{text}");
     }
 
     #[tokio::test]
