@@ -105,12 +105,14 @@ impl MiniClusterBuilder {
         let running = namenode::server::start(config, stop.0.clone()).await.map_err(MiniClusterError::Namenode)?;
         let namenode = Namenode { address: running.address, join: running.join };
         let mut cluster = MiniCluster { namenode, datanodes: Vec::new(), stop, dir };
-        for number in 0..self.datanodes {
-            let node = cluster.launch(number).await?;
-            cluster.datanodes.push(Some(node));
+        match cluster.fill(self.datanodes).await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                // The folder goes only when nobody writes to it any more. The first error is the one to know.
+                drop(cluster.shutdown().await);
+                Err(error)
+            }
         }
-        cluster.until_ready(self.datanodes).await?;
-        Ok(cluster)
     }
 }
 
@@ -235,12 +237,23 @@ impl MiniCluster {
     /// # Errors
     /// The first server that did not end well.
     pub async fn shutdown(mut self) -> Result<()> {
+        let mut first = Ok(());
         for number in 0..self.datanodes.len() {
-            self.stop_datanode(number).await?;
+            first = first.and(self.stop_datanode(number).await);
         }
         self.stop.0.cancel();
-        ended(self.namenode.join).await?.map_err(MiniClusterError::Namenode)?;
-        self.dir.close().map_err(MiniClusterError::Folder)
+        let namenode = ended(self.namenode.join).await.and_then(|end| end.map_err(MiniClusterError::Namenode));
+        let folder = self.dir.close().map_err(MiniClusterError::Folder);
+        first.and(namenode).and(folder)
+    }
+
+    /// Starts its datanodes and waits until all serve.
+    async fn fill(&mut self, datanodes: usize) -> Result<()> {
+        for number in 0..datanodes {
+            let node = self.launch(number).await?;
+            self.datanodes.push(Some(node));
+        }
+        self.until_ready(datanodes).await
     }
 
     fn running(&self, number: usize) -> Option<&Datanode> {
