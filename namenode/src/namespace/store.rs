@@ -21,6 +21,7 @@ pub(crate) mod ids;
 mod index;
 mod interned;
 mod links;
+mod load;
 mod memory;
 pub(crate) mod names;
 pub(crate) mod packed;

@@ -446,19 +446,17 @@ impl Loader {
 
     fn link_entries(&mut self) -> Result<(), Fault> {
         let store = &mut self.namespace.store;
-        store.expect_entries(self.entries.len());
         // The parent's slot takes the place of its id; entries of one directory mostly stand together.
         let mut last = (0, NONE);
-        for (slot, parent) in &mut self.entries {
-            if last.0 != *parent {
-                let found = store.slot(*parent).filter(|parent| store.inode(*parent).is_dir());
-                last = (*parent, found.ok_or_else(|| format!("{:?} has no directory", store.name(*slot)))?);
+        let entries = std::mem::take(&mut self.entries).into_iter().map(|(slot, parent)| {
+            if last.0 != parent {
+                let found = store.slot(parent).filter(|parent| store.inode(*parent).is_dir());
+                last = (parent, found.ok_or_else(|| format!("{:?} has no directory", store.name(slot)))?);
             }
-            check(store.place_new(last.1, *slot), || "a name twice in a directory".into())?;
-            *parent = u64::from(last.1);
-        }
-        store.set_all_children(&std::mem::take(&mut self.entries));
-        Ok(())
+            Ok((slot, last.1))
+        });
+        let entries: Vec<(u32, u32)> = entries.collect::<Result<_, Fault>>()?;
+        check(store.link_all(&entries), || "a name twice in a directory".into())
     }
 
     fn check_held(&self) -> Result<(), Fault> {

@@ -47,26 +47,6 @@ impl Store {
         };
         self.index.insert(hash_of_slot(slot), slot, hash_of_slot);
     }
-    /// Sets the directory of a named inode and adds it to the index, but neither to the children nor to the totals.
-    /// False if the directory has this name already. Only for loading.
-    pub(crate) fn place_new(&mut self, parent: u32, slot: u32) -> bool {
-        self.inodes.get_mut(slot).parent = parent;
-        let (inodes, names) = (&self.inodes, self.names.pages());
-        let name = names.get(inodes.get(slot).name);
-        let hash_of_slot = |slot: u32| {
-            let inode = inodes.get(slot);
-            hash_of(inode.parent, names.get(inode.name))
-        };
-        let same = |other: u32| {
-            let other = inodes.get(other);
-            other.parent == parent && names.get(other.name) == name
-        };
-        self.index.insert_new(hash_of(parent, name), slot, same, hash_of_slot)
-    }
-    /// Makes room for so many entries. Only for loading.
-    pub(crate) fn expect_entries(&mut self, count: usize) {
-        self.index.expect(count);
-    }
     fn add_child(&mut self, parent: u32, slot: u32) {
         let number = self.inode(parent).content as usize;
         let (inodes, names) = (&self.inodes, self.names.pages());
@@ -215,45 +195,8 @@ impl Store {
         let (inodes, names) = (&self.inodes, self.names.pages());
         self.directory(directory).children.after(name.as_bytes(), move |slot| names.get(inodes.get(slot).name))
     }
-    /// Fills the ordered children of all directories from entries in any order, each with its directory's slot. Only
-    /// for loading.
-    pub(crate) fn set_all_children(&mut self, entries: &[(u32, u64)]) {
-        let number_of = |store: &Self, parent: u64| store.inode(parent as u32).content as usize;
-        let mut ends = vec![0_u32; self.directories.len() + 1];
-        for (_, parent) in entries {
-            ends[number_of(self, *parent) + 1] += 1;
-        }
-        for number in 1..ends.len() {
-            ends[number] += ends[number - 1];
-        }
-        let begins = ends.clone();
-        // The first bytes of the name decide most comparisons, without a look at the name itself.
-        let mut sorted = vec![(0_u64, 0_u32); entries.len()];
-        for (slot, parent) in entries {
-            let number = number_of(self, *parent);
-            let name = self.names.pages().get(self.inode(*slot).name);
-            sorted[ends[number] as usize] = (first_bytes(name), *slot);
-            ends[number] += 1;
-        }
-        for (number, begin) in begins.iter().enumerate().take(self.directories.len()) {
-            let group = &mut sorted[*begin as usize..ends[number] as usize];
-            let name_of = |slot: u32| self.names.pages().get(self.inodes.get(slot).name);
-            group.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name_of(a.1).cmp(name_of(b.1))));
-            self.directories[number].children =
-                super::children::Children::from_sorted(group.iter().map(|entry| entry.1));
-        }
-    }
     /// Sets the totals of a directory. Only for loading.
     pub(crate) fn set_totals(&mut self, directory: u32, below: Totals) {
         self.directory_mut(directory).below = below;
     }
-}
-
-/// The first eight bytes of a name as a number: its order is that of the names, where it decides.
-fn first_bytes(name: &[u8]) -> u64 {
-    let mut first = [0; 8];
-    for (to, from) in first.iter_mut().zip(name) {
-        *to = *from;
-    }
-    u64::from_be_bytes(first)
 }

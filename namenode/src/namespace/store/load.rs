@@ -1,0 +1,95 @@
+//! What only loading does: all entries are linked at once, by two threads.
+//!
+//! ```text
+//!   entries ─┬─▶ index: every (directory, name) once          both look names up all over memory,
+//!            └─▶ children of each directory, in order         which is most of the time of a load
+//! ```
+
+use std::thread;
+
+use super::Store;
+use super::children::Children;
+use super::index::{NameIndex, hash_of};
+use super::names::NamePages;
+use super::records::Inode;
+use super::slab::Slab;
+
+impl Store {
+    /// Puts all entries, each with its directory's slot, into their directories, of which none has entries so far. False
+    /// if a directory has a name twice. Totals are not kept.
+    pub(crate) fn link_all(&mut self, entries: &[(u32, u32)]) -> bool {
+        for (slot, parent) in entries {
+            self.inodes.get_mut(*slot).parent = *parent;
+        }
+        self.index.expect(entries.len());
+        let (inodes, names, directories) = (&self.inodes, self.names.pages(), self.directories.len());
+        let index = &mut self.index;
+        let (unique, children) = thread::scope(|scope| {
+            let children = scope.spawn(|| children_of_all(inodes, names, directories, entries));
+            let unique = fill(index, inodes, names, entries);
+            (unique, children.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        for (directory, children) in self.directories.iter_mut().zip(children) {
+            directory.children = children;
+        }
+        unique
+    }
+}
+
+/// Adds every entry to the index; false at the first name that a directory has twice.
+fn fill(index: &mut NameIndex, inodes: &Slab<Inode>, names: &NamePages, entries: &[(u32, u32)]) -> bool {
+    let hash_of_slot = |slot: u32| {
+        let inode = inodes.get(slot);
+        hash_of(inode.parent, names.get(inode.name))
+    };
+    entries.iter().all(|(slot, parent)| {
+        let name = names.get(inodes.get(*slot).name);
+        let same = |other: u32| {
+            let other = inodes.get(other);
+            other.parent == *parent && names.get(other.name) == name
+        };
+        index.insert_new(hash_of(*parent, name), *slot, same, hash_of_slot)
+    })
+}
+
+/// The ordered children of each directory, by its number.
+fn children_of_all(
+    inodes: &Slab<Inode>,
+    names: &NamePages,
+    directories: usize,
+    entries: &[(u32, u32)],
+) -> Vec<Children> {
+    let number_of = |parent: u32| inodes.get(parent).content as usize;
+    let mut ends = vec![0_u32; directories + 1];
+    for (_, parent) in entries {
+        ends[number_of(*parent) + 1] += 1;
+    }
+    for number in 1..ends.len() {
+        ends[number] += ends[number - 1];
+    }
+    let begins = ends.clone();
+    // The first bytes of the name decide most comparisons, without a look at the name itself.
+    let mut sorted = vec![(0_u64, 0_u32); entries.len()];
+    for (slot, parent) in entries {
+        let end = &mut ends[number_of(*parent)];
+        sorted[*end as usize] = (first_bytes(names.get(inodes.get(*slot).name)), *slot);
+        *end += 1;
+    }
+    let name_of = |slot: u32| names.get(inodes.get(slot).name);
+    let group_of = |number: usize| begins[number] as usize..ends[number] as usize;
+    let children = (0..directories).map(|number| {
+        let group = &mut sorted[group_of(number)];
+        group.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name_of(a.1).cmp(name_of(b.1))));
+        Children::from_sorted(group.iter().map(|entry| entry.1))
+    });
+    children.collect()
+}
+
+/// The first eight bytes of a name as a number: its order is that of the names, where it decides.
+fn first_bytes(name: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    for (to, from) in first.iter_mut().zip(name) {
+        *to = *from;
+    }
+    u64::from_be_bytes(first)
+}
