@@ -61,6 +61,8 @@ rare_events! {
     VolumeCondemned;
     /// A datanode died at a named durable step.
     DatanodeDiedAtPoint;
+    /// A scrubber found a damaged replica that nobody had read.
+    ScrubberFound;
     /// A half-written replica was found after a crash.
     HalfWrittenFound;
     /// A write was refused for want of room.

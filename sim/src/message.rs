@@ -93,6 +93,8 @@ pub enum Timer {
     Image(Box<ImageJob>),
     /// An image was written.
     ImageDone(Result<ImageInfo, String>),
+    /// The next step of a volume's scrubber.
+    Scrub(usize),
     /// A datanode makes its highest term durable.
     KeepTerm(proto::ids::Term),
     /// A datanode carries a command out.
@@ -135,6 +137,7 @@ impl Timer {
             Self::ToReader(..) => 13,
             Self::Relocate(_) => 14,
             Self::Renew => 15,
+            Self::Scrub(_) => 16,
         }
     }
 }

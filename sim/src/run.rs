@@ -30,6 +30,8 @@ pub struct Shape {
     pub faults: u32,
     /// Kinds of faults, at least.
     pub kinds: usize,
+    /// Have datanodes scrubbers? Rot that waits to be found by a reader is worth testing too.
+    pub scrubs: bool,
 }
 
 impl Shape {
@@ -45,6 +47,8 @@ impl Shape {
             operations: 500,
             faults: 20,
             kinds: 5,
+            // Without a draw: seeds of before stay the runs that they were.
+            scrubs: seed % 5 == 3,
         }
     }
 }
@@ -130,8 +134,9 @@ impl Run {
             Ok(namenodes) => namenodes,
             Err(error) => return self.report_of(&scene, Some(format!("a namenode cannot be formatted: {error}"))),
         };
-        let datanodes =
+        let mut datanodes: Vec<_> =
             (0..datanodes).map(|at| DatanodeHost::new(at, voters, volumes, random.next_u64(), self.planted)).collect();
+        datanodes.iter_mut().for_each(|host| host.scrubs = self.shape.scrubs);
         let clients = (0..clients).map(|at| ClientHost::new(at, voters, random.next_u64())).collect();
         let mut cluster = Cluster::new(scene, namenodes, datanodes, clients, self.planted);
         cluster.start();

@@ -159,7 +159,10 @@ impl Cluster {
                 self.namenodes[at].die_at(step, side, nth);
             }
             Address::Datanode(at) => {
-                let step = DATANODE_STEPS[self.scene.below(DATANODE_STEPS.len() as u64) as usize];
+                let step = match self.datanodes[at].scrubs && self.scene.one_in(10) {
+                    true => CrashPoint::ScrubSync,
+                    false => DATANODE_STEPS[self.scene.below(DATANODE_STEPS.len() as u64) as usize],
+                };
                 self.datanodes[at].die_at(step, side, nth);
             }
             Address::Client(_) => {}

@@ -2,6 +2,7 @@
 
 mod copy;
 mod report;
+mod scrub;
 mod serve;
 mod write;
 
@@ -17,7 +18,7 @@ use base::random::SeededRandom;
 use datanode::Node;
 use datanode::agent::{Agent, AgentConfig, AgentEffect, AgentEvent, Command, Task};
 use datanode::commands;
-use datanode::store::{Replica, ReplicaState, Store, StoreOptions};
+use datanode::store::{Replica, ReplicaState, Store, StoreOptions, VolumeScrub};
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{BlockId, GenerationStamp, StorageId};
 use transfer::Target;
@@ -51,6 +52,16 @@ pub struct Deletion {
     pub reason: String,
 }
 
+/// A replica that its node found damaged.
+#[derive(Clone, Copy, Debug)]
+struct Damage {
+    stamp: GenerationStamp,
+    found: Moment,
+    /// A command removed it since. A command against another copy, given before the leader heard of the damage, may
+    /// still be on its way.
+    removed: bool,
+}
+
 /// A datanode.
 #[derive(Debug)]
 pub struct DatanodeHost {
@@ -71,10 +82,12 @@ pub struct DatanodeHost {
     pub deletions: Vec<Deletion>,
     /// Stamps of the namespace, for the planted bug that ignores them.
     pub stamps: BTreeMap<BlockId, GenerationStamp>,
-    /// When it found replicas damaged in this life, that it still holds to be so.
-    damage: BTreeMap<BlockId, Moment>,
+    /// Replicas that it found damaged in this life and holds to be so, or that were removed as such.
+    damage: BTreeMap<BlockId, Damage>,
     /// Were disk faults put on it since its start?
     pub faulty: bool,
+    /// Has it scrubbers?
+    pub scrubs: bool,
     planted: Option<Planted>,
 }
 
@@ -87,6 +100,8 @@ struct Running {
     /// Streams to the next nodes, with the streams from above that they belong to.
     downs: BTreeMap<StreamId, StreamId>,
     copies: BTreeMap<StreamId, Copying>,
+    /// The scrubber of each volume.
+    scrubs: Vec<VolumeScrub>,
     ticks: u64,
 }
 
@@ -116,6 +131,7 @@ impl DatanodeHost {
             stamps: BTreeMap::new(),
             damage: BTreeMap::new(),
             faulty: false,
+            scrubs: false,
             planted,
         };
         host.set_room(false);
@@ -173,22 +189,38 @@ impl DatanodeHost {
         }
     }
 
-    /// Did it find its replica damaged after this moment? Others may not know yet.
+    /// Did it find its replica damaged after this moment? Others may not know yet, even if it is gone by now.
     #[must_use]
     pub fn found_damage_since(&self, block: BlockId, stamp: GenerationStamp, since: Moment) -> bool {
-        let corrupt =
-            |(_, replica): (StorageId, Replica)| replica.state == ReplicaState::Corrupt && replica.stamp == stamp;
+        let Some(damage) = self.damage.get(&block) else { return false };
+        let corrupt = |(_, replica): (StorageId, Replica)| replica.state == ReplicaState::Corrupt;
         let still = self.store().and_then(|store| store.replica(block)).is_some_and(corrupt);
-        still && self.damage.get(&block).is_some_and(|found| *found >= since)
+        (still || damage.removed) && damage.stamp == stamp && damage.found >= since
     }
     /// Notes when a replica was found damaged, and tells the namenodes at once, as the server does.
     fn note_damage(&mut self, block: BlockId, scene: &mut Scene) {
-        let state = self.store().and_then(|store| store.replica(block)).map(|(_, replica)| replica.state);
-        if state == Some(ReplicaState::Corrupt) {
-            self.damage.entry(block).or_insert(scene.now());
-            self.agent(AgentEvent::Tick, scene);
-        } else {
-            self.damage.remove(&block);
+        let replica = self.store().and_then(|store| store.replica(block)).map(|(_, replica)| replica);
+        match replica {
+            Some(replica) if replica.state == ReplicaState::Corrupt => {
+                let new = Damage { stamp: replica.stamp, found: scene.now(), removed: false };
+                let known = self.damage.entry(block).or_insert(new);
+                if known.removed || known.stamp != replica.stamp {
+                    *known = new;
+                }
+                self.agent(AgentEvent::Tick, scene);
+            }
+            Some(_) => {
+                self.damage.remove(&block);
+            }
+            None => {}
+        }
+    }
+    /// Notes that a command removed a replica: one that was whole is not news of a damaged one.
+    fn note_removal(&mut self, deletion: &Deletion) {
+        if deletion.whole {
+            self.damage.remove(&deletion.block);
+        } else if let Some(damage) = self.damage.get_mut(&deletion.block) {
+            damage.removed |= damage.stamp == deletion.stamp;
         }
     }
 
@@ -197,7 +229,7 @@ impl DatanodeHost {
         self.life += 1;
         self.dark = false;
         self.faulty = false;
-        self.damage.clear();
+        self.damage.retain(|_, damage| damage.removed);
         self.disk.clear_faults();
         let options = StoreOptions { reserve_bytes: 0, trash_keep: Duration::from_secs(20), ..StoreOptions::default() };
         let opened = Store::open(&self.disk.shared(), &self.dirs(), options, self.random.as_ref(), scene.now());
@@ -212,6 +244,7 @@ impl DatanodeHost {
             scene.violation(format!("{:?}: {}", self.address(), super::namenode::causes(&problem)));
         }
         self.look_for_half_written(&store, scene);
+        let scrubs = if self.scrubs { store.scrubs(scrub::OPTIONS) } else { Vec::new() };
         let node = Node::new(store);
         let config = AgentConfig {
             namenodes: self.namenodes,
@@ -233,9 +266,11 @@ impl DatanodeHost {
             receiving: BTreeMap::new(),
             downs: BTreeMap::new(),
             copies: BTreeMap::new(),
+            scrubs,
             ticks: 0,
         });
         scene.wake(self.address(), self.life, millis(1 + scene.below(50)), Timer::Tick);
+        self.start_scrubs(scene);
     }
 
     fn look_for_half_written(&self, store: &Store, scene: &mut Scene) {
@@ -306,6 +341,7 @@ impl DatanodeHost {
                 let kept = running.node.store().raise_term(term).is_ok();
                 self.agent(AgentEvent::TermKept { term, kept }, scene);
             }
+            Timer::Scrub(volume) => self.scrub(volume, scene),
             Timer::Carry(namenode, command) => self.carry(namenode, *command, scene),
             _ => {}
         }
@@ -369,6 +405,7 @@ impl DatanodeHost {
                         reason: what.reason.clone(),
                     })
                     .collect();
+                deletions.iter().for_each(|deletion| self.note_removal(deletion));
                 self.deletions.extend(deletions);
                 self.agent(AgentEvent::CommandDone { namenode, result }, scene);
             }
