@@ -91,6 +91,8 @@ pub enum Timer {
     Committed(PersistDone),
     /// An image is written now.
     Image(Box<ImageJob>),
+    /// A namenode makes a step of what takes many.
+    GoOn,
     /// An image was written.
     ImageDone(Result<ImageInfo, String>),
     /// A datanode makes its highest term durable.
@@ -135,6 +137,7 @@ impl Timer {
             Self::ToReader(..) => 13,
             Self::Relocate(_) => 14,
             Self::Renew => 15,
+            Self::GoOn => 16,
         }
     }
 }
