@@ -75,6 +75,9 @@ fn path(text: &str) -> FsResult<String> {
 
 // Every call here fails with the namenode's refusals, or `InvalidPath` before anything is sent.
 #[allow(clippy::missing_errors_doc, reason = "the errors of all calls are the same, said once above")]
+/// Files that one call of `concat` joins; a namenode takes no more.
+const CONCAT_AT_ONCE: usize = 250;
+
 impl Client {
     /// Changes attributes; what is not named stays.
     pub async fn set_attributes(&self, at: &str, attributes: &Attributes) -> FsResult<FileStatus> {
@@ -154,11 +157,21 @@ impl Client {
         self.inner.ask("get acl", &n::GetAclRequest { header: None, path: path(at)? }).await
     }
 
-    /// Appends the blocks of closed files to another; the files are gone then.
+    /// Appends the blocks of closed files to another; the files are gone then. A namenode joins a bounded number in one
+    /// step: of more than 250 files, those of the calls before one that fails stay joined.
     pub async fn concat(&self, target: &str, sources: &[String]) -> FsResult<FileStatus> {
-        let sources = sources.iter().map(|source| path(source)).collect::<FsResult<_>>()?;
-        let request = n::ConcatRequest { header: None, target: path(target)?, sources };
-        self.inner.change("concat", &request).await?.0.status.ok_or_else(|| half_told("concat"))
+        let (target, sources) =
+            (path(target)?, sources.iter().map(|source| path(source)).collect::<FsResult<Vec<_>>>()?);
+        let mut rest = &sources[..];
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(CONCAT_AT_ONCE));
+            let request = n::ConcatRequest { header: None, target: target.clone(), sources: now.to_vec() };
+            let status = self.inner.change("concat", &request).await?.0.status;
+            if later.is_empty() {
+                return status.ok_or_else(|| half_told("concat"));
+            }
+            rest = later;
+        }
     }
 
     /// Has the caller these rights (r 4, w 2, x 1)? 0 asks whether the name exists.

@@ -12,6 +12,7 @@
 
 mod command;
 mod facts;
+mod heartbeat;
 mod judge;
 mod locate;
 pub mod placement;
@@ -31,13 +32,14 @@ use std::time::Duration;
 
 use base::clock::Moment;
 use proto::cluster::{
-    HeartbeatRequest, IncrementalReportRequest, IncrementalReportResponse, NodeCommand, RegisterRequest, ReplicaRecord,
+    IncrementalReportRequest, IncrementalReportResponse, NodeCommand, RegisterRequest, ReplicaRecord,
     ReportBucketsRequest, ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse, StorageReport,
 };
 use proto::ids::{BlockId, NodeId, StorageId, Term};
 
 pub use command::{Mint, NodeBusiness};
 pub use facts::{Facts, Names};
+pub use heartbeat::Turn;
 pub use locate::{Located, Place};
 pub use registry::{Address, Node, NodeIndex, NodeState, Registry, RegistryError, Storage, StorageIndex};
 pub use removal::Reason;
@@ -442,13 +444,14 @@ impl BlockManager {
 
     /// Replicas that were told to go and are still there count again.
     fn outlived(&mut self, storage: StorageIndex, names: &dyn Names, now: Moment) {
-        let stream = &self.streams[storage.0 as usize];
-        if !stream.complete() {
-            return;
-        }
-        for block in self.removal.outlived(storage, stream.heard()) {
+        for block in self.take_outlived(storage) {
             self.judge(block, names, now);
         }
+    }
+    /// The blocks of such replicas.
+    fn take_outlived(&mut self, storage: StorageIndex) -> Vec<BlockId> {
+        let stream = &self.streams[storage.0 as usize];
+        if stream.complete() { self.removal.outlived(storage, stream.heard()) } else { Vec::new() }
     }
 
     /// Reports changed these blocks on this storage.
@@ -467,36 +470,6 @@ impl BlockManager {
             self.replicas.mark_corrupt(*storage, block, names);
         }
         self.judge(block, names, now);
-    }
-
-    /// A heartbeat. `None`: the node must register first.
-    pub fn heartbeat(&mut self, request: &HeartbeatRequest, names: &dyn Names, now: Moment) -> Option<NodeBusiness> {
-        let index = self.registry.node_by_id(&NodeId::parse(&request.node).ok()?)?;
-        self.registry.node(index).last_contact?;
-        // An earlier life of the node, or one that this member has forgotten: it says nothing of this one.
-        let of_this_life = |report: &StorageReport| {
-            let storage = self.storage_of(index, &report.storage);
-            storage.is_none_or(|s| self.streams[s.0 as usize].incarnation == report.incarnation)
-        };
-        if !request.storages.iter().all(of_this_life) {
-            return None;
-        }
-        if self.registry.heartbeat(index, request.active_transfers, now) {
-            self.rescan_node(index);
-        }
-        self.usage(index, &request.storages);
-        for report in &request.storages {
-            if let Some(storage) = self.storage_of(index, &report.storage) {
-                self.streams[storage.0 as usize].heartbeat(report.sequence);
-                self.removal.heartbeat(storage, report.sequence, now);
-                self.outlived(storage, names, now);
-            }
-        }
-        self.results(index, &request.results, names, now);
-        Some(NodeBusiness {
-            commands: self.commands_for(index, names, now),
-            full_report: self.wants_full_report(index),
-        })
     }
 
     /// This member leads from now on: it judges and commands.

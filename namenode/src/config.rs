@@ -221,7 +221,7 @@ impl NamenodeConfig {
             max_block_size_bytes: MAX_BLOCK_BYTES,
             lease_hard_limit_ms: self.lease_hard_limit.0.as_millis() as u64,
             feature_level: 1,
-            max_blocks_per_file: 1 << 20,
+            max_blocks_per_file: 10_000,
             max_directory_entries: 16 << 20,
             trash_interval_ms: self.trash_interval.0.as_millis() as u64,
             trash_checkpoint_ms: self.trash_checkpoint.0.as_millis() as u64,

@@ -13,8 +13,8 @@
 //! operations go into one log entry; they are answered after the entry is applied. Whoever drives it calls
 //! [`NamenodeCore::take`] for each event and [`NamenodeCore::pump`] after a handful of them.
 //!
-//! Locks, in this order: namespace, block map, member. They are held for one event or one entry, never
-//! across an effect.
+//! Locks, in this order: namespace, block map, member. They are held for a slice of an event or entry, never
+//! across an effect. What needs many slices is done one at a time (`long.rs`), with other events in between.
 
 mod access_times;
 mod batch;
@@ -23,6 +23,7 @@ mod config;
 mod event;
 mod intake;
 mod lease;
+mod long;
 mod nodes;
 mod shared;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use crate::namespace::{self, Namespace};
 use batch::{Flight, Waiting};
 use intake::{Parked, Reads};
 use lease::Leases;
+use long::LongWork;
 use upkeep::Upkeep;
 
 /// The namenode's decisions. One thread owns it.
@@ -66,6 +68,7 @@ pub struct NamenodeCore {
     next_context: u64,
     parked: Vec<Parked>,
     reads: Reads,
+    long: LongWork,
     leases: Leases,
     upkeep: Upkeep,
     applied: LogIndex,
@@ -143,6 +146,7 @@ impl NamenodeCore {
             next_context: 1,
             parked: Vec::new(),
             reads: Reads::default(),
+            long: LongWork::default(),
             leases: Leases::default(),
             upkeep: Upkeep::new(now),
             applied,
@@ -181,6 +185,7 @@ impl NamenodeCore {
             }
             Event::Persisted(done) => self.consensus.persisted(done),
             Event::ImageWritten(result) => self.image_written(result, now),
+            Event::GoOn => self.go_on(wall_ns, out),
             Event::ImageSent { to, delivered } => self.consensus.image_sent(to, delivered),
             Event::Tick => self.tick(now, wall_ns, out),
         }
@@ -206,6 +211,9 @@ impl NamenodeCore {
             }
             self.answer_reads((now, wall_ns), out);
             self.after_commit(out);
+        }
+        if !self.stopped && self.long.wants_a_step() {
+            out.push(Effect::GoOn);
         }
     }
 

@@ -21,7 +21,7 @@
 //!
 //! Read `api` first, then `ops/create.rs`, then `store.rs`. Formats: `docs/formats/commands.md`, `image.md`.
 
-mod access;
+pub(crate) mod access;
 mod answers;
 mod api;
 mod audit;
@@ -39,6 +39,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod view;
+pub(crate) mod walk;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ use registry::Registry;
 use sessions::{Admission, Sessions};
 use store::Store;
 use store::history::Purge;
+#[cfg(test)]
+pub(crate) use store::looks;
 
 /// The whole namespace.
 pub struct Namespace {
@@ -78,6 +81,10 @@ pub struct Namespace {
     last_snapshot: u64,
     log_time_ms: u64,
     applied: (LogIndex, Term),
+    /// What the commands of this slice cost so far: see [`Namespace::apply_within`].
+    work: usize,
+    /// What the command that is being applied leaves to the leader: see [`Applied::unchecked`].
+    unchecked: Option<InodeId>,
 }
 
 /// A directory of a tree that snapshots hold, and how far it was looked through.
@@ -90,6 +97,11 @@ struct Sweep {
     /// The newest snapshot that sees the tree.
     died: u64,
 }
+
+/// What the commands of one slice may cost together, in looks at entries: a quarter of a millisecond of ordinary ones.
+pub const WORK_AT_ONCE: usize = 1024;
+/// What an ordinary command costs: 32 of them are a slice.
+pub const COMMAND_WORK: usize = 32;
 
 /// The ids that are given next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +124,8 @@ impl NextIds {
 
 /// The circumstances of one command.
 struct Call<'a> {
+    /// Of the command set, as the entry has it.
+    version: u32,
     caller: Option<&'a CallerRecord>,
     session: Option<SessionId>,
     now_ns: i64,
@@ -154,6 +168,8 @@ impl Namespace {
             last_snapshot: 0,
             log_time_ms: 0,
             applied: (LogIndex::default(), Term::default()),
+            work: 0,
+            unchecked: None,
         }
     }
 
@@ -199,6 +215,20 @@ impl Namespace {
         commands.iter().map(|command| self.apply_one(entry, command)).collect()
     }
 
+    /// As [`Namespace::apply_some`], but only as many commands, at least one, as [`WORK_AT_ONCE`] allows.
+    pub fn apply_within(&mut self, entry: &Entry, commands: &[Command]) -> Vec<Applied> {
+        let (mut applied, mut work) = (Vec::new(), 0);
+        for command in commands {
+            self.work = 0;
+            applied.push(self.apply_one(entry, command));
+            work += COMMAND_WORK + self.work;
+            if work >= WORK_AT_ONCE {
+                break;
+            }
+        }
+        applied
+    }
+
     fn check_next(&self, index: LogIndex) -> FsResult<()> {
         if index > self.applied.0 {
             return Ok(());
@@ -223,14 +253,16 @@ impl Namespace {
                         effects: Vec::new(),
                         replayed: true,
                         looked_up: true,
+                        unchecked: None,
                     };
                 }
                 Err(refusal) => return Applied::refused(refusal),
             }
         }
         let caller = entry.callers.get(command.caller as usize);
-        let call = Call { caller, session, now_ns: entry.leader_wall_ns };
+        let call = Call { version: entry.version, caller, session, now_ns: entry.leader_wall_ns };
         let mut effects = Vec::new();
+        self.unchecked = None;
         let result = self.run(&call, command.op.as_ref(), &mut effects);
         // A refusal that may be over soon is not remembered: the client sends the same call again to find out.
         if let Some(session) = session
@@ -238,7 +270,7 @@ impl Namespace {
         {
             self.sessions.remember(session, command.call, answers::encode(&result));
         }
-        Applied { result, effects, replayed: false, looked_up: session.is_some() }
+        Applied { result, effects, replayed: false, looked_up: session.is_some(), unchecked: self.unchecked.take() }
     }
 
     fn run(&mut self, call: &Call<'_>, op: Option<&Op>, effects: &mut Vec<BlockEffect>) -> FsResult<Outcome> {
@@ -302,7 +334,7 @@ impl Namespace {
 impl Applied {
     /// What is said of a command that was not applied.
     pub(crate) fn refused(refusal: FsError) -> Self {
-        Self { result: Err(refusal), effects: Vec::new(), replayed: false, looked_up: false }
+        Self { result: Err(refusal), effects: Vec::new(), replayed: false, looked_up: false, unchecked: None }
     }
 }
 

@@ -4,6 +4,7 @@
 //!   request   the closed lists of requests and answers
 //!   admit     is this request well-formed, of our version, from someone?      refuse before anything else
 //!   read      answers from namespace and block map, changing nothing
+//!   walk      the same where it may take more than one hold of the locks
 //!   write     a client's change ─▶ a command for the log (placement, receipts), or a refusal, or "wait"
 //!   answer    the outcome of apply ─▶ the client's answer (locations, tokens)
 //! ```
@@ -18,6 +19,7 @@ pub mod read;
 pub mod request;
 #[cfg(test)]
 mod tests;
+pub mod walk;
 pub mod write;
 
 pub(crate) use attributes::paths;

@@ -91,6 +91,8 @@ pub enum Timer {
     Committed(PersistDone),
     /// An image is written now.
     Image(Box<ImageJob>),
+    /// A namenode makes a step of what takes many.
+    GoOn,
     /// An image was written.
     ImageDone(Result<ImageInfo, String>),
     /// The next step of a volume's scrubber.
@@ -137,7 +139,8 @@ impl Timer {
             Self::ToReader(..) => 13,
             Self::Relocate(_) => 14,
             Self::Renew => 15,
-            Self::Scrub(_) => 16,
+            Self::Scrub(_) => 17,
+            Self::GoOn => 16,
         }
     }
 }

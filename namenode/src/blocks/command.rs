@@ -47,6 +47,19 @@ pub struct NodeBusiness {
     pub full_report: bool,
 }
 
+/// Deletes of one storage: a command for each reason, with its number.
+#[derive(Debug)]
+pub(super) struct Deletes {
+    storage: StorageIndex,
+    by_reason: BTreeMap<Reason, (u64, Vec<Block>)>,
+}
+
+impl Deletes {
+    pub(super) const fn of(storage: StorageIndex) -> Self {
+        Self { storage, by_reason: BTreeMap::new() }
+    }
+}
+
 /// A command that was not fetched is not sent later than this.
 const FRESH: Duration = Duration::from_secs(10);
 /// A quorum that answered longer ago than this proves nothing.
@@ -166,9 +179,8 @@ impl BlockManager {
         }
     }
 
-    /// Commands for a node, in the reply to its heartbeat.
-    pub(super) fn commands_for(&mut self, node: NodeIndex, names: &dyn Names, now: Moment) -> Vec<NodeCommand> {
-        let Some(leading) = self.leading.filter(|_| self.active()) else { return Vec::new() };
+    /// Copies that a node was to make: those that it may still hear of.
+    pub(super) fn copies_for(&mut self, node: NodeIndex, names: &dyn Names, now: Moment) -> Vec<NodeCommand> {
         let mut commands = Vec::new();
         for (ordered, command) in self.outboxes.remove(&node).unwrap_or_default() {
             if now.since(ordered) < FRESH {
@@ -178,20 +190,16 @@ impl BlockManager {
                 self.judge(block, names, now);
             }
         }
-        for storage in self.registry.node(node).storages.clone() {
-            if !self.registry.counts(storage) {
-                continue;
-            }
-            commands.extend(self.verify_some_of(storage, names, now));
-            if self.may_delete(leading, now) && self.streams[storage.0 as usize].full_in(leading.term) {
-                commands.extend(self.deletes_of(storage, leading, names, now));
-            }
-        }
         commands
     }
 
     /// Has the node read again what somebody called damaged. What came of it is told by changes.
-    fn verify_some_of(&mut self, storage: StorageIndex, names: &dyn Names, now: Moment) -> Option<NodeCommand> {
+    pub(super) fn verify_some_of(
+        &mut self,
+        storage: StorageIndex,
+        names: &dyn Names,
+        now: Moment,
+    ) -> Option<NodeCommand> {
         let mut blocks = Vec::new();
         for block in self.suspects.due_of(storage, now) {
             let any_good = !self.replicas.good(block).is_empty();
@@ -212,53 +220,55 @@ impl BlockManager {
         Some(NodeCommand { number: self.number(), kind: Some(Kind::Verify(VerifyReplicas { storage, blocks })) })
     }
 
-    fn may_delete(&self, leading: Leading, now: Moment) -> bool {
-        now.since(leading.since) >= self.config.delete_delay
-            && leading.quorum_at.is_some_and(|at| now.since(at) <= QUORUM_FRESH)
-    }
-
-    fn deletes_of(
-        &mut self,
-        storage: StorageIndex,
-        leading: Leading,
-        names: &dyn Names,
-        now: Moment,
-    ) -> Vec<NodeCommand> {
-        let mut batches: BTreeMap<Reason, (u64, Vec<Block>)> = BTreeMap::new();
+    /// Replicas of a storage that are to go, if this may be said now; each is looked at again before it is told.
+    pub(super) fn deletes_wanted_of(&self, storage: StorageIndex, now: Moment) -> Vec<(BlockId, Reason)> {
+        let may = self.leading.is_some_and(|leading| {
+            now.since(leading.since) >= self.config.delete_delay
+                && leading.quorum_at.is_some_and(|at| now.since(at) <= QUORUM_FRESH)
+                && self.streams[storage.0 as usize].full_in(leading.term)
+        });
+        if !may {
+            return Vec::new();
+        }
         let mut wanted = self.removal.asked_of(storage, self.config.deletes_per_heartbeat);
         wanted.extend(self.removal.unasked_of(storage, self.config.deletes_per_heartbeat - wanted.len()));
-        for (block, reason) in wanted {
-            let replica = match self.may_go(block, storage, reason, leading, names) {
-                Go::Now(replica) => replica,
-                Go::NotYet => continue,
-                Go::No => {
-                    self.removal.retract(storage, block);
-                    continue;
-                }
-            };
-            if !reason.asked() && !self.spend() {
-                continue;
-            }
-            let number = match batches.get(&reason) {
-                Some((number, _)) => *number,
-                None => self.number(),
-            };
-            self.removal.mark_sent(storage, block, now);
-            batches.entry(reason).or_insert((number, Vec::new())).1.push(replica);
-        }
-        let name = self.registry.at(storage).id.as_str();
-        let command = |(reason, (number, blocks)): (Reason, (u64, Vec<Block>))| NodeCommand {
-            number,
-            kind: Some(Kind::Delete(DeleteReplicas {
-                storage: name.to_owned(),
-                blocks,
-                reason: reason.as_str().into(),
-            })),
-        };
-        batches.into_iter().map(command).collect()
+        wanted
     }
 
-    /// One delete that no user asked for. False: too many in this minute, an alarm is raised once.
+    /// Tells a replica to go, if the rule allows it now.
+    pub(super) fn delete_one(
+        &mut self,
+        (block, reason): (BlockId, Reason),
+        batches: &mut Deletes,
+        names: &dyn Names,
+        now: Moment,
+    ) {
+        let (Some(leading), storage) = (self.leading, batches.storage) else { return };
+        let replica = match self.may_go(block, storage, reason, leading, names) {
+            Go::Now(replica) => replica,
+            Go::NotYet => return,
+            Go::No => return self.removal.retract(storage, block),
+        };
+        if !reason.asked() && !self.spend() {
+            return;
+        }
+        let number = match batches.by_reason.get(&reason) {
+            Some((number, _)) => *number,
+            None => self.number(),
+        };
+        self.removal.mark_sent(storage, block, now);
+        batches.by_reason.entry(reason).or_insert((number, Vec::new())).1.push(replica);
+    }
+
+    /// The commands of a storage's deletes.
+    pub(super) fn delete_commands(&self, batches: Deletes) -> impl Iterator<Item = NodeCommand> + use<> {
+        let storage = self.registry.at(batches.storage).id.as_str().to_owned();
+        batches.by_reason.into_iter().map(move |(reason, (number, blocks))| {
+            let delete = DeleteReplicas { storage: storage.clone(), blocks, reason: reason.as_str().into() };
+            NodeCommand { number, kind: Some(Kind::Delete(delete)) }
+        })
+    }
+
     fn spend(&mut self) -> bool {
         if self.unasked_left > 0 {
             self.unasked_left -= 1;

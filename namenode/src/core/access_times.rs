@@ -21,8 +21,8 @@ pub(super) struct Accesses(Mutex<BTreeMap<u64, i64>>);
 impl Accesses {
     /// Notes that a file was opened, if its access time is old enough to be worth an entry. What a snapshot shows is not
     /// touched.
-    pub(super) fn note(&self, request: &Request, opened: &n::OpenResponse, (wall_ns, precision_ms): (i64, u64)) {
-        let (Request::Open(request), Some(status)) = (request, &opened.status) else { return };
+    pub(super) fn note(&self, request: &Request, status: &n::FileStatus, (wall_ns, precision_ms): (i64, u64)) {
+        let Request::Open(request) = request else { return };
         let old_ns = i64::try_from(precision_ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
         let old = precision_ms > 0 && wall_ns.saturating_sub(status.atime_ns) >= old_ns;
         if !old || request.path.contains("/.snapshot/") {
@@ -57,10 +57,7 @@ mod tests {
     fn old_access_times_are_noted_once_and_logged_together() {
         let accesses = Accesses::default();
         let open = |path: &str| Request::Open(n::OpenRequest { path: path.into(), ..Default::default() });
-        let opened = |inode, atime_ns| n::OpenResponse {
-            status: Some(n::FileStatus { inode, atime_ns, ..Default::default() }),
-            ..Default::default()
-        };
+        let opened = |inode, atime_ns| n::FileStatus { inode, atime_ns, ..Default::default() };
         let now_ns = 10_000_000_000;
         accesses.note(&open("/a"), &opened(7, 0), (now_ns, 5000));
         accesses.note(&open("/a"), &opened(7, 0), (now_ns + 1, 5000));

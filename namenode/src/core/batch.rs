@@ -69,7 +69,17 @@ impl NamenodeCore {
             return;
         }
         self.refuse_for_room(out);
-        while !self.waiting.is_empty() && self.flights.len() < MAX_FLIGHTS {
+        while self.flights.len() < MAX_FLIGHTS {
+            if self.long.has_checked() {
+                // Entries under way may change rights: what was checked holds for the very next one only.
+                if !self.flights.is_empty() {
+                    return;
+                }
+                self.put_checked_first(out);
+            }
+            if self.waiting.is_empty() {
+                return;
+            }
             let (entry, items) = self.cut((now, wall_ns));
             let context = self.next_context;
             self.next_context += 1;
@@ -177,6 +187,7 @@ impl NamenodeCore {
         for parked in std::mem::take(&mut self.parked) {
             out.push(Effect::Reply { ticket: parked.ticket, response: Err(refusal.clone()) });
         }
+        self.abandon_long(&refusal, out);
         for (ticket, ..) in self.reads.take_all() {
             out.push(Effect::Reply { ticket, response: Err(refusal.clone()) });
         }

@@ -13,9 +13,7 @@ use crate::consensus::{CommittedEntry, ImageInfo, ImageReader, Role};
 use crate::namespace::{Applied, ImageError, Namespace};
 use crate::service::View;
 
-/// Commands that are applied before waiting readers are let in: a quarter of a millisecond of ordinary ones.
-const COMMANDS_AT_ONCE: usize = 32;
-/// The same of effects on the block map.
+/// Effects on the block map that are taken over before waiting readers are let in.
 const EFFECTS_AT_ONCE: usize = 64;
 
 impl NamenodeCore {
@@ -35,8 +33,11 @@ impl NamenodeCore {
         if self.flights.get(&committed.context).is_some_and(ours)
             && let Some(flight) = self.flights.remove(&committed.context)
         {
-            for (then, applied) in flight.items.into_iter().zip(applied) {
-                self.settle(then, applied, (now, wall_ns), out);
+            for ((then, applied), command) in flight.items.into_iter().zip(applied).zip(&entry.commands) {
+                match applied.unchecked {
+                    Some(top) => self.begin_check(then, (&entry, command), top, applied, out),
+                    None => self.settle(then, applied, (now, wall_ns), out),
+                }
             }
         }
     }
@@ -49,11 +50,11 @@ impl NamenodeCore {
             return entry.commands.iter().map(|_| Applied::refused(refusal.clone())).collect();
         }
         let mut applied = Vec::with_capacity(entry.commands.len());
-        for commands in entry.commands.chunks(COMMANDS_AT_ONCE) {
+        while let Some(rest) = entry.commands.get(applied.len()..).filter(|rest| !rest.is_empty()) {
             if !applied.is_empty() {
                 RwLockWriteGuard::bump(&mut namespace);
             }
-            applied.extend(namespace.apply_some(entry, commands));
+            applied.extend(namespace.apply_within(entry, rest));
         }
         applied
     }
@@ -150,7 +151,9 @@ impl NamenodeCore {
         };
         match loaded {
             Ok(namespace) => {
-                *self.shared.namespace.write() = namespace;
+                // Millions of records are given back after the lock.
+                let before = std::mem::replace(&mut *self.shared.namespace.write(), namespace);
+                drop(before);
                 self.shared.blocks.write().forget_replicas();
                 self.applied = index;
                 self.sync_storages();

@@ -34,6 +34,8 @@ pub enum Event {
         /// All of them?
         delivered: bool,
     },
+    /// The other events that were waiting had their turn: the answer to [`Effect::GoOn`].
+    GoOn,
     /// Time passed: one every [`CoreConfig::tick`](super::CoreConfig::tick).
     Tick,
 }
@@ -56,6 +58,8 @@ pub enum Effect {
     WriteImage(Box<ImageJob>),
     /// Send an image to a follower; then [`Event::ImageSent`].
     SendImage(SendImage),
+    /// There is more to do than one step of it: take in what waits, then [`Event::GoOn`]. At most one is on its way.
+    GoOn,
     /// This member cannot go on: stop it, with this reason.
     Stop(String),
 }

@@ -12,7 +12,7 @@ use proto::namespace as n;
 use super::batch::{Then, Waiting};
 use super::{Effect, NamenodeCore};
 use crate::service::admit::{admit, session};
-use crate::service::read::not_formatted;
+use crate::service::read::{Read, not_formatted};
 use crate::service::request::{Request, Response, Ticket};
 use crate::service::write::Prepared;
 
@@ -25,19 +25,19 @@ pub(super) struct Parked {
     deadline: Moment,
 }
 
-type Read = (Ticket, Caller, Request);
+type Asked = (Ticket, Caller, Request);
 
 /// Reads of a group: one round of read-index for all that wait.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    waiting: Vec<Read>,
+    waiting: Vec<Asked>,
     rounds: BTreeMap<u64, Round>,
     next: u64,
 }
 
 #[derive(Debug)]
 struct Round {
-    reads: Vec<Read>,
+    reads: Vec<Asked>,
     asked: Moment,
     index: Option<LogIndex>,
 }
@@ -48,7 +48,7 @@ impl Reads {
             round.index = Some(index);
         }
     }
-    pub(super) fn take_all(&mut self) -> Vec<Read> {
+    pub(super) fn take_all(&mut self) -> Vec<Asked> {
         let mut all = std::mem::take(&mut self.waiting);
         all.extend(std::mem::take(&mut self.rounds).into_values().flat_map(|round| round.reads));
         all
@@ -114,7 +114,7 @@ impl NamenodeCore {
         self.shared.namespace.read().identity().is_none().then(not_formatted)
     }
 
-    fn life_ms(&self) -> i64 {
+    pub(super) fn life_ms(&self) -> i64 {
         i64::try_from(self.config.token_life.as_millis()).unwrap_or(i64::MAX)
     }
 
@@ -128,8 +128,7 @@ impl NamenodeCore {
     ) {
         if is_read(&request) {
             if self.alone() {
-                let response = self.read_now(&caller, &request, (now, wall_ns));
-                out.push(Effect::Reply { ticket, response });
+                self.read_now(ticket, &caller, &request, (now, wall_ns), out);
             } else if self.reads.waiting.len() >= self.config.max_waiting {
                 out.push(Effect::Reply { ticket, response: Err(overloaded()) });
             } else {
@@ -151,20 +150,23 @@ impl NamenodeCore {
         }
     }
 
+    /// Answers a read, or begins with it.
     fn read_now(
-        &self,
+        &mut self,
+        ticket: Ticket,
         caller: &Caller,
         request: &Request,
         (now, wall_ns): (Moment, i64),
-    ) -> proto::error::FsResult<Response> {
-        let (answer, precision_ms) = self.shared.with((wall_ns, self.life_ms()), |view| {
-            let answer = view.read(&view.record(caller), request, now);
-            (answer, view.namespace.settings().access_time_precision_ms)
-        });
-        if let Some(Ok(Response::Open(opened))) = &answer {
-            self.shared.accesses.note(request, opened, (wall_ns, precision_ms));
-        }
-        answer.unwrap_or_else(|| Err(FsError::new(ErrorCode::Unsupported, "this call is not offered")))
+        out: &mut Vec<Effect>,
+    ) {
+        let read = self.shared.read((wall_ns, self.life_ms()), caller, request, now);
+        let response = match read {
+            Some(Read::Answered(response)) => response,
+            Some(Read::Walking(_)) if self.long.is_full() => Err(overloaded()),
+            Some(Read::Walking(walk)) => return self.long.push_read(ticket, walk),
+            None => Err(FsError::new(ErrorCode::Unsupported, "this call is not offered")),
+        };
+        out.push(Effect::Reply { ticket, response });
     }
 
     fn change(&mut self, ticket: Ticket, caller: &Caller, request: &Request, wall_ns: i64) -> Result<(), Postponed> {
@@ -237,8 +239,7 @@ impl NamenodeCore {
         for round in self.reads.take_answerable(self.applied) {
             self.shared.blocks.write().quorum_confirmed(round.asked);
             for (ticket, caller, request) in round.reads {
-                let response = self.read_now(&caller, &request, (now, wall_ns));
-                out.push(Effect::Reply { ticket, response });
+                self.read_now(ticket, &caller, &request, (now, wall_ns), out);
             }
         }
         if !self.reads.waiting.is_empty() && self.reads.rounds.is_empty() {
@@ -256,7 +257,7 @@ impl NamenodeCore {
             }
             Err(error) => {
                 let refusal = FsError::new(ErrorCode::NotLeader, error.to_string());
-                let refused = |(ticket, ..): Read| Effect::Reply { ticket, response: Err(refusal.clone()) };
+                let refused = |(ticket, ..): Asked| Effect::Reply { ticket, response: Err(refusal.clone()) };
                 out.extend(reads.into_iter().map(refused));
             }
         }
@@ -294,7 +295,7 @@ const fn is_read(request: &Request) -> bool {
     )
 }
 
-fn overloaded() -> FsError {
+pub(super) fn overloaded() -> FsError {
     FsError::new(ErrorCode::Overloaded, "too many calls are waiting").with_hint("try again in a moment")
 }
 

@@ -19,7 +19,7 @@ use crate::blocks::{Malformed, REREGISTER, RESTART};
 use crate::service::read::not_formatted;
 use crate::service::request::{Request, Response, Ticket};
 
-/// Replicas that are taken in before waiting readers are let in: a fraction of a millisecond.
+/// Replicas that are taken in, or told what to do, before waiting readers are let in: a fraction of a millisecond.
 const CHANGES_AT_ONCE: usize = 128;
 /// Storages that one node may have.
 const MAX_STORAGES: usize = 1024;
@@ -171,7 +171,15 @@ impl NamenodeCore {
         let namespace = self.shared.namespace.read();
         let identity = namespace.identity().ok_or_else(not_formatted)?;
         check_cluster(&heartbeat.cluster, identity.cluster.as_str(), &heartbeat.node)?;
-        let business = self.shared.blocks.write().heartbeat(heartbeat, &*namespace, now);
+        let business = {
+            let mut blocks = self.shared.blocks.write();
+            blocks.begin_heartbeat(heartbeat, now).map(|mut turn| {
+                while blocks.go_on_with(&mut turn, CHANGES_AT_ONCE, &*namespace, now) {
+                    RwLockWriteGuard::bump(&mut blocks);
+                }
+                blocks.end_heartbeat(turn)
+            })
+        };
         let mut response = HeartbeatResponse {
             term: self.role.term.raw(),
             leader: self.role.serving,

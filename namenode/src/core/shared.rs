@@ -7,10 +7,13 @@ use proto::error::FsResult;
 use super::access_times::Accesses;
 use crate::blocks::BlockManager;
 use crate::namespace::Namespace;
+use crate::service::read::Read;
 use crate::service::request::{Request, Response};
+use crate::service::walk::Walk;
 use crate::service::{MemberStatus, View};
 
-/// Namespace and block map behind locks that are held at most for one log entry. Rank: namespace first.
+/// Namespace and block map behind locks that are held for less than a millisecond: longer work is done in slices, with
+/// the locks released in between. Rank: namespace first.
 pub struct Shared {
     /// The namespace.
     pub namespace: RwLock<Namespace>,
@@ -40,25 +43,48 @@ impl Shared {
         run(&View { namespace: &namespace, blocks: &blocks, member, wall_ns, token_life_ms })
     }
 
-    /// Answers a read at once, if this member is the only voter and leads: everything acknowledged is applied
-    /// here. `None`: the core has to answer.
+    /// Answers a read at once or begins with it, if this member is the only voter and leads: everything acknowledged is
+    /// applied here. `None`: the core has to answer.
     #[must_use]
-    pub fn read_alone(
+    pub fn read_alone(&self, caller: &auth::Caller, request: &Request, now: Moment, wall: (i64, i64)) -> Option<Read> {
+        let may = |view: &View<'_>| view.member.alone && view.member.serving && view.namespace.identity().is_some();
+        self.read_if(wall, caller, request, now, may)
+    }
+
+    /// Answers a read, or begins with it. `None`: it is none.
+    pub(super) fn read(&self, wall: (i64, i64), caller: &auth::Caller, request: &Request, now: Moment) -> Option<Read> {
+        self.read_if(wall, caller, request, now, |_| true)
+    }
+
+    fn read_if(
         &self,
+        wall: (i64, i64),
         caller: &auth::Caller,
         request: &Request,
         now: Moment,
-        wall: (i64, i64),
-    ) -> Option<FsResult<Response>> {
-        let (answer, precision_ms) = self.with(wall, |view| {
-            let may = view.member.alone && view.member.serving && view.namespace.identity().is_some();
-            let answer = may.then(|| view.read(&view.record(caller), request, now)).flatten();
-            (answer, view.namespace.settings().access_time_precision_ms)
+        may: impl FnOnce(&View<'_>) -> bool,
+    ) -> Option<Read> {
+        let (read, precision_ms) = self.with(wall, |view| {
+            let read = may(view).then(|| view.read(&view.record(caller), request, now)).flatten();
+            (read, view.namespace.settings().access_time_precision_ms)
         });
-        if let Some(Ok(Response::Open(opened))) = &answer {
+        let opened = match &read {
+            Some(Read::Answered(Ok(Response::Open(opened)))) => opened.status.as_ref(),
+            Some(Read::Walking(walk)) => walk.opened(),
+            _ => None,
+        };
+        if let Some(opened) = opened {
             self.accesses.note(request, opened, (wall.0, precision_ms));
         }
-        answer
+        read
+    }
+
+    /// Goes on with a read for one step. True: it is done, and its answer is there without any lock.
+    ///
+    /// # Errors
+    /// What the read says no to; it is over then.
+    pub fn walk(&self, wall: (i64, i64), walk: &mut Walk) -> FsResult<bool> {
+        self.with(wall, |view| walk.step(view))
     }
 }
 

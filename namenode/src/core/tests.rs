@@ -3,6 +3,7 @@
 mod cluster;
 mod files;
 mod harness;
+mod long;
 mod requests;
 mod restart;
 mod trash;

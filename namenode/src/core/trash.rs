@@ -105,7 +105,7 @@ impl Trash {
                 let first_ms = *self.seen.entry(at.clone()).or_insert(log_ms);
                 if log_ms.saturating_sub(first_ms) >= interval_ms {
                     self.seen.remove(&at);
-                    ops.push((owner.clone(), Op::Delete(Delete { path: at, recursive: true })));
+                    ops.push((owner.clone(), Op::Delete(Delete { path: at, recursive: true, checked_inode: 0 })));
                 }
             }
         }

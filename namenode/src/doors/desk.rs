@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Desk::take ─┬▶ Taken::Answered   refused, or a read that this namenode answers at once
-//!               └▶ Taken::Waiting    a future: the core's answer, or the deadline
+//!               └▶ Taken::Waiting    a future: the core's answer, or a long read step by step; or the deadline
 //! ```
 
 mod tally;
@@ -28,7 +28,9 @@ use crate::core::Shared;
 use crate::metrics::Figures;
 use crate::server::Message;
 use crate::service::admit;
+use crate::service::read::Read;
 use crate::service::request::{Request, Response};
+use crate::service::walk::Walk;
 
 /// A call on its way to the core.
 #[derive(Debug)]
@@ -73,20 +75,54 @@ struct Inner {
 pub enum Taken {
     /// It is answered.
     Answered(FsResult<Response>),
-    /// The core has it.
+    /// It takes its time.
     Waiting(Waiting),
 }
 
-/// A call that the core has. Ends with its answer or at its deadline.
+/// A call that takes its time. Ends with its answer or at its deadline.
 ///
 /// # Cancel safety
-/// Dropping it gives up the answer, not the call: it may take effect. The record says "abandoned".
+/// Dropping it gives up the answer, not the call: what changes something may take effect. The record says "abandoned".
 #[derive(Debug)]
 pub struct Waiting {
-    answered: oneshot::Receiver<FsResult<Response>>,
+    on_its_way: OnItsWay,
     deadline: Pin<Box<Sleep>>,
     allowed: Duration,
     tally: Tally,
+}
+
+/// Where an answer comes from.
+#[derive(Debug)]
+enum OnItsWay {
+    /// The core has the call.
+    Core(oneshot::Receiver<FsResult<Response>>),
+    /// A read that is done step by step, here: the task does other things in between.
+    Walk(Option<Box<Walk>>, Arc<Inner>),
+}
+
+impl OnItsWay {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<FsResult<Response>> {
+        match self {
+            // One task polls many of these at a time: its budget would have it poll most of them twice.
+            Self::Core(answered) => match pin!(unconstrained(answered)).poll(context) {
+                Poll::Ready(Ok(response)) => Poll::Ready(response),
+                Poll::Ready(Err(_closed)) => Poll::Ready(Err(stopping())),
+                Poll::Pending => Poll::Pending,
+            },
+            Self::Walk(at, desk) => {
+                let Some(walk) = at else { return Poll::Ready(Err(stopping())) };
+                let wall = (desk.clock.wall_ns(), desk.limits.token_life_ms);
+                match desk.shared.walk(wall, walk) {
+                    Ok(false) => {
+                        context.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                    Ok(true) => Poll::Ready(at.take().map_or_else(|| Err(stopping()), |walk| Ok(walk.answer()))),
+                    Err(error) => Poll::Ready(Err(error)),
+                }
+            }
+        }
+    }
 }
 
 impl Desk {
@@ -126,15 +162,25 @@ impl Desk {
         };
         let Inner { shared, clock, limits, .. } = &*self.inner;
         let wall = (clock.wall_ns(), limits.token_life_ms);
-        if let Some(answer) = shared.read_alone(&caller, &request, clock.now(), wall) {
-            return Taken::Answered(tally.ended(answer));
-        }
-        match self.ask_core(caller, request) {
-            Ok((answered, allowed)) => {
-                let deadline = Box::pin(tokio::time::sleep(allowed));
-                Taken::Waiting(Waiting { answered, deadline, allowed, tally })
-            }
-            Err(error) => Taken::Answered(tally.ended(Err(error))),
+        let allowed = self.allowed(&request);
+        let on_its_way = match shared.read_alone(&caller, &request, clock.now(), wall) {
+            Some(Read::Answered(answer)) => return Taken::Answered(tally.ended(answer)),
+            Some(Read::Walking(walk)) => OnItsWay::Walk(Some(walk), Arc::clone(&self.inner)),
+            None => match self.ask_core(caller, request) {
+                Ok(answered) => OnItsWay::Core(answered),
+                Err(error) => return Taken::Answered(tally.ended(Err(error))),
+            },
+        };
+        let deadline = Box::pin(tokio::time::sleep(allowed));
+        Taken::Waiting(Waiting { on_its_way, deadline, allowed, tally })
+    }
+
+    /// How long a call may take.
+    fn allowed(&self, request: &Request) -> Duration {
+        let longest = self.inner.limits.deadline;
+        match request.header().map_or(0, |header| header.deadline_ms) {
+            0 => longest,
+            ms => Duration::from_millis(ms).min(longest),
         }
     }
 
@@ -158,21 +204,12 @@ impl Desk {
         Ok(caller)
     }
 
-    /// Gives a call to the core. Where its answer comes from, and how long it is waited for.
-    fn ask_core(
-        &self,
-        caller: Caller,
-        request: Request,
-    ) -> FsResult<(oneshot::Receiver<FsResult<Response>>, Duration)> {
-        let longest = self.inner.limits.deadline;
-        let allowed = match request.header().map_or(0, |header| header.deadline_ms) {
-            0 => longest,
-            ms => Duration::from_millis(ms).min(longest),
-        };
+    /// Gives a call to the core. Where its answer comes from.
+    fn ask_core(&self, caller: Caller, request: Request) -> FsResult<oneshot::Receiver<FsResult<Response>>> {
         let (answer, answered) = oneshot::channel();
         let call = Call { caller, request, answer };
         match self.inner.core.try_send(Message::Call(Box::new(call))) {
-            Ok(()) => Ok((answered, allowed)),
+            Ok(()) => Ok(answered),
             Err(TrySendError::Full(_)) => Err(FsError::new(ErrorCode::Overloaded, "too many calls are waiting")),
             Err(TrySendError::Disconnected(_)) => Err(stopping()),
         }
@@ -184,10 +221,8 @@ impl Future for Waiting {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<FsResult<Response>> {
         let this = &mut *self;
-        // One task polls many of these at a time: its budget would have it poll most of them twice.
-        let result = match pin!(unconstrained(&mut this.answered)).poll(context) {
-            Poll::Ready(Ok(response)) => response,
-            Poll::Ready(Err(_closed)) => Err(stopping()),
+        let result = match this.on_its_way.poll(context) {
+            Poll::Ready(response) => response,
             Poll::Pending => {
                 std::task::ready!(pin!(unconstrained(this.deadline.as_mut())).poll(context));
                 let ms = this.allowed.as_millis();

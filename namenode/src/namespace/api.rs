@@ -6,7 +6,7 @@ use proto::ids::{BlockId, ClusterId, GenerationStamp, InodeId, LeaseEpoch, NodeI
 use proto::namespace::FileStatus;
 
 /// Highest version of the command set that this build can apply ([`proto::log::Entry::version`]).
-pub const COMMAND_SET_VERSION: u32 = 2;
+pub const COMMAND_SET_VERSION: u32 = 3;
 
 /// Number of a storage in the replicated registry, from 0, never reused; below 2^24.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -57,6 +57,9 @@ pub struct Applied {
     /// The session was asked whether it knows the call: the result is the call's, whichever attempt brought it. False
     /// for refusals before that, and for commands without a session.
     pub looked_up: bool,
+    /// Refused only because the tree of this inode is too large for its rights to be checked in one step: the leader
+    /// checks them in several, and proposes the command again, with that it has.
+    pub unchecked: Option<InodeId>,
 }
 
 /// The result of a successful command.

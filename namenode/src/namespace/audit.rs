@@ -158,6 +158,10 @@ fn audit_history(store: &Store, purged: bool) {
     for root in store.snapshots().keys() {
         let Some(slot) = store.slot(*root) else { panic!("snapshots of nothing") };
         assert!(store.inode(slot).has(flags::SNAPSHOTTABLE) && store.alive(slot));
+        let by_name: Vec<u64> = store.snapshots_by_name(*root, "").map(|one| one.id).collect();
+        assert_eq!(by_name.len(), store.snapshots_of(*root).len(), "each snapshot has its name");
+        let named = |one: &super::store::history::Snapshot| store.snapshot_called(*root, &one.name) == Some(one.id);
+        assert!(store.snapshots_of(*root).iter().all(named), "and is found by it");
     }
 }
 

@@ -17,5 +17,12 @@ mod rename;
 pub(super) mod snapshots;
 pub(super) mod xattrs;
 
+#[cfg(test)]
+pub(super) use concat::{MAX_MOVED_BLOCKS, MAX_SOURCES};
+#[cfg(test)]
+pub(super) use delete::CHECKED_AT_ONCE;
+#[cfg(test)]
+pub(super) use links::MAX_NAMES;
+
 /// Added to the mode of directories that are made on the way, so that their maker can go on below them.
 const OWNER_WRITE_EXECUTE: u16 = 0o300;

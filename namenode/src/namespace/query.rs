@@ -9,12 +9,13 @@ use proto::log::{CallerRecord, Settings};
 use proto::namespace::FileStatus;
 use proto::path::FsPath;
 
-use super::access::{EXECUTE, READ};
+use super::access::{READ, Who};
 use super::hash::Mixer;
 use super::registry::root;
 use super::resolve::Last;
 use super::store::hash_kind;
 use super::view::Seen;
+use super::walk::{ListWalk, NAMES_AT_ONCE, StatWalk, Walk};
 use super::{
     BlockKey, BlockState, BlockView, Counts, Identity, Namespace, OpenFile, OpenLease, StorageIndex, StorageRecord,
     WriteView,
@@ -26,8 +27,7 @@ impl Namespace {
     /// # Errors
     /// `NotFound`, `PermissionDenied`, `NotADirectory`.
     pub fn stat(&self, who: &CallerRecord, path: &FsPath) -> FsResult<FileStatus> {
-        let seen = self.look(&self.who(who)?, path, Last::Follow)?;
-        Ok(self.status_of(seen, path.as_str()))
+        self.stat_whole(&self.who(who)?, path, Last::Follow)
     }
 
     /// As [`Namespace::stat`], of a symbolic link itself.
@@ -35,8 +35,20 @@ impl Namespace {
     /// # Errors
     /// As [`Namespace::stat`].
     pub fn stat_link(&self, who: &CallerRecord, path: &FsPath) -> FsResult<FileStatus> {
-        let seen = self.look(&self.who(who)?, path, Last::Keep)?;
-        Ok(self.status_of(seen, path.as_str()))
+        self.stat_whole(&self.who(who)?, path, Last::Keep)
+    }
+    fn stat_whole(&self, who: &Who<'_>, path: &FsPath, last: Last) -> FsResult<FileStatus> {
+        let mut walk = StatWalk::begin(self, who, path, last)?;
+        while !walk.step(self, who, &mut NAMES_AT_ONCE.clone())? {}
+        Ok(walk.answer())
+    }
+
+    /// As [`Namespace::stat`], in steps.
+    ///
+    /// # Errors
+    /// As [`Namespace::stat`].
+    pub(crate) fn stat_walk(&self, who: &CallerRecord, path: &FsPath, no_follow: bool) -> FsResult<StatWalk> {
+        StatWalk::begin(self, &self.who(who)?, path, Last::keep(no_follow))
     }
 
     /// At most `limit` entries by name after `start_after`, and whether more follow. `path` of each is its name.
@@ -52,28 +64,7 @@ impl Namespace {
         start_after: &str,
         limit: usize,
     ) -> FsResult<(Vec<FileStatus>, bool)> {
-        let who = self.who(who)?;
-        let seen = self.look(&who, path, Last::Follow)?;
-        match seen {
-            Seen::Inode { slot, .. } if !self.store.inode(slot).is_dir() => Ok((vec![self.status_of(seen, "")], false)),
-            Seen::Inode { slot, snapshot: None } => {
-                who.need(&self.store, slot, READ | EXECUTE)?;
-                let status = |entry| self.status(self.store.inode_of(entry), self.store.name(entry));
-                Ok(page(self.store.entries_after(slot, start_after), limit, status))
-            }
-            Seen::Inode { slot, snapshot: Some(snapshot) } => {
-                self.need_at(&who, slot, Some(snapshot), READ | EXECUTE, path)?;
-                let status = |(name, slot): (&str, u32)| self.entry_at(slot, snapshot, name);
-                Ok(page(self.store.children_at(slot, start_after, snapshot), limit, status))
-            }
-            Seen::Snapshots { slot } => {
-                who.need(&self.store, slot, READ | EXECUTE)?;
-                let mut all: Vec<_> = self.store.snapshots_of(self.store.inode(slot).id).iter().collect();
-                all.retain(|snapshot| *snapshot.name > *start_after);
-                all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-                Ok(page(all.into_iter(), limit, |snapshot| self.status_of_snapshot(slot, snapshot)))
-            }
-        }
+        self.walk_whole(who, ListWalk::new(path.clone(), start_after, limit))
     }
 
     /// A file and at most `limit` of its blocks, from the first committed one that has a byte of the range on. Needs
@@ -314,14 +305,4 @@ impl Namespace {
     pub const fn log_time_ms(&self) -> u64 {
         self.log_time_ms
     }
-}
-
-/// The first `limit` of some things, and whether more follow.
-fn page<T>(
-    mut all: impl Iterator<Item = T>,
-    limit: usize,
-    status: impl Fn(T) -> FileStatus,
-) -> (Vec<FileStatus>, bool) {
-    let page = all.by_ref().take(limit).map(status).collect();
-    (page, all.next().is_some())
 }

@@ -236,13 +236,20 @@ impl Namespace {
             return Ok(());
         }
         let mut names: BTreeMap<u32, u64> = BTreeMap::new();
-        let living = self.store.parents_of(slot).filter(|parent| self.store.hangs(*parent));
-        for directory in living.flat_map(|parent| self.store.ancestors(parent)) {
-            *names.entry(directory).or_default() += 1;
+        for (parent, count) in self.store.names_by_directory(slot) {
+            if self.store.hangs(parent) {
+                for directory in self.store.ancestors(parent) {
+                    *names.entry(directory).or_default() += count;
+                }
+            }
         }
+        // By id: slots are each member's own, and which quota is named must be the same everywhere.
+        let mut names: Vec<(u64, u32, u64)> =
+            names.into_iter().map(|(directory, count)| (self.store.inode(directory).id, directory, count)).collect();
+        names.sort_unstable();
         let from = sources.first().map(|source| self.store.ancestors(self.store.inode(*source).parent));
         let gone: u64 = sources.iter().map(|source| self.store.weight(*source).space_bytes).sum();
-        for (directory, count) in names {
+        for (_, directory, count) in names {
             let loses = from.as_ref().is_some_and(|above| above.contains(&directory));
             let space = |bytes: u64| Totals { space_bytes: bytes, ..Totals::default() };
             let less = less.saturating_mul(count).saturating_add(if loses { gone } else { 0 });

@@ -22,6 +22,8 @@ mod index;
 mod interned;
 mod links;
 mod load;
+#[cfg(test)]
+pub(crate) mod looks;
 mod memory;
 pub(crate) mod names;
 pub(crate) mod packed;
@@ -29,15 +31,13 @@ pub(crate) mod pages;
 pub(crate) mod records;
 pub(crate) mod sharded;
 pub(crate) mod slab;
+mod spread;
 pub(crate) mod totals;
 mod tree;
 
 pub(crate) use attributes::{Acl, AclName, Quota, Xattr, attribute_hash};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-use hashbrown::HashMap;
-use rustc_hash::FxBuildHasher;
 
 pub(crate) use blocks::Extent;
 use children::Children;
@@ -51,6 +51,7 @@ use packed::{PackedBlock, Wide};
 use records::{Inode, Kind, Open};
 use sharded::Sharded;
 use slab::Slab;
+use spread::Spread;
 use totals::Totals;
 
 use super::hash::Mixer;
@@ -80,6 +81,11 @@ pub(crate) struct Directory {
     pub(crate) children: Children,
     /// Everything anywhere below, itself not included.
     pub(crate) below: Totals,
+    /// Goes up with every change of entries and totals here and below: who looks in several steps sees by it whether
+    /// they showed one moment.
+    pub(crate) changes: u64,
+    /// Goes up when a caller may have lost rights here or below: see [`Store::rights_changed`].
+    pub(crate) rights: u64,
 }
 
 /// All inodes and blocks.
@@ -102,16 +108,18 @@ pub(crate) struct Store {
     pub(crate) quotas: Sharded<u64, Quota>,
     /// Snapshots by directory, oldest first.
     snapshots: BTreeMap<u64, Vec<Snapshot>>,
+    /// Their ids by directory and name. Derived.
+    snapshot_names: BTreeMap<u64, BTreeMap<Box<str>, u64>>,
     /// Entries that some snapshots do not see.
     pub(crate) born: Sharded<u64, u64>,
     pub(crate) ghosts: Sharded<GhostKey, Ghost>,
     pub(crate) versions: Sharded<VersionKey, Arc<Version>>,
     /// Ghosts by inode. Derived.
-    ghosts_of: HashMap<u64, BTreeSet<GhostKey>, FxBuildHasher>,
+    ghosts_of: Spread<u64, BTreeSet<GhostKey>>,
     /// Further entries of inodes that have some: slots of their records by the inode's slot. Derived.
-    links: HashMap<u32, Vec<u32>, FxBuildHasher>,
+    links: Spread<u32, Vec<u32>>,
     /// Last block, number and bytes of files with more than one block. Derived.
-    extents: HashMap<u32, Extent, FxBuildHasher>,
+    extents: Spread<u32, Extent>,
     /// Blocks with their final length. Derived.
     pub(crate) committed: u64,
     directories: Vec<Directory>,
@@ -140,12 +148,13 @@ impl Store {
             acls: Sharded::new(),
             quotas: Sharded::new(),
             snapshots: BTreeMap::new(),
+            snapshot_names: BTreeMap::new(),
             born: Sharded::new(),
             ghosts: Sharded::new(),
             versions: Sharded::new(),
-            ghosts_of: HashMap::default(),
-            links: HashMap::default(),
-            extents: HashMap::default(),
+            ghosts_of: Spread::new(),
+            links: Spread::new(),
+            extents: Spread::new(),
             committed: 0,
             directories: Vec::new(),
             free_directories: Vec::new(),
@@ -157,6 +166,8 @@ impl Store {
 
     /// The inode in a slot.
     pub(crate) fn inode(&self, slot: u32) -> &Inode {
+        #[cfg(test)]
+        looks::note();
         self.inodes.get(slot)
     }
     /// Slot of an inode.

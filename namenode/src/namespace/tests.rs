@@ -8,6 +8,7 @@ mod limits;
 mod model;
 mod outcomes;
 mod scars;
+mod slices;
 mod snapshots;
 mod whole;
 mod writers;

@@ -1,5 +1,7 @@
 //! Looking at a path: as it is now, or as a snapshot sees it (`<directory>/.snapshot/<name>/…`).
 
+use std::cell::Cell;
+
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::namespace::{FileKind, FileStatus};
 use proto::path::FsPath;
@@ -82,11 +84,20 @@ impl Namespace {
         self.store.version_at(self.store.inode(slot).id, snapshot).map(|version| &**version)
     }
 
-    /// Status of what was found.
+    /// The slot of something that a snapshot sees, if both are still there.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(super) fn slot_in_snapshot(&self, inode: u64, snapshot: u64, path: &FsPath) -> FsResult<u32> {
+        let exists = self.store.has_snapshot(0, snapshot.saturating_sub(1), snapshot);
+        self.store.slot(inode).filter(|_| exists).ok_or_else(|| FsError::not_found(path.as_str()))
+    }
+
+    /// Status of what was found; of a directory in a snapshot without the number of its entries.
     pub(super) fn status_of(&self, seen: Seen, path: &str) -> FileStatus {
         match seen {
             Seen::Inode { slot, snapshot: None } => self.status(slot, path),
-            Seen::Inode { slot, snapshot: Some(snapshot) } => self.status_at(slot, snapshot, path),
+            Seen::Inode { slot, snapshot: Some(snapshot) } => self.entry_at(slot, snapshot, path),
             Seen::Snapshots { slot } => FileStatus {
                 children: self.store.snapshots_of(self.store.inode(slot).id).len() as u64,
                 mode: 0o755,
@@ -104,14 +115,7 @@ impl Namespace {
         FileStatus { mtime_ns: snapshot.created_ns, ..status }
     }
 
-    /// Status of an inode as a snapshot sees it.
-    pub(super) fn status_at(&self, slot: u32, snapshot: u64, path: &str) -> FileStatus {
-        let directory = self.store.inode(slot).is_dir();
-        let children = if directory { self.store.children_at(slot, "", snapshot).count() as u64 } else { 0 };
-        FileStatus { children, ..self.entry_at(slot, snapshot, path) }
-    }
-
-    /// As [`Namespace::status_at`], in a listing: the entries of directories are not counted, because each count looks at
+    /// Status of an inode as a snapshot sees it. The entries of directories are not counted, because each count looks at
     /// all of them.
     pub(super) fn entry_at(&self, slot: u32, snapshot: u64, path: &str) -> FileStatus {
         // One name is what a snapshot says of everything: no others are counted for it.
@@ -137,15 +141,22 @@ impl Namespace {
     }
 
     /// Names that an inode has. Only while something is unlinked or held by snapshots are they asked one by one whether
-    /// they are still in the tree; where there are very many, those in trees that wait to be reclaimed count.
-    fn names_of(&self, slot: u32) -> u32 {
+    /// they are still in the tree, as long as `asks` lasts; else those in trees that wait to be reclaimed count.
+    fn names_of(&self, slot: u32, asks: &Cell<u32>) -> u32 {
         let all_live = self.queue.is_empty() && self.store.ghosts.len() == 0;
         let names = self.store.nlink(slot);
-        if all_live || names > NAMES_ASKED { names } else { self.store.living_names(slot) }
+        let Some(left) = asks.get().checked_sub(names).filter(|_| names > 1 && !all_live) else { return names };
+        asks.set(left);
+        self.store.living_names(slot)
     }
 
     pub(super) fn status(&self, slot: u32, path: &str) -> FileStatus {
-        self.status_with(slot, path, self.names_of(slot))
+        self.status_with(slot, path, self.names_of(slot, &Cell::new(NAMES_ASKED)))
+    }
+
+    /// As [`Namespace::status`], for many: together they ask no more names than `asks`.
+    pub(super) fn status_among(&self, slot: u32, path: &str, asks: &Cell<u32>) -> FileStatus {
+        self.status_with(slot, path, self.names_of(slot, asks))
     }
 
     fn status_with(&self, slot: u32, path: &str, names: u32) -> FileStatus {
@@ -185,8 +196,10 @@ impl Namespace {
     }
 }
 
-/// Names of an inode that are asked one by one: a listing of a thousand entries of one inode takes milliseconds then.
+/// Names of an inode that are asked one by one.
 const NAMES_ASKED: u32 = 64;
+/// The same of all inodes of one listing together.
+pub(super) const NAMES_ASKED_OF_ALL: u32 = 512;
 
 /// The path before and after its component `.snapshot`.
 fn split_at_snapshots(path: &str) -> Option<(&str, &str)> {

@@ -76,6 +76,7 @@ pub(super) fn run(
         batches,
         tickets: BTreeMap::new(),
         next_ticket: 0,
+        go_on: false,
         failure: None,
     };
     base::task::thread("nn-apply", move || {
@@ -129,6 +130,8 @@ struct Driver {
     next_ticket: u64,
     next_tick: Moment,
     tick: std::time::Duration,
+    /// The core has more to do than one step of it.
+    go_on: bool,
     failure: Option<String>,
 }
 
@@ -144,7 +147,7 @@ impl Driver {
         self.core.pump(self.clock.now(), self.clock.wall_ns(), &mut out);
         self.carry_out(&mut out);
         while self.failure.is_none() {
-            let wait = self.next_tick.since(self.clock.now());
+            let wait = if self.go_on { std::time::Duration::ZERO } else { self.next_tick.since(self.clock.now()) };
             match self.messages.recv_timeout(wait) {
                 Ok(first) => {
                     if matches!(self.take_handful(first, &mut out), Next::Stop) {
@@ -159,6 +162,9 @@ impl Driver {
             if now >= self.next_tick {
                 self.next_tick = now.plus(self.tick);
                 self.core.take(Event::Tick, now, wall_ns, &mut out);
+            }
+            if std::mem::take(&mut self.go_on) {
+                self.core.take(Event::GoOn, now, wall_ns, &mut out);
             }
             self.core.pump(now, wall_ns, &mut out);
             self.carry_out(&mut out);
@@ -221,6 +227,7 @@ impl Driver {
                     }
                 }
                 Effect::WriteImage(job) => self.write_image(*job),
+                Effect::GoOn => self.go_on = true,
                 Effect::SendRaft(message) => {
                     tracing::error!(to = message.to, "a message for another namenode, but this one runs alone");
                 }

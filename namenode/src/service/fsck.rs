@@ -1,65 +1,105 @@
-//! `fsck`: every file of a tree, in bounded steps; the last step over the root recounts the namespace from scratch.
+//! `fsck`: every file of a tree, so many names a call; each call is done in steps.
+
+use std::collections::VecDeque;
 
 use proto::error::FsResult;
-use proto::log::CallerRecord;
 use proto::namespace as n;
 use proto::path::FsPath;
 
 use super::View;
-use crate::namespace::{FileLookedAt, FsckStep};
+use crate::namespace::FileLookedAt;
+use crate::namespace::access::Who;
+use crate::namespace::walk::{FsckWalk, Walk as _};
 
-/// Files and directories that one step looks at: less than a millisecond of the namespace's lock.
-const STEP: usize = 1000;
+/// Names that one call looks at.
+const NAMES: usize = 1000;
 
-impl View<'_> {
-    /// One step. For superusers, as in HDFS: it looks past all rights.
-    ///
+/// One call. For superusers, as in HDFS: it looks past all rights.
+#[derive(Debug)]
+pub(super) struct FsckRead {
+    walk: FsckWalk,
+    walked: bool,
+    /// Files whose blocks are still to be judged, with what is known of the first one so far.
+    files: VecDeque<FileLookedAt>,
+    judged: Option<n::FsckFile>,
+    answer: n::FsckResponse,
+}
+
+impl FsckRead {
     /// # Errors
-    /// `PermissionDenied`, `NotFound`, `InvalidArgument` for a cursor that is none.
-    pub(super) fn fsck(&self, who: &CallerRecord, request: &n::FsckRequest) -> FsResult<n::FsckResponse> {
-        let path = FsPath::parse(&request.path)?;
-        let step: FsckStep = self.namespace.fsck_step(who, &path, &request.cursor, STEP)?;
-        let mut answer = n::FsckResponse {
-            cursor: step.cursor.into(),
-            directories: step.directories,
-            symlinks: step.symlinks,
-            files: step.files.len() as u64,
-            contradictions: step.contradictions,
-            recounted: step.recounted,
-            ..n::FsckResponse::default()
-        };
-        for file in &step.files {
-            answer.blocks += file.blocks.len() as u64;
-            answer.len_bytes += file.len_bytes;
-            let judged = self.judge_file(file);
-            if judged.missing + judged.corrupt + judged.under_replicated > 0 || judged.open_for_write {
-                answer.problems.push(judged);
-            }
-        }
-        Ok(answer)
+    /// `InvalidPath`, `InvalidArgument` for a cursor that is none.
+    pub(super) fn new(request: &n::FsckRequest) -> FsResult<Self> {
+        let walk = FsckWalk::new(FsPath::parse(&request.path)?, &request.cursor, NAMES)?;
+        let answer = n::FsckResponse::default();
+        Ok(Self { walk, walked: false, files: VecDeque::new(), judged: None, answer })
     }
 
-    fn judge_file(&self, file: &FileLookedAt) -> n::FsckFile {
-        let mut judged = n::FsckFile {
-            path: file.path.clone(),
-            len_bytes: file.len_bytes,
-            replication: file.replication,
-            blocks: file.blocks.len() as u64,
-            open_for_write: file.open,
-            ..n::FsckFile::default()
-        };
-        for block in &file.blocks {
-            let (replicas, registry) = (self.blocks.replicas(), self.blocks.registry());
-            // Copies on dead nodes and failed disks are remembered, but nobody can read them.
-            let mut good = replicas.good(*block);
-            good.retain(|storage| registry.counts(*storage));
-            let good = registry.nodes_among(&good);
-            let damaged = !replicas.odd_of(*block).is_empty();
-            judged.missing += u64::from(good == 0 && !damaged);
-            judged.corrupt += u64::from(good == 0 && damaged);
-            judged.under_replicated += u64::from(good > 0 && good < file.replication as usize);
-            judged.below_minimum += u64::from(good < 2 && file.replication > 1);
+    /// Looks at names, and judges the blocks of what was found before it looks at more.
+    pub(super) fn step(&mut self, view: &View<'_>, who: &Who<'_>, left: &mut usize) -> FsResult<bool> {
+        if !self.judge(view, left) {
+            return Ok(false);
         }
-        judged
+        if !self.walked {
+            self.walked = self.walk.step(view.namespace, who, left)?;
+            self.files.extend(self.walk.files().drain(..));
+        }
+        Ok(self.judge(view, left) && self.walked)
+    }
+
+    /// Judges blocks of the files that were looked at. True: all of them.
+    fn judge(&mut self, view: &View<'_>, left: &mut usize) -> bool {
+        while let Some(file) = self.files.front() {
+            let judged = self.judged.get_or_insert_with(|| n::FsckFile {
+                path: file.path.clone(),
+                len_bytes: file.len_bytes,
+                replication: file.replication,
+                open_for_write: file.open,
+                ..n::FsckFile::default()
+            });
+            let rest = file.blocks.get(judged.blocks as usize..).unwrap_or_default();
+            let some = rest.get(..rest.len().min(*left)).unwrap_or_default();
+            some.iter().for_each(|block| view.judge_block(*block, judged));
+            *left -= some.len();
+            if some.len() < rest.len() {
+                return false;
+            }
+            self.files.pop_front();
+            let Some(judged) = self.judged.take() else { continue };
+            self.answer.files += 1;
+            self.answer.blocks += judged.blocks;
+            self.answer.len_bytes += judged.len_bytes;
+            if judged.missing + judged.corrupt + judged.under_replicated > 0 || judged.open_for_write {
+                self.answer.problems.push(judged);
+            }
+        }
+        true
+    }
+
+    pub(super) fn answer(self) -> n::FsckResponse {
+        let found = self.walk.answer();
+        n::FsckResponse {
+            cursor: found.cursor.into(),
+            directories: found.directories,
+            symlinks: found.symlinks,
+            contradictions: found.contradictions,
+            recounted: found.recounted,
+            ..self.answer
+        }
+    }
+}
+
+impl View<'_> {
+    fn judge_block(&self, block: proto::ids::BlockId, judged: &mut n::FsckFile) {
+        let (replicas, registry) = (self.blocks.replicas(), self.blocks.registry());
+        // Copies on dead nodes and failed disks are remembered, but nobody can read them.
+        let mut good = replicas.good(block);
+        good.retain(|storage| registry.counts(*storage));
+        let good = registry.nodes_among(&good);
+        let damaged = !replicas.odd_of(block).is_empty();
+        judged.blocks += 1;
+        judged.missing += u64::from(good == 0 && !damaged);
+        judged.corrupt += u64::from(good == 0 && damaged);
+        judged.under_replicated += u64::from(good > 0 && good < judged.replication as usize);
+        judged.below_minimum += u64::from(good < 2 && judged.replication > 1);
     }
 }

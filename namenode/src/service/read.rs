@@ -10,47 +10,61 @@ use proto::path::FsPath;
 
 use super::View;
 use super::request::{Request, Response};
+use super::walk::{Kind, OPEN_BLOCKS, OpenRead, Walk};
 use crate::blocks::{Node, NodeIndex, Place, StorageIndex};
 use crate::namespace::BlockView;
+use crate::namespace::walk::StatWalk;
 
-/// Entries of a listing page, if the client names no limit, and at most.
-pub const LIST_PAGE: usize = 1000;
-const LIST_MAX: usize = 10_000;
-/// Blocks in one answer to `open`; clients ask for the next range.
-pub const OPEN_BLOCKS: usize = 1000;
-/// Locations in one answer to `open`, so that files with very many copies fit a message, too.
-const OPEN_LOCATIONS: usize = 20_000;
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What became of a read at once.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most reads are answered at once, without a further allocation")]
+pub enum Read {
+    /// It is answered.
+    Answered(FsResult<Response>),
+    /// It needs more steps.
+    Walking(Box<Walk>),
+}
+
 impl View<'_> {
-    /// Answers a request that only reads; `None` if it is not one.
+    /// Answers a request that only reads, or begins with it; `None` if it is not one.
     #[must_use]
-    pub fn read(&self, who: &CallerRecord, request: &Request, now: base::clock::Moment) -> Option<FsResult<Response>> {
-        Some(match request {
+    pub fn read(&self, who: &CallerRecord, request: &Request, now: base::clock::Moment) -> Option<Read> {
+        Some(Read::Answered(match request {
             Request::ServerInfo(_) => self.server_info().map(Response::ServerInfo),
-            Request::Stat(request) => self.stat(who, request).map(Response::Stat),
-            Request::List(request) => self.list(who, request).map(Response::List),
-            Request::Open(request) => self.open(who, request).map(Response::Open),
+            Request::Stat(request) => match self.stat(who, request) {
+                Ok(walk) if walk.is_done() => Ok(Kind::Stat(walk).answer()),
+                Ok(walk) => return Some(self.begin(who, Kind::Stat(walk))),
+                Err(error) => Err(error),
+            },
+            Request::Open(request) => match self.open(who, request) {
+                Ok(open) => return Some(self.begin(who, Kind::Open(open))),
+                Err(error) => Err(error),
+            },
             Request::ClusterStatus(_) => self.cluster_status().map(Response::ClusterStatus),
             Request::ListNodes(_) => Ok(Response::ListNodes(self.list_nodes(now))),
-            Request::ContentSummary(r) => self.summary(who, r).map(Response::ContentSummary),
             Request::GetXattrs(r) => {
                 self.namespace.xattrs(who, r).map(|xattrs| Response::GetXattrs(n::GetXattrsResponse { xattrs }))
             }
             Request::GetAcl(r) => self.acl(who, r).map(Response::GetAcl),
             Request::CheckAccess(r) => self.check_access(who, r).map(Response::CheckAccess),
-            Request::ListSnapshots(r) => self
-                .namespace
-                .list_snapshots(who, &r.path)
-                .map(|snapshots| Response::ListSnapshots(n::ListSnapshotsResponse { snapshots })),
-            Request::DiffSnapshots(r) => self
-                .namespace
-                .diff_snapshots(who, r)
-                .map(|entries| Response::DiffSnapshots(n::DiffSnapshotsResponse { entries })),
-            Request::Fsck(r) => self.fsck(who, r).map(Response::Fsck),
-            _ => return None,
-        })
+            request => match Kind::of(request) {
+                Ok(Some(kind)) => return Some(self.begin(who, kind)),
+                Ok(None) => return None,
+                Err(error) => Err(error),
+            },
+        }))
+    }
+
+    /// Makes the first step.
+    fn begin(&self, who: &CallerRecord, mut kind: Kind) -> Read {
+        match self.step(who, &mut kind) {
+            Ok(true) => Read::Answered(Ok(kind.answer())),
+            Ok(false) => Read::Walking(Box::new(Walk::new(who.clone(), kind))),
+            Err(error) => Read::Answered(Err(error)),
+        }
     }
 
     fn server_info(&self) -> FsResult<n::ServerInfoResponse> {
@@ -68,16 +82,10 @@ impl View<'_> {
         })
     }
 
-    fn stat(&self, who: &CallerRecord, request: &n::StatRequest) -> FsResult<n::StatResponse> {
-        let path = FsPath::parse(&request.path)?;
-        let status =
-            if request.no_follow { self.namespace.stat_link(who, &path)? } else { self.namespace.stat(who, &path)? };
-        Ok(n::StatResponse { status: Some(status) })
+    fn stat(&self, who: &CallerRecord, request: &n::StatRequest) -> FsResult<StatWalk> {
+        self.namespace.stat_walk(who, &FsPath::parse(&request.path)?, request.no_follow)
     }
 
-    fn summary(&self, who: &CallerRecord, r: &n::ContentSummaryRequest) -> FsResult<n::ContentSummaryResponse> {
-        self.namespace.content_summary(who, &FsPath::parse(&r.path)?)
-    }
     fn acl(&self, who: &CallerRecord, r: &n::GetAclRequest) -> FsResult<n::GetAclResponse> {
         self.namespace.acl(who, &FsPath::parse(&r.path)?)
     }
@@ -86,32 +94,17 @@ impl View<'_> {
         Ok(n::CheckAccessResponse { allowed })
     }
 
-    fn list(&self, who: &CallerRecord, request: &n::ListRequest) -> FsResult<n::ListResponse> {
-        let limit = if request.limit == 0 { LIST_PAGE } else { (request.limit as usize).min(LIST_MAX) };
-        let (entries, more) = self.namespace.list(who, &FsPath::parse(&request.path)?, &request.start_after, limit)?;
-        Ok(n::ListResponse { entries, more })
-    }
-
-    fn open(&self, who: &CallerRecord, request: &n::OpenRequest) -> FsResult<n::OpenResponse> {
+    fn open(&self, who: &CallerRecord, request: &n::OpenRequest) -> FsResult<OpenRead> {
         let end = match request.len_bytes {
             0 => u64::MAX,
             len_bytes => request.offset_bytes.saturating_add(len_bytes),
         };
         let path = FsPath::parse(&request.path)?;
         let file = self.namespace.open(who, &path, request.offset_bytes..end, OPEN_BLOCKS)?;
-        // The first one goes out whatever its size.
-        let mut locations = 0;
-        let fits = |block: &&BlockView| {
-            locations += block.storages.len().max(block.replication as usize);
-            locations <= OPEN_LOCATIONS || block.offset_bytes <= request.offset_bytes
-        };
-        let blocks = file.blocks.iter().take_while(fits);
-        let reader = Place { host: &request.client_host, machine: &request.client_machine };
-        let blocks = blocks.map(|block| self.located(&who.user, block, reader)).collect();
-        Ok(n::OpenResponse { status: Some(file.status), blocks })
+        Ok(OpenRead::new(file, request))
     }
 
-    fn located(&self, user: &str, block: &BlockView, reader: Place<'_>) -> LocatedBlock {
+    pub(super) fn located(&self, user: &str, block: &BlockView, reader: Place<'_>) -> LocatedBlock {
         let found = self.blocks.locate(block.block, &block.storages, block.replication, reader);
         LocatedBlock {
             block: Some(Block {

@@ -10,7 +10,9 @@ use proto::log::command::Op;
 use proto::log::{self, CallerRecord, Command, CommittedBlock, Entry, Settings};
 use proto::namespace as n;
 
+use super::read::Read;
 use super::request::{Request, Response};
+use super::walk::{LOCATIONS_AT_ONCE, OPEN_BLOCKS};
 use super::write::Prepared;
 use super::{MemberStatus, View};
 use crate::blocks::{BlockManager, BlocksConfig};
@@ -130,6 +132,10 @@ impl Bench {
         }
     }
     fn open(&self, path: &str, offset_bytes: u64, len_bytes: u64) -> n::OpenResponse {
+        self.open_in_steps(path, offset_bytes, len_bytes).0
+    }
+    /// And in how many steps.
+    fn open_in_steps(&self, path: &str, offset_bytes: u64, len_bytes: u64) -> (n::OpenResponse, usize) {
         let request = n::OpenRequest {
             header: self.header(1),
             path: path.into(),
@@ -138,8 +144,17 @@ impl Bench {
             client_host: String::new(),
             ..n::OpenRequest::default()
         };
-        match self.view().read(&root(), &request.into(), Moment::default()) {
-            Some(Ok(Response::Open(answer))) => answer,
+        let mut walk = match self.view().read(&root(), &request.into(), Moment::default()) {
+            Some(Read::Answered(Ok(Response::Open(answer)))) => return (answer, 1),
+            Some(Read::Walking(walk)) => walk,
+            other => panic!("{other:?}"),
+        };
+        let mut steps = 2;
+        while !walk.step(&self.view()).unwrap() {
+            steps += 1;
+        }
+        match walk.answer() {
+            Response::Open(answer) => (answer, steps),
             other => panic!("{other:?}"),
         }
     }
@@ -207,4 +222,8 @@ fn r_1_open_answers_in_pages() {
     bench.file("/wide", 512, 100);
     assert_eq!(bench.open("/wide", 0, 0).blocks.len(), 20_000 / 512);
     assert_eq!(bench.open("/wide", 99, 0).blocks.len(), 1);
+    // A page takes as many steps as its locations need, whatever it holds.
+    assert_eq!(bench.open_in_steps("/long", 0, 100).1, 1);
+    assert_eq!(bench.open_in_steps("/long", 0, 0).1, OPEN_BLOCKS.div_ceil(LOCATIONS_AT_ONCE));
+    assert_eq!(bench.open_in_steps("/wide", 0, 0).1, 20_000 / 512);
 }

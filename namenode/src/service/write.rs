@@ -65,7 +65,10 @@ impl View<'_> {
             Request::Rename(r) => {
                 Op::Rename(log::Rename { from: r.from.clone(), to: r.to.clone(), replace: r.replace })
             }
-            Request::Delete(r) => Op::Delete(log::Delete { path: r.path.clone(), recursive: r.recursive }),
+            // Whether the caller has the rights on a large tree is found out when `apply` asks for it.
+            Request::Delete(r) => {
+                Op::Delete(log::Delete { path: r.path.clone(), recursive: r.recursive, checked_inode: 0 })
+            }
             other => super::attributes::command(other, self.wall_ns)?,
         };
         Some(Ok(Prepared::Propose(op)))

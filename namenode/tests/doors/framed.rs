@@ -267,3 +267,33 @@ async fn request_ids_and_users_of_any_length_are_no_harm() {
     drop(caller);
     namenode.stop().await;
 }
+
+#[tokio::test]
+async fn a_read_of_many_steps_blocks_no_other() {
+    const WIDE: u64 = 3000;
+    let dir = tempfile::tempdir().unwrap();
+    let namenode = Namenode::start(config(dir.path())).await;
+    let mut caller = namenode.framed().await;
+    caller.ask(&mkdir("/w")).await.unwrap();
+    for first in (0..WIDE).step_by(100) {
+        let frames = (first..first + 100).flat_map(|n| caller.frame(&mkdir(&format!("/w/{n}")))).collect::<Vec<_>>();
+        caller.send(&frames).await;
+        for _ in 0..100 {
+            let (head, message) = caller.next().await.unwrap();
+            result::<n::MkdirResponse>(head, &message).unwrap();
+        }
+    }
+    // Not the superuser: each directory is asked whether bob may look into it.
+    let header = header().map(|header| RequestHeader { user: "bob".into(), ..header });
+    let summary = n::ContentSummaryRequest { header, path: "/w".into() };
+    let (long, short) = (caller.frame(&summary), caller.frame(&stat("/w")));
+    caller.send(&[long, short].concat()).await;
+    let (head, message) = caller.next().await.unwrap();
+    let status = result::<n::StatResponse>(head, &message).unwrap().status.unwrap();
+    assert_eq!(status.children, WIDE, "the status was asked for last and is answered first");
+    let (head, message) = caller.next().await.unwrap();
+    let seen = result::<n::ContentSummaryResponse>(head, &message).unwrap();
+    assert_eq!((seen.directories, seen.files), (WIDE + 1, 0));
+    assert_eq!(namenode.grpc().await.ask(&summary).await.unwrap(), seen);
+    namenode.stop().await;
+}

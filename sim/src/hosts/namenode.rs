@@ -362,6 +362,7 @@ impl NamenodeHost {
                 self.look_for_foreign_image(scene);
             }
             Timer::Image(job) => self.write_image(*job, scene),
+            Timer::GoOn => self.event(Event::GoOn, scene),
             Timer::ImageDone(result) => self.event(Event::ImageWritten(result), scene),
             _ => {}
         }
@@ -436,6 +437,7 @@ impl NamenodeHost {
                     let wait = millis(5 + scene.below(300));
                     scene.wake(self.address(), self.life, wait, Timer::Image(job));
                 }
+                Effect::GoOn => scene.wake(self.address(), self.life, micros(1), Timer::GoOn),
                 Effect::SendImage(send) => self.send_image(&send, scene),
                 Effect::Stop(reason) => scene.violation(format!("{:?} stopped: {reason}", self.address())),
             }

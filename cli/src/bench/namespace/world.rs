@@ -493,7 +493,7 @@ impl World {
     pub(super) fn delete_and_make_again(&mut self, files: u64, report: &mut Report) -> Outcome<()> {
         let full = resident_bytes();
         let started = self.cpu();
-        self.apply_own(Op::Delete(Delete { path: "/bench".into(), recursive: true }))?;
+        self.apply_own(Op::Delete(Delete { path: "/bench".into(), recursive: true, checked_inode: 0 }))?;
         report.millis("delete_everything_ms", self.cpu().saturating_sub(started));
         let (started, mut longest, mut steps) = (self.cpu(), Duration::ZERO, 0_u64);
         while self.namespace.reclaim_pending() > 0 {

@@ -1,5 +1,6 @@
 //! Datanodes that hold records instead of bytes, and a clock that only tests move.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -38,10 +39,13 @@ pub(super) struct World {
     pub(super) blocks: BTreeMap<BlockId, Facts>,
     pub(super) next: BlockId,
     pub(super) nodes: u32,
+    /// Blocks that were asked for.
+    pub(super) asked: Cell<u64>,
 }
 
 impl Names for World {
     fn facts(&self, block: BlockId) -> Option<Facts> {
+        self.asked.set(self.asked.get() + 1);
         self.blocks.get(&block).copied()
     }
     fn next_block(&self) -> BlockId {
@@ -110,7 +114,12 @@ impl Bench {
         let now = Moment::after_start(Duration::from_secs(1000));
         let mut bench = Self {
             map: BlockManager::new(config, now),
-            world: World { blocks: BTreeMap::new(), next: BlockId::FIRST, nodes: disks.len() as u32 },
+            world: World {
+                blocks: BTreeMap::new(),
+                next: BlockId::FIRST,
+                nodes: disks.len() as u32,
+                asked: Cell::new(0),
+            },
             now,
             nodes: Vec::new(),
             random: SeededRandom::new(11),
@@ -196,13 +205,28 @@ impl Bench {
         self.register(node);
     }
     pub(super) fn beat_with(&mut self, node: usize, results: Vec<CommandResult>) -> Option<NodeBusiness> {
-        let request = HeartbeatRequest {
-            node: self.nodes[node].name.clone(),
-            storages: self.storage_reports(node),
-            results,
-            ..HeartbeatRequest::default()
-        };
+        let request = self.heartbeat_request(node, results);
         self.map.heartbeat(&request, &self.world, self.now)
+    }
+    fn heartbeat_request(&self, node: usize, results: Vec<CommandResult>) -> HeartbeatRequest {
+        let (name, storages) = (self.nodes[node].name.clone(), self.storage_reports(node));
+        HeartbeatRequest { node: name, storages, results, ..HeartbeatRequest::default() }
+    }
+    /// A heartbeat, a few blocks at a time. The most questions to the namespace that were asked at a time, how often it
+    /// went on, and the deletes of the reply.
+    pub(super) fn beat_in_slices(&mut self, node: usize, most: usize) -> (u64, usize, usize) {
+        let request = self.heartbeat_request(node, Vec::new());
+        let mut turn = self.map.begin_heartbeat(&request, self.now).expect("it is registered");
+        let (mut slices, mut most_asked) = (0, 0);
+        loop {
+            self.world.asked.set(0);
+            let more = self.map.go_on_with(&mut turn, most, &self.world, self.now);
+            (slices, most_asked) = (slices + 1, self.world.asked.get().max(most_asked));
+            if !more {
+                break;
+            }
+        }
+        (most_asked, slices, deletes(&self.map.end_heartbeat(turn).commands).len())
     }
     pub(super) fn beat(&mut self, node: usize) -> Vec<NodeCommand> {
         self.beat_with(node, Vec::new()).expect("a registered node").commands

@@ -360,6 +360,17 @@ fn one_heartbeat_carries_a_bounded_number_of_deletes() {
 }
 
 #[test]
+fn a_heartbeat_is_answered_a_few_blocks_at_a_time() {
+    let mut bench = Bench::with(config(), &[1]);
+    (0..300).for_each(|n| bench.file(n, 1, &[0]));
+    bench.wait(61);
+    (0..300).for_each(|n| bench.free(n));
+    let (most_asked, slices, deletes) = bench.beat_in_slices(0, 16);
+    assert_eq!(deletes, 300);
+    assert!(slices >= 300 / 16 && most_asked <= 4 * 16, "{most_asked} questions at a time, {slices} times");
+}
+
+#[test]
 fn numbers_of_commands_are_not_used_again_by_the_next_leader() {
     let mut seen = BTreeSet::new();
     for term in 1..4 {

@@ -67,6 +67,13 @@ pub(super) struct Bench {
     pub(super) now: Moment,
     /// Held back while true.
     pub(super) disk_is_slow: bool,
+    /// A step of long work is asked for.
+    go_on: bool,
+    /// No step of long work is made while true.
+    pub(super) held_up: bool,
+    /// Steps of long work that were made, and the most records that one of them looked at.
+    pub(super) steps: u64,
+    pub(super) most_looks: u64,
     batches: VecDeque<PersistBatch>,
     /// Images are left to the test.
     pub(super) image_jobs: VecDeque<ImageJob>,
@@ -108,6 +115,10 @@ impl Bench {
             images: opened.images,
             now,
             disk_is_slow: false,
+            go_on: false,
+            held_up: false,
+            steps: 0,
+            most_looks: 0,
             batches: VecDeque::new(),
             image_jobs: VecDeque::new(),
             replies: BTreeMap::new(),
@@ -143,9 +154,14 @@ impl Bench {
                     }
                     Effect::Persist(batch) => self.batches.push_back(batch),
                     Effect::WriteImage(job) => self.image_jobs.push_back(*job),
+                    Effect::GoOn => self.go_on = true,
                     Effect::Stop(reason) => self.stopped = Some(reason),
                     other @ (Effect::SendRaft(_) | Effect::SendImage(_)) => panic!("it is alone: {other:?}"),
                 }
+            }
+            if self.go_on && !self.held_up {
+                self.make_step();
+                continue;
             }
             if self.disk_is_slow || self.batches.is_empty() {
                 return;
@@ -153,6 +169,20 @@ impl Bench {
             let done = self.writer.write(self.batches.drain(..).collect()).unwrap();
             self.event(Event::Persisted(done));
         }
+    }
+    fn make_step(&mut self) {
+        self.go_on = false;
+        let ((), looks) = crate::namespace::looks::during(|| self.event(Event::GoOn));
+        (self.steps, self.most_looks) = (self.steps + 1, self.most_looks.max(looks));
+    }
+    /// Makes one step of long work, while it is held up otherwise. False: there was none to make.
+    pub(super) fn step(&mut self) -> bool {
+        let wanted = self.go_on;
+        if wanted {
+            self.make_step();
+            self.settle();
+        }
+        wanted
     }
     pub(super) fn write_image(&mut self) {
         let job = self.image_jobs.pop_front().expect("an image is due");

@@ -78,6 +78,9 @@ impl Namespace {
             inode.mode = inode.mode & 0o7000 | bits;
             inode.ctime_ns = call.now_ns;
         });
+        if self.store.inode(slot).is_dir() {
+            self.store.rights_changed(slot);
+        }
         Ok(Outcome::Done)
     }
 

@@ -33,6 +33,7 @@ impl Namespace {
         let who = self.who_calls(call)?;
         let path = FsPath::parse(&set.path)?;
         let slot = self.find(&who, &path, Last::keep(set.no_follow))?;
+        self.work += self.store.links_of(slot).len();
         if set.mode.or(set.replication).is_none()
             && set.mtime_ns.or(set.atime_ns).is_none()
             && !(set.mtime_now || set.atime_now)
@@ -52,6 +53,7 @@ impl Namespace {
             }
         }
 
+        let (new_owner, new_rights) = (wanted.owner.is_some(), wanted.mode.is_some() || wanted.group.is_some());
         let owner = wanted.owner.map(|owner| self.store.interned.intern(&owner));
         let group = wanted.group.map(|group| self.store.interned.intern(&group));
         self.store.edit(slot, |inode| {
@@ -62,6 +64,7 @@ impl Namespace {
             inode.atime_ns = wanted.atime_ns.unwrap_or(inode.atime_ns);
             inode.ctime_ns = call.now_ns;
         });
+        self.note_rights_of(slot, new_owner, new_rights);
         if let Some(replication) = wanted.replication {
             self.set_replication(slot, replication, effects);
         }
@@ -115,6 +118,20 @@ impl Namespace {
         }
         self.check_text_room(group)?;
         Ok(Some(group.to_owned()))
+    }
+
+    /// Says it to whoever looks through the tree: rights on a directory count there, and owners in sticky directories.
+    fn note_rights_of(&mut self, slot: u32, new_owner: bool, new_rights: bool) {
+        if self.store.inode(slot).is_dir() && (new_owner || new_rights) {
+            self.store.rights_changed(slot);
+        }
+        if new_owner {
+            let sticky = |parent: &u32| self.store.inode(*parent).is_sticky();
+            let above: Vec<u32> = self.store.parents_of(slot).filter(sticky).collect();
+            for directory in above {
+                self.store.rights_changed(directory);
+            }
+        }
     }
 
     /// Copies that a caller may ask for.

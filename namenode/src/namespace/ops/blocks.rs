@@ -27,6 +27,7 @@ impl Namespace {
         effects: &mut Vec<BlockEffect>,
     ) -> FsResult<Outcome> {
         let slot = self.writable(add.inode, add.lease_epoch, call.session)?;
+        self.work += self.store.links_of(slot).len();
         let last = self.judge_last(slot, add.previous.as_ref())?;
         if matches!(last, LastBlock::Drop) {
             return Err(registry::invalid("the last block is still open: finish or abandon it first".to_owned()));
@@ -75,6 +76,7 @@ impl Namespace {
         effects: &mut Vec<BlockEffect>,
     ) -> FsResult<Outcome> {
         let slot = self.writable(abandon.inode, abandon.lease_epoch, call.session)?;
+        self.work += self.store.links_of(slot).len();
         let last = self.store.extent(slot).last;
         if last == NONE || self.store.block(last).id != abandon.id {
             return match self.store.block_slot(abandon.id).filter(|block| self.store.block(*block).inode == slot) {

@@ -26,6 +26,7 @@ impl Namespace {
         effects: &mut Vec<BlockEffect>,
     ) -> FsResult<Outcome> {
         let slot = self.writable(complete.inode, complete.lease_epoch, call.session)?;
+        self.work += self.store.links_of(slot).len();
         let last = self.judge_last(slot, complete.last.as_ref())?;
         let place = match self.store.open_of(slot).and_then(|open| open.pin.as_ref()) {
             Some(pin) => Some(self.place(&self.who_calls(call)?, pin)?),

@@ -10,8 +10,14 @@ use crate::namespace::store::NONE;
 use crate::namespace::store::records::{flags, rare};
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
 
-/// Most sources of one call.
-const MAX_SOURCES: usize = 10_000;
+/// Most sources of one call: they are joined in one step, while nobody can look.
+pub(in crate::namespace) const MAX_SOURCES: usize = 250;
+/// Most blocks that one call moves.
+pub(in crate::namespace) const MAX_MOVED_BLOCKS: u64 = 5000;
+/// Most sources of entries before version 3, which moved any number of blocks.
+const MAX_SOURCES_ONCE: usize = 10_000;
+/// What it costs to join one file, in looks at entries; its blocks cost one each.
+const JOIN_WORK: usize = 8;
 
 impl Namespace {
     /// As HDFS demands: all in one directory, closed, not empty, with no other names, and blocks no larger than the
@@ -24,11 +30,17 @@ impl Namespace {
     ) -> FsResult<Outcome> {
         let who = self.who_calls(call)?;
         let path = FsPath::parse(&concat.target)?;
-        if concat.sources.is_empty() || concat.sources.len() > MAX_SOURCES {
-            return Err(registry::invalid(format!("concat takes 1 to {MAX_SOURCES} sources")));
+        let once = call.version < 3;
+        let most = if once { MAX_SOURCES_ONCE } else { MAX_SOURCES };
+        if concat.sources.is_empty() || concat.sources.len() > most {
+            return Err(registry::invalid(format!("concat takes 1 to {most} sources"))
+                .with_path(path.as_str())
+                .with_hint("join them in several calls"));
         }
+        self.work += JOIN_WORK * concat.sources.len();
         let (target, entry) = self.find_entry(&who, &path, Last::Keep)?;
         let directory = self.store.inode(entry).parent;
+        self.work += self.store.links_of(target).len();
         self.check_part(target, &path)?;
         who.need(&self.store, target, WRITE)?;
         let mut sources = Vec::with_capacity(concat.sources.len());
@@ -39,6 +51,11 @@ impl Namespace {
             who.need(&self.store, directory, WRITE | EXECUTE)?;
         }
         let blocks: u64 = sources.iter().map(|source| self.store.extent(*source).count).sum();
+        if blocks > MAX_MOVED_BLOCKS && !once {
+            let text = format!("the sources have {blocks} blocks, one call moves {MAX_MOVED_BLOCKS}");
+            return Err(registry::invalid(text).with_path(path.as_str()).with_hint("join them in several calls"));
+        }
+        self.work += blocks as usize;
         let most = self.settings.max_blocks_per_file;
         if self.store.extent(target).count + blocks > most {
             return Err(registry::invalid(format!(

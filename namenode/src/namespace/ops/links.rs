@@ -14,8 +14,10 @@ use crate::namespace::store::records::Kind;
 use crate::namespace::store::totals::Totals;
 use crate::namespace::{Call, Namespace, Outcome, registry};
 
-/// Most names of one file.
-const MAX_NAMES: u32 = 65_000;
+/// Most names of one file: whatever changes its size goes to every directory that lists it, in one step.
+pub(in crate::namespace) const MAX_NAMES: u32 = 1000;
+/// The same of entries before version 3.
+const MAX_NAMES_ONCE: u32 = 65_000;
 
 impl Namespace {
     /// The target is kept as it is given; whether it exists shows when the link is followed.
@@ -69,8 +71,11 @@ impl Namespace {
         }
         self.check_addable(&who, walk.at, &walk.missing, &path)?;
         self.check_quota(walk.at, self.store.weight(slot), Totals::default(), NONE)?;
-        if self.store.nlink(slot) >= MAX_NAMES {
-            return Err(registry::invalid(format!("the file has {MAX_NAMES} names, the most that it may")));
+        let most = if call.version < 3 { MAX_NAMES_ONCE } else { MAX_NAMES };
+        if self.store.nlink(slot) >= most {
+            return Err(registry::invalid(format!("the file has {most} names, the most that it may"))
+                .with_path(existing.as_str())
+                .with_hint("make a symbolic link (ln -s), or a copy to link further names to"));
         }
 
         let id = self.next_inode_id();

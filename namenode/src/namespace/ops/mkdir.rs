@@ -45,6 +45,9 @@ impl Namespace {
     /// Makes directories one below the other; returns the last, which gets the mode `last`. All rights and limits are
     /// checked already.
     pub(super) fn make_directories(&mut self, top: u32, names: &[Cow<'_, str>], maker: &Maker, last: u16) -> u32 {
+        // Each is added to the totals of all above it.
+        let more = names.len().saturating_sub(1);
+        self.work += 8 * more + more * more / 64;
         let mut at = top;
         for (i, name) in names.iter().enumerate() {
             let mode = if i + 1 == names.len() { last } else { maker.mode };

@@ -129,14 +129,13 @@ impl Namespace {
     }
     /// Id of a snapshot.
     pub(in crate::namespace) fn snapshot_named(&self, root: u64, name: &str, path: &FsPath) -> FsResult<u64> {
-        let found = self.store.snapshots_of(root).iter().find(|snapshot| *snapshot.name == *name);
-        found.map(|snapshot| snapshot.id).ok_or_else(|| {
+        self.store.snapshot_called(root, name).ok_or_else(|| {
             FsError::new(ErrorCode::NotFound, format!("there is no snapshot {name:.255?}")).with_path(path.as_str())
         })
     }
     fn check_snapshot_name(&self, root: u64, name: &str, path: &FsPath) -> FsResult<()> {
         proto::path::check_name(name)?;
-        if name == SNAPSHOT_DIRECTORY || self.store.snapshots_of(root).iter().any(|one| *one.name == *name) {
+        if name == SNAPSHOT_DIRECTORY || self.store.snapshot_called(root, name).is_some() {
             return Err(FsError::new(ErrorCode::AlreadyExists, format!("a snapshot is called {name:?} already"))
                 .with_path(path.as_str()));
         }
@@ -144,7 +143,11 @@ impl Namespace {
     }
 
     /// A directory that has snapshots, or holds one that has, stays.
-    pub(super) fn check_no_snapshots_below(&self, slot: u32) -> FsResult<()> {
+    pub(super) fn check_no_snapshots_below(&mut self, slot: u32) -> FsResult<()> {
+        if !self.store.inode(slot).is_dir() {
+            return Ok(());
+        }
+        self.work += self.store.snapshots().len();
         let below = |id: &u64| self.store.slot(*id).filter(|root| self.store.is_below(*root, slot));
         let Some(root) = self.store.snapshots().keys().find_map(below) else { return Ok(()) };
         Err(FsError::new(ErrorCode::NotEmpty, "the directory has snapshots")

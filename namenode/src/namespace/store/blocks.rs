@@ -19,6 +19,8 @@ pub(crate) struct Extent {
 impl Store {
     /// The block in a slot.
     pub(crate) fn block(&self, slot: u32) -> Block {
+        #[cfg(test)]
+        super::looks::note();
         self.blocks.get(slot).unpack(slot, &self.wide_blocks)
     }
     /// The digest of a block.
@@ -28,7 +30,7 @@ impl Store {
     /// End and sums of the blocks of a file.
     pub(crate) fn extent(&self, inode: u32) -> Extent {
         if !self.extents.is_empty()
-            && let Some(extent) = self.extents.get(&inode)
+            && let Some(extent) = self.extents.get(inode)
         {
             return *extent;
         }
@@ -44,7 +46,7 @@ impl Store {
         if extent.count > 1 {
             self.extents.insert(inode, extent);
         } else {
-            self.extents.remove(&inode);
+            self.extents.remove(inode);
         }
     }
     /// Slots of the blocks of a file, in order.
@@ -166,7 +168,7 @@ impl Store {
         let slots: Vec<u32> = self.chain(inode).collect();
         if !slots.is_empty() {
             self.inodes.get_mut(inode).content = NONE;
-            self.extents.remove(&inode);
+            self.extents.remove(inode);
         }
         slots.into_iter().map(|slot| self.drop_block(slot)).collect()
     }
@@ -180,7 +182,7 @@ impl Store {
         }
         let moved = self.extent(from);
         self.inodes.get_mut(from).content = NONE;
-        self.extents.remove(&from);
+        self.extents.remove(from);
         for slot in &slots {
             self.blocks.get_mut(*slot).set_inode(to);
         }

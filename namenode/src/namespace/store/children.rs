@@ -69,7 +69,11 @@ impl Children {
         }
     }
     /// Entries whose names come after `name`, in order. The empty name comes before all.
-    pub(crate) fn after<'a>(&self, name: &[u8], name_of: impl Fn(u32) -> &'a [u8]) -> impl Iterator<Item = u32> {
+    pub(crate) fn after<'s, 'a, F: Fn(u32) -> &'a [u8]>(
+        &'s self,
+        name: &[u8],
+        name_of: F,
+    ) -> impl Iterator<Item = u32> + use<'s, 'a, F> {
         let (chunk, at) = self.find(|slot| name_of(slot) > name);
         let first = self.chunks.get(chunk).map_or(&[][..], |slots| &slots[at..]);
         let rest = self.chunks.get(chunk + 1..).unwrap_or_default();

@@ -58,6 +58,39 @@ pub(crate) struct Ghost {
     pub(crate) root: u64,
 }
 
+/// How far everything that is or was in a directory was looked through.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Place {
+    /// Entries up to this name are done.
+    pub(crate) name: Box<str>,
+    /// Of this name, ghosts up to the one that died then.
+    pub(crate) died: u64,
+}
+
+impl Place {
+    /// Everything of a name is done.
+    pub(crate) fn after_name(name: &str) -> Self {
+        Self { name: name.into(), died: u64::MAX }
+    }
+}
+
+/// An entry or a ghost, as one snapshot sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Glimpse<'s> {
+    pub(crate) name: &'s str,
+    /// 0 for an entry.
+    died: u64,
+    /// The inode, if the snapshot sees it.
+    pub(crate) seen: Option<u32>,
+}
+
+impl Glimpse<'_> {
+    /// Where a look ends that ended with it.
+    pub(crate) fn place(&self) -> Place {
+        Place { name: self.name.into(), died: self.died }
+    }
+}
+
 /// Which state of an inode.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct VersionKey {
@@ -156,8 +189,10 @@ impl Store {
         if root == 0 { self.snapshots.values().any(within) } else { self.snapshots.get(&root).is_some_and(within) }
     }
     fn newest_within(&self, root: u64, after: u64, until: u64) -> Option<u64> {
-        let newest =
-            |snapshots: &Vec<Snapshot>| snapshots.iter().rev().map(|one| one.id).find(|id| *id > after && *id <= until);
+        let newest = |snapshots: &Vec<Snapshot>| {
+            let next = snapshots.partition_point(|one| one.id <= until);
+            next.checked_sub(1).and_then(|last| snapshots.get(last)).map(|one| one.id).filter(|id| *id > after)
+        };
         if root == 0 {
             self.snapshots.values().filter_map(newest).max()
         } else {
@@ -198,7 +233,7 @@ impl Store {
                 cover.add(newest, inode.id);
             }
             if inode.has_rare(rare::GHOSTS) {
-                for key in self.ghosts_of.get(&inode.id).into_iter().flatten() {
+                for key in self.ghosts_of.get(inode.id).into_iter().flatten() {
                     let Some(ghost) = self.ghosts.get(key) else { continue };
                     if let Some(newest) = self.newest_within(ghost.root, born.max(ghost.born), key.died) {
                         cover.add(newest, ghost.root);
@@ -306,24 +341,24 @@ impl Store {
             self.inodes.get_mut(slot).rare |= rare::GHOSTS;
         }
         self.hash = self.hash.wrapping_add(ghost_hash(&key, &ghost));
-        self.ghosts_of.entry(ghost.inode).or_default().insert(key.clone());
+        self.ghosts_of.get_or_default(ghost.inode).insert(key.clone());
         self.ghosts.insert(key, ghost);
     }
     /// The newest snapshot that sees an inode without a name.
     pub(crate) fn newest_ghost_of(&self, slot: u32) -> u64 {
-        let keys = self.ghosts_of.get(&self.inode(slot).id);
+        let keys = self.ghosts_of.get(self.inode(slot).id);
         keys.into_iter().flatten().map(|key| key.died).max().unwrap_or(0)
     }
     /// Removes a ghost; returns the slot of its inode if nothing holds that any more.
     fn drop_ghost(&mut self, key: &GhostKey) -> Option<u32> {
         let ghost = self.ghosts.remove(key)?;
         self.hash = self.hash.wrapping_sub(ghost_hash(key, &ghost));
-        let left = self.ghosts_of.get_mut(&ghost.inode)?;
+        let left = self.ghosts_of.get_mut(ghost.inode)?;
         left.remove(key);
         if !left.is_empty() {
             return None;
         }
-        self.ghosts_of.remove(&ghost.inode);
+        self.ghosts_of.remove(ghost.inode);
         let slot = self.slot(ghost.inode)?;
         self.inodes.get_mut(slot).rare &= !rare::GHOSTS;
         self.inode(slot).has(flags::HELD).then_some(slot)
@@ -359,27 +394,50 @@ impl Store {
     /// Adds a snapshot of a directory, newer than all.
     pub(crate) fn add_snapshot(&mut self, root: u64, snapshot: Snapshot) {
         self.hash = self.hash.wrapping_add(snapshot_hash(root, &snapshot));
+        self.snapshot_names.entry(root).or_default().insert(snapshot.name.clone(), snapshot.id);
         self.snapshots.entry(root).or_default().push(snapshot);
     }
     /// Changes the name of a snapshot.
     pub(crate) fn rename_snapshot(&mut self, root: u64, id: u64, name: &str) {
-        let Some(snapshot) = self.snapshots.get_mut(&root).and_then(|all| all.iter_mut().find(|one| one.id == id))
-        else {
+        let Some(all) = self.snapshots.get_mut(&root) else { return };
+        let Some(snapshot) = all.binary_search_by_key(&id, |one| one.id).ok().and_then(|at| all.get_mut(at)) else {
             return;
         };
         let before = snapshot_hash(root, snapshot);
-        snapshot.name = name.into();
+        let old_name = std::mem::replace(&mut snapshot.name, name.into());
         self.hash = self.hash.wrapping_sub(before).wrapping_add(snapshot_hash(root, snapshot));
+        let names = self.snapshot_names.entry(root).or_default();
+        names.remove(&old_name);
+        names.insert(name.into(), id);
     }
     /// Removes a snapshot. What only it saw is found by [`Store::purge`].
     pub(crate) fn remove_snapshot(&mut self, root: u64, id: u64) {
         let Some(all) = self.snapshots.get_mut(&root) else { return };
-        let Some(at) = all.iter().position(|one| one.id == id) else { return };
+        let Ok(at) = all.binary_search_by_key(&id, |one| one.id) else { return };
         let gone = all.remove(at);
         if all.is_empty() {
             self.snapshots.remove(&root);
+            self.snapshot_names.remove(&root);
+        } else if let Some(names) = self.snapshot_names.get_mut(&root) {
+            names.remove(&gone.name);
         }
         self.hash = self.hash.wrapping_sub(snapshot_hash(root, &gone));
+    }
+    /// The snapshot of a directory that is called so.
+    pub(crate) fn snapshot_called(&self, root: u64, name: &str) -> Option<u64> {
+        self.snapshot_names.get(&root)?.get(name).copied()
+    }
+    /// Snapshots of a directory by name, after a name.
+    pub(crate) fn snapshots_by_name<'s>(
+        &'s self,
+        root: u64,
+        after: &str,
+    ) -> impl Iterator<Item = &'s Snapshot> + use<'s> {
+        let names = self.snapshot_names.get(&root);
+        let names = names.map(|names| names.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)));
+        let all = self.snapshots_of(root);
+        let of_id = move |id: u64| all.binary_search_by_key(&id, |one| one.id).ok().and_then(|at| all.get(at));
+        names.into_iter().flatten().filter_map(move |(_, id)| of_id(*id))
     }
 
     /// Looks at up to `most` pieces of history from a place on, and removes what no snapshot sees any more. Returns where
@@ -408,7 +466,8 @@ impl Store {
                 (at.next(page.len() < most, last), page.len(), Vec::new())
             }
             Phase::Births => {
-                let oldest = self.snapshots.values().flatten().map(|one| one.id).min().unwrap_or(u64::MAX);
+                let oldest = self.snapshots.values().filter_map(|all| all.first()).map(|one| one.id).min();
+                let oldest = oldest.unwrap_or(u64::MAX);
                 let after = (at.number > 0).then_some(at.number);
                 let page: Vec<(u64, u64)> =
                     self.born.shard_after(at.shard, after).take(most).map(|(id, born)| (*id, *born)).collect();
@@ -455,28 +514,42 @@ impl Store {
         let (_, ghost) = ghosts.find(|(key, ghost)| key.died >= snapshot && ghost.born < snapshot)?;
         self.slot(ghost.inode)
     }
-    /// What a snapshot sees in a directory after a name, in order: names and slots of inodes.
-    pub(crate) fn children_at<'a>(
-        &'a self,
+    /// Everything that is or was in a directory after a place, by name; the snapshot sees some of it.
+    pub(crate) fn glimpses<'s>(
+        &'s self,
         directory: u32,
-        after: &str,
+        after: &Place,
         snapshot: u64,
-    ) -> impl Iterator<Item = (&'a str, u32)> {
-        let entries = self.entries_after(directory, after).filter(move |entry| self.sees(*entry, snapshot));
-        let mut entries = entries.map(|entry| (self.name(entry), self.inode_of(entry))).peekable();
-        let id = self.inode(directory).id;
-        let after: Box<str> = after.into();
-        let from = after.clone();
-        let seen = move |(key, ghost): &(&GhostKey, &Ghost)| {
-            *key.name > *after && key.died >= snapshot && ghost.born < snapshot
+    ) -> impl Iterator<Item = Glimpse<'s>> + use<'s> {
+        let entry = move |entry: u32| {
+            let seen = self.sees(entry, snapshot).then(|| self.inode_of(entry));
+            Glimpse { name: self.name(entry), died: 0, seen }
         };
-        let ghosts = self.ghosts_in(id, &from).filter(seen);
-        let mut ghosts = ghosts.filter_map(|(key, ghost)| Some((&*key.name, self.slot(ghost.inode)?))).peekable();
+        let ghost = move |(key, ghost): (&'s GhostKey, &Ghost)| {
+            #[cfg(test)]
+            super::looks::note();
+            let sees = key.died >= snapshot && ghost.born < snapshot;
+            Glimpse { name: &key.name, died: key.died, seen: if sees { self.slot(ghost.inode) } else { None } }
+        };
+        let id = self.inode(directory).id;
+        let from = GhostKey { directory: id, name: after.name.clone(), died: after.died };
+        let end = GhostKey { directory: id.saturating_add(1), name: "".into(), died: 0 };
+        let ghosts = self.ghosts.range(id as usize, (Bound::Excluded(from), Bound::Excluded(end)));
+        let mut ghosts = ghosts.map(ghost).peekable();
+        let mut entries = self.entries_after(directory, &after.name).map(entry).peekable();
         std::iter::from_fn(move || match (entries.peek(), ghosts.peek()) {
-            (Some((entry, _)), Some((ghost, _))) if ghost < entry => ghosts.next(),
+            (Some(entry), Some(ghost)) if ghost.name < entry.name => ghosts.next(),
             (Some(_), _) => entries.next(),
             (None, _) => ghosts.next(),
         })
+    }
+    /// Ghosts after one, shard by shard: for looks in steps over all of them.
+    pub(crate) fn ghosts_of_shard_after<'s>(
+        &'s self,
+        shard: usize,
+        after: Option<GhostKey>,
+    ) -> impl Iterator<Item = (&'s GhostKey, &'s Ghost)> + use<'s> {
+        self.ghosts.shard_after(shard, after)
     }
     /// All snapshots by directory.
     pub(crate) const fn snapshots(&self) -> &BTreeMap<u64, Vec<Snapshot>> {

@@ -22,7 +22,7 @@ impl Store {
         if !self.inode(slot).has_rare(rare::LINKS) {
             return &[];
         }
-        self.links.get(&slot).map_or(&[], |links| links)
+        self.links.get(slot).map_or(&[], |links| links)
     }
     /// Names that an inode has.
     pub(crate) fn nlink(&self, slot: u32) -> u32 {
@@ -44,6 +44,18 @@ impl Store {
         let further = self.links_of(slot).iter().map(|link| self.inode(*link).parent);
         std::iter::once(first).chain(further).filter(|parent| *parent != NONE)
     }
+    /// Directories that list an inode, each with how many names of it: many names are often in few directories, and what
+    /// is done for all directories above them is done once for each.
+    pub(crate) fn names_by_directory(&self, slot: u32) -> Vec<(u32, u64)> {
+        if !self.inode(slot).has_rare(rare::LINKS) {
+            return self.parents_of(slot).map(|parent| (parent, 1)).collect();
+        }
+        let mut names = BTreeMap::new();
+        for parent in self.parents_of(slot) {
+            *names.entry(parent).or_insert(0) += 1;
+        }
+        names.into_iter().collect()
+    }
     /// Adds a record of a further entry, which is not linked yet.
     pub(crate) fn add_link(&mut self, id: u64, slot: u32) -> u32 {
         let link = self.add_inode(Inode { id, kind: Kind::Link, content: slot, ..Inode::default() });
@@ -56,14 +68,14 @@ impl Store {
         self.note_link(slot, link);
     }
     fn note_link(&mut self, slot: u32, link: u32) {
-        self.links.entry(slot).or_default().push(link);
+        self.links.get_or_default(slot).push(link);
         self.inodes.get_mut(slot).rare |= rare::LINKS;
     }
     fn forget_link(&mut self, slot: u32, link: u32) {
-        let Some(links) = self.links.get_mut(&slot) else { return };
+        let Some(links) = self.links.get_mut(slot) else { return };
         links.retain(|other| *other != link);
         if links.is_empty() {
-            self.links.remove(&slot);
+            self.links.remove(slot);
             self.inodes.get_mut(slot).rare &= !rare::LINKS;
         }
     }

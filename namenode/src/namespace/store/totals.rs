@@ -28,6 +28,16 @@ impl Totals {
             space_bytes: self.space_bytes.wrapping_add(other.space_bytes),
         }
     }
+    /// So many times; wrapping, see [`Totals::plus`].
+    pub(crate) const fn times(self, count: u64) -> Self {
+        Self {
+            files: self.files.wrapping_mul(count),
+            directories: self.directories.wrapping_mul(count),
+            symlinks: self.symlinks.wrapping_mul(count),
+            len_bytes: self.len_bytes.wrapping_mul(count),
+            space_bytes: self.space_bytes.wrapping_mul(count),
+        }
+    }
     /// Subtracts; wrapping, see [`Totals::plus`].
     pub(crate) const fn minus(self, other: Self) -> Self {
         Self {

@@ -21,6 +21,10 @@ impl Store {
         let weight = self.weight(entry);
         self.put_entry(parent, name, entry);
         self.add_totals(parent, weight);
+        let (directory, only_one) = (self.inode(parent), self.directory(parent).children.len() == 1);
+        if only_one || directory.is_sticky() || self.inode(entry).is_dir() {
+            self.rights_changed(parent);
+        }
         let cover = self.cover(parent, 0);
         if cover.newest != 0 {
             self.set_born(entry, cover.newest);
@@ -101,6 +105,17 @@ impl Store {
         while at != NONE {
             let directory = self.directory_mut(at);
             directory.below = directory.below.plus(more);
+            directory.changes = directory.changes.wrapping_add(1);
+            at = self.inode(at).parent;
+        }
+    }
+    /// Somebody may have fewer rights in a directory than before, or has something new there to have rights on: who is
+    /// looking through a tree that it belongs to learns of it.
+    pub(crate) fn rights_changed(&mut self, directory: u32) {
+        let mut at = directory;
+        while at != NONE {
+            let directory = self.directory_mut(at);
+            directory.rights = directory.rights.wrapping_add(1);
             at = self.inode(at).parent;
         }
     }
@@ -110,9 +125,8 @@ impl Store {
         let done = change(self);
         let more = self.file_weight(slot).minus(before);
         if more != Totals::default() {
-            self.add_totals(self.inode(slot).parent, more);
-            for link in self.links_of(slot).to_vec() {
-                self.add_totals(self.inode(link).parent, more);
+            for (directory, names) in self.names_by_directory(slot) {
+                self.add_totals(directory, more.times(names));
             }
         }
         done
@@ -191,7 +205,7 @@ impl Store {
         path
     }
     /// Entries of a directory after a name, in byte order.
-    pub(crate) fn entries_after(&self, directory: u32, name: &str) -> impl Iterator<Item = u32> {
+    pub(crate) fn entries_after<'s>(&'s self, directory: u32, name: &str) -> impl Iterator<Item = u32> + use<'s> {
         let (inodes, names) = (&self.inodes, self.names.pages());
         self.directory(directory).children.after(name.as_bytes(), move |slot| names.get(inodes.get(slot).name))
     }

@@ -110,7 +110,8 @@ fn a_file_with_two_names_goes_with_the_last() {
     bench.delete("ann", "/tmp/g", false).unwrap();
     assert_eq!(bench.open("ann", "/tmp/k").unwrap().blocks.len(), 1);
     bench.check();
-    let gone = bench.run(by("ann"), Op::Delete(proto::log::Delete { path: "/tmp/k".into(), recursive: false }));
+    let gone = bench
+        .run(by("ann"), Op::Delete(proto::log::Delete { path: "/tmp/k".into(), recursive: false, checked_inode: 0 }));
     assert!(matches!(gone.effects[..], [BlockEffect::Freed { .. }]), "blocks go with the last name");
     bench.check();
 }

@@ -11,7 +11,8 @@ use proto::namespace::{AclChange, AclScope, AclTag, FileStatus, GetXattrsRequest
 use proto::path::{MAX_NAME_BYTES, MAX_PATH_BYTES};
 
 use super::harness::{BLOCK, Bench, SUPER, by, caller, code, image_of, new_file, path, replay, settings};
-use crate::namespace::Namespace;
+use crate::namespace::ops::{MAX_NAMES, MAX_SOURCES};
+use crate::namespace::{COMMAND_SET_VERSION, Namespace};
 
 fn attributes(set: SetAttributes) -> Op {
     Op::SetAttributes(set)
@@ -128,8 +129,8 @@ fn sc_04_sc_08_every_field_at_its_limits_is_kept_and_one_beyond_is_refused() {
         (symlink("/d/s", "a\0".into()), ErrorCode::InvalidPath),
         (snapshot(text(MAX_NAME_BYTES + 1)), long),
         (concat(0), invalid),
-        (concat(10_000), ErrorCode::NotFound),
-        (concat(10_001), invalid),
+        (concat(MAX_SOURCES), ErrorCode::NotFound),
+        (concat(MAX_SOURCES + 1), invalid),
     ];
     for (op, reason) in beyond {
         let mut bench = prepared();
@@ -179,23 +180,34 @@ fn sc_08_blocks_have_their_size_and_files_so_many_blocks() {
 }
 
 #[test]
-fn sc_08_a_file_has_65000_names_and_symbolic_links_lead_40_times_on() {
+fn sc_08_a_file_has_1000_names_and_symbolic_links_lead_40_times_on() {
     let mut bench = Bench::new();
     let roomy = Settings { max_directory_entries: 100_000, ..settings() };
     bench.run(by(SUPER), Op::UpdateSettings(UpdateSettings { settings: Some(roomy) })).result.unwrap();
     bench.mkdir(SUPER, "/d", 0o755).unwrap();
     bench.file(SUPER, "/f", 1);
     let link = |n: u32| Op::Link(Link { existing: "/f".into(), path: format!("/d/{n}") });
-    for n in 1..65_000 {
+    for n in 1..MAX_NAMES {
         bench.run(by(SUPER), link(n)).result.unwrap();
     }
-    assert_eq!(code(bench.run(by(SUPER), link(65_000)).result), ErrorCode::InvalidArgument);
-    let file = bench.stat("/f").unwrap();
-    let loaded = Namespace::read_from(&mut image_of(&bench.namespace).as_slice()).unwrap();
-    assert_eq!((file.nlink, loaded.stat(&caller(SUPER), &path("/d/64999")).unwrap().nlink), (65_000, 65_000));
-    assert_eq!(loaded.state_hash(), bench.namespace.state_hash());
+    let refused = bench.run(by(SUPER), link(MAX_NAMES)).result.unwrap_err();
+    assert_eq!((refused.code, refused.hint.is_empty()), (ErrorCode::InvalidArgument, false));
+    assert_eq!(bench.stat("/f").unwrap().nlink, MAX_NAMES);
     bench.delete(SUPER, "/d/1", false).unwrap();
-    bench.run(by(SUPER), link(65_000)).result.unwrap();
+    bench.run(by(SUPER), link(MAX_NAMES)).result.unwrap();
+    bench.check();
+
+    // What was made under an older limit stays, and is replayed as it was.
+    bench.version = 2;
+    for n in MAX_NAMES + 1..=1100 {
+        bench.run(by(SUPER), link(n)).result.unwrap();
+    }
+    let loaded = Namespace::read_from(&mut image_of(&bench.namespace).as_slice()).unwrap();
+    let nlink = |namespace: &Namespace| namespace.stat(&caller(SUPER), &path("/d/1100")).unwrap().nlink;
+    assert_eq!((nlink(&bench.namespace), nlink(&loaded)), (1100, 1100));
+    bench.version = COMMAND_SET_VERSION;
+    assert_eq!(code(bench.run(by(SUPER), link(1101)).result), ErrorCode::InvalidArgument);
+    bench.check();
 
     let mut bench = Bench::new();
     bench.file(SUPER, "/tmp/l0", BLOCK);
@@ -215,7 +227,7 @@ fn sc_09_the_root_is_no_exception_and_is_never_lost() {
     let before = bench.stat("/").unwrap();
     let to = |existing: &str, path: &str| Op::Link(Link { existing: existing.into(), path: path.into() });
     let create = |path: &str| Op::Create(Create { path: path.into(), overwrite: true, ..new_file() });
-    let delete = |path: &str| Op::Delete(proto::log::Delete { path: path.into(), recursive: true });
+    let delete = |path: &str| Op::Delete(proto::log::Delete { path: path.into(), recursive: true, checked_inode: 0 });
     let rename =
         |from: &str, to: &str| Op::Rename(proto::log::Rename { from: from.into(), to: to.into(), replace: true });
     let join = |target: &str, source: &str| Op::Concat(Concat { target: target.into(), sources: vec![source.into()] });

@@ -11,7 +11,7 @@ use proto::log::{
 use proto::namespace::FileStatus;
 use proto::path::FsPath;
 
-use crate::namespace::{Applied, Namespace, NewBlock, OpenFile, Outcome};
+use crate::namespace::{Applied, COMMAND_SET_VERSION, Namespace, NewBlock, OpenFile, Outcome};
 
 /// The user that formats.
 pub(super) const SUPER: &str = "hdfs";
@@ -59,12 +59,14 @@ pub(super) struct Bench {
     pub(super) namespace: Namespace,
     pub(super) log: Vec<Entry>,
     pub(super) elapsed_ms: u64,
+    /// Of the entries.
+    pub(super) version: u32,
 }
 
 impl Bench {
     /// Not formatted.
     pub(super) fn empty() -> Self {
-        Self { namespace: Namespace::new(), log: Vec::new(), elapsed_ms: 10 }
+        Self { namespace: Namespace::new(), log: Vec::new(), elapsed_ms: 10, version: COMMAND_SET_VERSION }
     }
     /// Formatted, with three nodes of one storage each; `/tmp` for everybody.
     pub(super) fn new() -> Self {
@@ -103,7 +105,7 @@ impl Bench {
         };
         let command = Command { caller: 0, session, call, lowest_unanswered, op: Some(op) };
         let entry = Entry {
-            version: 1,
+            version: self.version,
             leader_wall_ns: 1_000_000 * self.log.len() as i64,
             elapsed_ms: self.elapsed_ms,
             callers: vec![caller],
@@ -122,7 +124,7 @@ impl Bench {
         self.run(by(user), Op::Rename(Rename { from: from.into(), to: to.into(), replace })).result
     }
     pub(super) fn delete(&mut self, user: &str, path: &str, recursive: bool) -> FsResult<Outcome> {
-        self.run(by(user), Op::Delete(Delete { path: path.into(), recursive })).result
+        self.run(by(user), Op::Delete(Delete { path: path.into(), recursive, checked_inode: 0 })).result
     }
     /// Creates with a first block on three nodes; returns inode, epoch and block.
     pub(super) fn create(&mut self, user: &str, path: &str, at_once: bool) -> FsResult<Draft> {
@@ -188,7 +190,7 @@ impl Bench {
         assert_eq!(image_of(&loaded), live);
         // What comes after must be the same too: ids, stamps, order of reclaiming.
         let next = Entry {
-            version: 1,
+            version: self.version,
             callers: vec![caller(SUPER)],
             commands: vec![
                 command(Op::Reclaim(Reclaim { limit: 2 })),

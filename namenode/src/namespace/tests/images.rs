@@ -76,7 +76,10 @@ fn everything() -> Bench {
         AddBlock { inode: draft.inode, lease_epoch: draft.epoch, previous: draft.committed(5), storages: homes(3) };
     bench.run(from(10), Op::AddBlock(add)).result.unwrap();
     bench.run(from(12), mkdir("/tmp/made")).result.unwrap();
-    bench.run(from(13), Op::Delete(Delete { path: "/tmp/made".into(), recursive: true })).result.unwrap();
+    bench
+        .run(from(13), Op::Delete(Delete { path: "/tmp/made".into(), recursive: true, checked_inode: 0 }))
+        .result
+        .unwrap();
     for call in 20..20 + MAX_OUTCOMES as u64 {
         bench.run(from(call), mkdir("/tmp/none/x")).result.unwrap_err();
     }

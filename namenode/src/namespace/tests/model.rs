@@ -292,7 +292,7 @@ impl Twins {
             Step::Delete { user, path, recursive } => {
                 let path = &self.path(path);
                 let expected = self.model.delete(USERS[*user], path, *recursive);
-                let op = Delete { path: path.clone(), recursive: *recursive };
+                let op = Delete { path: path.clone(), recursive: *recursive, checked_inode: 0 };
                 let told = self.send(*user, Op::Delete(op)).result;
                 agree(step, expected, told, |outcome, (files, directories)| {
                     outcome == Outcome::Deleted { files, directories }
@@ -568,7 +568,7 @@ proptest! {
             Step::Rename { user, from, to, replace } => {
                 Some((user, Op::Rename(Rename { from: from.path, to: to.path, replace })))
             }
-            Step::Delete { user, path, recursive } => Some((user, Op::Delete(Delete { path: path.path, recursive }))),
+            Step::Delete { user, path, recursive } => Some((user, Op::Delete(Delete { path: path.path, recursive, checked_inode: 0 }))),
             Step::Reclaim { limit } => Some((0, Op::Reclaim(Reclaim { limit }))),
             _ => None,
         }).collect();

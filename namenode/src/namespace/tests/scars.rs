@@ -124,8 +124,8 @@ fn sc_03_a_refusal_changes_nothing() {
         ("ann", complete(draft.committed(1).map(|block| proto::log::CommittedBlock { id: 1, ..block }))),
         ("bob", Op::Rename(proto::log::Rename { from: "/tmp/d/f".into(), to: "/tmp/f".into(), replace: true })),
         ("ann", Op::Rename(proto::log::Rename { from: "/tmp/d".into(), to: "/tmp/d/e".into(), replace: true })),
-        ("bob", Op::Delete(proto::log::Delete { path: "/tmp/d".into(), recursive: true })),
-        ("ann", Op::Delete(proto::log::Delete { path: "/tmp/d".into(), recursive: false })),
+        ("bob", Op::Delete(proto::log::Delete { path: "/tmp/d".into(), recursive: true, checked_inode: 0 })),
+        ("ann", Op::Delete(proto::log::Delete { path: "/tmp/d".into(), recursive: false, checked_inode: 0 })),
     ];
     for (user, op) in refused {
         let strip = |namespace: &Namespace| {

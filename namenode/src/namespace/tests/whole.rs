@@ -102,6 +102,10 @@ fn show(namespace: &Namespace, at: &str) -> BTreeMap<String, Shown> {
     all
 }
 
+fn delete(path: String, recursive: bool) -> Op {
+    Op::Delete(Delete { path, recursive, checked_inode: 0 })
+}
+
 impl World {
     fn new() -> Self {
         let mut bench = Bench::new();
@@ -131,7 +135,7 @@ impl World {
             3..=6 => self.create(user, from, number),
             7 => self.go_on(number),
             8..=11 => drop(self.run(user, Op::Rename(Rename { from, to, replace: number & 1 == 0 }))),
-            12..=13 => drop(self.run(user, Op::Delete(Delete { path: from, recursive: number & 3 != 0 }))),
+            12..=13 => drop(self.run(user, delete(from, number & 3 != 0))),
             14..=16 => drop(self.run(user, Op::Link(Link { existing: from, path: to }))),
             17 => {
                 let target = ["b", "../c", "/r/a", "/nowhere", "d/../d"][number as usize % 5].to_owned();
@@ -367,7 +371,7 @@ impl World {
         // Symbolic links led out of it now and then.
         let (tops, _) = self.bench.namespace.list(&caller(SUPER), &path("/"), "", 1000).unwrap();
         for top in tops.into_iter().filter(|top| top.path != "tmp") {
-            assert!(self.run(SUPER, Op::Delete(Delete { path: format!("/{}", top.path), recursive: true })));
+            assert!(self.run(SUPER, delete(format!("/{}", top.path), true)));
         }
         for (owner, draft) in std::mem::take(&mut self.drafts) {
             self.run(USERS[owner], Op::Discard(Discard { inode: draft.inode, lease_epoch: draft.epoch }));

@@ -155,7 +155,7 @@ impl World {
             18..=19 => {
                 let recursive = number & 3 != 0;
                 let expected = self.state.delete(&PEOPLE[user], &from, recursive);
-                let op = Delete { path: from, recursive };
+                let op = Delete { path: from, recursive, checked_inode: 0 };
                 if let Some(((files, directories), told)) = agree(&op, expected, self.run(user, Op::Delete(op.clone())))
                 {
                     assert_eq!(told, Outcome::Deleted { files, directories }, "{op:?}");

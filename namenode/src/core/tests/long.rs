@@ -1,0 +1,159 @@
+//! Deletes of large trees and long reads: in steps, with everything else in between.
+
+use proto::error::{ErrorCode, FsResult};
+use proto::namespace as n;
+
+use super::harness::{Bench, header, mkdir};
+use crate::namespace::walk::NAMES_AT_ONCE;
+use crate::service::request::Ticket;
+
+/// Directories of a tree that takes several steps.
+const WIDE: u64 = 3 * NAMES_AT_ONCE as u64;
+const TREE: &str = "/user/ana/t";
+
+fn with_tree() -> Bench {
+    let mut bench = Bench::new();
+    bench.mkdir(TREE).unwrap();
+    for at in 0..WIDE {
+        bench.send("ana", mkdir(&format!("{TREE}/d{at:05}")));
+    }
+    bench.settle();
+    assert_eq!((bench.unanswered(), bench.steps), (0, 0));
+    bench
+}
+fn delete(bench: &mut Bench) -> Ticket {
+    let request = n::DeleteRequest { header: header(), path: TREE.into(), recursive: true };
+    let ticket = bench.send("ana", request);
+    bench.settle();
+    ticket
+}
+fn as_root(bench: &mut Bench, path: &str) {
+    bench.ask_as::<n::MkdirResponse>("root", n::MkdirRequest { mode: 0o700, parents: true, ..mkdir(path) }).unwrap();
+}
+fn chown(bench: &mut Bench, path: &str, owner: &str) {
+    let request = n::SetAttributesRequest {
+        header: header(),
+        path: path.into(),
+        owner: Some(owner.into()),
+        ..Default::default()
+    };
+    bench.ask_as::<n::SetAttributesResponse>("root", request).unwrap();
+}
+fn code(bench: &Bench, ticket: Ticket) -> Option<ErrorCode> {
+    bench.replies.get(&ticket).and_then(|reply| reply.as_ref().err()).map(|error| error.code)
+}
+
+#[test]
+fn a_large_tree_is_deleted_after_its_rights_were_looked_at_in_steps() {
+    let mut bench = with_tree();
+    let gone = bench.delete(TREE).unwrap();
+    assert_eq!((gone.files, gone.directories), (0, WIDE + 1));
+    assert!(bench.steps >= WIDE / NAMES_AT_ONCE as u64, "{}", bench.steps);
+    assert!(bench.most_looks <= 20 * NAMES_AT_ONCE as u64, "{} looks in one step", bench.most_looks);
+    assert_eq!(bench.stat(TREE).unwrap_err().code, ErrorCode::NotFound);
+    let steps = bench.steps;
+    let mut bench = bench.restart();
+    assert_eq!(bench.stat(TREE).unwrap_err().code, ErrorCode::NotFound, "and replay agrees, without a step");
+    assert_eq!((bench.steps, steps > 0), (0, true));
+}
+
+#[test]
+fn others_have_their_turn_between_the_steps() {
+    let mut bench = with_tree();
+    bench.held_up = true;
+    let ticket = delete(&mut bench);
+    let mut done = 0;
+    while bench.step() {
+        bench.mkdir(&format!("/user/ana/m{done}")).unwrap();
+        bench.stat(&format!("{TREE}/d00000")).map_or_else(|error| assert_eq!(error.code, ErrorCode::NotFound), drop);
+        done += 1;
+    }
+    assert!(done > 2 && bench.replies[&ticket].is_ok(), "{done}");
+}
+
+#[test]
+fn rights_that_went_while_they_were_looked_at_are_missed() {
+    let mut bench = with_tree();
+    bench.held_up = true;
+    let ticket = delete(&mut bench);
+    assert!(bench.step());
+    // Behind where the look stands, and not empty: who deletes needs all rights there.
+    as_root(&mut bench, &format!("{TREE}/d00001/roots/x"));
+    chown(&mut bench, &format!("{TREE}/d00001"), "root");
+    bench.held_up = false;
+    bench.settle();
+    assert_eq!(code(&bench, ticket), Some(ErrorCode::PermissionDenied));
+    assert!(bench.replies[&ticket].as_ref().is_err_and(|error| error.path.starts_with(TREE)));
+    assert!(bench.stat(TREE).is_ok());
+}
+
+#[test]
+fn a_tree_that_changes_all_the_time_is_given_up_with_a_word() {
+    let mut bench = with_tree();
+    bench.held_up = true;
+    let ticket = delete(&mut bench);
+    let mut changes = 0;
+    while bench.step() {
+        bench.mkdir(&format!("{TREE}/d00000/{changes}")).unwrap();
+        changes += 1;
+    }
+    let refused = bench.replies[&ticket].clone().unwrap_err();
+    assert!(refused.code == ErrorCode::Overloaded && refused.retryable(), "{refused}");
+    assert!(!refused.hint.is_empty() && refused.path == TREE);
+    assert!((8..100).contains(&changes), "{changes} steps of four looks at the tree");
+    // Once it holds still, the same call does it.
+    bench.held_up = false;
+    assert!(bench.delete(TREE).is_ok());
+}
+
+#[test]
+fn entries_under_way_are_waited_for_because_they_may_take_rights_away() {
+    let mut bench = with_tree();
+    as_root(&mut bench, "/user/ana/t/d00003/roots");
+    chown(&mut bench, "/user/ana/t/d00003/roots", "ana");
+    bench.held_up = true;
+    let ticket = delete(&mut bench);
+    // In the log, and not applied yet, when the look at the tree ends.
+    bench.disk_is_slow = true;
+    let owner = Some("root".to_owned());
+    let request =
+        n::SetAttributesRequest { header: header(), path: format!("{TREE}/d00003"), owner, ..Default::default() };
+    let taken = bench.send("root", request);
+    bench.settle();
+    while bench.step() {}
+    assert!(!bench.replies.contains_key(&ticket) && !bench.replies.contains_key(&taken));
+    (bench.disk_is_slow, bench.held_up) = (false, false);
+    bench.settle();
+    assert!(bench.replies[&taken].is_ok());
+    assert_eq!(code(&bench, ticket), Some(ErrorCode::PermissionDenied));
+}
+
+#[test]
+fn a_path_that_leads_to_another_tree_by_then_is_looked_at_anew() {
+    let mut bench = with_tree();
+    bench.held_up = true;
+    let ticket = delete(&mut bench);
+    assert!(bench.step());
+    let rename =
+        |from: &str, to: &str| n::RenameRequest { header: header(), from: from.into(), to: to.into(), replace: false };
+    bench.ask::<n::RenameResponse>(rename(TREE, "/user/ana/aside")).unwrap();
+    as_root(&mut bench, &format!("{TREE}/x/y"));
+    bench.held_up = false;
+    bench.settle();
+    // A small one now, and root's.
+    assert_eq!(code(&bench, ticket), Some(ErrorCode::PermissionDenied));
+    assert!(bench.stat("/user/ana/aside").is_ok());
+}
+
+#[test]
+fn long_reads_are_answered_in_steps() {
+    let mut bench = with_tree();
+    let ask = |bench: &mut Bench, user: &str| -> FsResult<n::ContentSummaryResponse> {
+        bench.ask_as(user, n::ContentSummaryRequest { header: header(), path: TREE.into() })
+    };
+    let whole = ask(&mut bench, "root").unwrap();
+    assert_eq!((whole.directories, bench.steps), (WIDE + 1, 0));
+    assert_eq!(ask(&mut bench, "ana").unwrap(), whole);
+    assert!(bench.steps >= WIDE / NAMES_AT_ONCE as u64 - 1, "{}", bench.steps);
+    assert!(bench.most_looks <= 20 * NAMES_AT_ONCE as u64, "{} looks in one step", bench.most_looks);
+}
