@@ -209,7 +209,9 @@ impl BlockManager {
             return None;
         }
         let storage = self.registry.at(storage).id.as_str().to_owned();
-        Some(NodeCommand { number: self.number(), kind: Some(Kind::Verify(VerifyReplicas { storage, blocks })) })
+        // The digests are the namespace's: the core adds them.
+        let verify = VerifyReplicas { storage, blocks, digests: Vec::new() };
+        Some(NodeCommand { number: self.number(), kind: Some(Kind::Verify(verify)) })
     }
 
     fn may_delete(&self, leading: Leading, now: Moment) -> bool {
