@@ -78,6 +78,14 @@ crash_points! {
     TermSync = "term-sync";
     /// A slot of the file that says how far a volume's scrubber has come is made durable.
     ScrubSync = "scrub-sync";
+    /// The file is created that will replace a meta file without the leaves of a digest.
+    LeavesCreate = "leaves-create";
+    /// It is made durable.
+    LeavesSync = "leaves-sync";
+    /// It takes the place of the meta file.
+    LeavesRename = "leaves-rename";
+    /// One that is of no use (any more) is removed.
+    LeavesRemove = "leaves-remove";
 }
 
 /// On which side of the durable call the process dies.

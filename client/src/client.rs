@@ -14,6 +14,8 @@ use proto::namespace as n;
 use proto::namespace::FileStatus;
 use proto::path::FsPath;
 
+use transfer::BlockDigest;
+
 use crate::address::ClusterAddress;
 use crate::avoid::Avoided;
 use crate::list::Listing;
@@ -121,6 +123,13 @@ impl ClientBuilder {
         self.write = config;
         self
     }
+    /// Whether blocks get a digest beside their CRCs, unless [`CreateOptions::digest`] says otherwise;
+    /// [`BlockDigest::Sha256`] unless set. Part of [`ClientBuilder::write_config`].
+    #[must_use]
+    pub const fn digest(mut self, digest: BlockDigest) -> Self {
+        self.write.digest = digest;
+        self
+    }
     /// Bounds of readers.
     #[must_use]
     pub const fn read_config(mut self, config: ReadConfig) -> Self {
@@ -188,6 +197,8 @@ pub struct CreateOptions {
     /// The file is visible, and open, from now on: what it replaces is gone at once, and if the writer does not
     /// close it, it stays listed as open. For callers whose users expect that, such as Hadoop's and a mount's.
     pub publish_at_once: bool,
+    /// Whether its blocks get a digest; `None`: as the client does.
+    pub digest: Option<BlockDigest>,
 }
 
 /// A change to how a name is moved.
@@ -242,7 +253,7 @@ impl Client {
         if answer.status.is_none() {
             return Err(half_told("create"));
         }
-        Ok(Writer::start(Arc::clone(&self.inner), session, path, answer))
+        Ok(Writer::start(Arc::clone(&self.inner), session, path, answer, options.digest))
     }
 
     /// Opens a file for reading.

@@ -50,11 +50,13 @@ pub mod retry;
 mod rpc;
 pub mod session;
 mod splits;
+mod verify;
 pub mod write;
 
 pub use attributes::{Attributes, Quota, Time};
 pub use client::{Client, ClientBuilder, CreateOptions, Replace};
 pub use list::Listing;
+pub use proto::common::{LocatedBlock, StorageLocation};
 pub use proto::error::{ErrorCode, FsError, FsResult};
 pub use proto::namespace::{
     AclChange, AclEntry, AclScope, AclTag, ContentSummaryResponse, DeleteResponse, DiffEntry, DiffKind, FileKind,
@@ -63,4 +65,7 @@ pub use proto::namespace::{
 pub use read::{AsyncReader, LocalFigures, LocalReads, Reader};
 pub use rpc::Carrier;
 pub use splits::{BlockLocation, FileLayout, Split, SplitOptions, splits};
+pub use transfer::BlockDigest;
+pub use transfer::digest::Prefix as DigestPrefix;
+pub use verify::{ReplicaCheck, digest_of, file_digest};
 pub use write::{AsyncWriter, Writer};

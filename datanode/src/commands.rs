@@ -3,6 +3,7 @@
 use base::clock::Moment;
 use proto::cluster::{CommandResult, CopyReplica, DeleteReplicas, VerifyReplicas};
 use proto::ids::{BlockId, GenerationStamp, StorageId};
+use transfer::digest::Prefix;
 use transfer::{BlockRef, Target, WireError, WriteSetup};
 
 use crate::agent::Command;
@@ -52,12 +53,14 @@ pub fn verify(node: &Node, command: &Command, what: &VerifyReplicas, now: impl F
         Ok(storage) => storage,
         Err(bad) => return result(command, Err(bad.to_string())),
     };
-    for block in &what.blocks {
+    for (number, block) in what.blocks.iter().enumerate() {
         if let Some(reason) = void(node, command, now()) {
             return result(command, Err(reason));
         }
         let (id, stamp) = (BlockId::from_raw(block.id), GenerationStamp::from_raw(block.stamp));
-        match node.store().verify(&storage, id, stamp) {
+        // Malformed ones and those of a namenode that sends none: the replica is compared with itself only.
+        let digest = what.digests.get(number).and_then(|digest| Prefix::try_from(digest.as_ref()).ok());
+        match node.store().verify(&storage, (id, stamp), digest.as_ref()) {
             Ok(sound) => tracing::info!(block = %id, %storage, sound, "a replica was read whole"),
             Err(failure) if error.is_empty() => error = chain(&failure),
             Err(_) => {}
@@ -109,8 +112,10 @@ pub fn begin_copy(node: &Node, what: &CopyReplica) -> Result<CopyJob, CopyError>
     // The replica's own stamp and length are what is copied.
     let block = BlockRef { stamp: reader.stamp(), len_bytes: reader.len_bytes(), ..block };
     let (chunks, len_bytes) = (reader.chunks(), reader.len_bytes());
-    let session = ReadSession::new(reader, 0, len_bytes, true)?;
+    let (leaves, digest_observed) = reader.leaves()?;
+    let session = ReadSession::new(reader, 0, len_bytes, true)?.with_leaves(leaves);
     let target = targets.first().cloned().ok_or(CopyError::NoTarget)?;
     let setup = WriteSetup::create(block, what.token.clone(), String::new(), &targets, chunks);
-    Ok(CopyJob { session, setup: setup.ok_or(CopyError::NoTarget)?, target })
+    let setup = WriteSetup { digest_observed, ..setup.ok_or(CopyError::NoTarget)? };
+    Ok(CopyJob { session, setup, target })
 }

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use proto::ids::{NodeId, Term};
 use transfer::local::ACCESS_VERSION;
-use transfer::{BlockRef, BorrowSetup, ChecksumKind, LocalLoan, ReadSetup, Status, WriteSetup, WriteStage};
+use transfer::{
+    BlockRef, BorrowSetup, ChecksumKind, LocalLoan, ReadSetup, Status, VerifySetup, WriteSetup, WriteStage,
+};
 
 use auth::NodeKeys;
 use auth::token::{self, Mode, Wanted};
 
 use crate::serve::ReadSession;
-use crate::store::{Borrower, ReplicaReader, ReplicaWriter, Store, StoreError};
+use crate::store::{Borrower, ReplicaReader, ReplicaWriter, Store, StoreError, Verification};
 
 /// An operation refused before it began.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,10 +104,12 @@ impl Node {
         self.check_token(&setup.token, &block, mode, now_wall_ms)?;
         // Storages of Hadoop clients may be left out of a pipeline: then this node chooses.
         let storage = setup.storage.as_ref().filter(|storage| storage.as_str() != transfer::op::ANY_STORAGE);
-        Ok(match mode {
+        let mut writer = match mode {
             Mode::Copy => self.store.create_copy(&block, storage, setup.chunks)?,
             Mode::Read | Mode::Write => self.store.create(&block, storage, setup.chunks)?,
-        })
+        };
+        writer.set_observed(setup.digest_observed);
+        Ok(writer)
     }
 
     /// Checks a read and opens the replica.
@@ -116,6 +120,15 @@ impl Node {
         self.check_token(&setup.token, &setup.block, Mode::Read, now_wall_ms)?;
         let reader = self.store.open_reader(&setup.block)?;
         Ok(ReadSession::new(reader, setup.offset_bytes, setup.len_bytes, setup.send_checksums)?)
+    }
+
+    /// Checks a request to read a replica whole; nothing is read yet.
+    ///
+    /// # Errors
+    /// As [`Node::begin_write`].
+    pub fn begin_verify(&self, setup: &VerifySetup, now_wall_ms: i64) -> Result<Verification, Refusal> {
+        self.check_token(&setup.token, &setup.block, Mode::Read, now_wall_ms)?;
+        Ok(self.store.begin_verify(&setup.block)?)
     }
 
     /// Checks a request for descriptors, and lends them. A change of the replica since calls the loan back.

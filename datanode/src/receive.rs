@@ -13,7 +13,7 @@
 mod acks;
 
 use proto::common::Receipt;
-use transfer::{Ack, PacketView, Status};
+use transfer::{Ack, PacketView, Status, digest};
 
 pub use acks::{AckTracker, LocalDone};
 
@@ -77,6 +77,7 @@ impl PacketSink {
         if !packet.data.is_empty() {
             self.writer.write(packet.head.offset_bytes, packet.data, packet.checksums)?;
         }
+        self.writer.add_leaves(digest::parse_leaves(packet.leaves).unwrap_or_default())?;
         if packet.head.last {
             // The end must be where the sender says: a shorter replica would be whole in nobody's eyes but ours.
             let end_bytes = packet.head.offset_bytes.saturating_add(packet.data.len() as u64);

@@ -199,13 +199,20 @@ impl ScrubRecord {
 
 /// Bytes so far decide when the next may be read. What was not used is not saved up: a rest is followed by no burst.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+pub(crate) struct Pace {
     rate_bytes_per_s: u64,
     free_at: Moment,
 }
 
 impl Pace {
-    fn spend(&mut self, bytes: u64, now: Moment) {
+    pub(crate) const fn new(rate_bytes_per_s: u64, now: Moment) -> Self {
+        Self { rate_bytes_per_s, free_at: now }
+    }
+    /// When the next bytes may be read.
+    pub(crate) const fn free_at(&self) -> Moment {
+        self.free_at
+    }
+    pub(crate) fn spend(&mut self, bytes: u64, now: Moment) {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate_bytes_per_s.max(1));
         let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.free_at = self.free_at.max(now).plus(takes);
@@ -243,7 +250,7 @@ impl Scrubber {
         Self {
             options,
             record,
-            pace: Pace { rate_bytes_per_s: options.rate_bytes_per_s, free_at: now },
+            pace: Pace::new(options.rate_bytes_per_s, now),
             list: None,
             looking: None,
             suspect_was_last: false,

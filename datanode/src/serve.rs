@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 use proto::transfer::BlockOpResponse;
+use transfer::digest::{self, Leaf, LeafQueue};
 use transfer::{ChecksumKind, ChunkFormat, PACKET_DATA_BYTES, Packet, PacketHead, reply};
 
 use crate::store::{ReplicaReader, StoreError};
@@ -19,6 +20,8 @@ use crate::store::{ReplicaReader, StoreError};
 pub struct ReadStep {
     /// What the packet says of itself.
     pub head: PacketHead,
+    /// Leaves of the digest that travel with it; only copies have any.
+    pub leaves: Bytes,
     /// Its checksums.
     pub checksums: Vec<u8>,
     /// Start of its data in the replica.
@@ -31,7 +34,7 @@ impl ReadStep {
     /// The packet's bytes before its data.
     #[must_use]
     pub fn prefix(&self) -> Vec<u8> {
-        let mut prefix = self.head.encode(self.checksums.len(), self.len_bytes as usize);
+        let mut prefix = self.head.encode_with(&self.leaves, self.checksums.len(), self.len_bytes as usize);
         prefix.extend_from_slice(&self.checksums);
         prefix
     }
@@ -47,6 +50,9 @@ pub struct ReadSession {
     seqno: i64,
     send_checksums: bool,
     ended: bool,
+    /// Leaves that go out with the packets.
+    leaves: Vec<Leaf>,
+    sent_leaves: LeafQueue,
 }
 
 impl ReadSession {
@@ -68,7 +74,25 @@ impl ReadSession {
         let chunk_bytes = reader.chunks().chunk_bytes();
         let start_bytes = offset_bytes - offset_bytes % chunk_bytes;
         let end_bytes = wanted_end.div_ceil(chunk_bytes).saturating_mul(chunk_bytes).min(replica_bytes);
-        Ok(Self { reader, at_bytes: start_bytes, end_bytes, start_bytes, seqno: 0, send_checksums, ended: false })
+        let (leaves, sent_leaves) = (Vec::new(), LeafQueue::default());
+        let at_bytes = start_bytes;
+        Ok(Self {
+            reader,
+            at_bytes,
+            end_bytes,
+            start_bytes,
+            seqno: 0,
+            send_checksums,
+            ended: false,
+            leaves,
+            sent_leaves,
+        })
+    }
+    /// Sends these leaves along, each with the packet that ends its segment: for whole replicas, to another node.
+    #[must_use]
+    pub fn with_leaves(mut self, leaves: Vec<Leaf>) -> Self {
+        self.leaves = leaves;
+        self
     }
     /// The answer that precedes the packets.
     #[must_use]
@@ -100,8 +124,11 @@ impl ReadSession {
             self.reader.read_checksums(self.at_bytes, len_bytes, &mut checksums)?;
         }
         let head = PacketHead { offset_bytes: self.at_bytes, seqno: self.seqno, last, sync: false };
-        let step = ReadStep { head, checksums, offset_bytes: self.at_bytes, len_bytes };
+        let offset_bytes = self.at_bytes;
         self.at_bytes += len_bytes;
+        let ended = if self.at_bytes == self.end_bytes { u64::MAX } else { self.at_bytes / digest::SEGMENT_BYTES };
+        let leaves = self.sent_leaves.take(&self.leaves, ended);
+        let step = ReadStep { head, leaves, checksums, offset_bytes, len_bytes };
         self.seqno += 1;
         self.ended = last;
         Ok(Some(step))
@@ -114,6 +141,7 @@ impl ReadSession {
         let Some(step) = self.next_step()? else { return Ok(None) };
         let mut data = vec![0; step.len_bytes as usize];
         self.reader.read_data(step.offset_bytes, &mut data)?;
-        Ok(Some(Packet { head: step.head, checksums: Bytes::from(step.checksums), data: Bytes::from(data) }))
+        let (checksums, data) = (Bytes::from(step.checksums), Bytes::from(data));
+        Ok(Some(Packet { head: step.head, leaves: step.leaves, checksums, data }))
     }
 }

@@ -1,7 +1,7 @@
 //! A datanode as threads and sockets around the node.
 //!
 //! ```text
-//!   tokio: accept (caps) ─▶ one thread a data connection ─▶ write.rs (a second thread for acks) / read.rs
+//!   tokio: accept (caps) ─▶ one thread a data connection ─▶ write.rs (a second thread for acks) / read.rs / verify.rs
 //!          local door: a task a connection ─▶ local.rs lends descriptors
 //!          operations pages                                        │ changes
 //!   "dn-agent" thread: drives the agent  ◀─────────────────────────┘
@@ -23,6 +23,7 @@ mod local;
 mod read;
 mod scrub;
 mod upkeep;
+mod verify;
 mod write;
 
 use std::net::SocketAddr;
@@ -102,6 +103,8 @@ struct Context {
     wake: Wake,
     /// Silence after which a peer counts as gone.
     peer_timeout: Duration,
+    /// What all verifications together may read.
+    verifying: Arc<verify::Throttle>,
     stop: CancellationToken,
 }
 
@@ -137,8 +140,9 @@ pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Resul
     let agent = Agent::new(told, &node);
     let (wake, inbox) = Wake::new();
     let peer_timeout = config.peer_timeout.0;
-    let context =
-        Context { node: Arc::clone(&node), clock, figures, wake: wake.clone(), peer_timeout, stop: shutdown.clone() };
+    let verifying = Arc::new(verify::Throttle::new(clock.now()));
+    let (node_here, stop) = (Arc::clone(&node), shutdown.clone());
+    let context = Context { node: node_here, clock, figures, wake: wake.clone(), peer_timeout, verifying, stop };
 
     let connections = Connections::new(config.max_connections as usize);
     let talk = AgentThread::start(agent, context.clone(), namenodes, Arc::clone(&connections), inbox)

@@ -21,10 +21,12 @@ mod look;
 mod meta;
 mod reader;
 mod replica;
+mod restore;
 mod scan;
 mod scrub;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod volume;
 mod writer;
 
@@ -38,6 +40,7 @@ use base::random::Randomness;
 use parking_lot::Mutex;
 use proto::cluster::{Bucket, ReplicaRecord, StorageReport};
 use proto::ids::{BlockId, ClusterId, GenerationStamp, NodeId, PoolId, StorageId, Term};
+use transfer::digest::Prefix;
 use transfer::{BlockRef, ChunkFormat};
 
 pub use error::StoreError;
@@ -45,6 +48,7 @@ pub use loans::{Borrower, Loans, TooMany};
 pub use reader::ReplicaReader;
 pub use replica::{Replica, ReplicaState};
 pub use scrub::{Turn, VolumeScrub};
+pub use verify::{Verification, VerifyStep};
 pub use writer::{FinalisedReplica, ReplicaWriter};
 
 pub(crate) use layout::FOLDERS;
@@ -281,13 +285,19 @@ impl Store {
         ReplicaReader::open(Arc::clone(volume), block, replica)
     }
     /// Reads a replica whole at the namenode's word, and notes what it finds: damage as a change of state, soundness as a
-    /// change of its own. A replica that was called corrupt and is sound is served again. True if it is sound.
+    /// change of its own. A replica that was called corrupt and is sound is served again. True if it is sound, and has the
+    /// digest that the namespace has of the block, if that has one.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such replica that is or was whole; [`StoreError::VolumeFailed`]; the
     /// disk's, and then the replica counts as damaged. If only descriptors or memory were wanting, nothing is noted:
     /// the namenode asks again.
-    pub fn verify(&self, storage: &StorageId, id: BlockId, stamp: GenerationStamp) -> Result<bool, StoreError> {
+    pub fn verify(
+        &self,
+        storage: &StorageId,
+        (id, stamp): (BlockId, GenerationStamp),
+        digest: Option<&Prefix>,
+    ) -> Result<bool, StoreError> {
         let volume = self.volume(storage)?;
         volume.working()?;
         let whole = |watch: &Watch| {
@@ -295,11 +305,28 @@ impl Store {
             replica.stamp == stamp && matches!(replica.state, ReplicaState::Finalized | ReplicaState::Corrupt)
         };
         let watch = Watch::begin(volume, id).filter(whole).ok_or(StoreError::NotFound(id))?;
-        let sound = look::is_sound(&watch, &volume.pool()?);
+        let sound = look::is_sound(&watch, &volume.pool()?, digest);
         if !sound.as_ref().is_err_and(StoreError::is_exhausted) {
             volume.looked_at(&watch, matches!(sound, Ok(true)), true);
         }
         sound
+    }
+    /// Begins to read a replica whole for somebody who asks about it; see [`Verification::step`]. Nothing is read yet.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no replica that is or was whole; [`StoreError::StaleStamp`],
+    /// [`StoreError::WrongPool`], [`StoreError::VolumeFailed`].
+    pub fn begin_verify(&self, block: &BlockRef) -> Result<Verification, StoreError> {
+        self.check_pool(&block.pool)?;
+        let (volume, _) = self.find(block.id).ok_or(StoreError::NotFound(block.id))?;
+        volume.working()?;
+        let whole = |watch: &Watch| matches!(watch.replica().state, ReplicaState::Finalized | ReplicaState::Corrupt);
+        let watch = Watch::begin(volume, block.id).filter(whole).ok_or(StoreError::NotFound(block.id))?;
+        let found = watch.replica().stamp;
+        if found < block.stamp {
+            return Err(StoreError::StaleStamp { id: block.id, found, sent: block.stamp });
+        }
+        Ok(Verification::new(watch, block.pool.clone()))
     }
     /// A scrubber for each volume. Nothing is read yet.
     #[must_use]

@@ -8,6 +8,8 @@
 
 #[path = "transfer/local.rs"]
 mod local;
+#[path = "transfer/verify.rs"]
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -30,6 +32,7 @@ use proto::ids::{BlockId, GenerationStamp, NodeId, PoolId, StorageId};
 use proto::transfer::BlockOpResponse;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status as GrpcStatus};
+use transfer::verify::LeafOrigin;
 use transfer::{Ack, BlockRef, ChunkFormat, Packet, PacketBuffer, ReadSetup, Status, Target, WriteSetup, reply};
 
 const FORMAT: ChunkFormat = ChunkFormat::CRC32C_512;
@@ -353,7 +356,7 @@ async fn s_4_no_token_opens_another_block_mode_or_stamp() {
 async fn a_copy_carries_a_replica_to_another_node_and_a_delete_removes_it() {
     let bench = Bench::new(2).await;
     let data = vec![9; 3_000_000];
-    bench.write(&BlockRef { len_bytes: 4 << 20, ..block(1) }, &bench.targets()[..1], &data);
+    bench.write_with_leaves(&BlockRef { len_bytes: 4 << 20, ..block(1) }, &bench.targets()[..1], &data);
     let name = Block { pool: "BP-1".into(), id: block(1).id.raw(), stamp: block(1).stamp.raw(), len_bytes: 3_000_000 };
     let (from, to) = (bench.target(0), bench.target(1));
     bench.order(
@@ -374,6 +377,8 @@ async fn a_copy_carries_a_replica_to_another_node_and_a_delete_removes_it() {
     let result = bench.result().await;
     assert!(result.ok, "{}", result.error);
     assert!(bench.read(&block(1), 1, 3_000_000).unwrap() == data);
+    let copied = bench.verify(&block(1), 1, 0).1.unwrap();
+    assert_eq!((copied.damage, copied.leaves), (None, LeafOrigin::Writer), "with its digest");
 
     let delete = c::DeleteReplicas { storage: from.storage.to_string(), blocks: vec![name], reason: "surplus".into() };
     bench.order(0, c::node_command::Kind::Delete(delete));

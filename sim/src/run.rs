@@ -5,10 +5,13 @@ use std::time::Duration;
 use base::clock::Moment;
 use base::random::{Randomness, SeededRandom};
 
+use datanode::store::{Store, StoreError, VerifyStep};
 use namenode::namespace::Namespace;
+use transfer::{BlockRef, Verified};
 
 use crate::cluster::{Cluster, Phase};
 use crate::coverage::Coverage;
+use crate::hosts::namenode::pool_id;
 use crate::hosts::{ClientHost, DatanodeHost, NamenodeHost};
 use crate::planted::Planted;
 use crate::scene::Scene;
@@ -326,8 +329,46 @@ fn finish(cluster: &mut Cluster) {
             Err(error) => problems.push(format!("the image of namenode {at} cannot be read: {error}")),
         }
     }
+    problems.extend(digests(cluster));
     for problem in problems {
         cluster.scene.violation(problem);
+    }
+}
+
+/// Every whole replica has the digest that its writer told the namenode, whichever way it came there; those apart of
+/// which bits were flipped, and those on disks that failed.
+fn digests(cluster: &Cluster) -> Vec<String> {
+    let mut problems = Vec::new();
+    let running = cluster.namenodes.iter().filter_map(NamenodeHost::shared);
+    let Some(newest) = running.max_by_key(|shared| shared.namespace.read().applied().0) else { return problems };
+    newest.namespace.read().for_each_block(|view| {
+        if !view.committed {
+            return;
+        }
+        if view.digest.is_none() {
+            problems.push(format!("{} has no digest, although its writer made one", view.block));
+        }
+        for (at, host) in cluster.datanodes.iter().enumerate() {
+            let flipped = cluster.checks.rotten.contains(&(at, view.block));
+            let Some(store) = host.store().filter(|_| !flipped && host.holds(view.block, view.stamp)) else { continue };
+            let (pool, id, stamp) = (pool_id(), view.block, view.stamp);
+            let block = BlockRef { pool, id, stamp, len_bytes: view.len_bytes };
+            if let Ok(found) = read_whole(store, &block)
+                && found.digest != view.digest
+            {
+                problems.push(format!("datanode {at} has other bytes of {}: {found:?}, not {:?}", id, view.digest));
+            }
+        }
+    });
+    problems
+}
+
+fn read_whole(store: &Store, block: &BlockRef) -> Result<Verified, StoreError> {
+    let mut verification = store.begin_verify(block)?;
+    loop {
+        if let VerifyStep::Done(found) = verification.step()? {
+            return Ok(found);
+        }
     }
 }
 

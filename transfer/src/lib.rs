@@ -8,7 +8,8 @@
 //!          ◀──acks────   ◀──acks────    ◀──acks────          ack.rs     a reply per node, receipts in the last
 //! ```
 //!
-//! On a datanode's local socket descriptors are lent instead of packets sent: see [`local`].
+//! On a datanode's local socket descriptors are lent instead of packets sent: see [`local`]. Packets carry the leaves of
+//! the block's [`digest`]; a replica can be read whole by its own node: see [`verify`].
 //!
 //! Every decoder here refuses rather than panics, and grows its buffers with the bytes that arrive, never by
 //! a length that somebody claims. Read [`op`] first, then [`packet`].
@@ -17,19 +18,23 @@
 
 pub mod ack;
 pub mod chunks;
+pub mod digest;
 mod frame;
 pub mod local;
 pub mod op;
 pub mod packet;
 pub mod reply;
+pub mod verify;
 
 pub use ack::Ack;
 pub use chunks::{ChecksumKind, ChunkFormat, ChunkMismatch};
+pub use digest::BlockDigest;
 pub use frame::{MAX_MESSAGE_BYTES, WireError, decode_delimited, encode_delimited, read_delimited};
 pub use local::{BorrowSetup, LocalLoan};
 pub use op::{BlockRef, Op, ReadSetup, Target, WriteSetup, WriteStage};
 pub use packet::{Packet, PacketBuffer, PacketHead, PacketView};
 pub use proto::transfer::Status;
+pub use verify::{Verified, VerifySetup};
 
 /// Version of the DataTransferProtocol that every operation starts with.
 pub const DATA_TRANSFER_VERSION: u16 = 28;

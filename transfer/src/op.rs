@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   00 1c        version 28, big-endian
-//!   50 | 51 | 57 WRITE_BLOCK | READ_BLOCK | REQUEST_SHORT_CIRCUIT_FDS
-//!   delimited    OpWriteBlock | OpReadBlock | OpRequestShortCircuitAccess
+//!   50 | 51 | 57 WRITE_BLOCK | READ_BLOCK | REQUEST_SHORT_CIRCUIT_FDS, and c8 VERIFY_REPLICA, which is ours
+//!   delimited    OpWriteBlock | OpReadBlock | OpRequestShortCircuitAccess | OpVerifyReplica
 //! ```
 
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use prost::Message;
 use proto::ids::{BlockId, GenerationStamp, NodeId, PoolId, StorageId};
 use proto::transfer::{
     BaseHeader, ClientOperationHeader, DatanodeId, DatanodeInfo, ExtendedBlock, OpReadBlock,
-    OpRequestShortCircuitAccess, OpWriteBlock, Token,
+    OpRequestShortCircuitAccess, OpVerifyReplica, OpWriteBlock, Token,
 };
 
 pub use proto::transfer::op_write_block::Stage as WriteStage;
@@ -28,12 +28,15 @@ pub const WRITE_BLOCK: u8 = 80;
 pub const READ_BLOCK: u8 = 81;
 /// Code of REQUEST_SHORT_CIRCUIT_FDS, on local sockets only.
 pub const REQUEST_SHORT_CIRCUIT_FDS: u8 = 87;
+/// Code of VERIFY_REPLICA: ours, beyond Hadoop's numbers.
+pub const VERIFY_REPLICA: u8 = 200;
 
 /// Stands for a storage that the sender did not name: the node chooses.
 pub const ANY_STORAGE: &str = "DS-any";
 
 const PREFIX_BYTES: usize = 3;
 const BORROW: &str = "REQUEST_SHORT_CIRCUIT_FDS";
+const VERIFY: &str = "VERIFY_REPLICA";
 
 /// An operation, as asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +47,8 @@ pub enum Op {
     Read(Box<OpReadBlock>),
     /// Lend the descriptors of a replica.
     Borrow(Box<OpRequestShortCircuitAccess>),
+    /// Read a replica whole and say whether it is sound.
+    Verify(Box<OpVerifyReplica>),
 }
 
 impl Op {
@@ -54,6 +59,7 @@ impl Op {
             Self::Write(op) => (WRITE_BLOCK, encode_delimited(op.as_ref())),
             Self::Read(op) => (READ_BLOCK, encode_delimited(op.as_ref())),
             Self::Borrow(op) => (REQUEST_SHORT_CIRCUIT_FDS, encode_delimited(op.as_ref())),
+            Self::Verify(op) => (VERIFY_REPLICA, encode_delimited(op.as_ref())),
         };
         let mut out = Vec::with_capacity(PREFIX_BYTES + body.len());
         out.extend_from_slice(&DATA_TRANSFER_VERSION.to_be_bytes());
@@ -76,6 +82,7 @@ impl Op {
         let decoded = match code {
             WRITE_BLOCK => decode_delimited(&mut rest, "WRITE_BLOCK").map(|op| op.map(|op| Self::Write(Box::new(op)))),
             READ_BLOCK => decode_delimited(&mut rest, "READ_BLOCK").map(|op| op.map(|op| Self::Read(Box::new(op)))),
+            VERIFY_REPLICA => decode_delimited(&mut rest, VERIFY).map(|op| op.map(|op| Self::Verify(Box::new(op)))),
             _ => decode_delimited(&mut rest, BORROW).map(|op| op.map(|op| Self::Borrow(Box::new(op)))),
         };
         bytes.unsplit(rest);
@@ -102,6 +109,7 @@ impl Op {
         Ok(match code {
             WRITE_BLOCK => Self::Write(Box::new(read_delimited(reader, "WRITE_BLOCK")?)),
             READ_BLOCK => Self::Read(Box::new(read_delimited(reader, "READ_BLOCK")?)),
+            VERIFY_REPLICA => Self::Verify(Box::new(read_delimited(reader, VERIFY)?)),
             _ => Self::Borrow(Box::new(read_delimited(reader, BORROW)?)),
         })
     }
@@ -116,7 +124,7 @@ fn check_version(bytes: [u8; 2]) -> Result<(), WireError> {
 
 fn check_code(code: u8) -> Result<(), WireError> {
     match code {
-        WRITE_BLOCK | READ_BLOCK | REQUEST_SHORT_CIRCUIT_FDS => Ok(()),
+        WRITE_BLOCK | READ_BLOCK | REQUEST_SHORT_CIRCUIT_FDS | VERIFY_REPLICA => Ok(()),
         _ => Err(WireError::UnknownOp { code }),
     }
 }
@@ -236,6 +244,8 @@ pub struct WriteSetup {
     pub new_stamp: GenerationStamp,
     /// Checksums of the packets that follow.
     pub chunks: ChunkFormat,
+    /// The leaves in the packets that follow are what a scrubber found, not what the block's writer meant.
+    pub digest_observed: bool,
 }
 
 impl WriteSetup {
@@ -260,6 +270,7 @@ impl WriteSetup {
             stage: WriteStage::PipelineSetupCreate,
             new_stamp,
             chunks,
+            digest_observed: false,
         })
     }
     /// What the receiver of this sends to the next node; `None` at the end of the pipeline.
@@ -285,6 +296,7 @@ impl WriteSetup {
             requested_checksum: self.chunks.to_wire(),
             storage_id: self.storage.as_ref().map(|storage| storage.as_str().to_owned()),
             target_storage_ids: self.targets.iter().map(|target| target.storage.as_str().to_owned()).collect(),
+            digest_observed: self.digest_observed.then_some(true),
             ..OpWriteBlock::default()
         })))
     }
@@ -317,6 +329,7 @@ impl WriteSetup {
                 stamp => GenerationStamp::from_raw(stamp),
             },
             chunks: ChunkFormat::from_wire(&op.requested_checksum)?,
+            digest_observed: op.digest_observed.unwrap_or(false),
             block,
         })
     }

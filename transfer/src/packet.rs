@@ -3,7 +3,7 @@
 //! ```text
 //!   PLEN 4 BE     4 + bytes of checksums + bytes of data
 //!   HLEN 2 BE     bytes of the header
-//!   header        protobuf PacketHeader: offset, number, last?, data length, sync?
+//!   header        protobuf PacketHeader: offset, number, last?, data length, sync?, leaves of the digest
 //!   checksums     4 bytes BE for every chunk
 //!   data
 //! ```
@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use prost::Message;
 use proto::transfer::PacketHeader;
 
+use crate::digest::{LEAF_BYTES, MAX_PACKET_LEAVES};
 use crate::{ChunkFormat, WireError};
 
 /// Longest packet accepted, as in Hadoop: PLEN and HLEN together.
@@ -25,7 +26,7 @@ pub const HEARTBEAT_SEQNO: i64 = -1;
 const LENGTHS_BYTES: usize = 6;
 /// PLEN counts itself.
 const PLEN_BYTES: usize = 4;
-/// A packet header is 25 or 27 bytes; what a later version may add has to fit here.
+/// A packet header is 25 or 27 bytes, and with leaves of the digest up to 480; what a later version adds has to fit here.
 const MAX_HEADER_BYTES: usize = 512;
 /// A buffer starts at this size and doubles with the bytes that arrive.
 const FIRST_READ_BYTES: usize = 64 * 1024;
@@ -47,14 +48,20 @@ impl PacketHead {
     /// The bytes of a packet before its checksums.
     #[must_use]
     pub fn encode(&self, checksums_bytes: usize, data_bytes: usize) -> Vec<u8> {
+        self.encode_with(&Bytes::new(), checksums_bytes, data_bytes)
+    }
+    /// The same with leaves of the digest, [`MAX_PACKET_LEAVES`] at most.
+    #[must_use]
+    pub fn encode_with(&self, leaves: &Bytes, checksums_bytes: usize, data_bytes: usize) -> Vec<u8> {
         let header = PacketHeader {
             offset_in_block: self.offset_bytes as i64,
             seqno: self.seqno,
             last_packet_in_block: self.last,
             data_len: data_bytes as i32,
             sync_block: self.sync.then_some(true),
+            leaves: (!leaves.is_empty()).then(|| leaves.clone()),
         };
-        let mut out = Vec::with_capacity(LENGTHS_BYTES + 32);
+        let mut out = Vec::with_capacity(LENGTHS_BYTES + 36 + leaves.len());
         out.extend_from_slice(&((PLEN_BYTES + checksums_bytes + data_bytes) as u32).to_be_bytes());
         out.extend_from_slice(&(header.encoded_len() as u16).to_be_bytes());
         out.extend_from_slice(&header.encode_to_vec());
@@ -67,6 +74,8 @@ impl PacketHead {
 pub struct Packet {
     /// What it says of itself.
     pub head: PacketHead,
+    /// Leaves of the digest that travel with it; see [`crate::digest`].
+    pub leaves: Bytes,
     /// One checksum for every chunk of the data; empty if the sender made none.
     pub checksums: Bytes,
     /// The data.
@@ -78,29 +87,29 @@ impl Packet {
     #[must_use]
     pub fn with_data(format: ChunkFormat, seqno: i64, offset_bytes: u64, data: Bytes) -> Self {
         let head = PacketHead { offset_bytes, seqno, last: false, sync: false };
-        Self { head, checksums: format.compute(&data), data }
+        Self { head, leaves: Bytes::new(), checksums: format.compute(&data), data }
     }
     /// The empty packet that ends a block of `len_bytes`.
     #[must_use]
     pub const fn last(seqno: i64, len_bytes: u64, sync: bool) -> Self {
         let head = PacketHead { offset_bytes: len_bytes, seqno, last: true, sync };
-        Self { head, checksums: Bytes::new(), data: Bytes::new() }
+        Self { head, leaves: Bytes::new(), checksums: Bytes::new(), data: Bytes::new() }
     }
     /// A heartbeat.
     #[must_use]
     pub const fn heartbeat() -> Self {
         let head = PacketHead { offset_bytes: 0, seqno: HEARTBEAT_SEQNO, last: false, sync: false };
-        Self { head, checksums: Bytes::new(), data: Bytes::new() }
+        Self { head, leaves: Bytes::new(), checksums: Bytes::new(), data: Bytes::new() }
     }
     /// The same without its bytes owned.
     #[must_use]
     pub fn view(&self) -> PacketView<'_> {
-        PacketView { head: self.head, checksums: &self.checksums, data: &self.data }
+        PacketView { head: self.head, leaves: &self.leaves, checksums: &self.checksums, data: &self.data }
     }
     /// Bytes before the checksums; the rest of the packet on the wire is `checksums`, then `data`.
     #[must_use]
     pub fn head_bytes(&self) -> Vec<u8> {
-        self.head.encode(self.checksums.len(), self.data.len())
+        self.head.encode_with(&self.leaves, self.checksums.len(), self.data.len())
     }
     /// Appends the packet as it travels.
     pub fn encode_into(&self, out: &mut BytesMut) {
@@ -118,7 +127,8 @@ impl Packet {
         let mut rest = bytes.split_to(layout.total_bytes).freeze();
         let body = rest.split_off(layout.body_at);
         let checksums = body.slice(..layout.checksums_bytes);
-        Ok(Some(Self { head: layout.head, checksums, data: body.slice(layout.checksums_bytes..) }))
+        let data = body.slice(layout.checksums_bytes..);
+        Ok(Some(Self { head: layout.head, leaves: layout.leaves, checksums, data }))
     }
 }
 
@@ -127,6 +137,8 @@ impl Packet {
 pub struct PacketView<'a> {
     /// What it says of itself.
     pub head: PacketHead,
+    /// Leaves of the digest that travel with it: whole ones, one behind the other.
+    pub leaves: &'a [u8],
     /// One checksum for every chunk of the data; empty if the sender made none.
     pub checksums: &'a [u8],
     /// The data.
@@ -143,7 +155,7 @@ impl PacketView<'_> {
     #[must_use]
     pub fn to_owned(&self) -> Packet {
         let (checksums, data) = (Bytes::copy_from_slice(self.checksums), Bytes::copy_from_slice(self.data));
-        Packet { head: self.head, checksums, data }
+        Packet { head: self.head, leaves: Bytes::copy_from_slice(self.leaves), checksums, data }
     }
 }
 
@@ -188,7 +200,7 @@ impl PacketBuffer {
         let layout = self.layout.as_ref()?;
         let body = self.bytes.get(layout.body_at..layout.total_bytes)?;
         let (checksums, data) = body.split_at_checked(layout.checksums_bytes)?;
-        Some(PacketView { head: layout.head, checksums, data })
+        Some(PacketView { head: layout.head, leaves: &layout.leaves, checksums, data })
     }
     /// The packet last read whole, as it travelled: what a node sends on to the next.
     #[must_use]
@@ -211,9 +223,10 @@ impl PacketBuffer {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Layout {
     head: PacketHead,
+    leaves: Bytes,
     body_at: usize,
     checksums_bytes: usize,
     total_bytes: usize,
@@ -255,7 +268,8 @@ fn parse(bytes: &[u8]) -> Result<Shape, WireError> {
     if bytes.len() < total_bytes {
         return Ok(Shape::Needs(total_bytes));
     }
-    Ok(Shape::Whole(Layout { head, body_at, checksums_bytes, total_bytes }))
+    let leaves = header.leaves.unwrap_or_default();
+    Ok(Shape::Whole(Layout { head, leaves, body_at, checksums_bytes, total_bytes }))
 }
 
 fn check_header(header: &PacketHeader) -> Result<(PacketHead, usize), WireError> {
@@ -264,6 +278,10 @@ fn check_header(header: &PacketHeader) -> Result<(PacketHead, usize), WireError>
         u64::try_from(header.offset_in_block).map_err(|_range| negative("offset", header.offset_in_block))?;
     let data_bytes =
         usize::try_from(header.data_len).map_err(|_range| negative("data length", i64::from(header.data_len)))?;
+    let leaves_bytes = header.leaves.as_ref().map_or(0, Bytes::len);
+    if leaves_bytes % LEAF_BYTES != 0 || leaves_bytes > MAX_PACKET_LEAVES * LEAF_BYTES {
+        return Err(WireError::malformed("packet header", format!("{leaves_bytes} bytes of leaves")));
+    }
     let head = PacketHead {
         offset_bytes,
         seqno: header.seqno,
@@ -302,6 +320,22 @@ mod tests {
     }
 
     #[test]
+    fn leaves_are_whole_and_few() {
+        for (leaves_bytes, good) in [(32, true), (MAX_PACKET_LEAVES * LEAF_BYTES, true), (31, false), (480, false)] {
+            let leaves = Bytes::from(vec![7; leaves_bytes]);
+            let packet = Packet { leaves, ..Packet::last(1, 3, true) };
+            let mut bytes = BytesMut::new();
+            packet.encode_into(&mut bytes);
+            match Packet::decode(&mut bytes) {
+                Ok(decoded) => assert_eq!((decoded, good), (Some(packet), true)),
+                Err(error) => assert!(!good, "{error}"),
+            }
+        }
+        // A header without leaves is Hadoop's, byte for byte.
+        assert_eq!(Packet::last(1, 3, false).head_bytes().len(), 31);
+    }
+
+    #[test]
     fn lengths_beyond_the_limit_are_refused_before_anything_is_read() {
         for claim in ["7fffffff 0019", "ffffffff 0019", "01000000 0019", "00000004 ffff", "00000003 0019"] {
             assert!(Packet::decode(&mut BytesMut::from(&hex(claim)[..])).is_err(), "{claim}");
@@ -329,6 +363,7 @@ mod tests {
                 last_packet_in_block: false,
                 data_len: len,
                 sync_block: None,
+                leaves: None,
             };
             let mut bytes = BytesMut::from(&hex("00000004 0019")[..]);
             bytes.extend_from_slice(&header.encode_to_vec());
@@ -337,11 +372,13 @@ mod tests {
     }
 
     fn any_packet() -> impl Strategy<Value = Packet> {
-        let parts = (any::<u32>(), any::<i64>(), any::<bool>(), any::<bool>(), 0..200_000_usize, any::<u8>());
-        parts.prop_map(|(offset, seqno, last, sync, len, fill)| {
+        let flags = (any::<bool>(), any::<bool>(), 0..=MAX_PACKET_LEAVES);
+        let parts = (any::<u32>(), any::<i64>(), flags, 0..200_000_usize, any::<u8>());
+        parts.prop_map(|(offset, seqno, (last, sync, leaves), len, fill)| {
             let data = Bytes::from(vec![fill; len]);
             let head = PacketHead { offset_bytes: u64::from(offset), seqno, last, sync };
-            Packet { head, checksums: ChunkFormat::CRC32C_512.compute(&data), data }
+            let leaves = Bytes::from(vec![fill; leaves * LEAF_BYTES]);
+            Packet { head, leaves, checksums: ChunkFormat::CRC32C_512.compute(&data), data }
         })
     }
 

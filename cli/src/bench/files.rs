@@ -66,7 +66,11 @@ impl Content {
 
 /// Writes a file from create to a durable close.
 pub(super) async fn write(client: &Client, path: &str, content: &Content, replication: u32) -> FsResult<()> {
-    let options = CreateOptions { replication, ..CreateOptions::default() };
+    write_as(client, path, content, CreateOptions { replication, ..CreateOptions::default() }).await
+}
+
+/// The same for a file that is made in a certain way.
+pub(super) async fn write_as(client: &Client, path: &str, content: &Content, options: CreateOptions) -> FsResult<()> {
     let mut writer = client.create(path, options).await?;
     let mut at = 0;
     while at < content.len_bytes {

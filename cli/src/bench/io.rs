@@ -1,6 +1,7 @@
 //! `blockyard bench io`: one long file, written with all its copies and read back.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use client::CreateOptions;
 use serde_json::json;
 
 use super::files::{self, Content, Door};
@@ -10,7 +11,7 @@ use super::series::{Series, short};
 use super::stage::{self, Report, Stage, StageOptions};
 use crate::args::Global;
 use crate::exit::Status;
-use crate::verbs::{Failure, parse_size, size};
+use crate::verbs::{Digest, Failure, parse_size, size};
 
 /// What bounds a write and a read.
 const LIMITS: [Limit; 6] =
@@ -24,6 +25,7 @@ removes it at the end. In a named cluster it works in a directory of its own, /b
 deleted files stay on the datanodes' disks for as long as their setting trash_keep says.
 
 MB are 10^6 bytes, GiB 2^30. A write ends when the file is closed: durable on all nodes, its name in the namespace.
+With --digest both every round writes two files, one with a digest of its blocks and one without.
 \"CPU s/GiB\" is the processor time of the client and of all servers for each GiB of the file; the servers tell theirs
 on their operations pages. The copies share this machine's disk and processors if the servers do: a file that is synced
 at the limit of the disk arrives at the limit divided by the copies.
@@ -40,8 +42,36 @@ pub(crate) struct IoOptions {
     /// By which way it is read
     #[arg(long, value_enum, default_value_t = Door::Tcp)]
     door: Door,
+    /// What the writer computes beside checksums
+    #[arg(long, value_enum, default_value_t = DigestChoice::Sha256)]
+    digest: DigestChoice,
     #[command(flatten)]
     stage: StageOptions,
+}
+
+/// With or without a digest, or one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DigestChoice {
+    Sha256,
+    None,
+    Both,
+}
+
+impl DigestChoice {
+    const fn all(self) -> &'static [Digest] {
+        match self {
+            Self::Sha256 => &[Digest::Sha256],
+            Self::None => &[Digest::None],
+            Self::Both => &[Digest::Sha256, Digest::None],
+        }
+    }
+}
+
+/// Writes in one way, over all rounds.
+struct Writes {
+    digest: Digest,
+    flow: Flow,
+    syncs: Costs,
 }
 
 /// Bytes through the cluster: how fast, at which cost.
@@ -77,14 +107,18 @@ pub(super) fn run(options: &IoOptions, global: &Global) -> Status {
 async fn measure(options: &IoOptions, stage: &Stage) -> Result<Report, Failure> {
     stage.need_room(options.bytes).await?;
     let content = Content::new(options.bytes);
-    let (mut write, mut read, mut syncs) = (Flow::default(), Flow::default(), Costs::default());
-    let mut limits = Limits::new(&LIMITS);
+    let way = |digest: &Digest| Writes { digest: *digest, flow: Flow::default(), syncs: Costs::default() };
+    let mut writes: Vec<Writes> = options.digest.all().iter().map(way).collect();
+    let (mut read, mut limits) = (Flow::default(), Limits::new(&LIMITS));
     for round in 0..stage.rounds {
-        let path = stage.path(&format!("long-{round}"));
-        let written = async { Ok(files::write(&stage.client, &path, &content, stage.replication).await?) };
-        let ((), took, spent) = stage.metered(written).await?;
-        write.add(options.bytes, took, &spent);
-        syncs.add_syncs(&spent, 1.0);
+        let mut path = String::new();
+        for (number, way) in writes.iter_mut().enumerate() {
+            if number > 0 {
+                stage.delete(&path).await?;
+            }
+            path = stage.path(&format!("long-{round}-{}", way.digest.name()));
+            write(stage, &path, &content, way).await?;
+        }
         let (found, took, spent) =
             stage.metered(async { Ok(files::read(&stage.client, options.door, &path).await?) }).await?;
         read.add(options.bytes, took, &spent);
@@ -96,15 +130,26 @@ async fn measure(options: &IoOptions, stage: &Stage) -> Result<Report, Failure> 
             stage.delete(&path).await?;
         }
     }
-    Ok(report(options, stage, &write, &read, &syncs, &limits))
+    Ok(report(options, stage, &writes, &read, &limits))
 }
 
-fn report(options: &IoOptions, stage: &Stage, write: &Flow, read: &Flow, syncs: &Costs, limits: &Limits) -> Report {
+async fn write(stage: &Stage, path: &str, content: &Content, way: &mut Writes) -> Result<(), Failure> {
+    let digest = Some(way.digest.wanted());
+    let create = CreateOptions { replication: stage.replication, digest, ..CreateOptions::default() };
+    let written = async { Ok(files::write_as(&stage.client, path, content, create).await?) };
+    let ((), took, spent) = stage.metered(written).await?;
+    way.flow.add(content.len_bytes, took, &spent);
+    way.syncs.add_syncs(&spent, 1.0);
+    Ok(())
+}
+
+fn report(options: &IoOptions, stage: &Stage, writes: &[Writes], read: &Flow, limits: &Limits) -> Report {
     let of = |flow: &Flow, limit, copies: u32| {
         let limit = limits.of(limit).map_or(0.0, |moved| moved.mb_per_s.median());
         flow.mb_per_s.median() * f64::from(copies) / limit.max(1e-9)
     };
-    let (of_disk, of_socket) = (of(write, Limit::DurableWrite, stage.replication), of(read, Limit::TcpSendfile, 1));
+    let of_disk = |way: &Writes| of(&way.flow, Limit::DurableWrite, stage.replication);
+    let of_socket = of(read, Limit::TcpSendfile, 1);
     let door = options.door.name();
     let mut lines = vec![
         format!(
@@ -114,24 +159,36 @@ fn report(options: &IoOptions, stage: &Stage, write: &Flow, read: &Flow, syncs: 
             stage.rounds
         ),
         row(&["", "MB/s", "CPU s/GiB"].map(str::to_owned)),
-        write.row("write, durable"),
-        read.row(&format!("read, {door}")),
     ];
+    lines.extend(writes.iter().map(|way| way.flow.row(&format!("write, durable, digest {}", way.digest.name()))));
+    lines.push(read.row(&format!("read, {door}")));
     lines.extend(limits.rows().map(|one| row(&one)));
+    let shares: Vec<String> = writes.iter().map(|way| format!("{:.0} %", of_disk(way) * 100.0)).collect();
     lines.push(format!(
-        "all copies are written at {:.0} % of one synced file, read at {:.0} % of a bare sendfile",
-        of_disk * 100.0,
+        "all copies are written at {} of one synced file, read at {:.0} % of a bare sendfile",
+        shares.join(" and "),
         of_socket * 100.0
     ));
-    lines.push(format!("syncs a file: {}  {}", syncs.all().text(), syncs.text()));
-    let mut written = write.json();
-    written["syncs_per_file"] = syncs.json();
-    written["of_durable_write_limit"] = short(of_disk).into();
+    lines.extend(writes.iter().map(|way| {
+        let which = if writes.len() > 1 { format!(", digest {}", way.digest.name()) } else { String::new() };
+        format!("syncs a file{which}: {}  {}", way.syncs.all().text(), way.syncs.text())
+    }));
+    let written: Vec<serde_json::Value> = writes
+        .iter()
+        .map(|way| {
+            let mut written = way.flow.json();
+            written["digest"] = way.digest.name().into();
+            written["syncs_per_file"] = way.syncs.json();
+            written["of_durable_write_limit"] = short(of_disk(way)).into();
+            written
+        })
+        .collect();
     let mut was_read = read.json();
     was_read["of_sendfile_limit"] = short(of_socket).into();
     was_read["door"] = door.into();
     let json = json!({
-        "bench": "io", "bytes": options.bytes, "write": written, "read": was_read, "limits": limits.json(),
+        "bench": "io", "bytes": options.bytes, "write": written.first(), "writes": written, "read": was_read,
+        "limits": limits.json(),
     });
     Report { text: lines.join("\n"), json }
 }

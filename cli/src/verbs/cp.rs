@@ -7,6 +7,7 @@ use client::{Attributes, CreateOptions, ErrorCode, FileKind, FileStatus, FsError
 
 use super::Outcome;
 use super::context::Context;
+use super::digest::DigestOptions;
 use super::each::expand_all;
 use super::failure::Failure;
 use super::mv::{Destination, refuse_doubles};
@@ -39,6 +40,8 @@ pub(crate) struct CpOptions {
     /// Keep modes, times, copies and block sizes; owners and groups where that is allowed
     #[arg(short, long)]
     preserve: bool,
+    #[command(flatten)]
+    digest: DigestOptions,
 }
 
 /// Runs `cp`.
@@ -161,6 +164,7 @@ impl Copy<'_> {
             empty: status.len_bytes == 0,
             replication: if keep { status.replication } else { 0 },
             block_size_bytes: if keep { status.block_size_bytes } else { 0 },
+            digest: Some(self.options.digest.wanted()),
             ..CreateOptions::default()
         };
         self.transfer.start(copy_file(shared, source, status, target, create, keep)).await;

@@ -1,4 +1,7 @@
-//! `fsck`: every file of a tree, step by step; in the end whether the namenode's totals are true.
+//! `fsck`: every file of a tree, step by step; in the end whether the namenode's totals are true. With `--full` every
+//! replica is read, too.
+
+mod full;
 
 use bytes::Bytes;
 use clap::Args;
@@ -10,9 +13,10 @@ use super::context::Context;
 use super::failure::Failure;
 use super::paths::PATHS_HELP;
 use super::text::plain;
-use super::text::size::size;
+use super::text::size::{parse_positive, size};
 use super::text::table::table;
 use crate::exit::Status;
+use full::Full;
 
 /// Flags of `fsck`.
 #[derive(Debug, Args)]
@@ -23,12 +27,17 @@ Asks the namenode for every file whose blocks are not all there, and for files t
 changed: copies that are missing are made by the cluster itself, without being asked. In the end all names are
 counted from scratch and compared with the totals that the namenode keeps. For superusers.
 
+With --full every datanode also reads its replicas of these files from its disks, and compares them with their checksums
+and with the digest that was made when they were written. Damaged ones are named, and replaced by the cluster. What only
+snapshots still have is left to the datanodes' own scrubbers.
+
 Ends with 6 if data are missing or damaged, or totals are wrong; files with too few copies, or open, are told only.
 
 {PATHS_HELP}
 
-Example:
-  blockyard fsck /data || blockyard cluster status")
+Examples:
+  blockyard fsck /data || blockyard cluster status
+  blockyard fsck --full --rate 200M /data")
 )]
 pub(crate) struct FsckOptions {
     /// What to look at
@@ -37,6 +46,12 @@ pub(crate) struct FsckOptions {
     /// Print problems only
     #[arg(short, long)]
     quiet: bool,
+    /// Also have every replica read whole by its datanode
+    #[arg(long)]
+    full: bool,
+    /// With --full: bytes that each datanode reads a second at most, with K, M or G
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_positive, requires = "full")]
+    rate: u64,
 }
 
 /// What was looked at.
@@ -58,6 +73,8 @@ struct Totals {
     recounted: bool,
     /// Answers so far.
     calls: u64,
+    /// What reading every replica came to, if that was asked for.
+    full: Option<Full>,
 }
 
 impl Totals {
@@ -76,8 +93,9 @@ impl Totals {
         self.recounted = step.recounted && (self.calls == 0 || self.recounted);
         self.calls += 1;
     }
-    const fn is_healthy(&self) -> bool {
-        self.broken == 0 && self.contradictions == 0
+    fn is_healthy(&self) -> bool {
+        let damaged = self.full.as_ref().is_some_and(|full| full.damaged > 0);
+        self.broken == 0 && self.contradictions == 0 && !damaged
     }
 }
 
@@ -115,13 +133,24 @@ async fn look(options: &FsckOptions, context: &Context, path: &str) -> Result<To
         }
         cursor = step.cursor;
     }
+    if options.full {
+        totals.full = Some(full::read(context, path, options.rate).await?);
+    }
     if context.output.is_json() {
-        context.output.object(&json!({
+        let mut object = json!({
             "v": 1, "type": "fsck", "path": path, "healthy": totals.is_healthy(), "files": totals.files,
             "directories": totals.directories, "symlinks": totals.symlinks, "blocks": totals.blocks,
             "size": totals.len_bytes, "broken_files": totals.broken, "under_replicated_files": totals.thin,
             "open_files": totals.open, "contradictions": totals.contradictions, "recounted": totals.recounted,
-        }))?;
+        });
+        if let Some(full) = &totals.full {
+            object["replicas_read"] = full.replicas.into();
+            object["bytes_read"] = full.bytes.into();
+            object["damaged_replicas"] = full.damaged.into();
+            object["unread_replicas"] = full.unread.into();
+            object["blocks_without_digest"] = full.without_digest.into();
+        }
+        context.output.object(&object)?;
     } else if !options.quiet {
         context.output.block(&summary(&totals, path))?;
     }
@@ -177,9 +206,12 @@ fn problem(file: &FsckFile) -> String {
 
 fn summary(totals: &Totals, path: &str) -> String {
     let mut health = Vec::new();
-    for (count, what) in
-        [(totals.broken, "files with missing or damaged data"), (totals.contradictions, "wrong totals")]
-    {
+    let damaged = totals.full.as_ref().map_or(0, |full| full.damaged);
+    for (count, what) in [
+        (totals.broken, "files with missing or damaged data"),
+        (damaged, "damaged replicas"),
+        (totals.contradictions, "wrong totals"),
+    ] {
         if count > 0 {
             health.push(format!("{count} {what}"));
         }
@@ -193,6 +225,17 @@ fn summary(totals: &Totals, path: &str) -> String {
         ("few copies", format!("{} files", totals.thin)),
         ("open", format!("{} files", totals.open)),
     ];
+    if let Some(full) = &totals.full {
+        let read = format!("{} read whole, {}; {} damaged", full.replicas, size(full.bytes), full.damaged);
+        let unread = if full.unread > 0 { format!("; {} could not be read", full.unread) } else { String::new() };
+        rows.push(("replicas", format!("{read}{unread}")));
+        if full.without_digest > 0 {
+            rows.push((
+                "digests",
+                format!("{} blocks have none: only their checksums were compared", full.without_digest),
+            ));
+        }
+    }
     if totals.recounted {
         rows.push(("totals", "counted from scratch and compared".to_owned()));
     }
@@ -227,6 +270,13 @@ mod tests {
         assert_eq!(problem(&open), "open        /open; being written");
         let wrong = FsckResponse { contradictions: vec!["files: 3 counted, 4 kept".into()], ..FsckResponse::default() };
         let mut totals = Totals::default();
+        totals.full = Some(Full { replicas: 3, bytes: 2048, ..Full::default() });
+        assert!(totals.is_healthy() && summary(&totals, "/").contains("3 read whole, 2.0 KiB; 0 damaged"));
+        totals.full = Some(Full { replicas: 3, damaged: 1, unread: 2, without_digest: 1, ..Full::default() });
+        let text = summary(&totals, "/");
+        assert!(!totals.is_healthy() && text.contains("CRITICAL  1 damaged replicas"), "{text}");
+        assert!(text.contains("1 damaged; 2 could not be read") && text.contains("1 blocks have none"), "{text}");
+        totals.full = None;
         totals.add(&wrong);
         assert!(!totals.is_healthy() && summary(&totals, "/").contains("1 wrong totals"));
     }

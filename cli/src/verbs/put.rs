@@ -13,6 +13,7 @@ use client::{Attributes, CreateOptions, ErrorCode, FileKind, Time, Writer};
 
 use super::Outcome;
 use super::context::Context;
+use super::digest::DigestOptions;
 use super::failure::Failure;
 use super::mv::{Destination, refuse_doubles};
 use super::paths::below;
@@ -48,6 +49,8 @@ pub(crate) struct PutOptions {
     /// Bytes of a block, with K, M or G [default: the cluster's]
     #[arg(long, value_name = "SIZE", value_parser = parse_positive)]
     block_size: Option<u64>,
+    #[command(flatten)]
+    digest: DigestOptions,
 }
 
 /// One file to copy.
@@ -164,6 +167,7 @@ impl Put<'_> {
             parents,
             replication: self.options.replication.unwrap_or(0),
             block_size_bytes: self.options.block_size.unwrap_or(0),
+            digest: Some(self.options.digest.wanted()),
             ..CreateOptions::default()
         }
     }

@@ -298,7 +298,7 @@ impl BlockReadMachine {
     }
 
     fn on_packet(&mut self, packet: Packet, now: Moment, out: &mut Vec<ReadEffect>) {
-        let Packet { head, checksums, data } = packet;
+        let Packet { head, checksums, data, .. } = packet;
         if head.seqno == HEARTBEAT_SEQNO {
             return;
         }

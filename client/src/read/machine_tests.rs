@@ -218,6 +218,7 @@ fn an_application_that_rests_is_not_the_nodes_fault() {
     assert!(matches!(&out[3], ReadEffect::AvoidNode { node } if node == "node-0"), "a second time it is: {out:?}");
     let next = Packet {
         head: PacketHead { offset_bytes: 0, seqno: 0, last: false, sync: false },
+        leaves: Bytes::new(),
         checksums: Bytes::new(),
         data: Bytes::new(),
     };

@@ -19,8 +19,9 @@ use bytes::Bytes;
 use proto::common::{Block, LocatedBlock};
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::namespace::{FileStatus, FinishedBlock};
+use transfer::digest::{LeafHasher, LeafQueue};
 use transfer::packet::HEARTBEAT_SEQNO;
-use transfer::{Ack, ChunkFormat, Packet, PacketHead};
+use transfer::{Ack, BlockDigest, ChunkFormat, Packet, PacketHead};
 
 use super::Attempt;
 use super::cut::Pending;
@@ -29,8 +30,10 @@ use super::window::Window;
 /// Bounds of a writer. The defaults keep the promise "success, or a clear error within 30 s".
 #[derive(Clone, Debug)]
 pub struct WriteConfig {
-    /// Data of a full packet, a multiple of the chunks of 512 bytes.
+    /// Data of a full packet, a multiple of the chunks of 512 bytes, 8 MiB at most.
     pub packet_bytes: usize,
+    /// Whether blocks get a digest, unless a file says otherwise.
+    pub digest: BlockDigest,
     /// Data taken from the application and not acknowledged, at most (plus one piece).
     pub window_bytes: usize,
     /// A pipeline that is not set up after this is given up.
@@ -47,10 +50,14 @@ pub struct WriteConfig {
     pub stall_limit: Duration,
 }
 
+/// Longest packet: the leaves of its segments must fit its header.
+const MAX_PACKET_BYTES: usize = 8 << 20;
+
 impl Default for WriteConfig {
     fn default() -> Self {
         Self {
             packet_bytes: transfer::PACKET_DATA_BYTES,
+            digest: BlockDigest::Sha256,
             window_bytes: 4 * 1024 * 1024,
             open_timeout: Duration::from_secs(8),
             ack_timeout: Duration::from_secs(20),
@@ -172,6 +179,9 @@ struct OpenBlock {
     any_acked: bool,
     tries: u32,
     window: Window,
+    /// Hashes what is cut; `None` if the block gets no digest.
+    digest: Option<LeafHasher>,
+    leaves: LeafQueue,
 }
 
 /// Writer of one file.
@@ -200,6 +210,7 @@ impl FileWriter {
     /// A block size of 0 stands for HDFS's 128 MiB.
     #[must_use]
     pub fn new(config: WriteConfig, block_size_bytes: u64, first_block: Option<LocatedBlock>, now: Moment) -> Self {
+        let config = WriteConfig { packet_bytes: config.packet_bytes.min(MAX_PACKET_BYTES), ..config };
         Self {
             config,
             block_size_bytes: if block_size_bytes == 0 { 128 << 20 } else { block_size_bytes },
@@ -339,7 +350,7 @@ impl FileWriter {
                 block.tries += 1;
                 block.window.rewind();
             }
-            None => self.block = Some(OpenBlock::new(located.clone())),
+            None => self.block = Some(OpenBlock::new(located.clone(), self.config.digest)),
         }
         out.push(WriteEffect::OpenPipeline { attempt: self.attempt, block: located });
     }
@@ -407,7 +418,7 @@ impl FileWriter {
         self.previous = Some(FinishedBlock {
             block: Some(Block { len_bytes: block.cut_bytes, ..named }),
             receipts: ack.receipts,
-            digest: Bytes::new(),
+            digest: block.digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest.prefix())),
         });
         self.excluded.clear();
         self.stage = Stage::Idle;
@@ -490,7 +501,7 @@ impl FileWriter {
 }
 
 impl OpenBlock {
-    fn new(located: LocatedBlock) -> Self {
+    fn new(located: LocatedBlock, digest: BlockDigest) -> Self {
         Self {
             located,
             cut_bytes: 0,
@@ -499,16 +510,30 @@ impl OpenBlock {
             any_acked: false,
             tries: 1,
             window: Window::default(),
+            digest: (digest == BlockDigest::Sha256).then(LeafHasher::default),
+            leaves: LeafQueue::default(),
         }
     }
 
     fn push(&mut self, data: Bytes, last: bool) {
         let head = PacketHead { offset_bytes: self.cut_bytes, seqno: self.next_seqno, last, sync: last };
-        let packet = Packet { head, checksums: ChunkFormat::CRC32C_512.compute(&data), data };
+        let packet =
+            Packet { head, leaves: self.hash(&data, last), checksums: ChunkFormat::CRC32C_512.compute(&data), data };
         self.next_seqno += 1;
         self.cut_bytes += packet.data.len() as u64;
         self.last_cut = last;
         self.window.push(packet);
+    }
+
+    /// Takes data into the digest; the leaves of the segments that end with them, which travel with their packet. A
+    /// packet that is sent again on another pipeline still has them.
+    fn hash(&mut self, data: &[u8], last: bool) -> Bytes {
+        let Some(digest) = &mut self.digest else { return Bytes::new() };
+        digest.update(data);
+        if last {
+            digest.finish();
+        }
+        self.leaves.take(digest.leaves(), u64::MAX)
     }
 }
 

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proto::common::{Block, LocatedBlock, Receipt, StorageLocation};
 use proto::error::{ErrorCode, FsError};
 use proto::namespace::{FileStatus, FinishedBlock};
-use transfer::{Ack, Packet, Status};
+use transfer::digest::{self, LeafHasher};
+use transfer::{Ack, BlockDigest, Packet, Status};
 
 use super::{FileWriter, WriteConfig, WriteEffect, WriteEvent};
 
@@ -39,6 +40,8 @@ struct World {
     next_block: i64,
     /// Bytes of the open replica of the current attempt.
     open: Option<(u32, i64, Vec<u8>)>,
+    /// Leaves that came with them.
+    leaves: Vec<digest::Leaf>,
     /// Packets on their way in the current attempt.
     wire: Vec<(u32, Packet)>,
     finished: Vec<(i64, Vec<u8>)>,
@@ -65,6 +68,7 @@ impl World {
             let (_, bytes) = self.finished.iter().find(|(id, _)| *id == block.id).expect("finished at the nodes");
             assert_eq!(bytes.len() as u64, block.len_bytes, "a committed length is what the nodes have");
             assert_eq!(finished.receipts.len(), NODES);
+            assert_eq!(&finished.digest[..], tree(bytes).prefix());
             all.extend_from_slice(bytes);
         }
         all
@@ -76,10 +80,13 @@ impl World {
         assert_eq!(*open_attempt, attempt);
         assert_eq!(packet.head.offset_bytes as usize, bytes.len(), "no hole, no repetition");
         bytes.extend_from_slice(&packet.data);
+        self.leaves.extend_from_slice(digest::parse_leaves(&packet.leaves).expect("whole leaves"));
+        assert!(self.leaves.len() as u64 <= digest::leaf_count(bytes.len() as u64), "no leaf before its data");
         let mut ack = Ack { seqno: packet.head.seqno, replies: vec![Status::Success; NODES], receipts: vec![] };
         if packet.head.last {
             let receipt = Receipt { len_bytes: bytes.len() as u64, ..Receipt::default() };
             ack.receipts = vec![receipt; NODES];
+            assert_eq!(self.leaves, tree(bytes).leaves(), "the nodes have every leaf, on whichever pipeline");
             self.finished.push((*id, bytes.clone()));
         }
         Some(WriteEvent::Ack { attempt, ack })
@@ -105,6 +112,7 @@ impl World {
                 WriteEffect::Discard => self.discarded = true,
                 WriteEffect::OpenPipeline { attempt, block } => {
                     self.open = Some((attempt, block.block.unwrap().id, Vec::new()));
+                    self.leaves.clear();
                     self.wire.clear();
                     answers.push(WriteEvent::PipelineOpened { attempt });
                 }
@@ -118,6 +126,13 @@ impl World {
         }
         answers
     }
+}
+
+fn tree(bytes: &[u8]) -> LeafHasher {
+    let mut tree = LeafHasher::default();
+    tree.update(bytes);
+    tree.finish();
+    tree
 }
 
 struct Run {
@@ -162,6 +177,52 @@ fn a_small_file_is_one_packet_and_no_second_block() {
     run.settle();
     assert_eq!(run.world.published.as_deref(), Some(&b"hello"[..]));
     assert_eq!(run.world.next_block, 1);
+}
+
+/// Writes `bytes` into one block and collects its packets and what is committed.
+fn write_block(bytes: &[u8], config: WriteConfig) -> (Vec<Packet>, FinishedBlock) {
+    let mut writer = FileWriter::new(config, 64 << 20, Some(located(1)), Moment::START);
+    let (mut packets, mut committed) = (Vec::new(), None);
+    let mut events = std::collections::VecDeque::from([WriteEvent::Data(bytes.to_vec().into()), WriteEvent::Close]);
+    while let Some(event) = events.pop_front() {
+        let mut effects = Vec::new();
+        writer.handle(event, Moment::START, &mut effects);
+        for effect in effects {
+            match effect {
+                WriteEffect::OpenPipeline { attempt, .. } => events.push_back(WriteEvent::PipelineOpened { attempt }),
+                WriteEffect::SendPacket { attempt, packet } => {
+                    let ack = Ack { seqno: packet.head.seqno, replies: vec![Status::Success; NODES], receipts: vec![] };
+                    packets.push(packet);
+                    events.push_back(WriteEvent::Ack { attempt, ack });
+                }
+                WriteEffect::Complete { last } => {
+                    committed = last;
+                    events.push_back(WriteEvent::Completed(Ok(FileStatus::default())));
+                }
+                _ => {}
+            }
+        }
+    }
+    (packets, committed.expect("a block"))
+}
+
+#[test]
+fn leaves_travel_with_the_packets_that_end_their_segments_whatever_the_length_of_a_packet() {
+    let bytes: Vec<u8> = (0..(5 << 20) + 7).map(|i| (i * 31) as u8).collect();
+    for packet_bytes in [256 << 10, 384 << 10, 1 << 20, 7 << 20, 1 << 30] {
+        let (packets, committed) = write_block(&bytes, WriteConfig { packet_bytes, ..WriteConfig::default() });
+        let mut leaves = Vec::new();
+        for packet in &packets {
+            leaves.extend_from_slice(digest::parse_leaves(&packet.leaves).unwrap());
+            let end_bytes = packet.head.offset_bytes + packet.data.len() as u64;
+            let due = if packet.head.last { 6 } else { end_bytes / digest::SEGMENT_BYTES };
+            assert_eq!(leaves.len() as u64, due, "after {end_bytes} bytes in packets of {packet_bytes}");
+        }
+        assert_eq!(leaves, tree(&bytes).leaves());
+        assert_eq!(&committed.digest[..], tree(&bytes).prefix());
+    }
+    let (packets, committed) = write_block(&bytes, WriteConfig { digest: BlockDigest::None, ..WriteConfig::default() });
+    assert!(packets.iter().all(|packet| packet.leaves.is_empty()) && committed.digest.is_empty());
 }
 
 #[test]

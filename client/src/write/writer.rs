@@ -10,9 +10,10 @@ use proto::namespace::{
 };
 use proto::path::FsPath;
 use tokio::sync::{mpsc, oneshot};
+use transfer::BlockDigest;
 
 use super::pipeline::Pipeline;
-use super::{Attempt, FileWriter, WriteEffect, WriteEvent};
+use super::{Attempt, FileWriter, WriteConfig, WriteEffect, WriteEvent};
 use crate::client::Inner;
 use crate::session::Session;
 
@@ -39,12 +40,19 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the task of a file that was just created. Must be called on a tokio runtime.
-    pub(crate) fn start(inner: Arc<Inner>, session: Arc<Session>, path: FsPath, created: CreateResponse) -> Self {
+    pub(crate) fn start(
+        inner: Arc<Inner>,
+        session: Arc<Session>,
+        path: FsPath,
+        created: CreateResponse,
+        digest: Option<BlockDigest>,
+    ) -> Self {
         let (commands, incoming) = mpsc::channel(1);
         let (finished, done) = oneshot::channel();
         let block_size_bytes = created.status.as_ref().map_or(0, |status| status.block_size_bytes);
         let now = inner.rpc.clock.now();
-        let machine = FileWriter::new(inner.write.clone(), block_size_bytes, created.first_block, now);
+        let config = WriteConfig { digest: digest.unwrap_or(inner.write.digest), ..inner.write.clone() };
+        let machine = FileWriter::new(config, block_size_bytes, created.first_block, now);
         let tasks = inner.tasks.clone();
         let driver = Driver {
             inner,

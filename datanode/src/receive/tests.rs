@@ -7,6 +7,7 @@ use base::disk::{DiskFault, DiskFaultKind, MemDisk};
 use base::random::SeededRandom;
 use bytes::Bytes;
 use proto::ids::{BlockId, ClusterId, GenerationStamp, PoolId};
+use transfer::digest::{LeafHasher, LeafQueue};
 use transfer::{BlockRef, ChunkFormat, Packet, ReadSetup, WriteSetup, WriteStage};
 
 use auth::token::{self, Claims, Mode};
@@ -60,6 +61,7 @@ fn write_setup(nodes: &[&Node]) -> WriteSetup {
         stage: WriteStage::PipelineSetupCreate,
         new_stamp: GenerationStamp::FIRST,
         chunks: FORMAT,
+        digest_observed: false,
     }
 }
 
@@ -162,6 +164,44 @@ fn a_pipeline_of_three_stores_a_block_and_proves_it() {
         };
         assert!(auth::receipt::verify(&master(), node.id(), &what, &receipt.mac));
         assert_eq!(read_all(node, 0, 700_001), (0, whole.to_vec()));
+    }
+}
+
+#[test]
+fn every_node_of_a_pipeline_keeps_the_leaves_of_the_writer_and_refuses_wrong_ones() {
+    let whole = data((2 << 20) + 9);
+    let mut tree = LeafHasher::default();
+    tree.update(&whole);
+    tree.finish();
+    let (mut sent, mut queue) = (packets(&whole, 256 * 1024), LeafQueue::default());
+    for packet in &mut sent {
+        let end_bytes = packet.head.offset_bytes + packet.data.len() as u64;
+        let due = if packet.head.last { u64::MAX } else { end_bytes / digest::SEGMENT_BYTES };
+        packet.leaves = queue.take(tree.leaves(), due);
+    }
+    let disk = MemDisk::new();
+    let owned = [node(&disk, 1), node(&disk, 2), node(&disk, 3)];
+    let nodes: Vec<&Node> = owned.iter().collect();
+    let acks = run(&nodes, &mut pipeline(&nodes), &sent);
+    assert_eq!(acks.last().unwrap().replies, [Status::Success; 3]);
+    for node in &nodes {
+        let reader = node.store().open_reader(&block()).unwrap();
+        assert_eq!(reader.leaves().unwrap(), (tree.leaves().to_vec(), false));
+    }
+    // One is missing at the end; one comes before its data.
+    let mut short = sent.clone();
+    short.last_mut().unwrap().leaves = Bytes::new();
+    let mut early = sent;
+    early[0].leaves = Bytes::from(vec![1; 2 * digest::LEAF_BYTES]);
+    for wrong in [short, early] {
+        let disk = MemDisk::new();
+        let node = node(&disk, 1);
+        let acks = run(&[&node], &mut pipeline(&[&node]), &wrong);
+        assert_eq!(acks.last().unwrap().replies, [Status::ErrorInvalid]);
+        assert_ne!(
+            node.store().replica(BlockId::FIRST).map(|(_, replica)| replica.state),
+            Some(ReplicaState::Finalized)
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use proto::transfer::BlockOpResponse;
 use transfer::{Op, Status, WireError, encode_delimited, reply};
 
 use super::acceptor::OpenConnection;
-use super::{Context, read, write};
+use super::{Context, read, verify, write};
 use crate::node::Refusal;
 
 /// Time for the next operation on a connection that has carried one. Readers keep theirs 3 s.
@@ -43,6 +43,7 @@ pub(super) fn serve(context: &Context, connection: &OpenConnection) {
         let next = match op {
             Ok(Op::Write(op)) => write::serve(context, stream, &op),
             Ok(Op::Read(op)) => read::serve(context, stream, &op),
+            Ok(Op::Verify(op)) => verify::serve(context, stream, &op),
             Ok(Op::Borrow(_)) => not_here(stream),
             Err(error) => not_understood(stream, &error),
         };

@@ -85,6 +85,19 @@ pub enum StoreError {
     /// Data without the checksums that the set-up announced.
     #[error("{0}: data and checksums do not belong together")]
     Checksums(BlockId),
+    /// Leaves of a digest that are not one for each segment.
+    #[error("{id}: {leaves} leaves of a digest do not fit {replica_bytes} bytes: the sender is not of this release")]
+    Leaves {
+        /// The block.
+        id: BlockId,
+        /// Leaves that came.
+        leaves: u64,
+        /// Bytes there.
+        replica_bytes: u64,
+    },
+    /// The replica changed while it was read whole.
+    #[error("{0}: the replica changed while it was read: ask again")]
+    Changed(BlockId),
     /// The replica was removed while it was written.
     #[error("{0}: the replica was deleted while it was being written")]
     Removed(BlockId),
@@ -147,7 +160,7 @@ impl StoreError {
     pub const fn status(&self) -> Status {
         match self {
             Self::Exists(_) => Status::ErrorExists,
-            Self::NotContinuous { .. } | Self::OutOfRange { .. } => Status::ErrorInvalid,
+            Self::NotContinuous { .. } | Self::OutOfRange { .. } | Self::Leaves { .. } => Status::ErrorInvalid,
             Self::Checksums(_) => Status::ErrorChecksum,
             _ => Status::Error,
         }

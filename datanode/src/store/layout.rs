@@ -5,6 +5,7 @@
 //!   <volume>/term                             highest Raft term obeyed (two slots)
 //!   <volume>/scrub                            how far the scrubber has come (two slots)
 //!   <volume>/lock                             held by the running node
+//!   <volume>/meta.new                         a meta file that is being made anew, with the leaves of a digest
 //!   <volume>/current/<pool>/d3f/blk_<id>      data, raw
 //!   <volume>/current/<pool>/d3f/blk_<id>_<stamp>.meta
 //!   <volume>/trash/blk_<id>_<stamp>.data|.meta   deleted a short while ago
@@ -22,6 +23,7 @@ pub(crate) const IDENTITY: &str = "identity";
 pub(crate) const TERM: &str = "term";
 pub(crate) const SCRUB: &str = "scrub";
 pub(crate) const LOCK: &str = "lock";
+pub(crate) const META_NEW: &str = "meta.new";
 pub(crate) const CURRENT: &str = "current";
 pub(crate) const TRASH: &str = "trash";
 

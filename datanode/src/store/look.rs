@@ -3,8 +3,11 @@
 //!
 //! ```text
 //!   Watch (did anything change meanwhile?)
-//!     └ Look:  lengths, header, trailer ──▶ slices of data with their checksums … ──▶ checksums as the trailer says
+//!     └ Look:  lengths, header, trailer ──▶ slices of data with their checksums … ──▶ checksums and digest as the
+//!                                                                                      trailer says
 //! ```
+//!
+//! The data are hashed even if the trailer has no digest: then the look has found out what it is.
 //!
 //! Nothing is decided here: a damaged replica is one whose bytes differed *this time*.
 
@@ -12,6 +15,8 @@ use std::sync::Arc;
 
 use base::disk::{DiskFile, OpenMode};
 use proto::ids::{BlockId, PoolId};
+use transfer::digest::{self, LeafHasher, Prefix};
+use transfer::verify::LeafOrigin;
 use transfer::{ChunkFormat, ChunkMismatch};
 
 use super::error::StoreError;
@@ -40,6 +45,12 @@ pub(crate) enum Damage {
     Data { at_bytes: u64, mismatch: ChunkMismatch },
     #[error("the checksums are not those of the trailer")]
     Checksums,
+    #[error("the trailer has {found} leaves of a digest and should have {expected}")]
+    Leaves { found: u64, expected: u64 },
+    #[error("data from byte {at_bytes} on: their digest is another one, although the checksums agree")]
+    Leaf { at_bytes: u64 },
+    #[error("the data are not those of the block: the namespace has another digest")]
+    Digest,
 }
 
 /// Why a look ended early.
@@ -71,6 +82,9 @@ impl Watch {
     }
     pub(crate) const fn id(&self) -> BlockId {
         self.id
+    }
+    pub(crate) const fn volume(&self) -> &Arc<Volume> {
+        &self.volume
     }
     /// What it was when the watch began.
     pub(crate) const fn replica(&self) -> Replica {
@@ -122,6 +136,7 @@ pub(crate) struct Look {
     at_bytes: u64,
     /// CRC of the checksums so far.
     sums_crc: u32,
+    hasher: LeafHasher,
 }
 
 /// What a slice came to.
@@ -157,11 +172,15 @@ impl Look {
         if data_bytes != replica.len_bytes {
             return Err(Damage::Length { found: data_bytes, expected: replica.len_bytes }.into());
         }
+        let leaves = (trailer.leaves.len() as u64, digest::leaf_count(trailer.len_bytes));
+        if leaves.0 != 0 && leaves.0 != leaves.1 {
+            return Err(Damage::Leaves { found: leaves.0, expected: leaves.1 }.into());
+        }
         let expected = meta::HEADER_BYTES + chunks.checksums_bytes(data_bytes) + trailer_bytes as u64;
         if meta_bytes != expected {
             return Err(Damage::MetaLength { found: meta_bytes, expected }.into());
         }
-        Ok(Self { id, data, meta, chunks, trailer, at_bytes: 0, sums_crc: 0 })
+        Ok(Self { id, data, meta, chunks, trailer, at_bytes: 0, sums_crc: 0, hasher: LeafHasher::default() })
     }
 
     /// Reads on.
@@ -183,24 +202,63 @@ impl Look {
         let agree = self.chunks.verify(&data, &sums);
         agree.map_err(|mismatch| Damage::Data { at_bytes, mismatch })?;
         self.sums_crc = ChunkFormat::CRC32C_512.extend(self.sums_crc, &sums);
+        self.hasher.update(&data);
         self.at_bytes += len_bytes;
         let sound = self.at_bytes == self.trailer.len_bytes;
+        if sound {
+            self.hasher.finish();
+        }
         if sound && self.sums_crc != self.trailer.crc_of_crcs {
             return Err(Damage::Checksums.into());
         }
+        self.check_leaves()?;
         Ok(Slice { bytes: len_bytes + sums.len() as u64, sound })
     }
 
-    /// Reads to the end.
-    fn finish(mut self) -> Result<(), LookError> {
+    /// Are the leaves so far those of the trailer, if that has any?
+    fn check_leaves(&self) -> Result<(), Damage> {
+        let pairs = self.hasher.leaves().iter().zip(&self.trailer.leaves);
+        match pairs.enumerate().find(|(_, (found, told))| found != told) {
+            None => Ok(()),
+            Some((number, _)) => Err(Damage::Leaf { at_bytes: number as u64 * digest::SEGMENT_BYTES }),
+        }
+    }
+
+    /// Start of the root over the data, once they were read to the end.
+    pub(crate) fn digest(&self) -> Prefix {
+        self.hasher.prefix()
+    }
+    /// Whose leaves the trailer has.
+    pub(crate) const fn leaf_origin(&self) -> LeafOrigin {
+        match (self.trailer.leaves.is_empty(), self.trailer.observed) {
+            (true, _) => LeafOrigin::None,
+            (false, false) => LeafOrigin::Writer,
+            (false, true) => LeafOrigin::Observed,
+        }
+    }
+    /// After the end: the trailer with the leaves that were found, if it has none.
+    pub(crate) fn completed(&self) -> Option<Trailer> {
+        let lacks = self.trailer.leaves.is_empty() && self.trailer.len_bytes > 0;
+        lacks.then(|| Trailer { leaves: self.hasher.leaves().to_vec(), observed: true, ..self.trailer.clone() })
+    }
+    /// The meta file, and how the data are cut.
+    pub(crate) fn meta(&self) -> (&dyn DiskFile, ChunkFormat) {
+        (self.meta.as_ref(), self.chunks)
+    }
+
+    /// Reads to the end, and compares with the digest that the namespace has, if it has one.
+    fn finish(mut self, digest: Option<&Prefix>) -> Result<(), LookError> {
         while !self.slice()?.sound {}
-        Ok(())
+        match digest {
+            Some(digest) if *digest != self.digest() => Err(Damage::Digest.into()),
+            _ => Ok(()),
+        }
     }
 }
 
-/// Looks at a replica from its first to its last byte. True if it is sound.
-pub(crate) fn is_sound(watch: &Watch, pool: &PoolId) -> Result<bool, StoreError> {
-    match Look::begin(watch, pool).and_then(Look::finish) {
+/// Looks at a replica from its first to its last byte. True if it is sound, and has the digest if there is one.
+pub(crate) fn is_sound(watch: &Watch, pool: &PoolId, digest: Option<&Prefix>) -> Result<bool, StoreError> {
+    match Look::begin(watch, pool).and_then(|look| look.finish(digest)) {
         Ok(()) => Ok(true),
         Err(LookError::Damage(damage)) => {
             tracing::warn!(block = %watch.id, storage = %watch.volume.storage, %damage, "a replica differs");

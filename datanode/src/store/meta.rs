@@ -4,7 +4,7 @@
 //! ```text
 //!   0     version 1 (2 BE) · checksum type (1) · bytes per chunk (4 BE)        as HDFS has it
 //!   7     one CRC (4 BE) for every chunk                                       as HDFS has it
-//!   …     trailer: magic, version, id, stamp, length, CRC of CRCs, pool, digest leaves, length, CRC
+//!   …     trailer: magic, version, id, stamp, length, CRC of CRCs, marks, pool, digest leaves, length, CRC
 //! ```
 //!
 //! No valid trailer: the replica is being written, or was when the node died. A trailer is written only
@@ -14,6 +14,7 @@
 
 use base::two_slot::crc32c;
 use proto::ids::{BlockId, GenerationStamp, PoolId};
+use transfer::digest::{LEAF_BYTES, Leaf};
 use transfer::{ChecksumKind, ChunkFormat};
 
 /// Bytes before the first checksum.
@@ -21,12 +22,15 @@ pub(crate) const HEADER_BYTES: u64 = 7;
 const HEADER_VERSION: u16 = 1;
 
 const MAGIC: [u8; 8] = *b"BYBLKEND";
-const VERSION: u32 = 1;
+/// Trailers without marks are of version 1, as ever.
+const UNMARKED: u32 = 1;
+const VERSION: u32 = 2;
 /// Everything before the pool's text.
 const FIXED_BYTES: usize = 52;
 /// Length and CRC, which end the trailer so that it can be found from the end of the file.
 const END_BYTES: usize = 8;
-const LEAF_BYTES: usize = 32;
+/// A mark of the trailer: its leaves are what a scrubber found.
+const OBSERVED: u32 = 1;
 /// Blocks are at most 1 TiB: 2^20 leaves of 1 MiB would be 32 MiB. Nothing longer is believed.
 const MAX_TRAILER_BYTES: usize = 32 * 1024 * 1024 + 4096;
 
@@ -56,7 +60,9 @@ pub(crate) struct Trailer {
     /// CRC-32C of the checksums, as they lie in the file.
     pub(crate) crc_of_crcs: u32,
     /// SHA-256 of each 1 MiB segment; empty if nobody computed them.
-    pub(crate) leaves: Vec<[u8; LEAF_BYTES]>,
+    pub(crate) leaves: Vec<Leaf>,
+    /// The leaves were computed from what a scrubber found, not by the block's writer.
+    pub(crate) observed: bool,
 }
 
 /// What the end of a meta file holds.
@@ -68,6 +74,8 @@ pub(crate) enum End {
     Needs(usize),
     /// A trailer of a newer version.
     Newer(u32),
+    /// A trailer with marks that this program does not know.
+    Marked(u32),
     /// None, or a damaged one.
     None,
 }
@@ -78,15 +86,14 @@ impl Trailer {
         let total = FIXED_BYTES + pool.len() + self.leaves.len() * LEAF_BYTES + END_BYTES;
         let mut out = Vec::with_capacity(total);
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&(if self.observed { VERSION } else { UNMARKED }).to_le_bytes());
         out.extend_from_slice(&self.id.raw().to_le_bytes());
         out.extend_from_slice(&self.stamp.raw().to_le_bytes());
         out.extend_from_slice(&self.len_bytes.to_le_bytes());
         out.extend_from_slice(&self.crc_of_crcs.to_le_bytes());
         out.extend_from_slice(&(self.leaves.len() as u32).to_le_bytes());
         out.extend_from_slice(&(pool.len() as u32).to_le_bytes());
-        // Pads the fixed part to a round length; a later version may use it.
-        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&(u32::from(self.observed) * OBSERVED).to_le_bytes());
         out.extend_from_slice(pool);
         self.leaves.iter().for_each(|leaf| out.extend_from_slice(leaf));
         out.extend_from_slice(&(total as u32).to_le_bytes());
@@ -110,21 +117,28 @@ impl Trailer {
         }
         match decode_body(body) {
             Some(Ok(trailer)) => End::Trailer(trailer, total),
-            Some(Err(newer)) => End::Newer(newer),
+            Some(Err(Unknown::Version(newer))) => End::Newer(newer),
+            Some(Err(Unknown::Marks(marks))) => End::Marked(marks),
             None => End::None,
         }
     }
 }
 
-/// `None`: not a trailer; `Some(Err)`: one of a newer version.
-fn decode_body(body: &[u8]) -> Option<Result<Trailer, u32>> {
+/// What a newer program has written.
+enum Unknown {
+    Version(u32),
+    Marks(u32),
+}
+
+/// `None`: not a trailer; `Some(Err)`: one of a newer program.
+fn decode_body(body: &[u8]) -> Option<Result<Trailer, Unknown>> {
     let mut fields = Fields(body);
     if fields.take::<8>()? != MAGIC {
         return None;
     }
     let version = u32::from_le_bytes(fields.take()?);
     if version > VERSION {
-        return Some(Err(version));
+        return Some(Err(Unknown::Version(version)));
     }
     let id = BlockId::from_raw(i64::from_le_bytes(fields.take()?));
     let stamp = GenerationStamp::from_raw(u64::from_le_bytes(fields.take()?));
@@ -132,7 +146,11 @@ fn decode_body(body: &[u8]) -> Option<Result<Trailer, u32>> {
     let crc_of_crcs = u32::from_le_bytes(fields.take()?);
     let leaf_count = u32::from_le_bytes(fields.take()?) as usize;
     let pool_bytes = u32::from_le_bytes(fields.take()?) as usize;
-    fields.take::<4>()?;
+    let marks = u32::from_le_bytes(fields.take()?);
+    if marks & !(if version > UNMARKED { OBSERVED } else { 0 }) != 0 {
+        return Some(Err(Unknown::Marks(marks)));
+    }
+    let observed = marks & OBSERVED != 0;
     let pool = std::str::from_utf8(fields.slice(pool_bytes)?).ok()?;
     let pool = PoolId::parse(pool).ok()?;
     let (leaves, odd) = fields.slice(leaf_count.checked_mul(LEAF_BYTES)?)?.as_chunks::<LEAF_BYTES>();
@@ -140,7 +158,7 @@ fn decode_body(body: &[u8]) -> Option<Result<Trailer, u32>> {
     if !odd.is_empty() || fields.0.len() != 4 {
         return None;
     }
-    Some(Ok(Trailer { pool, id, stamp, len_bytes, crc_of_crcs, leaves: leaves.to_vec() }))
+    Some(Ok(Trailer { pool, id, stamp, len_bytes, crc_of_crcs, leaves: leaves.to_vec(), observed }))
 }
 
 struct Fields<'a>(&'a [u8]);
@@ -164,14 +182,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_trailer() -> impl Strategy<Value = Trailer> {
-        let parts = (any::<i64>(), any::<u64>(), any::<u64>(), any::<u32>(), 0..4_usize, "[a-z0-9-]{1,40}");
-        parts.prop_map(|(id, stamp, len_bytes, crc_of_crcs, leaves, pool)| Trailer {
+        let leaves = (0..4_usize, any::<bool>());
+        let parts = (any::<i64>(), any::<u64>(), any::<u64>(), any::<u32>(), leaves, "[a-z0-9-]{1,40}");
+        parts.prop_map(|(id, stamp, len_bytes, crc_of_crcs, (leaves, observed), pool)| Trailer {
             pool: PoolId::new(&pool),
             id: BlockId::from_raw(id),
             stamp: GenerationStamp::from_raw(stamp),
             len_bytes,
             crc_of_crcs,
             leaves: vec![[7; LEAF_BYTES]; leaves],
+            observed,
         })
     }
 
@@ -191,6 +211,9 @@ mod tests {
         let page = "4259424c4b454e44 01000000 0100004000000000 e903000000000000 0300000000000000 09000000 \
                     00000000 04000000 00000000 42502d31 40000000 24c16e70";
         assert_eq!(hex, page.replace(' ', ""));
+        // A leaf and the mark are where the page says.
+        let observed = Trailer { leaves: vec![[7; LEAF_BYTES]], observed: true, ..any_fixed() }.encode();
+        assert_eq!((observed[8], observed[40], observed[48], &observed[56..88]), (2, 1, 1, &[7; LEAF_BYTES][..]));
     }
 
     #[test]
@@ -214,12 +237,19 @@ mod tests {
 
     #[test]
     fn a_newer_trailer_is_named() {
-        let mut bytes = any_fixed().encode();
-        bytes[8] = 2;
-        let at = bytes.len() - 4;
-        let crc = crc32c(&bytes[..at]).to_le_bytes();
-        bytes[at..].copy_from_slice(&crc);
-        assert_eq!(Trailer::decode_end(&bytes), End::Newer(2));
+        let changed = |trailer: &Trailer, offset: usize, value: u8| {
+            let mut bytes = trailer.encode();
+            bytes[offset] = value;
+            let at = bytes.len() - 4;
+            let crc = crc32c(&bytes[..at]).to_le_bytes();
+            bytes[at..].copy_from_slice(&crc);
+            Trailer::decode_end(&bytes)
+        };
+        assert_eq!(changed(&any_fixed(), 8, 3), End::Newer(3));
+        // What was reserved in version 1 means nothing there, and nothing unknown is skipped.
+        assert_eq!(changed(&any_fixed(), 48, 1), End::Marked(1));
+        let observed = Trailer { observed: true, ..any_fixed() };
+        assert_eq!(changed(&observed, 48, 2), End::Marked(2));
     }
 
     fn any_fixed() -> Trailer {
@@ -230,6 +260,7 @@ mod tests {
             len_bytes: 3,
             crc_of_crcs: 9,
             leaves: Vec::new(),
+            observed: false,
         }
     }
 

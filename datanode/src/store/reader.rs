@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use base::disk::{DiskFile, OpenMode};
 use proto::ids::{BlockId, GenerationStamp};
+use transfer::digest::Leaf;
 use transfer::{BlockRef, ChecksumKind, ChunkFormat};
 
 use super::error::{StoreError, is_exhausted};
+use super::meta::End;
 use super::replica::{Replica, ReplicaState};
 use super::volume::Volume;
 use super::{meta, scan};
@@ -97,6 +99,21 @@ impl ReplicaReader {
     #[must_use]
     pub fn checksums(&self) -> (&dyn DiskFile, u64) {
         (self.meta.as_ref(), meta::HEADER_BYTES)
+    }
+    /// Leaves of its digest as its trailer has them, none if nobody made them; true: a scrubber did.
+    ///
+    /// # Errors
+    /// The disk's; [`StoreError::NotWhole`] if there is no valid trailer any more.
+    pub fn leaves(&self) -> Result<(Vec<Leaf>, bool), StoreError> {
+        let ends = self.meta.len_bytes().and_then(|meta_bytes| {
+            scan::read_ends(|buffer, at_bytes| self.meta.read_exact_at(buffer, at_bytes), meta_bytes)
+        });
+        match ends.map_err(|source| StoreError::Io { operation: "read", path: self.id.to_string(), source })?.1 {
+            End::Trailer(trailer, _) => Ok((trailer.leaves, trailer.observed)),
+            End::None | End::Needs(_) | End::Newer(_) | End::Marked(_) => {
+                Err(StoreError::NotWhole { id: self.id, state: ReplicaState::Corrupt.as_str() })
+            }
+        }
     }
     /// Appends the stored checksums of `len_bytes` from `offset_bytes`, a chunk border. As stored: a reader
     /// finds out by itself whether the data still agree.

@@ -16,8 +16,8 @@ use super::replica::{Replica, ReplicaState};
 /// Meta files up to this size are checked whole at start; the checksums of longer ones when they are first
 /// read. (64 KiB of checksums cover 8 MiB of data.)
 pub(crate) const WHOLE_CHECK_BYTES: u64 = 64 * 1024;
-/// The end of a longer meta file that is read first. Holds a trailer without digests.
-const TAIL_BYTES: u64 = 4096;
+/// The end of a longer meta file that is read first. Holds the trailer of a block of 128 MiB with its digest.
+const TAIL_BYTES: u64 = 8192;
 
 /// What a scan found.
 #[derive(Debug, Default)]
@@ -112,6 +112,12 @@ fn judge(disk: &dyn Disk, path: &Path, seen: &Seen<'_>) -> Result<Replica, Store
             path: path.display().to_string(),
             problem: format!("written by a newer program (trailer version {version}): use that program"),
         }),
+        End::Marked(marks) => Err(StoreError::Refused {
+            path: path.display().to_string(),
+            problem: format!(
+                "its trailer has marks that this program does not know ({marks:#x}): use the newer program"
+            ),
+        }),
         End::Trailer(trailer, trailer_bytes) => {
             let fits = chunks.is_some_and(|chunks| {
                 let sums = chunks.checksums_bytes(trailer.len_bytes);
@@ -179,6 +185,6 @@ pub(crate) fn read_trailer(disk: &dyn Disk, path: &Path) -> std::io::Result<Opti
     let file = disk.open(path, OpenMode::Read)?;
     match read_ends(|buffer, at| file.read_exact_at(buffer, at), file.len_bytes()?)?.1 {
         End::Trailer(trailer, _) => Ok(Some(trailer)),
-        End::None | End::Needs(_) | End::Newer(_) => Ok(None),
+        End::None | End::Needs(_) | End::Newer(_) | End::Marked(_) => Ok(None),
     }
 }

@@ -15,6 +15,7 @@ use super::error::StoreError;
 use super::layout;
 use super::look::{Look, LookError, Watch};
 use super::replica::ReplicaState;
+use super::restore;
 use super::volume::Volume;
 use crate::scrub::{Act, BadRecord, Holdings, ScrubOptions, ScrubRecord, Scrubber, Seen, Verdict};
 
@@ -159,11 +160,14 @@ impl VolumeScrub {
         let verdict = scrubber.looked(seen, bytes, now);
         let looking = if seen == Seen::Going { None } else { self.looking.take() };
         let (mut sound, mut damaged) = (None, None);
-        if let Some((watch, _)) = looking {
+        if let Some((watch, look)) = looking {
             let (id, storage) = (watch.id(), &self.volume.storage);
             match verdict {
                 Verdict::None => {}
-                Verdict::Sound => sound = self.volume.looked_at(&watch, true, false).then_some(id),
+                Verdict::Sound => {
+                    sound = self.volume.looked_at(&watch, true, false).then_some(id);
+                    restore(&watch, sound.and(look.as_ref()));
+                }
                 Verdict::Damaged => {
                     damaged = self.volume.looked_at(&watch, false, false).then_some(id);
                     if damaged.is_some() {
@@ -227,6 +231,20 @@ impl VolumeScrub {
             tracing::warn!(error = %crate::receive::chain(error), "how far the scrubber has come is not kept");
             // After a failed write the file is not to be used again; a failed sync has cost the volume anyway.
             self.file = None;
+        }
+    }
+}
+
+/// Keeps the digest of a sound replica that has none. Failing that, it has none until its next turn.
+fn restore(watch: &Watch, look: Option<&Look>) {
+    let Some(look) = look else { return };
+    let (block, storage) = (watch.id(), &watch.volume().storage);
+    match restore::restore(watch, look) {
+        Ok(true) => tracing::debug!(%block, %storage, "a replica without a digest has one now"),
+        Ok(false) => {}
+        Err(error) => {
+            let error = crate::receive::chain(&error);
+            tracing::warn!(%block, %storage, error, "the digest of a replica is not kept");
         }
     }
 }

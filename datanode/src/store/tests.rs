@@ -1,5 +1,6 @@
 //! The store against a disk in memory: restarts, kills, power cuts, faults, full disks.
 
+mod digest;
 mod scrub;
 
 use std::path::Path;
@@ -768,7 +769,7 @@ fn a_loan_is_called_back_by_every_change_of_its_replica() {
         let (lent, other) = (borrower.lend(block(0).id).unwrap(), borrower.lend(block(1).id).unwrap());
         // What changes nothing calls nothing back.
         read(&store, 0).unwrap();
-        store.verify(&disk, block(0).id, GenerationStamp::FIRST).unwrap();
+        store.verify(&disk, (block(0).id, GenerationStamp::FIRST), None).unwrap();
         store_block(&store, 2, 10).unwrap();
         assert!(borrower.holds(lent), "{what}");
         change(&store, &disk);
@@ -813,15 +814,15 @@ fn f_6_a_replica_is_read_whole_and_cleared_or_condemned() {
     let hashes = |store: &Store| store.bucket_hashes(storage).unwrap().hashes;
     let whole = hashes(&store);
     for n in [1, 2] {
-        assert!(store.verify(storage, block(n).id, stamp).unwrap());
+        assert!(store.verify(storage, (block(n).id, stamp), None).unwrap());
         assert_eq!((last(&store).id, last(&store).verified), (block(n).id.raw(), true), "the namenode hears of it");
     }
     assert_eq!(hashes(&store), whole);
     // A read failed, the bytes are sound: it is served again.
     disk.inject(DiskFault::once(DiskFaultKind::ReadError).on("/current/"));
-    assert!(store.verify(storage, block(1).id, stamp).is_err());
+    assert!(store.verify(storage, (block(1).id, stamp), None).is_err());
     assert_eq!((state(&store, 1), last(&store).verified), (Some(ReplicaState::Corrupt), false));
-    assert!(store.verify(storage, block(1).id, stamp).unwrap());
+    assert!(store.verify(storage, (block(1).id, stamp), None).unwrap());
     assert_eq!(state(&store, 1), Some(ReplicaState::Finalized));
     assert_eq!((last(&store).state, last(&store).verified), (WireState::Finalized as i32, true));
     assert_eq!(hashes(&store), whole);
@@ -830,15 +831,15 @@ fn f_6_a_replica_is_read_whole_and_cleared_or_condemned() {
     let before = store.bucket_hashes(storage).unwrap().sequence;
     for read in 0..4 {
         disk.inject(DiskFault::once(DiskFaultKind::NoDescriptor).on("/current/").after(read));
-        assert!(store.verify(storage, block(1).id, stamp).is_err(), "read {read}");
+        assert!(store.verify(storage, (block(1).id, stamp), None).is_err(), "read {read}");
         assert_eq!(store.bucket_hashes(storage).unwrap().sequence, before);
         assert_eq!(state(&store, 1), Some(ReplicaState::Finalized));
     }
     // Only what is meant, and only what is or was whole.
-    assert!(matches!(store.verify(storage, block(1).id, stamp.next()), Err(StoreError::NotFound(_))));
-    assert!(matches!(store.verify(storage, block(9).id, stamp), Err(StoreError::NotFound(_))));
+    assert!(matches!(store.verify(storage, (block(1).id, stamp.next()), None), Err(StoreError::NotFound(_))));
+    assert!(matches!(store.verify(storage, (block(9).id, stamp), None), Err(StoreError::NotFound(_))));
     let half = store.create(&block(3), None, ChunkFormat::CRC32C_512).unwrap();
-    assert!(matches!(store.verify(storage, block(3).id, stamp), Err(StoreError::NotFound(_))));
+    assert!(matches!(store.verify(storage, (block(3).id, stamp), None), Err(StoreError::NotFound(_))));
     drop(half);
 }
 
@@ -852,7 +853,7 @@ fn f_6_rot_in_any_file_of_a_replica_is_found_when_it_is_read_whole() {
         let is_it = |file: &String| file.contains("blk_") && file.ends_with(".meta") == meta;
         let path = disk.files().into_iter().find(is_it).unwrap();
         disk.flip_bit(Path::new(&path), offset, 3).unwrap();
-        let found = store.verify(&done.storage, block(1).id, GenerationStamp::FIRST);
+        let found = store.verify(&done.storage, (block(1).id, GenerationStamp::FIRST), None);
         assert!(!matches!(found, Ok(true)), "byte {offset}");
         assert_eq!(state(&store, 1), Some(ReplicaState::Corrupt), "byte {offset}");
     }

@@ -6,7 +6,8 @@
 //!          └─ identity and term files
 //! ```
 //!
-//! Lock order: a volume's `files` before its `state`, that before the table of loans; never two volumes at once.
+//! Lock order: a volume's `files` before its `names`, those before its `state`, that before the table of loans; never two
+//! volumes at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use base::clock::Moment;
 use base::crash::CrashPoint;
 use base::disk::{Disk, DiskLock, Space};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use proto::cluster::StorageReport;
 use proto::ids::{BlockId, ClusterId, GenerationStamp, NodeId, PoolId, StorageId, Term};
 
@@ -39,6 +40,9 @@ pub(crate) struct Volume {
     pub(crate) storage: StorageId,
     pub(crate) committer: DirCommitter,
     pub(crate) state: Mutex<State>,
+    /// Held while names of replicas change: shared by whoever makes or moves the files of a replica that it has entered or
+    /// left, alone by whoever puts another meta file in the place of one. Disk calls are made under it.
+    pub(crate) names: RwLock<()>,
     files: Mutex<Files>,
     options: StoreOptions,
     _lock: Box<dyn DiskLock>,
@@ -191,6 +195,7 @@ impl Volume {
             storage: identity.storage,
             dir: dir.to_path_buf(),
             committer: DirCommitter::default(),
+            names: RwLock::new(()),
             files: Mutex::new(Files { identity: identity_file, term }),
             options,
             _lock: lock,
@@ -418,8 +423,10 @@ impl Volume {
         let names = [layout::meta_name(id, replica.stamp), layout::trash_name(id, replica.stamp)];
         let [meta_name, trash_name] = &names;
         let (meta, data) = (self.meta_path(pool, id, replica.stamp), self.data_path(pool, id));
+        let names_held = self.names.read();
         self.move_away(&meta, &trash.join(meta_name), CrashPoint::MetaRemove)?;
         self.move_away(&data, &trash.join(trash_name), CrashPoint::BlockRemove)?;
+        drop(names_held);
         let bytes = replica.len_bytes + replica.len_bytes / 128;
         let mut state = self.state.lock();
         state.used_bytes = state.used_bytes.saturating_sub(bytes);

@@ -14,6 +14,7 @@ use base::crash::CrashPoint;
 use base::disk::DiskFile;
 use proto::ids::{BlockId, GenerationStamp, PoolId, StorageId};
 use transfer::ChunkFormat;
+use transfer::digest::{self, Leaf};
 
 use super::error::StoreError;
 use super::layout;
@@ -44,6 +45,9 @@ pub struct ReplicaWriter {
     tail_sum: Option<[u8; 4]>,
     written_back_bytes: u64,
     reserved_bytes: u64,
+    /// Leaves of the digest so far, and whose they are.
+    leaves: Vec<Leaf>,
+    observed: bool,
     /// This writer's number at its volume.
     number: u64,
     end: Option<Ended>,
@@ -95,6 +99,8 @@ impl ReplicaWriter {
                 tail_sum: None,
                 written_back_bytes: 0,
                 reserved_bytes,
+                leaves: Vec::new(),
+                observed: false,
                 number,
                 end: None,
             }),
@@ -118,6 +124,7 @@ impl ReplicaWriter {
     ) -> Result<(OpenFile, OpenFile), StoreError> {
         volume.make_folder(pool, layout::folder_of(id))?;
         let (data_path, meta_path) = (volume.data_path(pool, id), volume.meta_path(pool, id, stamp));
+        let _names = volume.names.read();
         let create = |path: &std::path::Path, point, trash_name: String| {
             let mut created = volume.disk.create_new(path, point);
             if created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
@@ -190,6 +197,30 @@ impl ReplicaWriter {
         Ok(())
     }
 
+    /// Takes the next leaves of the digest: of segments whose bytes are written. They are kept as they came: the CRCs
+    /// protect the data on their way, and whoever reads the replica whole compares.
+    ///
+    /// # Errors
+    /// [`StoreError::Leaves`] if there are more of them than segments.
+    pub fn add_leaves(&mut self, leaves: &[Leaf]) -> Result<(), StoreError> {
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        // The bound also of what a sender may make this node keep.
+        if (self.leaves.len() + leaves.len()) as u64 > digest::leaf_count(self.len_bytes) {
+            return Err(self.wrong_leaves(leaves.len()));
+        }
+        self.leaves.extend_from_slice(leaves);
+        Ok(())
+    }
+    /// Says that the leaves are what a scrubber found, not what the block's writer meant.
+    pub(crate) const fn set_observed(&mut self, observed: bool) {
+        self.observed = observed;
+    }
+    const fn wrong_leaves(&self, more: usize) -> StoreError {
+        StoreError::Leaves { id: self.id, leaves: (self.leaves.len() + more) as u64, replica_bytes: self.len_bytes }
+    }
+
     /// The refusal of a packet that is not at the place where the replica goes on.
     pub(crate) const fn not_continuous(&self, offset_bytes: u64) -> StoreError {
         StoreError::NotContinuous { id: self.id, offset_bytes, replica_bytes: self.len_bytes }
@@ -224,9 +255,13 @@ impl ReplicaWriter {
     /// Ends the replica: durable data, trailer, durable names. Only then is it served and may be acknowledged.
     ///
     /// # Errors
-    /// The disk's, as for [`ReplicaWriter::write`]; [`StoreError::Removed`] if it was deleted meanwhile.
+    /// The disk's, as for [`ReplicaWriter::write`]; [`StoreError::Removed`] if it was deleted meanwhile;
+    /// [`StoreError::Leaves`] if its digest has leaves, but not one for each segment.
     pub fn finalise(&mut self) -> Result<FinalisedReplica, StoreError> {
         self.volume.working()?;
+        if !self.leaves.is_empty() && self.leaves.len() as u64 != digest::leaf_count(self.len_bytes) {
+            return Err(self.wrong_leaves(0));
+        }
         let done = self.sync_data().and_then(|()| self.write_trailer()).and_then(|()| self.sync_meta());
         self.settle(done)?;
         self.volume.commit_names(&self.pool, layout::folder_of(self.id))?;
@@ -262,7 +297,8 @@ impl ReplicaWriter {
             stamp: self.stamp,
             len_bytes: self.len_bytes,
             crc_of_crcs: ChunkFormat::CRC32C_512.extend(self.sums_crc, tail),
-            leaves: Vec::new(),
+            leaves: self.leaves.clone(),
+            observed: self.observed && !self.leaves.is_empty(),
         };
         let at = meta::HEADER_BYTES + self.chunks.checksums_bytes(self.len_bytes);
         let path = self.volume.meta_path(&self.pool, self.id, self.stamp);

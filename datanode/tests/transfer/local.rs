@@ -191,7 +191,8 @@ async fn loans_are_called_back_when_a_replica_is_deleted_or_found_damaged() {
     let mut rotten = std::fs::read(&path).unwrap();
     rotten[7] ^= 1;
     std::fs::write(&path, rotten).unwrap();
-    let verify = |storage, blocks| c::node_command::Kind::Verify(c::VerifyReplicas { storage, blocks });
+    let verify =
+        |storage, blocks| c::node_command::Kind::Verify(c::VerifyReplicas { storage, blocks, digests: vec![] });
     bench.command(verify, &block(2), 3000);
     assert_eq!(reader.message().await.revoked, [damaged.loan]);
     assert_eq!(reader.refused(&bench.setup(&block(2))).await, Status::Error);

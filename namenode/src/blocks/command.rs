@@ -217,7 +217,9 @@ impl BlockManager {
             return None;
         }
         let storage = self.registry.at(storage).id.as_str().to_owned();
-        Some(NodeCommand { number: self.number(), kind: Some(Kind::Verify(VerifyReplicas { storage, blocks })) })
+        // The digests are the namespace's: the core adds them.
+        let verify = VerifyReplicas { storage, blocks, digests: Vec::new() };
+        Some(NodeCommand { number: self.number(), kind: Some(Kind::Verify(verify)) })
     }
 
     /// Replicas of a storage that are to go, if this may be said now; each is looked at again before it is told.

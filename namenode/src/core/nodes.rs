@@ -2,20 +2,23 @@
 
 use auth::{Caller, MasterKey};
 use base::clock::Moment;
+use bytes::Bytes;
 use parking_lot::RwLockWriteGuard;
 use proto::cluster::node_command::Kind;
 use proto::cluster::{
-    HeartbeatRequest, HeartbeatResponse, IncrementalReportRequest, IncrementalReportResponse, RegisterRequest,
-    RegisterResponse, ReportBucketsRequest, ReportBucketsResponse,
+    HeartbeatRequest, HeartbeatResponse, IncrementalReportRequest, IncrementalReportResponse, NodeCommand,
+    RegisterRequest, RegisterResponse, ReportBucketsRequest, ReportBucketsResponse,
 };
+use proto::common::Block;
 use proto::error::{ErrorCode, FsError, FsResult};
-use proto::ids::{NodeId, StorageId};
+use proto::ids::{BlockId, GenerationStamp, NodeId, StorageId};
 use proto::log::CallerRecord;
 use proto::log::command::Op;
 
 use super::batch::{Then, Waiting};
 use super::{Effect, NamenodeCore};
 use crate::blocks::{Malformed, REREGISTER, RESTART};
+use crate::namespace::Namespace;
 use crate::service::read::not_formatted;
 use crate::service::request::{Request, Response, Ticket};
 
@@ -126,7 +129,7 @@ impl NamenodeCore {
         Self::own_record_in(&self.shared.namespace.read())
     }
     /// As [`NamenodeCore::own_record`], for callers that hold the lock.
-    pub(super) fn own_record_in(namespace: &crate::namespace::Namespace) -> CallerRecord {
+    pub(super) fn own_record_in(namespace: &Namespace) -> CallerRecord {
         let user = namespace.identity().map_or_else(|| "blockyard".to_owned(), |identity| identity.superuser.clone());
         CallerRecord { user, groups: vec![namespace.settings().superuser_group.clone()] }
     }
@@ -188,7 +191,7 @@ impl NamenodeCore {
             ..HeartbeatResponse::default()
         };
         if let Some(business) = business {
-            response.commands = pooled(business.commands, identity.pool.as_str());
+            response.commands = completed(business.commands, &namespace, identity.pool.as_str());
             response.full_report = business.full_report;
         }
         Ok(response)
@@ -270,12 +273,20 @@ fn check_cluster(found: &str, ours: &str, node: &str) -> FsResult<()> {
     Err(FsError::new(ErrorCode::WrongCluster, text).with_hint(hint))
 }
 
-/// Names the pool in commands, where the block map leaves it out.
-fn pooled(mut commands: Vec<proto::cluster::NodeCommand>, pool: &str) -> Vec<proto::cluster::NodeCommand> {
+/// Names the pool in commands, and the digests of blocks that are read whole: the block map knows neither.
+fn completed(mut commands: Vec<NodeCommand>, namespace: &Namespace, pool: &str) -> Vec<NodeCommand> {
     for command in &mut commands {
         let blocks = match &mut command.kind {
             Some(Kind::Delete(delete)) => delete.blocks.as_mut_slice(),
-            Some(Kind::Verify(verify)) => verify.blocks.as_mut_slice(),
+            Some(Kind::Verify(verify)) => {
+                let digest = |block: &Block| {
+                    let (id, stamp) = (BlockId::from_raw(block.id), GenerationStamp::from_raw(block.stamp));
+                    let digest = namespace.block_digest(id, stamp, block.len_bytes);
+                    digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest))
+                };
+                verify.digests = verify.blocks.iter().map(digest).collect();
+                verify.blocks.as_mut_slice()
+            }
             Some(Kind::Copy(_)) | None => &mut [],
         };
         blocks.iter_mut().for_each(|block| pool.clone_into(&mut block.pool));

@@ -200,6 +200,8 @@ pub struct BlockView {
     pub offset_bytes: u64,
     /// Storages in the log: targets while under construction, proven copies once committed.
     pub storages: Vec<StorageIndex>,
+    /// Start of the root of its digest, if its writer made one.
+    pub digest: Option<[u8; 16]>,
 }
 
 /// A file for reading.

@@ -106,6 +106,15 @@ impl Namespace {
         })
     }
 
+    /// The digest of a block, for one stamp and one length only.
+    #[must_use]
+    pub fn block_digest(&self, block: BlockId, stamp: GenerationStamp, len_bytes: u64) -> Option<[u8; 16]> {
+        let slot = self.store.block_slot(block.raw())?;
+        let known = self.store.block(slot);
+        let same = known.committed() && (known.stamp, known.len_bytes) == (stamp.raw(), len_bytes);
+        self.store.digest(slot).copied().filter(|_| same)
+    }
+
     /// Calls `each` for every block, by ascending inode, then by position: to fill a block map after a restart.
     pub fn for_each_block(&self, mut each: impl FnMut(BlockView)) {
         for (_, slot) in self.store.by_id.freeze().iter() {
@@ -159,6 +168,7 @@ impl Namespace {
             inode: InodeId::from_raw(inode.id),
             offset_bytes,
             storages: self.store.homes(slot).map(StorageIndex).collect(),
+            digest: self.store.digest(slot).copied(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Answers that change nothing: the namespace and the block map as they are.
 
 use auth::token::Mode;
+use bytes::Bytes;
 use proto::PROTOCOL_VERSION;
 use proto::common::{Block, LocatedBlock};
 use proto::error::{ErrorCode, FsError, FsResult};
@@ -117,6 +118,7 @@ impl View<'_> {
             token: self.mint(user, &[Mode::Read], (block.block, block.stamp), &found.nodes).to_vec().into(),
             locations: found.locations,
             corrupt: found.corrupt,
+            digest: block.digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest)),
         }
     }
 

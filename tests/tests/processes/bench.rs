@@ -138,9 +138,11 @@ fn files_are_measured_in_a_named_cluster_and_nothing_stays_in_it() {
     assert!(median(&said["limits"]["exchange"]["per_s"]) > 0.0, "{said}");
 
     // Two rounds, as text.
-    let words = ["bench", "io", "--bytes", "1M", "--rounds", "2", "--dir", tests::command::arg(&dir)];
+    let words =
+        ["bench", "io", "--bytes", "1M", "--rounds", "2", "--digest", "both", "--dir", tests::command::arg(&dir)];
     let table = cluster.run(&words).ok().text();
-    for line in ["write, durable", "limit: memory copy", "syncs a file:", "not counted: the namenode"] {
+    let ways = ["write, durable, digest sha256", "write, durable, digest none", "syncs a file, digest none:"];
+    for line in ways.into_iter().chain(["limit: memory copy", "not counted: the namenode"]) {
         assert!(table.contains(line), "{line}: {table}");
     }
     let left = cluster.run(&["ls", "/"]).ok().text();

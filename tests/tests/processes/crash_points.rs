@@ -59,7 +59,15 @@ const ELSEWHERE: &[(CrashPoint, &str)] = &[
         "only a start that finds blocks passes it: what_a_killed_node_left_in_the_page_cache_is_durable_before_it_is_reported \
          in datanode/src/store/tests.rs",
     ),
+    (CrashPoint::LeavesCreate, OF_LEAVES),
+    (CrashPoint::LeavesSync, OF_LEAVES),
+    (CrashPoint::LeavesRename, OF_LEAVES),
+    (CrashPoint::LeavesRemove, OF_LEAVES),
 ];
+
+/// Points of giving a digest to a replica without one, which our own clients never leave behind.
+const OF_LEAVES: &str = "only replicas of writers without a digest get one from the scrubber: \
+     f_3_a_stop_at_any_step_of_giving_leaves_keeps_the_replica_whole in datanode/src/store/tests/digest.rs";
 
 /// Short times and small files, so that images, segments and removals come within seconds.
 fn hurried() -> Options {

@@ -14,6 +14,7 @@ mod contract;
 mod crash_points;
 mod descriptors;
 mod dev;
+mod digest;
 mod full_disk;
 mod kills;
 mod listings;

@@ -16,13 +16,13 @@ fn content(i: u64) -> Content {
     Content { seed: 4000 + i, len_bytes: 1 + i * 37_000 }
 }
 
-fn status(cluster: &Cluster) -> Value {
+pub(super) fn status(cluster: &Cluster) -> Value {
     let text = cluster.run(&["cluster", "status", "--json"]).ok().text();
     serde_json::from_str(&text).expect("JSON")
 }
 
 /// Replicas on the live nodes together.
-fn replicas(cluster: &Cluster) -> u64 {
+pub(super) fn replicas(cluster: &Cluster) -> u64 {
     let text = cluster.run(&["node", "ls", "--json"]).ok().text();
     let nodes = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     nodes.filter(|node| node["state"] == "live").map(|node| node["blocks"].as_u64().expect("blocks")).sum()
@@ -154,7 +154,7 @@ fn scrubbed(cluster: &Cluster, name: &str, figure: &str) -> u64 {
 }
 
 /// Flips a bit of one byte, or of the last one, in place; gives the path and what the file holds then.
-fn flip(path: &Path, at: u64) -> (PathBuf, Vec<u8>) {
+pub(super) fn flip(path: &Path, at: u64) -> (PathBuf, Vec<u8>) {
     use std::os::unix::fs::FileExt;
     let mut bytes = std::fs::read(path).expect("a file");
     let at = at.min(bytes.len() as u64 - 1);
@@ -165,7 +165,7 @@ fn flip(path: &Path, at: u64) -> (PathBuf, Vec<u8>) {
 }
 
 /// The checksum file beside a data file.
-fn checksums_of(data: &Path) -> PathBuf {
+pub(super) fn checksums_of(data: &Path) -> PathBuf {
     let start = format!("{}_", data.file_name().expect("a name").to_str().expect("a text"));
     let entries = std::fs::read_dir(data.parent().expect("a folder")).expect("a folder").flatten();
     let metas = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&start)));
@@ -181,7 +181,7 @@ fn flip_the_middle(path: &Path) -> Vec<u8> {
 }
 
 /// Data files of a node's replicas.
-fn data_files(cluster: &Cluster, name: &str) -> Vec<PathBuf> {
+pub(super) fn data_files(cluster: &Cluster, name: &str) -> Vec<PathBuf> {
     let top = cluster.role(name).dir.join("current");
     let files = tests::tree::list(&top).into_keys().map(|path| top.join(path));
     files.filter(|path| path.is_file() && path.extension().is_none()).collect()

@@ -1,7 +1,7 @@
 //! Operations on the wire.
 
 use super::*;
-use crate::BorrowSetup;
+use crate::{BorrowSetup, VerifySetup};
 use proptest::prelude::*;
 
 fn token() -> Bytes {
@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics(code in prop_oneof![Just(80_u8), Just(81), Just(87), any::<u8>()], bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn garbage_never_panics(code in prop_oneof![Just(80_u8), Just(81), Just(87), Just(200), any::<u8>()], bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut wire = vec![0, 28, code];
         wire.extend(bytes);
         if let Ok(op) = Op::read(&mut &wire[..]) {
@@ -128,6 +128,7 @@ proptest! {
                 Op::Write(op) => drop(WriteSetup::from_op(&op)),
                 Op::Read(op) => drop(ReadSetup::from_op(&op)),
                 Op::Borrow(op) => drop(BorrowSetup::from_op(&op)),
+                Op::Verify(op) => drop(VerifySetup::from_op(&op)),
             }
         }
         let mut buffer = BytesMut::from(&wire[..]);

@@ -85,7 +85,7 @@ impl LocalReplica {
         self.at_bytes += part.len_bytes;
         self.seqno += 1;
         self.means.counters.read_bytes.fetch_add(part.len_bytes, Ordering::Relaxed);
-        Ok(Packet { head, checksums, data })
+        Ok(Packet { head, leaves: Bytes::new(), checksums, data })
     }
 
     async fn read(&self, part: Part) -> Result<(Bytes, Bytes), String> {

@@ -37,6 +37,8 @@ fn a_file_is_published_by_receipts_and_read_at_once() {
     let opened: n::OpenResponse =
         bench.ask(n::OpenRequest { header: header(), path: "/tmp/f".into(), ..Default::default() }).unwrap();
     assert_eq!(opened.blocks[0].locations.len(), 3, "before any report");
+    let id = first_block(&created).id as u8;
+    assert_eq!(opened.blocks[0].digest, vec![id; 16], "with the digest that its writer made");
 }
 
 #[test]

@@ -478,7 +478,8 @@ pub(super) fn finish(block: &Block, len_bytes: u64, nodes: &mut [Datanode]) -> n
     let block = Block { len_bytes, ..block.clone() };
     nodes.iter_mut().for_each(|node| node.put(&block, ReplicaState::Finalized));
     let receipts = nodes.iter().map(|node| node.receipt(&block)).collect();
-    n::FinishedBlock { block: Some(block), receipts, digest: Bytes::new() }
+    let digest = Bytes::from(vec![block.id as u8; 16]);
+    n::FinishedBlock { block: Some(block), receipts, digest }
 }
 
 /// A node carries a command out.
@@ -496,6 +497,8 @@ fn carry(command: &NodeCommand, at: usize, nodes: &mut [Datanode]) {
         // What is to be read again turns out to be damaged.
         Some(Kind::Verify(verify)) => {
             assert_eq!(verify.storage, nodes[at].storage);
+            let digests = verify.blocks.iter().map(|block| Bytes::from(vec![block.id as u8; 16]));
+            assert_eq!(verify.digests, digests.collect::<Vec<_>>(), "commands name the digests of the namespace");
             for block in &verify.blocks {
                 assert_eq!(block.pool, "BP-1", "commands name the pool");
                 if nodes[at].held.contains_key(&block.id) {

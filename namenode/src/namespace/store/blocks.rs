@@ -120,8 +120,10 @@ impl Store {
         block.set_flag(flags::COMMITTED);
         self.committed += 1;
         self.write_homes(slot, homes);
-        if let Some(digest) = digest {
-            self.blocks.get_mut(slot).set_digest(digest);
+        // One that it had before was of another length.
+        match digest {
+            Some(digest) => self.blocks.get_mut(slot).set_digest(digest),
+            None => self.blocks.get_mut(slot).clear_digest(),
         }
         self.set_extent(inode, extent);
         self.hash = self.hash.wrapping_add(self.block_hash(slot));

@@ -120,6 +120,10 @@ impl PackedBlock {
     pub(crate) const fn digest(&self) -> Option<&[u8; 16]> {
         if self.marks & DIGEST == 0 { None } else { Some(&self.digest) }
     }
+    pub(crate) const fn clear_digest(&mut self) {
+        self.marks &= !DIGEST;
+        self.digest = [0; 16];
+    }
     pub(crate) const fn set_digest(&mut self, digest: [u8; 16]) {
         self.marks |= DIGEST;
         self.digest = digest;
