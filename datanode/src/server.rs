@@ -100,6 +100,7 @@ struct Context {
     figures: Figures,
     /// Tells the agent that replicas changed.
     wake: Wake,
+    copies: Arc<copy::Copies>,
     /// Silence after which a peer counts as gone.
     peer_timeout: Duration,
     stop: CancellationToken,
@@ -137,8 +138,15 @@ pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Resul
     let agent = Agent::new(told, &node);
     let (wake, inbox) = Wake::new();
     let peer_timeout = config.peer_timeout.0;
-    let context =
-        Context { node: Arc::clone(&node), clock, figures, wake: wake.clone(), peer_timeout, stop: shutdown.clone() };
+    let context = Context {
+        node: Arc::clone(&node),
+        clock,
+        figures,
+        wake: wake.clone(),
+        copies: Arc::new(copy::Copies::new(&config)),
+        peer_timeout,
+        stop: shutdown.clone(),
+    };
 
     let connections = Connections::new(config.max_connections as usize);
     let talk = AgentThread::start(agent, context.clone(), namenodes, Arc::clone(&connections), inbox)
@@ -188,6 +196,8 @@ fn agent_config(config: &DatanodeConfig, address: SocketAddr, http: SocketAddr) 
         // Until a namenode says its own.
         heartbeat: Duration::from_secs(3),
         full_report: config.full_report.0,
+        copy_streams: config.copy_streams,
+        copy_rate_bytes_per_s: config.copy_rate.0,
     }
 }
 

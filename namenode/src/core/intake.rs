@@ -114,7 +114,7 @@ impl NamenodeCore {
         self.shared.namespace.read().identity().is_none().then(not_formatted)
     }
 
-    fn life_ms(&self) -> i64 {
+    pub(super) fn life_ms(&self) -> i64 {
         i64::try_from(self.config.token_life.as_millis()).unwrap_or(i64::MAX)
     }
 

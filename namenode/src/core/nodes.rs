@@ -1,21 +1,25 @@
 //! What datanodes say: registration (new storages are logged first), heartbeats, reports.
 
+use auth::token::Mode;
 use auth::{Caller, MasterKey};
 use base::clock::Moment;
+use bytes::Bytes;
 use parking_lot::RwLockWriteGuard;
 use proto::cluster::node_command::Kind;
 use proto::cluster::{
-    HeartbeatRequest, HeartbeatResponse, IncrementalReportRequest, IncrementalReportResponse, RegisterRequest,
-    RegisterResponse, ReportBucketsRequest, ReportBucketsResponse,
+    CopyReplica, HeartbeatRequest, HeartbeatResponse, IncrementalReportRequest, IncrementalReportResponse, NodeCommand,
+    RegisterRequest, RegisterResponse, ReportBucketsRequest, ReportBucketsResponse,
 };
 use proto::error::{ErrorCode, FsError, FsResult};
-use proto::ids::{NodeId, StorageId};
+use proto::ids::{BlockId, GenerationStamp, NodeId, StorageId};
 use proto::log::CallerRecord;
 use proto::log::command::Op;
 
 use super::batch::{Then, Waiting};
 use super::{Effect, NamenodeCore};
 use crate::blocks::{Malformed, REREGISTER, RESTART};
+use crate::namespace::{Identity, Namespace};
+use crate::service::mint;
 use crate::service::read::not_formatted;
 use crate::service::request::{Request, Response, Ticket};
 
@@ -49,7 +53,7 @@ impl NamenodeCore {
                 Ok(missing) if missing.is_empty() => Ok(Response::Register(self.registered(register, now))),
                 Ok(missing) => return self.log_storages(ticket, &caller, &request, missing, out),
             },
-            Request::Heartbeat(heartbeat) => self.heartbeat(heartbeat, now).map(Response::Heartbeat),
+            Request::Heartbeat(heartbeat) => self.heartbeat(heartbeat, (now, wall_ns)).map(Response::Heartbeat),
             _ => self.report(&request, now),
         };
         out.push(Effect::Reply { ticket, response });
@@ -126,7 +130,7 @@ impl NamenodeCore {
         Self::own_record_in(&self.shared.namespace.read())
     }
     /// As [`NamenodeCore::own_record`], for callers that hold the lock.
-    pub(super) fn own_record_in(namespace: &crate::namespace::Namespace) -> CallerRecord {
+    pub(super) fn own_record_in(namespace: &Namespace) -> CallerRecord {
         let user = namespace.identity().map_or_else(|| "blockyard".to_owned(), |identity| identity.superuser.clone());
         CallerRecord { user, groups: vec![namespace.settings().superuser_group.clone()] }
     }
@@ -167,11 +171,11 @@ impl NamenodeCore {
         }
     }
 
-    fn heartbeat(&self, heartbeat: &HeartbeatRequest, now: Moment) -> FsResult<HeartbeatResponse> {
+    fn heartbeat(&self, heartbeat: &HeartbeatRequest, (now, wall_ns): (Moment, i64)) -> FsResult<HeartbeatResponse> {
         let namespace = self.shared.namespace.read();
         let identity = namespace.identity().ok_or_else(not_formatted)?;
         check_cluster(&heartbeat.cluster, identity.cluster.as_str(), &heartbeat.node)?;
-        let business = self.shared.blocks.write().heartbeat(heartbeat, &*namespace, now);
+        let business = self.shared.blocks.write().heartbeat(heartbeat, &*namespace, now, &*self.random);
         let mut response = HeartbeatResponse {
             term: self.role.term.raw(),
             leader: self.role.serving,
@@ -180,7 +184,7 @@ impl NamenodeCore {
             ..HeartbeatResponse::default()
         };
         if let Some(business) = business {
-            response.commands = pooled(business.commands, identity.pool.as_str());
+            response.commands = completed(business.commands, &namespace, identity, (wall_ns, self.life_ms()));
             response.full_report = business.full_report;
         }
         Ok(response)
@@ -262,15 +266,32 @@ fn check_cluster(found: &str, ours: &str, node: &str) -> FsResult<()> {
     Err(FsError::new(ErrorCode::WrongCluster, text).with_hint(hint))
 }
 
-/// Names the pool in commands, where the block map leaves it out.
-fn pooled(mut commands: Vec<proto::cluster::NodeCommand>, pool: &str) -> Vec<proto::cluster::NodeCommand> {
+/// Names the pool in commands and makes the tokens of copies: the block map knows neither.
+fn completed(
+    mut commands: Vec<NodeCommand>,
+    namespace: &Namespace,
+    identity: &Identity,
+    wall: (i64, i64),
+) -> Vec<NodeCommand> {
     for command in &mut commands {
         let blocks = match &mut command.kind {
             Some(Kind::Delete(delete)) => delete.blocks.as_mut_slice(),
             Some(Kind::Verify(verify)) => verify.blocks.as_mut_slice(),
-            Some(Kind::Copy(_)) | None => &mut [],
+            Some(Kind::Copy(copy)) => {
+                copy.token = token_of(copy, namespace, &identity.superuser, wall);
+                copy.block.as_mut_slice()
+            }
+            None => &mut [],
         };
-        blocks.iter_mut().for_each(|block| pool.clone_into(&mut block.pool));
+        blocks.iter_mut().for_each(|block| identity.pool.as_str().clone_into(&mut block.pool));
     }
     commands
+}
+
+/// The token with which a copy may be written on its targets.
+fn token_of(copy: &CopyReplica, namespace: &Namespace, user: &str, wall: (i64, i64)) -> Bytes {
+    let Some(block) = &copy.block else { return Bytes::new() };
+    let block = (BlockId::from_raw(block.id), GenerationStamp::from_raw(block.stamp));
+    let nodes: Vec<NodeId> = copy.targets.iter().filter_map(|target| NodeId::parse(&target.node).ok()).collect();
+    mint(namespace, wall, (user, &[Mode::Copy, Mode::Write]), block, &nodes)
 }

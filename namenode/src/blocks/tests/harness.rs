@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use base::clock::Moment;
 use base::random::SeededRandom;
-use bytes::Bytes;
 use proto::cluster::node_command::Kind;
 use proto::cluster::{
     Bucket, CommandResult, CopyReplica, HeartbeatRequest, IncrementalReportRequest, IncrementalReportResponse,
@@ -15,7 +14,7 @@ use proto::cluster::{
 use proto::ids::{BlockId, GenerationStamp, NodeId, StorageId, Term};
 use proto::report::{BUCKETS, replica_hash};
 
-use super::super::{BlockManager, BlocksConfig, Facts, Mint, Names, NodeBusiness, NodeIndex, StorageIndex};
+use super::super::{BlockManager, BlocksConfig, Facts, Names, NodeBusiness, NodeIndex, StorageIndex};
 use crate::namespace::BlockEffect;
 
 pub(super) const LEN: u64 = 4096;
@@ -83,7 +82,7 @@ pub(super) struct Bench {
     pub(super) world: World,
     pub(super) now: Moment,
     pub(super) nodes: Vec<Fake>,
-    random: SeededRandom,
+    pub(super) random: SeededRandom,
 }
 
 pub(super) fn config() -> BlocksConfig {
@@ -202,7 +201,7 @@ impl Bench {
             results,
             ..HeartbeatRequest::default()
         };
-        self.map.heartbeat(&request, &self.world, self.now)
+        self.map.heartbeat(&request, &self.world, self.now, &self.random)
     }
     pub(super) fn beat(&mut self, node: usize) -> Vec<NodeCommand> {
         self.beat_with(node, Vec::new()).expect("a registered node").commands
@@ -340,9 +339,7 @@ impl Bench {
     }
 
     pub(super) fn tick(&mut self) {
-        let token = |_: BlockId, _: GenerationStamp, _: &[NodeId]| Bytes::from_static(b"token");
-        let mint = Mint { pool: "BP-1", token: &token };
-        self.map.tick(&self.world, self.now, &self.random, &mint);
+        self.map.tick(&self.world, self.now, &self.random);
     }
     /// Time passes; the quorum answers all the while. Nobody says anything.
     pub(super) fn pass(&mut self, secs: u64) {
