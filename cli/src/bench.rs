@@ -3,6 +3,7 @@
 //! ```text
 //!   bench ─┬▶ io, small, read   files through the shipping client, in a named cluster or one of its own
 //!          │     stage  where they work    roles  whose time and syncs count    limits  what the machine can do
+//!          ├▶ rebuild     a datanode dies, its blocks are copied again (watch: what the servers say meanwhile)
 //!          ├▶ meta        calls on names, through the shipping client
 //!          └▶ namespace   the namespace and the block map in this process: speed, memory, images
 //! ```
@@ -17,10 +18,12 @@ mod mix;
 mod namespace;
 mod own;
 mod read;
+mod rebuild;
 mod roles;
 mod series;
 mod small;
 mod stage;
+mod watch;
 mod workers;
 
 use clap::{Args, Subcommand};
@@ -43,6 +46,8 @@ enum BenchCommand {
     Small(small::SmallOptions),
     /// Measure reads: short ones at random, long ones, small files
     Read(read::ReadOptions),
+    /// Measure the loss of a datanode: how soon and how fast its blocks are copied again
+    Rebuild(rebuild::RebuildOptions),
     /// Measure calls on names: how many a second, how long each takes
     Meta(meta::MetaOptions),
     /// Measure the namespace in memory: speed of applying and looking up, memory by part, images
@@ -55,6 +60,7 @@ pub(crate) fn run(verb: &BenchVerb, global: &Global) -> Status {
         BenchCommand::Io(options) => io::run(options, global),
         BenchCommand::Small(options) => small::run(options, global),
         BenchCommand::Read(options) => read::run(options, global),
+        BenchCommand::Rebuild(options) => rebuild::run(options, global),
         BenchCommand::Meta(options) => meta::run(options, global),
         BenchCommand::Namespace(options) => namespace::run(options, global.json).unwrap_or_else(|why| {
             eprintln!("error: {why}");

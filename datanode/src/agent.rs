@@ -63,6 +63,10 @@ pub struct AgentConfig {
     pub heartbeat: Duration,
     /// A full report is sent this long after the one before it.
     pub full_report: Duration,
+    /// Copies for others that the node makes at a time.
+    pub copy_streams: u32,
+    /// Bytes a second that it sends for those that are not urgent; 0: as fast as it can.
+    pub copy_rate_bytes_per_s: u64,
 }
 
 /// Number of a call, so that a late answer is not taken for another one's.

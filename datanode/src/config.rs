@@ -36,6 +36,10 @@ pub struct DatanodeConfig {
     pub scrub_rate: ByteSize,
     /// Every replica is read and compared with its checksums once in this time, if `scrub_rate` allows for it.
     pub scrub_period: HumanDuration,
+    /// Copies that this node makes at a time for blocks that lack some; as many again for blocks with one copy left.
+    pub copy_streams: u32,
+    /// Bytes a second that it sends for them, those of blocks with one copy left excepted; 0: as fast as it can.
+    pub copy_rate: ByteSize,
     /// Time between full reports of a storage. Between them only changes are told.
     pub full_report: HumanDuration,
     /// Data connections at a time; more are closed as they come.
@@ -55,6 +59,9 @@ pub const LOCAL_AUTO: &str = "auto";
 /// [`DatanodeConfig::local_socket`]: have none.
 pub const LOCAL_OFF: &str = "off";
 const SECOND: Duration = Duration::from_secs(1);
+/// Slower ones would let a packet wait for longer than its receiver does.
+const MIN_COPY_RATE: u64 = 1 << 20;
+const MAX_COPY_STREAMS: u32 = 256;
 /// A slower scrubber would rest for minutes between two reads.
 const MIN_SCRUB_RATE: u64 = 64 * 1024;
 
@@ -73,6 +80,8 @@ impl Default for DatanodeConfig {
             trash_keep: HumanDuration(store.trash_keep),
             scrub_rate: ByteSize(8 << 20),
             scrub_period: HumanDuration(SECOND * 21 * 24 * 3600),
+            copy_streams: 4,
+            copy_rate: ByteSize(128 << 20),
             full_report: HumanDuration(SECOND * 6 * 3600),
             max_connections: 4096,
             peer_timeout: HumanDuration(SECOND * 60),
@@ -146,6 +155,12 @@ impl DatanodeConfig {
         if self.scrub_period.0 < SECOND {
             return bad("scrub_period", "write at least 1s");
         }
+        if !(1..=MAX_COPY_STREAMS).contains(&self.copy_streams) {
+            return bad("copy_streams", format!("write a number from 1 to {MAX_COPY_STREAMS}"));
+        }
+        if (1..MIN_COPY_RATE).contains(&self.copy_rate.0) {
+            return bad("copy_rate", "write at least 1MiB, or 0 for no limit");
+        }
         if ![LOCAL_AUTO, LOCAL_OFF].contains(&self.local_socket.as_str())
             && let Err(error) = base::net::unix::check_path(self.local_socket.as_ref())
         {
@@ -188,7 +203,7 @@ mod tests {
         let good = || DatanodeConfig { dirs: vec!["/d".into()], ..DatanodeConfig::default() };
         assert_eq!(good().validate(), Ok(()));
         type Break = fn(&mut DatanodeConfig);
-        let cases: [(&str, Break); 18] = [
+        let cases: [(&str, Break); 21] = [
             ("listen", |c| c.listen = SocketAddr::from(([0, 0, 0, 0], 1))),
             ("http", |c| c.http = SocketAddr::from(([10, 0, 0, 1], 1))),
             ("dirs", |c| c.dirs.clear()),
@@ -203,6 +218,9 @@ mod tests {
             ("max_connections", |c| c.max_connections = 0),
             ("scrub_rate", |c| c.scrub_rate = ByteSize(1)),
             ("scrub_period", |c| c.scrub_period = HumanDuration(Duration::ZERO)),
+            ("copy_streams", |c| c.copy_streams = 0),
+            ("copy_streams", |c| c.copy_streams = 257),
+            ("copy_rate", |c| c.copy_rate = ByteSize(1)),
             ("local_socket", |c| c.local_socket = "local.sock".into()),
             ("local_socket", |c| c.local_socket = format!("/{}", "x".repeat(107))),
             ("max_loans", |c| c.max_loans = 0),

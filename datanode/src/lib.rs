@@ -7,10 +7,11 @@
 //!             ───delete, copy────────▶
 //! ```
 //!
-//! `store`, `receive`, `serve`, `scrub` and `agent` decide without sockets and clocks of their own: the simulation runs
+//! `store`, `receive`, `serve`, `scrub`, `budget` and `agent` decide without sockets and clocks of their own: the simulation runs
 //! the same code. `server` is the thin shell around them. Read [`store`] first.
 
 pub mod agent;
+pub mod budget;
 pub mod commands;
 pub mod config;
 mod metrics;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use base::metrics::Metrics;
 use prometheus_client::collector::Collector;
@@ -9,6 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Unit;
 use proto::ids::StorageId;
 
 use crate::node::Node;
@@ -41,6 +44,16 @@ pub(crate) struct Figures {
     scrub_oldest: Family<Storage, Gauge>,
     /// Open local connections.
     pub(crate) local_connections: Gauge,
+    copied_bytes: Family<Reason, Counter>,
+    copy_wait: Counter<f64, AtomicU64>,
+    copies: Gauge,
+    copies_most: Gauge,
+}
+
+/// Why a block is copied to another node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
 }
 
 /// A disk of this node.
@@ -74,6 +87,13 @@ impl Figures {
             registry.register(name, help, new.scrub_oldest.clone());
             let (name, help) = ("blockyard_datanode_local_connections", "Open connections of the local door");
             registry.register(name, help, new.local_connections.clone());
+            let (name, help) = ("blockyard_replication_bytes", "Data bytes sent to nodes for blocks that lack copies");
+            registry.register(name, help, new.copied_bytes.clone());
+            let help = "Time that copies waited for the rate of copies";
+            registry.register_with_unit("blockyard_replication_wait", help, Unit::Seconds, new.copy_wait.clone());
+            registry.register("blockyard_datanode_copies", "Copies to other nodes under way", new.copies.clone());
+            let (name, help) = ("blockyard_datanode_copies_most", "Copies at a time since the start, at most");
+            registry.register(name, help, new.copies_most.clone());
             registry.register_collector(Box::new(State { node: Arc::clone(node) }));
         });
         new
@@ -83,6 +103,26 @@ impl Figures {
     pub(crate) fn scrub_oldest(&self, storage: &StorageId, age_s: u64) {
         let label = Storage { storage: storage.to_string() };
         self.scrub_oldest.get_or_create(&label).set(i64::try_from(age_s).unwrap_or(i64::MAX));
+    }
+    /// A copy to another node begins.
+    pub(crate) fn copy_begins(&self) {
+        let now = self.copies.inc() + 1;
+        self.copies_most.inner().fetch_max(now, Ordering::Relaxed);
+    }
+    /// A copy to another node ended.
+    pub(crate) fn copy_ends(&self, good: bool) {
+        self.copies.dec();
+        self.ended("copy", good);
+    }
+    /// A packet of a copy was sent.
+    pub(crate) fn copied(&self, len_bytes: u64, urgent: bool) {
+        let reason = if urgent { "endangered" } else { "lacking" };
+        self.sent_bytes.inc_by(len_bytes);
+        self.copied_bytes.get_or_create(&Reason { reason }).inc_by(len_bytes);
+    }
+    /// A copy waits for the rate of copies.
+    pub(crate) fn copy_waited(&self, wait: Duration) {
+        self.copy_wait.inc_by(wait.as_secs_f64());
     }
     /// An operation ended.
     pub(crate) fn ended(&self, operation: &'static str, good: bool) {

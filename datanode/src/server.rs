@@ -101,6 +101,7 @@ struct Context {
     figures: Figures,
     /// Tells the agent that replicas changed.
     wake: Wake,
+    copies: Arc<copy::Copies>,
     /// Silence after which a peer counts as gone.
     peer_timeout: Duration,
     /// What all verifications together may read.
@@ -140,9 +141,17 @@ pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Resul
     let agent = Agent::new(told, &node);
     let (wake, inbox) = Wake::new();
     let peer_timeout = config.peer_timeout.0;
-    let verifying = Arc::new(verify::Throttle::new(clock.now()));
-    let (node_here, stop) = (Arc::clone(&node), shutdown.clone());
-    let context = Context { node: node_here, clock, figures, wake: wake.clone(), peer_timeout, verifying, stop };
+    let clock_now = clock.now();
+    let context = Context {
+        node: Arc::clone(&node),
+        clock,
+        figures,
+        wake: wake.clone(),
+        copies: Arc::new(copy::Copies::new(&config)),
+        peer_timeout,
+        verifying: Arc::new(verify::Throttle::new(clock_now)),
+        stop: shutdown.clone(),
+    };
 
     let connections = Connections::new(config.max_connections as usize);
     let talk = AgentThread::start(agent, context.clone(), namenodes, Arc::clone(&connections), inbox)
@@ -192,6 +201,8 @@ fn agent_config(config: &DatanodeConfig, address: SocketAddr, http: SocketAddr) 
         // Until a namenode says its own.
         heartbeat: Duration::from_secs(3),
         full_report: config.full_report.0,
+        copy_streams: config.copy_streams,
+        copy_rate_bytes_per_s: config.copy_rate.0,
     }
 }
 

@@ -352,40 +352,70 @@ async fn s_4_no_token_opens_another_block_mode_or_stamp() {
     }
 }
 
+impl Bench {
+    /// Has node 0 copy a replica of so many bytes to node 1.
+    async fn copy(&self, block: &BlockRef, len_bytes: u64) -> c::CommandResult {
+        let (from, to) = (self.target(0), self.target(1));
+        let name = Block { pool: "BP-1".into(), id: block.id.raw(), stamp: block.stamp.raw(), len_bytes };
+        self.order(
+            0,
+            c::node_command::Kind::Copy(c::CopyReplica {
+                block: Some(name),
+                from_storage: from.storage.to_string(),
+                targets: vec![StorageLocation {
+                    node: to.node.to_string(),
+                    storage: to.storage.to_string(),
+                    host: to.host.clone(),
+                    transfer_port: u32::from(to.transfer_port),
+                    ..StorageLocation::default()
+                }],
+                token: self.token(block, Mode::Copy),
+                urgent: false,
+            }),
+        );
+        self.result().await
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_carries_a_replica_to_another_node_and_a_delete_removes_it() {
     let bench = Bench::new(2).await;
     let data = vec![9; 3_000_000];
     bench.write_with_leaves(&BlockRef { len_bytes: 4 << 20, ..block(1) }, &bench.targets()[..1], &data);
-    let name = Block { pool: "BP-1".into(), id: block(1).id.raw(), stamp: block(1).stamp.raw(), len_bytes: 3_000_000 };
-    let (from, to) = (bench.target(0), bench.target(1));
-    bench.order(
-        0,
-        c::node_command::Kind::Copy(c::CopyReplica {
-            block: Some(name.clone()),
-            from_storage: from.storage.to_string(),
-            targets: vec![StorageLocation {
-                node: to.node.to_string(),
-                storage: to.storage.to_string(),
-                host: to.host.clone(),
-                transfer_port: u32::from(to.transfer_port),
-                ..StorageLocation::default()
-            }],
-            token: bench.token(&block(1), Mode::Copy),
-        }),
-    );
-    let result = bench.result().await;
+    let result = bench.copy(&block(1), 3_000_000).await;
     assert!(result.ok, "{}", result.error);
     assert!(bench.read(&block(1), 1, 3_000_000).unwrap() == data);
     let copied = bench.verify(&block(1), 1, 0).1.unwrap();
     assert_eq!((copied.damage, copied.leaves), (None, LeafOrigin::Writer), "with its digest");
 
+    let from = bench.target(0);
+    let name = Block { pool: "BP-1".into(), id: block(1).id.raw(), stamp: block(1).stamp.raw(), len_bytes: 3_000_000 };
     let delete = c::DeleteReplicas { storage: from.storage.to_string(), blocks: vec![name], reason: "surplus".into() };
     bench.order(0, c::node_command::Kind::Delete(delete));
     let result = bench.result().await;
     assert!(result.ok, "{}", result.error);
     assert_eq!(bench.read(&block(1), 0, 3_000_000), Err(Status::Error));
     assert!(bench.read(&block(1), 1, 3_000_000).unwrap() == data);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_to_one_node_share_a_connection() {
+    let bench = Bench::new(2).await;
+    // More of them than the target takes connections, all within the time that an idle one is kept.
+    let copies = 12;
+    for n in 0..copies {
+        bench.write(&block(n), &bench.targets()[..1], format!("block {n}").as_bytes());
+    }
+    for n in 0..copies {
+        let result = bench.copy(&block(n), format!("block {n}").len() as u64).await;
+        assert!(result.ok, "{n}: {}", result.error);
+    }
+    let open = || bench.figure_of(1, "blockyard_datanode_connections");
+    eventually("one idle connection to be all that is open", || open() == 1).await;
+    for n in 0..copies {
+        let data = format!("block {n}");
+        assert_eq!(bench.read(&block(n), 1, data.len() as u64).unwrap(), data.as_bytes());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

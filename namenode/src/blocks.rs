@@ -12,9 +12,11 @@
 
 mod command;
 mod facts;
+mod hand;
 mod heartbeat;
 mod judge;
 mod locate;
+mod orders;
 pub mod placement;
 mod registry;
 mod removal;
@@ -22,6 +24,7 @@ mod repair;
 mod replicas;
 mod reports;
 mod safe_mode;
+mod scan;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -31,13 +34,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use base::clock::Moment;
+use base::random::Randomness;
 use proto::cluster::{
     IncrementalReportRequest, IncrementalReportResponse, NodeCommand, RegisterRequest, ReplicaRecord,
     ReportBucketsRequest, ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse, StorageReport,
 };
 use proto::ids::{BlockId, NodeId, StorageId, Term};
 
-pub use command::{Mint, NodeBusiness};
+pub use command::NodeBusiness;
 pub use facts::{Facts, Names};
 pub use heartbeat::Turn;
 pub use locate::{Located, Place};
@@ -49,6 +53,7 @@ pub use safe_mode::{SafeMode, Sight};
 
 use removal::Removal;
 use repair::Repair;
+use scan::{Over, Passes};
 use verify::Suspects;
 
 /// Times and limits of the block map.
@@ -62,8 +67,12 @@ pub struct BlocksConfig {
     pub settle: Duration,
     /// Time that a copy may take.
     pub copy_timeout: Duration,
-    /// Copies that one node reads for others at a time.
+    /// Copies that one node makes for others at a time, if it does not say how many itself.
     pub copies_per_node: u32,
+    /// Copies that it is given ahead nevertheless while they are short, the ones under way included.
+    pub copies_ahead: u32,
+    /// Bytes of these together.
+    pub copies_ahead_bytes: u64,
     /// Time from the begin of a term in which nothing is deleted.
     pub delete_delay: Duration,
     /// Blocks in the delete commands of one heartbeat.
@@ -82,6 +91,8 @@ impl Default for BlocksConfig {
             settle: Duration::from_secs(10),
             copy_timeout: Duration::from_secs(120),
             copies_per_node: 4,
+            copies_ahead: 64,
+            copies_ahead_bytes: 64 << 20,
             delete_delay: Duration::from_secs(60),
             deletes_per_heartbeat: 1000,
             unasked_deletes_per_minute: 6000,
@@ -98,22 +109,13 @@ struct Leading {
     quorum_at: Option<Moment>,
 }
 
-/// Work that goes over many blocks, a bounded step at a time.
-#[derive(Debug)]
-enum Scan {
-    /// Every block of the namespace after this one.
-    All(Option<BlockId>),
-    /// Every odd replica after this block.
-    Odd(Option<BlockId>),
-    /// Every block of a storage after this one.
-    Storage(StorageIndex, Option<BlockId>),
-}
-
 /// Numbers for people and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockCounts {
     /// Committed blocks with fewer copies than asked for, those without any included.
     pub under_replicated: u64,
+    /// Those of them with one copy or none on nodes that are heard of.
+    pub endangered: u64,
     /// Committed blocks without any copy on a node that is alive.
     pub missing: u64,
     /// Blocks with a damaged replica that is not replaced yet.
@@ -138,7 +140,8 @@ pub struct BlockManager {
     suspects: Suspects,
     safe_mode: SafeMode,
     leading: Option<Leading>,
-    scans: VecDeque<Scan>,
+    passes: Passes,
+    judged: u64,
     open_targets: BTreeMap<BlockId, Vec<StorageIndex>>,
     outboxes: BTreeMap<NodeIndex, VecDeque<(Moment, NodeCommand)>>,
     next_number: u64,
@@ -151,8 +154,10 @@ pub struct BlockManager {
     scanned_at: Moment,
 }
 
-/// Blocks that are looked at while the lock is held once: a fraction of a millisecond.
+/// Blocks that are judged while the lock is held once: a fraction of a millisecond.
 const STEP: usize = 128;
+/// Blocks of which only the slots are looked at in a step.
+const LOOK: usize = 2048;
 
 /// The node must register again.
 pub(crate) const REREGISTER: ReportBucketsResponse = ReportBucketsResponse { reregister: true, restart: false };
@@ -174,7 +179,8 @@ impl BlockManager {
             suspects: Suspects::default(),
             safe_mode: SafeMode::new(now),
             leading: None,
-            scans: VecDeque::new(),
+            passes: Passes::default(),
+            judged: 0,
             open_targets: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             next_number: 1,
@@ -206,6 +212,7 @@ impl BlockManager {
     pub fn counts(&self) -> BlockCounts {
         BlockCounts {
             under_replicated: self.repair.under_count(),
+            endangered: self.repair.endangered_count(),
             missing: self.repair.missing_count(),
             corrupt: self.repair.corrupt_count(),
             pending_copy: self.repair.copies_count(),
@@ -255,7 +262,7 @@ impl BlockManager {
         for lost in self.registry.brought_up(index, &request.storages) {
             let storage = &self.registry.at(lost).id;
             tracing::warn!(%storage, %node, "a datanode started without this storage: its blocks are copied again");
-            self.rescan(lost);
+            self.lost(lost);
         }
         self.usage(index, &request.storages);
         if was_silent {
@@ -266,7 +273,11 @@ impl BlockManager {
     /// Takes fullness and failures over; copies on a disk that failed, or is back, are looked at again.
     fn usage(&mut self, node: NodeIndex, reports: &[StorageReport]) {
         for changed in self.registry.usage(node, reports) {
-            self.rescan(changed);
+            if self.registry.at(changed).failure.is_some() {
+                self.lost(changed);
+            } else {
+                self.rescan(changed);
+            }
         }
     }
 
@@ -276,11 +287,23 @@ impl BlockManager {
         }
     }
 
-    /// Looks at the blocks of a storage again, unless that is about to happen anyway. Only leaders judge.
+    /// Looks at the blocks of a storage again. Only leaders judge.
     fn rescan(&mut self, storage: StorageIndex) {
-        let due = |scan: &Scan| matches!(scan, Scan::Storage(other, None) if *other == storage);
-        if self.leading.is_some() && !self.scans.iter().any(due) {
-            self.scans.push_back(Scan::Storage(storage, None));
+        if self.leading.is_some() {
+            self.passes.begin(Over::Storage(storage));
+        }
+    }
+
+    /// As [`BlockManager::rescan`], the blocks first that may have a single copy left.
+    fn lost(&mut self, storage: StorageIndex) {
+        if self.leading.is_some() {
+            self.passes.begin(Over::Endangered(storage));
+        }
+        self.rescan(storage);
+    }
+    fn lost_node(&mut self, node: NodeIndex) {
+        for storage in self.registry.node(node).storages.clone() {
+            self.lost(storage);
         }
     }
 
@@ -487,7 +510,7 @@ impl BlockManager {
         self.removal.clear();
         self.suspects.clear();
         self.outboxes.clear();
-        self.scans.clear();
+        self.passes.clear();
     }
     /// The leader's quorum answered a question asked at `asked`.
     pub fn quorum_confirmed(&mut self, asked: Moment) {
@@ -513,8 +536,8 @@ impl BlockManager {
         self.streams.iter_mut().for_each(|stream| *stream = Stream::default());
     }
     fn scan_everything(&mut self) {
-        self.scans.clear();
-        self.scans.extend([Scan::All(None), Scan::Odd(None)]);
+        self.passes.clear();
+        [Over::All, Over::Odd].into_iter().for_each(|over| self.passes.begin(over));
     }
 
     /// Judges and commands only as a leader that has found its blocks.

@@ -86,7 +86,7 @@ impl Collector for State {
 }
 
 impl State {
-    fn values(&self) -> [(&'static str, &'static str, u64); 21] {
+    fn values(&self) -> [(&'static str, &'static str, u64); 23] {
         self.shared.with((0, 0), |view| {
             let names = view.namespace.counts();
             let blocks = view.blocks.counts();
@@ -105,6 +105,8 @@ impl State {
                 ("blockyard_leases", "Files open for writing", names.open_files),
                 ("blockyard_namenode_reclaim_pending", "Unlinked inodes to reclaim", names.reclaim_pending),
                 ("blockyard_blocks_under_replicated", "Blocks with too few copies", blocks.under_replicated),
+                ("blockyard_blocks_endangered", "Blocks with too few copies, one or none left", blocks.endangered),
+                ("blockyard_blocks_judged", "Blocks looked at since the start", view.blocks.judged()),
                 ("blockyard_blocks_missing", "Blocks without a live copy", blocks.missing),
                 ("blockyard_blocks_corrupt", "Blocks with a damaged copy", blocks.corrupt),
                 ("blockyard_blocks_pending_replication", "Copies under way", blocks.pending_copy),

@@ -154,13 +154,14 @@ impl Roles {
     }
 }
 
-async fn metrics(address: &str) -> Result<String, String> {
+/// The figures of an operations page.
+pub(super) async fn metrics(address: &str) -> Result<String, String> {
     let text = page::ask(address, "/metrics").await.map_err(|error| error.to_string())?;
     if page::is_ok(&text) { Ok(text) } else { Err(text.lines().next().unwrap_or("no answer").to_owned()) }
 }
 
-/// Sum of a metric over its labels.
-fn value_of(text: &str, name: &str) -> Option<f64> {
+/// Sum of a metric over its labels, in the text of a page.
+pub(super) fn value_of(text: &str, name: &str) -> Option<f64> {
     let values = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
         rest.rsplit_once(' ')?.1.parse::<f64>().ok()

@@ -6,7 +6,7 @@
 //!                                                        │ Ctrl-C ─────────▲    └ the folder is removed
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use client::{Client, ErrorCode, FsError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::own::{self, Own};
+use super::own::{self, Own, Wanted};
 use super::roles::{Roles, Spent};
 use crate::args::Global;
 use crate::exit::Status;
@@ -86,8 +86,22 @@ pub(super) fn run(
     global: &Global,
     measure: impl AsyncFnOnce(&Stage) -> Result<Report, Failure>,
 ) -> Status {
+    at_home((options.dir.as_deref(), options.threads), global, async |home: &Path, stop: &CancellationToken| {
+        match &global.fs {
+            Some(fs) => on_named(options, global, fs, home, stop, measure).await,
+            None => on_own(options, global, home, stop, measure).await,
+        }
+    })
+}
+
+/// Runs a benchmark in a folder that goes with it, until it is done or stopped by a signal, and prints what it found.
+pub(super) fn at_home(
+    (dir, threads): (Option<&Path>, u16),
+    global: &Global,
+    body: impl AsyncFnOnce(&Path, &CancellationToken) -> Result<Report, Failure>,
+) -> Status {
     let output = Output::new(global.json, false);
-    let ended = play(options, global, measure).and_then(|report| match output.is_json() {
+    let ended = play(dir, threads, body).and_then(|report| match output.is_json() {
         true => output.object(&report.json),
         false => output.line(&report.text),
     });
@@ -101,12 +115,12 @@ pub(super) fn run(
 }
 
 fn play(
-    options: &StageOptions,
-    global: &Global,
-    measure: impl AsyncFnOnce(&Stage) -> Result<Report, Failure>,
+    dir: Option<&Path>,
+    threads: u16,
+    body: impl AsyncFnOnce(&Path, &CancellationToken) -> Result<Report, Failure>,
 ) -> Result<Report, Failure> {
-    let home = home(options)?;
-    let runtime = match options.threads {
+    let home = home(dir)?;
+    let runtime = match threads {
         // Callers and connections wake each other without a system call, and the servers have the other cores.
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         more => tokio::runtime::Builder::new_multi_thread().worker_threads(more.into()).enable_all().build(),
@@ -115,10 +129,7 @@ fn play(
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         base::shutdown::on_signals(stop.clone()).map_err(|error| Failure::local("wait for signals", "", &error))?;
-        match &global.fs {
-            Some(fs) => on_named(options, global, fs, &home, &stop, measure).await,
-            None => on_own(options, global, &home, &stop, measure).await,
-        }
+        body(home.path(), &stop).await
     });
     // What is still written there would be left behind.
     runtime.shutdown_timeout(LAST_LIMIT);
@@ -126,21 +137,21 @@ fn play(
     ended
 }
 
-fn home(options: &StageOptions) -> Result<TempDir, Failure> {
+fn home(dir: Option<&Path>) -> Result<TempDir, Failure> {
     let mut builder = tempfile::Builder::new();
     let builder = builder.prefix("blockyard-bench-");
-    let made = match &options.dir {
+    let made = match dir {
         Some(dir) => builder.tempdir_in(dir),
         None => builder.tempdir(),
     };
-    made.map_err(|error| Failure::local("make a folder", options.dir.clone().unwrap_or_default(), &error))
+    made.map_err(|error| Failure::local("make a folder", dir.unwrap_or(Path::new("")), &error))
 }
 
 async fn on_named(
     options: &StageOptions,
     global: &Global,
     fs: &str,
-    home: &TempDir,
+    home: &Path,
     stop: &CancellationToken,
     measure: impl AsyncFnOnce(&Stage) -> Result<Report, Failure>,
 ) -> Result<Report, Failure> {
@@ -179,13 +190,14 @@ async fn on_named(
 async fn on_own(
     options: &StageOptions,
     global: &Global,
-    home: &TempDir,
+    home: &Path,
     stop: &CancellationToken,
     measure: impl AsyncFnOnce(&Stage) -> Result<Report, Failure>,
 ) -> Result<Report, Failure> {
     let datanodes = u16::try_from(options.replication).unwrap_or(u16::MAX);
     let user = global.user.clone().unwrap_or_else(os_user);
-    own::with((home.path().join("cluster"), datanodes, user), stop, async |own: Own| {
+    let wanted = Wanted { dir: home.join("cluster"), datanodes, user, racks: Vec::new() };
+    own::with(wanted, stop, async |own: Own| {
         let pages: Vec<String> = own.pages.iter().chain(&options.pages).cloned().collect();
         let roles = Roles::find(&pages, None).await;
         let client = client(&own.fs, global)?;
@@ -195,18 +207,19 @@ async fn on_own(
     .await
 }
 
-fn client(fs: &str, global: &Global) -> Result<Client, Failure> {
+/// A client of a cluster.
+pub(super) fn client(fs: &str, global: &Global) -> Result<Client, Failure> {
     let builder = Client::builder().connect(fs).user(global.user.clone().unwrap_or_else(os_user)).patience(PATIENCE);
     builder.build().map_err(|error| Failure::usage(error.message, &error.hint))
 }
 
 impl Stage {
-    fn new(options: &StageOptions, client: Client, fs: &str, home: &TempDir, roles: Roles, own: Option<Own>) -> Self {
+    fn new(options: &StageOptions, client: Client, fs: &str, home: &Path, roles: Roles, own: Option<Own>) -> Self {
         Self {
             client,
             clock: Arc::new(SystemClock::new()),
             dir: format!("/bench-{:016x}", OsRandom.next_u64()),
-            home: home.path().to_owned(),
+            home: home.to_owned(),
             replication: options.replication,
             rounds: options.rounds,
             fs: fs.to_owned(),

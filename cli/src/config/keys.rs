@@ -255,6 +255,18 @@ pub(crate) const KEYS: &[Key] = &[
         "Time in which every replica is read and compared with its checksums once, if scrub_rate allows for it.",
     ),
     key(
+        "datanode.copy_streams",
+        Kind::Number,
+        "repair",
+        "Copies that the datanode makes at a time for blocks that lack some; as many again for blocks with one copy left.",
+    ),
+    key(
+        "datanode.copy_rate",
+        Kind::Size,
+        "repair",
+        "Bytes a second that it sends for them, those of blocks with one copy left excepted; 0: as fast as it can.",
+    ),
+    key(
         "datanode.full_report",
         Kind::Duration,
         "reports",

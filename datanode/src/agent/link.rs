@@ -16,6 +16,8 @@ use crate::node::Node;
 
 /// Results that wait for the next heartbeat.
 const MAX_RESULTS: usize = 4096;
+/// Longest wait of a result for others that share its heartbeat.
+const RESULTS_WAIT: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -39,6 +41,9 @@ pub(super) struct Link {
     report_not_before: Moment,
     results: Vec<CommandResult>,
     results_sent: usize,
+    /// Results since the last heartbeat was made, and since when there are any.
+    news: usize,
+    news_since: Option<Moment>,
     /// Commands that were accepted and have no result yet: a leader may send them again.
     running: BTreeSet<u64>,
 }
@@ -65,8 +70,8 @@ impl Link {
             }
             return;
         }
-        if !self.under_way(Kind::Heartbeat) && now >= self.heartbeat_due {
-            let request = Call::Heartbeat(self.heartbeat_request(node, active_transfers));
+        if !self.under_way(Kind::Heartbeat) && (now >= self.heartbeat_due || self.has_news(now)) {
+            let request = Call::Heartbeat(self.heartbeat_request(node, config, active_transfers));
             self.heartbeat_due = now.plus(self.heartbeat.unwrap_or(config.heartbeat));
             call(&mut self.calls, Kind::Heartbeat, request);
         }
@@ -169,8 +174,17 @@ impl Link {
         if self.results.len() < MAX_RESULTS {
             self.results.push(result);
         }
-        // The leader should not have to wait for the news.
-        self.heartbeat_due = Moment::START;
+        self.news += 1;
+    }
+    /// Is there a result that should not wait for the heartbeat that is due? The leader gives the next work in answer to
+    /// it: as soon as half of what was given is done, the rest lasts until more is here. A heartbeat for each of
+    /// many small copies would cost more than the copies.
+    fn has_news(&mut self, now: Moment) -> bool {
+        if self.news == 0 {
+            return false;
+        }
+        let since = *self.news_since.get_or_insert(now);
+        self.news >= self.running.len() || now.since(since) >= RESULTS_WAIT
     }
 
     fn under_way(&self, kind: Kind) -> bool {
@@ -218,8 +232,9 @@ impl Link {
             }
         }
     }
-    fn heartbeat_request(&mut self, node: &Node, active_transfers: u32) -> HeartbeatRequest {
+    fn heartbeat_request(&mut self, node: &Node, config: &AgentConfig, active_transfers: u32) -> HeartbeatRequest {
         self.results_sent = self.results.len();
+        (self.news, self.news_since) = (0, None);
         HeartbeatRequest {
             node: node.id().to_string(),
             cluster: node.store().membership().map(|(cluster, _)| cluster.to_string()).unwrap_or_default(),
@@ -227,6 +242,8 @@ impl Link {
             active_transfers,
             highest_term: node.highest_term().raw(),
             results: self.results.clone(),
+            copy_streams: config.copy_streams,
+            copy_rate_bytes_per_s: config.copy_rate_bytes_per_s,
         }
     }
 }

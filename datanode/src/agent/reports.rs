@@ -16,14 +16,17 @@ use proto::cluster::{
     ReportHashesRequest, ReportHashesResponse,
 };
 use proto::ids::StorageId;
+use proto::report::BUCKETS;
 
 use super::Call;
 use crate::node::Node;
 
 /// Changes in one message.
 const MAX_CHANGES: usize = 4096;
-/// Buckets in one message: at ten million replicas of a storage, some 300,000 records in 32 messages.
+/// Buckets in one message.
 const MAX_BUCKETS: usize = 32;
+/// Records in one message, about: two dozen bytes each, and each may be news to the namenode.
+const MAX_RECORDS: u64 = 64 * 1024;
 
 const DUE: Full = Full::Due { after: None };
 
@@ -58,6 +61,12 @@ impl Default for Stream {
     fn default() -> Self {
         Self { next: 1, full: Full::Idle, full_due: None, reported: false, gap: false, restate: false }
     }
+}
+
+/// Buckets in a message of a storage with so many replicas, which their ids spread evenly.
+fn buckets_of_part(replicas: u64) -> usize {
+    let of_each = replicas.div_ceil(BUCKETS as u64).max(1);
+    usize::try_from(MAX_RECORDS / of_each).unwrap_or(MAX_BUCKETS).clamp(1, MAX_BUCKETS)
 }
 
 impl Stream {
@@ -133,7 +142,8 @@ impl Stream {
     }
     fn buckets(&mut self, node: &Node, id: &StorageId) -> Option<Call> {
         let Full::Sending { incarnation, report, left, sent, .. } = &mut self.full else { return None };
-        let part: Vec<u32> = left.iter().take(MAX_BUCKETS).copied().collect();
+        let most = buckets_of_part(node.store().bucket_hashes(id)?.replicas);
+        let part: Vec<u32> = left.iter().take(most).copied().collect();
         let last = part.len() == left.len();
         *sent = part.len();
         // Each part says as of which change its buckets are.
@@ -190,5 +200,22 @@ impl Stream {
         if self.full != Full::Idle {
             self.full = DUE;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_report_is_bounded_however_many_replicas_there_are() {
+        for (replicas, buckets) in [(0, 32), (1_000_000, 32), (10_000_000, 6), (1 << 40, 1)] {
+            assert_eq!(buckets_of_part(replicas), buckets, "{replicas} replicas");
+        }
+        assert!(
+            (0..50_000_000_u64).step_by(99_991).all(|replicas| {
+                buckets_of_part(replicas) as u64 * replicas.div_ceil(BUCKETS as u64) <= MAX_RECORDS
+            })
+        );
     }
 }

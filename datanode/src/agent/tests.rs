@@ -33,6 +33,8 @@ fn config() -> AgentConfig {
         local_socket: "/run/m.sock".into(),
         heartbeat: SECOND * 3,
         full_report: SECOND * 3600,
+        copy_streams: 4,
+        copy_rate_bytes_per_s: 1 << 20,
     }
 }
 
@@ -231,6 +233,39 @@ fn a_command_waits_until_its_term_is_durable() {
     let told = bench.heartbeat(leader(7, vec![]));
     assert_eq!((told.results.len(), told.results[0].ok), (1, true));
     assert_eq!(bench.heartbeat(leader(7, vec![])).results, []);
+}
+
+fn copy(number: u64) -> NodeCommand {
+    NodeCommand { number, kind: Some(node_command::Kind::Copy(CopyReplica::default())) }
+}
+
+fn done(number: u64) -> AgentEvent {
+    let result = CommandResult { number, ok: true, error: String::new() };
+    AgentEvent::CommandDone { namenode: 0, result }
+}
+
+#[test]
+fn the_leader_hears_of_results_when_half_of_the_work_is_done_or_after_a_moment() {
+    let disk = MemDisk::new();
+    let (mut bench, _) = bench(&disk, 0);
+    let told = bench.heartbeat(leader(1, (1..=8).map(copy).collect()));
+    assert_eq!((told.copy_streams, told.copy_rate_bytes_per_s), (4, 1 << 20));
+    bench.event(AgentEvent::TermKept { term: Term::from_raw(1), kept: true });
+    assert_eq!(bench.carried().len(), 8);
+    (1..=3).for_each(|number| bench.event(done(number)));
+    assert!(bench.call(heartbeat).is_none(), "five are under way");
+    bench.event(done(4));
+    let (lost, told) = bench.call(heartbeat).unwrap();
+    assert_eq!(told.results.len(), 4);
+    // The namenode cannot be reached: the same news are not told again and again.
+    bench.event(AgentEvent::Answer { namenode: 0, call: lost, answer: Err(FsError::new(ErrorCode::Unavailable, "")) });
+    bench.tick(SECOND);
+    assert!(bench.call(heartbeat).is_none());
+    bench.event(done(5));
+    assert!(bench.call(heartbeat).is_none());
+    bench.tick(Duration::from_millis(60));
+    let (_, told) = bench.call(heartbeat).unwrap();
+    assert_eq!(told.results.len(), 5, "one result alone waits for a moment only, and takes the others along");
 }
 
 #[test]

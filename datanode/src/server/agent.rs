@@ -32,8 +32,6 @@ const TICK: Duration = Duration::from_millis(200);
 const INBOX: usize = 4096;
 /// Pause before an event that did not fit is brought again.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
-/// Copies at a time. Hadoop's default is 2 streams, or 4 for the most endangered blocks.
-const COPIES: usize = 4;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -111,7 +109,6 @@ impl AgentThread {
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
             deletes: Arc::new(Semaphore::new(1)),
-            copies: Arc::new(Semaphore::new(COPIES)),
             looks: Arc::new(Semaphore::new(1)),
             context,
         };
@@ -151,7 +148,6 @@ struct Driver {
     tasks: TaskTracker,
     runtime: Handle,
     deletes: Arc<Semaphore>,
-    copies: Arc<Semaphore>,
     looks: Arc<Semaphore>,
     /// Namenodes that say that this node belongs to another cluster.
     refused: Vec<Option<String>>,
@@ -246,14 +242,21 @@ impl Driver {
     fn carry(&self, namenode: usize, command: Command) {
         let context = self.context.clone();
         let turn = match command.task {
-            Task::Delete(_) => Arc::clone(&self.deletes),
-            Task::Copy(_) => Arc::clone(&self.copies),
-            Task::Verify(_) => Arc::clone(&self.looks),
+            Task::Delete(_) => Some(Arc::clone(&self.deletes)),
+            Task::Verify(_) => Some(Arc::clone(&self.looks)),
+            Task::Copy(_) => None,
         };
         let inbox = context.wake.inbox.clone();
         base::task::spawn(&self.tasks, async move {
-            // The semaphore is never closed.
-            let _turn = turn.acquire_owned().await;
+            // The semaphores are never closed.
+            let _turn = match turn {
+                Some(turn) => turn.acquire_owned().await.ok(),
+                None => None,
+            };
+            let _stream = match &command.task {
+                Task::Copy(what) => Some(context.copies.stream(what.urgent).await),
+                Task::Delete(_) | Task::Verify(_) => None,
+            };
             let number = command.number;
             let result = match base::task::blocking(move || carry_now(&context, &command)).await {
                 Ok(result) => result,

@@ -1,4 +1,4 @@
-//! The thread that looks after the disks now and then: old trash goes, room is looked at.
+//! The thread that looks after the disks now and then: old trash goes, room is looked at; idle connections are closed.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -26,6 +26,7 @@ pub(super) fn start(context: Context) -> io::Result<Upkeep> {
     base::task::thread("dn-upkeep", move || {
         while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
             context.node.store().tend(context.clock.now());
+            context.copies.tend(&context);
         }
         drop(context);
         if tell.send(()).is_err() {

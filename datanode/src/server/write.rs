@@ -31,11 +31,13 @@ const ANSWER_PER_NODE: Duration = Duration::from_secs(2);
 /// Longest wait of one send to the next node.
 const SEND: Duration = Duration::from_secs(30);
 
-/// Serves one write. The connection ends with it.
+/// Serves one write. The connection of a client ends with it; a datanode that copies may have more.
 pub(super) fn serve(context: &Context, upstream: &Arc<BlockingStream>, op: &OpWriteBlock) -> Next {
     let done = set_up(context, upstream, op);
     context.figures.ended("write", matches!(done, Ok(true)));
+    let is_copy = op.header.client_name.is_empty() && op.targets.is_empty();
     match done {
+        Ok(true) if is_copy => Next::Stay,
         Ok(true) => Next::End,
         Ok(false) => Next::EndGently,
         Err(error) => {

@@ -77,9 +77,13 @@ impl Bench {
         let name = Block { pool: "BP-1".into(), id: of.id.raw(), stamp: of.stamp.raw(), len_bytes };
         self.order(0, what(self.target(0).storage.to_string(), vec![name]));
     }
-    /// A figure of a node.
+    /// A figure of the first node.
     fn figure(&self, name: &str) -> u64 {
-        let mut stream = TcpStream::connect(self.nodes[0].http).unwrap();
+        self.figure_of(0, name)
+    }
+    /// A figure of a node.
+    pub(super) fn figure_of(&self, node: usize, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.nodes[node].http).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();

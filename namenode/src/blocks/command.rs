@@ -1,32 +1,21 @@
-//! Commands to datanodes: ordered by ticks, handed out in replies to heartbeats, settled by results.
+//! Commands to datanodes: handed out in replies to heartbeats, settled by results.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base::clock::Moment;
-use base::random::Randomness;
-use bytes::Bytes;
 use proto::cluster::node_command::Kind;
-use proto::cluster::{CommandResult, CopyReplica, DeleteReplicas, NodeCommand, ReplicaState, VerifyReplicas};
+use proto::cluster::{CommandResult, DeleteReplicas, NodeCommand, ReplicaState, VerifyReplicas};
 use proto::common::Block;
-use proto::ids::{BlockId, GenerationStamp, NodeId, StorageId};
+use proto::ids::{BlockId, GenerationStamp, StorageId};
 
 use super::facts::Names;
-use super::placement::{self, Wanted};
 use super::registry::{NodeIndex, NodeState, StorageIndex};
 use super::removal::Reason;
-use super::repair::{Copying, RETRY};
-use super::replicas::{Class, Odd, classify};
+use super::repair::RETRY;
+use super::replicas::{Class, classify};
 use super::verify::is_suspect;
 use super::{BlockManager, Leading};
-
-/// Makes the token with which a copy may be written on these nodes, and names the pool.
-pub struct Mint<'a> {
-    /// Pool of every block.
-    pub pool: &'a str,
-    /// Token for (block, stamp) on nodes.
-    pub token: &'a dyn Fn(BlockId, GenerationStamp, &[NodeId]) -> Bytes,
-}
 
 /// What the deletion rule says of one replica.
 enum Go {
@@ -64,13 +53,9 @@ impl Deletes {
 const FRESH: Duration = Duration::from_secs(10);
 /// A quorum that answered longer ago than this proves nothing.
 const QUORUM_FRESH: Duration = Duration::from_secs(5);
-/// Blocks for which a tick orders copies.
-const ORDERS: usize = 64;
-/// Blocks behind the most endangered ones that a tick looks at.
-const TURN: usize = 512;
 
 impl BlockManager {
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
     }
@@ -83,89 +68,13 @@ impl BlockManager {
         }
     }
 
-    /// Orders copies of the most endangered blocks, as many as their sources take.
-    pub(super) fn order_copies(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness, mint: &Mint<'_>) {
-        let mut ordered = 0;
-        for block in self.repair.candidates(ORDERS, TURN) {
-            if ordered >= ORDERS {
-                return;
-            }
-            if !self.repair.is_ready(block) {
-                continue;
-            }
-            let Some(facts) = names.facts(block) else { continue };
-            let good = self.counting(block);
-            let Some(from) = self.source(&good, random) else { continue };
-            ordered += 1;
-            let pending = self.repair.prune(block, |_| false);
-            let holders = self.nodes_of(&good);
-            let copies = self.copies_that_count(&holders) as usize + pending.len();
-            let odd = self.replicas.odd_of(block);
-            let targeted = || pending.iter().map(|copy| copy.target);
-            let node = |storage: StorageIndex| self.registry.at(storage).node;
-            let mut want = Wanted {
-                copies: (facts.replication as usize).saturating_sub(copies),
-                block_size_bytes: facts.len_bytes,
-                writer_host: String::new(),
-                exclude: odd.iter().map(|(storage, _)| *storage).chain(targeted()).map(node).collect(),
-                holders: holders.into_iter().collect(),
-            };
-            let mut targets = placement::choose(&self.registry, &want, random);
-            if targets.is_empty() {
-                // No other node is left: over what a node has of the block and cannot serve.
-                let kept = odd.iter().filter(|(storage, odd)| !self.gives_way(block, *storage, odd, facts.stamp));
-                want.exclude = kept.map(|(storage, _)| *storage).chain(targeted()).map(node).collect();
-                targets = placement::choose(&self.registry, &want, random);
-            }
-            if targets.is_empty() {
-                self.repair.later(block, now.plus(RETRY));
-                continue;
-            }
-            for target in targets {
-                let number = self.number();
-                let node = self.registry.node_of(target).id.clone();
-                let copy = CopyReplica {
-                    block: Some(Block {
-                        pool: mint.pool.to_owned(),
-                        id: block.raw(),
-                        stamp: facts.stamp.raw(),
-                        len_bytes: facts.len_bytes,
-                    }),
-                    from_storage: self.registry.at(from).id.as_str().to_owned(),
-                    targets: vec![self.registry.location(target)],
-                    token: (mint.token)(block, facts.stamp, &[node]),
-                };
-                let source = self.registry.at(from).node;
-                let command = NodeCommand { number, kind: Some(Kind::Copy(copy)) };
-                self.outboxes.entry(source).or_default().push_back((now, command));
-                let deadline = now.plus(self.config.copy_timeout);
-                self.repair.started(block, Copying { number, source, target, stamp: facts.stamp, deadline });
-            }
-            self.judge(block, names, now);
-        }
-    }
-
-    /// May a copy be written over this replica? Its node moves what is half-written or damaged out of the way;
-    /// not while a delete is under way, which would hit the new copy of the same stamp.
-    fn gives_way(&self, block: BlockId, storage: StorageIndex, odd: &Odd, current: GenerationStamp) -> bool {
-        let broken = matches!(odd.state, ReplicaState::WaitingRecovery | ReplicaState::Corrupt);
-        broken && odd.stamp <= current && !self.removal.is_sent(storage, block)
-    }
-
-    /// One of the least busy live holders, drawn: a source that always fails is not always chosen.
-    fn source(&self, good: &[StorageIndex], random: &dyn Randomness) -> Option<StorageIndex> {
-        let load = |storage: &StorageIndex| self.repair.load(self.registry.at(*storage).node);
-        let able = |storage: &&StorageIndex| {
-            load(storage) < self.config.copies_per_node && self.registry.node_of(**storage).state == NodeState::Live
-        };
-        let least = good.iter().filter(able).map(load).min()?;
-        let idle: Vec<_> = good.iter().filter(able).filter(|storage| load(storage) == least).collect();
-        idle.get(random.below(idle.len() as u64) as usize).map(|storage| **storage)
-    }
-
     /// What a node did with commands.
     pub(super) fn results(&mut self, node: NodeIndex, results: &[CommandResult], names: &dyn Names, now: Moment) {
-        for result in results.iter().filter(|result| !result.ok) {
+        for result in results {
+            if result.ok {
+                self.repair.source_is_done(result.number, node);
+                continue;
+            }
             if let Some(block) = self.repair.by_number(result.number) {
                 tracing::warn!(%block, error = %result.error, "a copy failed");
                 self.repair.prune(block, |copy| copy.number == result.number && copy.source == node);
@@ -183,9 +92,12 @@ impl BlockManager {
     pub(super) fn copies_for(&mut self, node: NodeIndex, names: &dyn Names, now: Moment) -> Vec<NodeCommand> {
         let mut commands = Vec::new();
         for (ordered, command) in self.outboxes.remove(&node).unwrap_or_default() {
+            // Taken back meanwhile: a node returned, or the block was removed.
+            let Some(block) = self.repair.by_number(command.number) else { continue };
             if now.since(ordered) < FRESH {
+                self.repair.sent(command.number);
                 commands.push(command);
-            } else if let Some(block) = self.repair.by_number(command.number) {
+            } else {
                 self.repair.prune(block, |copy| copy.number == command.number);
                 self.judge(block, names, now);
             }

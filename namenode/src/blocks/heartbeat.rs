@@ -4,11 +4,13 @@
 use std::collections::VecDeque;
 
 use base::clock::Moment;
+use base::random::Randomness;
 use proto::cluster::{CommandResult, HeartbeatRequest, NodeCommand, StorageReport};
 use proto::ids::{BlockId, NodeId};
 
 use super::command::Deletes;
 use super::facts::Names;
+use super::orders::Wishes;
 use super::registry::{NodeIndex, StorageIndex};
 use super::removal::Reason;
 use super::{BlockManager, NodeBusiness};
@@ -20,6 +22,8 @@ pub struct Turn {
     /// Blocks to judge: replicas that were told to go and are still there.
     judge: Vec<BlockId>,
     results: VecDeque<CommandResult>,
+    /// Of which blocks the node may make copies; `None` before that was looked at.
+    wishes: Option<Wishes>,
     /// Are the copies that the node is to make in the reply?
     copies: bool,
     /// Storages whose commands come next, the last one first.
@@ -37,9 +41,10 @@ impl BlockManager {
         request: &HeartbeatRequest,
         names: &dyn Names,
         now: Moment,
+        random: &dyn Randomness,
     ) -> Option<NodeBusiness> {
         let mut turn = self.begin_heartbeat(request, now)?;
-        while self.go_on_with(&mut turn, 2, names, now) {}
+        while self.go_on_with(&mut turn, 2, names, now, random) {}
         Some(self.end_heartbeat(turn))
     }
 
@@ -58,6 +63,7 @@ impl BlockManager {
         if self.registry.heartbeat(node, request.active_transfers, now) {
             self.rescan_node(node);
         }
+        self.registry.copies_of(node, request.copy_streams, request.copy_rate_bytes_per_s);
         self.usage(node, &request.storages);
         let mut judge = Vec::new();
         for report in &request.storages {
@@ -69,11 +75,19 @@ impl BlockManager {
         }
         let storages = self.registry.node(node).storages.iter().rev().copied().collect();
         let results = request.results.iter().cloned().collect();
-        Some(Turn { node, judge, results, copies: false, storages, deletes: None, commands: Vec::new() })
+        let (wishes, copies, deletes, commands) = (None, false, None, Vec::new());
+        Some(Turn { node, judge, results, wishes, copies, storages, deletes, commands })
     }
 
     /// Does what follows for up to `most` blocks. False: nothing is left to do.
-    pub fn go_on_with(&mut self, turn: &mut Turn, most: usize, names: &dyn Names, now: Moment) -> bool {
+    pub fn go_on_with(
+        &mut self,
+        turn: &mut Turn,
+        most: usize,
+        names: &dyn Names,
+        now: Moment,
+        random: &dyn Randomness,
+    ) -> bool {
         for _ in 0..most.max(1) {
             if let Some(block) = turn.judge.pop() {
                 self.judge(block, names, now);
@@ -81,7 +95,14 @@ impl BlockManager {
                 self.results(turn.node, &[result], names, now);
             } else if !self.active() {
                 return false;
+            } else if turn.wishes.is_none() {
+                turn.wishes = Some(self.wishes_for(turn.node));
             } else if !turn.copies {
+                if let Some(wishes) = &mut turn.wishes
+                    && self.order_next_from(turn.node, wishes, names, now, random)
+                {
+                    continue;
+                }
                 turn.copies = true;
                 turn.commands.extend(self.copies_for(turn.node, names, now));
             } else if let Some((wanted, deletes)) = &mut turn.deletes {

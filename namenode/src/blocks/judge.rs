@@ -11,8 +11,9 @@ use super::facts::{Facts, Names};
 use super::registry::{NodeIndex, NodeState, StorageIndex};
 use super::removal::Reason;
 use super::replicas::{Class, classify};
+use super::scan::Over;
 use super::verify::is_suspect;
-use super::{BlockManager, STEP, Scan};
+use super::{BlockManager, LOOK, STEP};
 use crate::namespace::BlockEffect;
 
 impl BlockManager {
@@ -34,6 +35,7 @@ impl BlockManager {
         if !self.active() {
             return;
         }
+        self.judged += 1;
         self.judge_odd(block, names);
         let Some(facts) = names.facts(block) else {
             self.repair.prune(block, |_| true);
@@ -56,9 +58,11 @@ impl BlockManager {
         let holders = self.nodes_of(&good);
         let live = holders.len() as u32;
         let copies = self.copies_that_count(&holders);
+        let lacking = facts.replication.saturating_sub(copies);
+        let pending = self.repair.keep(block, &pending, lacking as usize) as u32;
         if copies < facts.replication && !self.repair.is_settling(block, now) {
             let heard = holders.iter().any(|node| self.registry.node(*node).state == NodeState::Live);
-            let ready = heard && copies + (pending.len() as u32) < facts.replication;
+            let ready = heard && pending < lacking;
             self.repair.set_under(block, copies, ready);
             if live == 0 {
                 self.repair.set_missing(block);
@@ -72,6 +76,18 @@ impl BlockManager {
     pub(super) fn copies_that_count(&self, holders: &BTreeSet<NodeIndex>) -> u32 {
         let heard = holders.iter().filter(|node| self.registry.node(**node).state == NodeState::Live).count();
         if heard <= 1 { heard as u32 } else { holders.len() as u32 }
+    }
+
+    /// Has a block at most one copy on nodes that are heard of? A look at the slots only, for passes over very many.
+    fn is_endangered(&self, block: BlockId) -> bool {
+        let heard = |storage: &StorageIndex| {
+            self.registry.counts(*storage)
+                && self.registry.node_of(*storage).state == NodeState::Live
+                && !self.removal.is_sent(*storage, block)
+        };
+        let mut nodes = self.replicas.each_good(block).filter(heard).map(|storage| self.registry.at(storage).node);
+        let first = nodes.next();
+        nodes.all(|node| Some(node) == first)
     }
 
     fn judge_odd(&mut self, block: BlockId, names: &dyn Names) {
@@ -167,7 +183,7 @@ impl BlockManager {
     }
 
     /// Time passes: nodes die, safe mode ends, blocks come up for judgement, copies are ordered.
-    pub fn tick(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness, mint: &super::Mint<'_>) -> bool {
+    pub fn tick(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness) -> bool {
         for (node, state) in self.registry.look(now, self.config.stale_after, self.config.dead_after) {
             let id = &self.registry.node(node).id;
             if state == NodeState::Dead {
@@ -176,7 +192,7 @@ impl BlockManager {
             } else {
                 tracing::info!(node = %id, "a datanode is silent: read from and written to last");
             }
-            self.rescan_node(node);
+            self.lost_node(node);
         }
         if self.look_at_safe_mode(names, now) {
             tracing::info!("safe mode is over");
@@ -186,7 +202,7 @@ impl BlockManager {
         }
         let more = self.step(names, now);
         self.refill(now);
-        self.order_copies(names, now, random, mint);
+        self.order_copies(names, now, random);
         more
     }
 
@@ -197,7 +213,7 @@ impl BlockManager {
         }
         let due = self.judge_due(names, now, STEP);
         self.scan_step(names, now);
-        due == STEP || !self.scans.is_empty()
+        due == STEP || !self.passes.is_empty()
     }
 
     /// Blocks that settle or wait for another look.
@@ -220,27 +236,61 @@ impl BlockManager {
         due.len()
     }
 
+    /// Blocks that were judged since the start.
+    #[must_use]
+    pub const fn judged(&self) -> u64 {
+        self.judged
+    }
+
     fn scan_step(&mut self, names: &dyn Names, now: Moment) {
-        if !self.scans.is_empty() {
+        if !self.passes.is_empty() {
             self.scanned_at = now;
         } else if now.since(self.scanned_at) >= self.config.rescan_every {
             self.scan_everything();
         }
-        let Some(scan) = self.scans.pop_front() else { return };
-        let blocks = match &scan {
-            Scan::All(after) => names.blocks_after(*after, STEP),
-            Scan::Odd(after) => self.replicas.odd_blocks_after(*after, STEP),
-            Scan::Storage(storage, after) => self.replicas.blocks_on(*storage, *after, STEP),
+        let Some(pass) = self.passes.next() else { return };
+        // Of a storage that fails and comes back, nothing is to wait for a step that finds nothing.
+        let last = match pass.over {
+            Over::All => self.judge_all(&names.blocks_after(pass.after, STEP), STEP, names, now),
+            // A block may have several odd replicas, and is listed once.
+            Over::Odd => self.judge_all(&self.replicas.odd_blocks_after(pass.after, STEP), 1, names, now),
+            Over::Storage(storage) => {
+                self.judge_all(&self.replicas.blocks_on(storage, pass.after, STEP), STEP, names, now)
+            }
+            Over::Endangered(storage) => self.judge_endangered(storage, pass.after, names, now),
         };
-        for block in &blocks {
+        self.passes.stepped(pass, last);
+    }
+
+    /// Judges some blocks. The last one; `None` if they are fewer than `least`: then there are no more behind them.
+    fn judge_all(&mut self, blocks: &[BlockId], least: usize, names: &dyn Names, now: Moment) -> Option<BlockId> {
+        for block in blocks {
             self.judge(*block, names, now);
         }
-        let Some(last) = blocks.last().copied() else { return };
-        self.scans.push_front(match scan {
-            Scan::All(_) => Scan::All(Some(last)),
-            Scan::Odd(_) => Scan::Odd(Some(last)),
-            Scan::Storage(storage, _) => Scan::Storage(storage, Some(last)),
-        });
+        blocks.last().copied().filter(|_| blocks.len() >= least)
+    }
+
+    /// Judges the endangered ones of the next blocks of a storage that was lost, before all its others: of a million
+    /// blocks the last one may be the one that has a single copy left. The last block that was looked at; `None`: there are
+    /// no more.
+    fn judge_endangered(
+        &mut self,
+        storage: StorageIndex,
+        after: Option<BlockId>,
+        names: &dyn Names,
+        now: Moment,
+    ) -> Option<BlockId> {
+        let (blocks, mut judged) = (self.replicas.blocks_on(storage, after, LOOK), 0);
+        for block in &blocks {
+            if self.is_endangered(*block) {
+                self.judge(*block, names, now);
+                judged += 1;
+                if judged == STEP {
+                    return Some(*block);
+                }
+            }
+        }
+        blocks.last().copied().filter(|_| blocks.len() == LOOK)
     }
 
     /// Nodes by state: live, stale, dead.

@@ -22,8 +22,18 @@ pub use crate::namespace::StorageIndex;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeIndex(u32);
 
+#[cfg(test)]
+impl NodeIndex {
+    pub(super) const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// Storages that a cluster may ever have had.
 pub(super) const MAX_STORAGES: usize = (1 << 24) - 1;
+
+/// Most copies that a node is believed to make at a time.
+const MAX_COPY_STREAMS: u32 = 256;
 
 /// How lately a node was heard of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +85,10 @@ pub struct Node {
     pub last_contact: Option<Moment>,
     /// Transfers under way, as it said last.
     pub active_transfers: u32,
+    /// Copies for others that it makes at a time, as it said last; 0: it does not say.
+    pub copy_streams: u32,
+    /// Bytes a second that it sends for copies that are not urgent; 0: as fast as it can.
+    pub copy_rate_bytes_per_s: u64,
 }
 
 /// A disk of a node.
@@ -204,6 +218,8 @@ impl Registry {
             state: NodeState::Dead,
             last_contact: None,
             active_transfers: 0,
+            copy_streams: 0,
+            copy_rate_bytes_per_s: 0,
         });
         self.node_index.insert(id.clone(), index);
         index
@@ -233,6 +249,12 @@ impl Registry {
         node.state = NodeState::Live;
         node.active_transfers = active_transfers;
         was_silent
+    }
+
+    /// Notes how much a node copies for others.
+    pub fn copies_of(&mut self, index: NodeIndex, streams: u32, rate_bytes_per_s: u64) {
+        let node = &mut self.nodes[index.0 as usize];
+        (node.copy_streams, node.copy_rate_bytes_per_s) = (streams.min(MAX_COPY_STREAMS), rate_bytes_per_s);
     }
 
     /// A node registered with these storages: what it had and does not name is out of service (scar SC-54).

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A copy under way belongs to one (block, stamp, target): only that target's report of that stamp ends it
-//! well, so a block whose stamp rises meanwhile is not forgotten (scar SC-69).
+//! well, so a block whose stamp rises meanwhile is not forgotten (scar SC-69). Its source has its hand free as soon as it
+//! says that it is done; its target has when its report is here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -16,16 +17,44 @@ use std::time::Duration;
 use base::clock::Moment;
 use proto::ids::{BlockId, GenerationStamp};
 
+use super::hand::Load;
 use super::registry::{NodeIndex, StorageIndex};
 
-/// A copy that a node was told to make.
+/// A copy that a node was told to make, or will be with its next heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Copying {
     pub(super) number: u64,
     pub(super) source: NodeIndex,
     pub(super) target: StorageIndex,
+    /// The target's node.
+    pub(super) receiver: NodeIndex,
     pub(super) stamp: GenerationStamp,
+    pub(super) len_bytes: u64,
     pub(super) deadline: Moment,
+    pub(super) at: At,
+}
+
+/// How far a copy has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    /// The source was not told yet.
+    Ordered,
+    /// The source has it in hand.
+    Source,
+    /// The source is done with it; the target has not reported it yet.
+    Target,
+}
+
+/// What nodes have in hand; who has nothing is not in it.
+type Loads = BTreeMap<NodeIndex, Load>;
+
+fn lay_down(loads: &mut Loads, node: NodeIndex, len_bytes: u64) {
+    if let Some(load) = loads.get_mut(&node) {
+        load.remove(len_bytes);
+        if load.is_nothing() {
+            loads.remove(&node);
+        }
+    }
 }
 
 /// The queues.
@@ -39,7 +68,10 @@ pub(super) struct Repair {
     settling: BTreeMap<BlockId, Moment>,
     copies: BTreeMap<BlockId, Vec<Copying>>,
     numbers: BTreeMap<u64, BlockId>,
-    busy: BTreeMap<NodeIndex, u32>,
+    /// Blocks of `under` with one copy or none.
+    endangered: u64,
+    reading: Loads,
+    coming: Loads,
     /// Where the turn through the blocks behind the head of the queue stands.
     turn: Option<(u32, BlockId)>,
 }
@@ -49,13 +81,17 @@ impl Repair {
     pub(super) fn forget(&mut self, block: BlockId) {
         if let Some(level) = self.under.remove(&block) {
             self.ready.remove(&(level, block));
+            self.endangered -= u64::from(level <= ENDANGERED);
         }
         self.missing.remove(&block);
         self.corrupt.remove(&block);
     }
 
     pub(super) fn set_under(&mut self, block: BlockId, live: u32, ready: bool) {
-        self.under.insert(block, live);
+        if let Some(before) = self.under.insert(block, live) {
+            self.endangered -= u64::from(before <= ENDANGERED);
+        }
+        self.endangered += u64::from(live <= ENDANGERED);
         if ready {
             self.ready.insert((live, block));
         }
@@ -113,27 +149,63 @@ impl Repair {
         self.under.get(&block).is_some_and(|level| self.ready.contains(&(*level, block)))
     }
 
-    /// Notes that copies are under way.
+    /// Notes that a copy is under way.
     pub(super) fn started(&mut self, block: BlockId, copy: Copying) {
-        *self.busy.entry(copy.source).or_default() += 1;
+        self.reading.entry(copy.source).or_default().add(copy.len_bytes);
+        self.coming.entry(copy.receiver).or_default().add(copy.len_bytes);
         self.numbers.insert(copy.number, block);
         self.due.insert((copy.deadline, block));
         self.copies.entry(block).or_default().push(copy);
     }
-    /// Ends the copies that are not wanted any more; how many are still under way.
+    fn change(&mut self, number: u64, change: impl FnOnce(&mut Copying)) {
+        let Some(copies) = self.numbers.get(&number).and_then(|block| self.copies.get_mut(block)) else { return };
+        if let Some(copy) = copies.iter_mut().find(|copy| copy.number == number) {
+            change(copy);
+        }
+    }
+    /// The source was told.
+    pub(super) fn sent(&mut self, number: u64) {
+        self.change(number, |copy| copy.at = At::Source);
+    }
+    /// The source says that it has copied: it has its hand free. What became of it is told by the target's report.
+    pub(super) fn source_is_done(&mut self, number: u64, source: NodeIndex) {
+        let mut done = None;
+        self.change(number, |copy| {
+            if copy.source == source && copy.at == At::Source {
+                copy.at = At::Target;
+                done = Some(copy.len_bytes);
+            }
+        });
+        if let Some(len_bytes) = done {
+            lay_down(&mut self.reading, source, len_bytes);
+        }
+    }
+    /// Ends the copies that are not wanted any more; those that are still under way.
     pub(super) fn prune(&mut self, block: BlockId, ended: impl Fn(&Copying) -> bool) -> Vec<Copying> {
         let Some(copies) = self.copies.get_mut(&block) else { return Vec::new() };
         for copy in copies.extract_if(.., |copy| ended(copy)) {
             self.numbers.remove(&copy.number);
-            if let Some(count) = self.busy.get_mut(&copy.source) {
-                *count = count.saturating_sub(1);
+            if copy.at != At::Target {
+                lay_down(&mut self.reading, copy.source, copy.len_bytes);
             }
+            lay_down(&mut self.coming, copy.receiver, copy.len_bytes);
         }
         let left = copies.clone();
         if left.is_empty() {
             self.copies.remove(&block);
         }
         left
+    }
+    /// Takes orders back of which the sources were not told, until no more than `needed` copies are under way; their
+    /// number.
+    pub(super) fn keep(&mut self, block: BlockId, under_way: &[Copying], needed: usize) -> usize {
+        let surplus = under_way.len().saturating_sub(needed);
+        let unsent = under_way.iter().rev().filter(|copy| copy.at == At::Ordered);
+        let back: BTreeSet<u64> = unsent.take(surplus).map(|copy| copy.number).collect();
+        if back.is_empty() {
+            return under_way.len();
+        }
+        self.prune(block, |copy| back.contains(&copy.number)).len()
     }
     /// Where copies of a block are being written.
     pub(super) fn targets_of(&self, block: BlockId) -> impl Iterator<Item = StorageIndex> {
@@ -143,9 +215,13 @@ impl Repair {
     pub(super) fn by_number(&self, number: u64) -> Option<BlockId> {
         self.numbers.get(&number).copied()
     }
-    /// Copies that a node is reading for others.
-    pub(super) fn load(&self, node: NodeIndex) -> u32 {
-        self.busy.get(&node).copied().unwrap_or(0)
+    /// Copies that a node makes for others.
+    pub(super) fn reading(&self, node: NodeIndex) -> Load {
+        self.reading.get(&node).copied().unwrap_or_default()
+    }
+    /// Nodes to which copies are on their way.
+    pub(super) fn coming(&self) -> impl Iterator<Item = (NodeIndex, Load)> {
+        self.coming.iter().map(|(node, load)| (*node, *load))
     }
     /// Gives everything up: another member leads.
     pub(super) fn clear(&mut self) {
@@ -154,6 +230,9 @@ impl Repair {
 
     pub(super) fn under_count(&self) -> u64 {
         self.under.len() as u64
+    }
+    pub(super) const fn endangered_count(&self) -> u64 {
+        self.endangered
     }
     pub(super) fn missing_count(&self) -> u64 {
         self.missing.len() as u64
@@ -170,6 +249,8 @@ impl Repair {
     }
 }
 
+/// Copies at which a block is in danger: its next loss is for ever.
+pub(super) const ENDANGERED: u32 = 1;
 /// When a block that could not be repaired is tried again.
 pub(super) const RETRY: Duration = Duration::from_secs(3);
 
@@ -188,6 +269,7 @@ mod tests {
         repair.later(BlockId::from_raw(2), Moment::after_start(Duration::from_secs(1)));
         assert_eq!(repair.candidates(1, 0), [BlockId::from_raw(4)]);
         assert_eq!(repair.under_count(), 4, "a block that waits still has too few copies");
+        assert_eq!(repair.endangered_count(), 2);
         assert!(repair.take_due(Moment::START, 9).is_empty());
         assert_eq!(repair.take_due(Moment::after_start(Duration::from_secs(1)), 9), [BlockId::from_raw(2)]);
     }
@@ -203,6 +285,36 @@ mod tests {
             seen.extend(looked);
         }
         assert_eq!(seen.len(), 10);
+    }
+
+    #[test]
+    fn a_source_has_its_hand_free_before_the_target_reports_and_unsent_orders_are_taken_back() {
+        let (mut repair, at) = (Repair::default(), Moment::after_start(Duration::from_secs(100)));
+        let block = BlockId::from_raw(1);
+        let [source, other] = [0, 1].map(NodeIndex::from_number);
+        let copy = |number, receiver: u32| Copying {
+            number,
+            source,
+            target: StorageIndex(receiver),
+            receiver: NodeIndex::from_number(receiver),
+            stamp: GenerationStamp::FIRST,
+            len_bytes: 10,
+            deadline: at,
+            at: At::Ordered,
+        };
+        (1..=3).for_each(|number| repair.started(block, copy(number, number as u32 + 5)));
+        repair.sent(1);
+        repair.source_is_done(1, other);
+        assert_eq!(repair.reading(source).copies(), 3, "somebody else's word");
+        repair.source_is_done(1, source);
+        repair.source_is_done(1, source);
+        assert_eq!((repair.reading(source).copies(), repair.coming().count()), (2, 3));
+        let under_way = repair.prune(block, |_| false);
+        assert_eq!(repair.keep(block, &under_way, 0), 1, "what has left cannot be taken back");
+        assert_eq!((repair.by_number(1), repair.by_number(2)), (Some(block), None));
+        assert_eq!((repair.reading(source).copies(), repair.coming().count()), (0, 1));
+        assert!(repair.prune(block, |_| true).is_empty());
+        assert_eq!((repair.coming().count(), repair.copies_count()), (0, 0));
     }
 
     #[test]

@@ -312,6 +312,10 @@ impl Replicas {
     pub fn good(&self, block: BlockId) -> Vec<StorageIndex> {
         self.slots.of(block)
     }
+    /// As [`Replicas::good`], for passes over very many blocks.
+    pub fn each_good(&self, block: BlockId) -> impl Iterator<Item = StorageIndex> {
+        self.slots.each(block)
+    }
     /// Is there a good replica on this storage?
     #[must_use]
     pub fn is_good(&self, block: BlockId, storage: StorageIndex) -> bool {

@@ -77,9 +77,13 @@ impl Slots {
 
     /// The storages of a block, in order of arrival.
     pub(super) fn of(&self, block: BlockId) -> Vec<StorageIndex> {
+        self.each(block).collect()
+    }
+    /// As [`Slots::of`], without memory of its own.
+    pub(super) fn each(&self, block: BlockId) -> impl Iterator<Item = StorageIndex> {
         let homes = self.inline(block);
         let inline = homes.iter().filter(|home| **home != EMPTY).map(|home| unpack(*home));
-        inline.chain(self.more(block, homes).iter().copied()).collect()
+        inline.chain(self.more(block, homes).iter().copied())
     }
 
     pub(super) fn contains(&self, block: BlockId, storage: StorageIndex) -> bool {

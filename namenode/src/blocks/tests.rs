@@ -8,4 +8,5 @@ mod removal;
 mod repair;
 mod reports;
 mod safe_mode;
+mod storms;
 mod verify;

@@ -1,12 +1,13 @@
 //! What datanodes say: registration (new storages are logged first), heartbeats, reports.
 
+use auth::token::Mode;
 use auth::{Caller, MasterKey};
 use base::clock::Moment;
 use bytes::Bytes;
 use parking_lot::RwLockWriteGuard;
 use proto::cluster::node_command::Kind;
 use proto::cluster::{
-    HeartbeatRequest, HeartbeatResponse, IncrementalReportRequest, IncrementalReportResponse, NodeCommand,
+    CopyReplica, HeartbeatRequest, HeartbeatResponse, IncrementalReportRequest, IncrementalReportResponse, NodeCommand,
     RegisterRequest, RegisterResponse, ReportBucketsRequest, ReportBucketsResponse,
 };
 use proto::common::Block;
@@ -18,7 +19,8 @@ use proto::log::command::Op;
 use super::batch::{Then, Waiting};
 use super::{Effect, NamenodeCore};
 use crate::blocks::{Malformed, REREGISTER, RESTART};
-use crate::namespace::Namespace;
+use crate::namespace::{Identity, Namespace};
+use crate::service::mint;
 use crate::service::read::not_formatted;
 use crate::service::request::{Request, Response, Ticket};
 
@@ -52,7 +54,7 @@ impl NamenodeCore {
                 Ok(missing) if missing.is_empty() => Ok(Response::Register(self.registered(register, now))),
                 Ok(missing) => return self.log_storages(ticket, &caller, &request, missing, out),
             },
-            Request::Heartbeat(heartbeat) => self.heartbeat(heartbeat, now).map(Response::Heartbeat),
+            Request::Heartbeat(heartbeat) => self.heartbeat(heartbeat, (now, wall_ns)).map(Response::Heartbeat),
             _ => self.report(&request, now),
         };
         out.push(Effect::Reply { ticket, response });
@@ -170,14 +172,14 @@ impl NamenodeCore {
         }
     }
 
-    fn heartbeat(&self, heartbeat: &HeartbeatRequest, now: Moment) -> FsResult<HeartbeatResponse> {
+    fn heartbeat(&self, heartbeat: &HeartbeatRequest, (now, wall_ns): (Moment, i64)) -> FsResult<HeartbeatResponse> {
         let namespace = self.shared.namespace.read();
         let identity = namespace.identity().ok_or_else(not_formatted)?;
         check_cluster(&heartbeat.cluster, identity.cluster.as_str(), &heartbeat.node)?;
         let business = {
             let mut blocks = self.shared.blocks.write();
             blocks.begin_heartbeat(heartbeat, now).map(|mut turn| {
-                while blocks.go_on_with(&mut turn, CHANGES_AT_ONCE, &*namespace, now) {
+                while blocks.go_on_with(&mut turn, CHANGES_AT_ONCE, &*namespace, now, &*self.random) {
                     RwLockWriteGuard::bump(&mut blocks);
                 }
                 blocks.end_heartbeat(turn)
@@ -191,7 +193,7 @@ impl NamenodeCore {
             ..HeartbeatResponse::default()
         };
         if let Some(business) = business {
-            response.commands = completed(business.commands, &namespace, identity.pool.as_str());
+            response.commands = completed(business.commands, &namespace, identity, (wall_ns, self.life_ms()));
             response.full_report = business.full_report;
         }
         Ok(response)
@@ -273,8 +275,14 @@ fn check_cluster(found: &str, ours: &str, node: &str) -> FsResult<()> {
     Err(FsError::new(ErrorCode::WrongCluster, text).with_hint(hint))
 }
 
-/// Names the pool in commands, and the digests of blocks that are read whole: the block map knows neither.
-fn completed(mut commands: Vec<NodeCommand>, namespace: &Namespace, pool: &str) -> Vec<NodeCommand> {
+/// Names the pool in commands, makes the tokens of copies, and adds the digests of blocks that are read whole: the block
+/// map knows none of them.
+fn completed(
+    mut commands: Vec<NodeCommand>,
+    namespace: &Namespace,
+    identity: &Identity,
+    wall: (i64, i64),
+) -> Vec<NodeCommand> {
     for command in &mut commands {
         let blocks = match &mut command.kind {
             Some(Kind::Delete(delete)) => delete.blocks.as_mut_slice(),
@@ -287,9 +295,21 @@ fn completed(mut commands: Vec<NodeCommand>, namespace: &Namespace, pool: &str) 
                 verify.digests = verify.blocks.iter().map(digest).collect();
                 verify.blocks.as_mut_slice()
             }
-            Some(Kind::Copy(_)) | None => &mut [],
+            Some(Kind::Copy(copy)) => {
+                copy.token = token_of(copy, namespace, &identity.superuser, wall);
+                copy.block.as_mut_slice()
+            }
+            None => &mut [],
         };
-        blocks.iter_mut().for_each(|block| pool.clone_into(&mut block.pool));
+        blocks.iter_mut().for_each(|block| identity.pool.as_str().clone_into(&mut block.pool));
     }
     commands
+}
+
+/// The token with which a copy may be written on its targets.
+fn token_of(copy: &CopyReplica, namespace: &Namespace, user: &str, wall: (i64, i64)) -> Bytes {
+    let Some(block) = &copy.block else { return Bytes::new() };
+    let block = (BlockId::from_raw(block.id), GenerationStamp::from_raw(block.stamp));
+    let nodes: Vec<NodeId> = copy.targets.iter().filter_map(|target| NodeId::parse(&target.node).ok()).collect();
+    mint(namespace, wall, (user, &[Mode::Copy, Mode::Write]), block, &nodes)
 }

@@ -3,19 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use auth::token::Mode;
 use base::clock::Moment;
 use parking_lot::RwLockWriteGuard;
-use proto::ids::{BlockId, GenerationStamp, NodeId};
 use proto::log::command::Op;
 use proto::log::{self, CallerRecord};
 
 use super::batch::{Step, Then, Waiting};
 use super::trash::Trash;
 use super::{Bootstrap, Effect, ImageJob, NamenodeCore};
-use crate::blocks::Mint;
 use crate::consensus::{ImageInfo, ImageMeta, Room};
-use crate::service::mint;
 
 /// Where the cluster's own work stands.
 #[derive(Debug)]
@@ -75,10 +71,6 @@ impl Upkeep {
 }
 
 impl NamenodeCore {
-    fn life_of_tokens_ms(&self) -> i64 {
-        i64::try_from(self.config.token_life.as_millis()).unwrap_or(i64::MAX)
-    }
-
     /// Time passed.
     pub(super) fn tick(&mut self, now: Moment, wall_ns: i64, out: &mut Vec<Effect>) {
         self.consensus.tick();
@@ -86,7 +78,7 @@ impl NamenodeCore {
         if self.role.serving && self.alone() {
             self.shared.blocks.write().quorum_confirmed(now);
         }
-        self.tick_blocks(now, wall_ns);
+        self.tick_blocks(now);
         // Followers write images as well: their log would grow for ever.
         if self.upkeep.image_retry.is_some_and(|at| at <= now) {
             self.upkeep.image_retry = None;
@@ -115,22 +107,13 @@ impl NamenodeCore {
         }
     }
 
-    fn tick_blocks(&self, now: Moment, wall_ns: i64) {
+    fn tick_blocks(&self, now: Moment) {
         let namespace = self.shared.namespace.read();
-        let Some(identity) = namespace.identity() else { return };
-        let life_ms = self.life_of_tokens_ms();
-        let token = |block: BlockId, stamp: GenerationStamp, nodes: &[NodeId]| {
-            mint(
-                &namespace,
-                (wall_ns, life_ms),
-                (&identity.superuser, &[Mode::Copy, Mode::Write]),
-                (block, stamp),
-                nodes,
-            )
-        };
-        let mint = Mint { pool: identity.pool.as_str(), token: &token };
+        if namespace.identity().is_none() {
+            return;
+        }
         let mut blocks = self.shared.blocks.write();
-        let mut more = blocks.tick(&*namespace, now, &*self.random, &mint);
+        let mut more = blocks.tick(&*namespace, now, &*self.random);
         for _ in 1..STEPS_PER_TICK {
             if !more {
                 break;

@@ -256,6 +256,8 @@ impl DatanodeHost {
             local_socket: String::new(),
             heartbeat: Duration::from_secs(1),
             full_report: Duration::from_secs(60),
+            copy_streams: 2,
+            copy_rate_bytes_per_s: 0,
         };
         let agent = Agent::new(config, &node);
         scene.say(format_args!("{:?} starts, {:?}", self.address(), node.store().counts()));

@@ -174,6 +174,39 @@ fn one_command_measures_in_a_cluster_of_its_own_which_is_gone_afterwards() {
     assert_eq!(std::fs::read_dir(home.path()).expect("the folder").count(), 0);
 }
 
+/// L-4, counts only: every block has its copies again, none is lost, and nobody makes more copies at a time than it may.
+#[test]
+fn l_4_the_blocks_of_a_datanode_that_is_killed_are_all_copied_again_in_so_many_streams() {
+    const BLOCKS: u64 = 300;
+    let home = tempfile::tempdir().expect("a folder");
+    let blocks = BLOCKS.to_string();
+    let args = ["bench", "rebuild", "--json", "--blocks", &blocks, "--block-size", "64K", "--write-bytes", "4M"];
+    let mut command = tests::command::blockyard(args);
+    command.args(["--dir", tests::command::arg(home.path())]);
+    command.env("BLOCKYARD_NAMENODE__HEARTBEAT_INTERVAL", "200ms");
+    command.env("BLOCKYARD_NAMENODE__STALE_AFTER", "1s");
+    command.env("BLOCKYARD_NAMENODE__SETTLE", "500ms");
+    command.env("BLOCKYARD_DATANODE__COPY_STREAMS", "2");
+    // Blocks with one copy left are not held to the rate: at this one they would take more than a minute.
+    command.env("BLOCKYARD_DATANODE__COPY_RATE", "1MiB");
+    let ended = tests::command::run(command).ok();
+    let said: Value = serde_json::from_str(ended.text().trim()).expect("one object");
+    // The benchmark itself fails if a file is not whole at the end, or a block is missing.
+    assert_eq!((&said["blocks"], &said["replication"], &said["datanodes"]), (&BLOCKS.into(), &2.into(), &4.into()));
+    let most = said["copied"]["at_a_time_most"].as_f64().expect("a number");
+    assert!((1.0..=4.0).contains(&most), "two streams, and two more for endangered blocks: {said}");
+    for figure in [&said["begins_s"], &said["whole_s"], &said["copied"]["mb_per_s"], &said["of_write"]] {
+        assert!(median(figure) > 0.0, "{said}");
+    }
+    // Data, checksums and names of every block were made durable.
+    assert!(median(&said["copied"]["syncs_per_block"]) >= 2.0, "{said}");
+    for process in said["processes"].as_array().expect("processes") {
+        let pid = i32::try_from(process["pid"].as_i64().expect("a number")).expect("a process");
+        assert!(!tests::cluster::is_alive(pid), "{process} still runs");
+    }
+    assert_eq!(std::fs::read_dir(home.path()).expect("the folder").count(), 0);
+}
+
 #[test]
 fn an_interrupted_benchmark_leaves_nothing_in_the_cluster_and_no_process() {
     let cluster = Cluster::start();

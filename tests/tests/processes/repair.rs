@@ -85,6 +85,44 @@ fn a_dead_nodes_blocks_are_copied_again_and_its_return_leaves_no_surplus() {
     all_read_back(&cluster);
 }
 
+/// Blocks with two copies left keep to the budget: one stream a node, and the bytes of a second.
+#[test]
+fn copies_of_blocks_in_no_danger_keep_to_the_streams_and_the_rate() {
+    const RATE: u64 = 4 << 20;
+    let options = Options { datanodes: 4, ..Options::default() }
+        .env("BLOCKYARD_NAMENODE__HEARTBEAT_INTERVAL", "200ms")
+        .env("BLOCKYARD_NAMENODE__STALE_AFTER", "1s")
+        .env("BLOCKYARD_NAMENODE__DEAD_AFTER", "2s")
+        .env("BLOCKYARD_NAMENODE__SETTLE", "500ms")
+        .env("BLOCKYARD_DATANODE__COPY_STREAMS", "1")
+        .env("BLOCKYARD_DATANODE__COPY_RATE", "4MiB");
+    let mut cluster = Cluster::with(options);
+    let long = Content { seed: 4999, len_bytes: 9 << 20 };
+    for i in 0..FILES {
+        cluster.run_with_input(&["put", "-", &format!("/f{i}")], &long.bytes()).ok();
+    }
+    wait::until("the replicas to be counted", PATIENCE, || (replicas(&cluster) == 3 * FILES).then_some(()));
+    let held = figure(&cluster, "dn1", "blockyard_datanode_blocks ");
+    cluster.kill("dn1");
+    wait::until("full redundancy on the nodes that are left", PATIENCE * 3, || {
+        (status(&cluster)["dead_nodes"] == 1 && replicas(&cluster) == 3 * FILES).then_some(())
+    });
+    assert_eq!(status(&cluster)["missing"], 0);
+    let left = ["dn2", "dn3", "dn4"];
+    let sum = |name: &str| -> f64 { left.iter().map(|node| any_figure(&cluster, node, name)).sum() };
+    let copied = sum("blockyard_replication_bytes_total{reason=\"lacking\"} ");
+    assert!(copied >= (held * long.len_bytes) as f64, "{held} replicas, {copied} bytes");
+    assert_eq!(sum("blockyard_replication_bytes_total{reason=\"endangered\"} "), 0.0);
+    // What was sent beyond the tokens of the first moment was waited for, in all streams together.
+    let tokens = left.len() as f64 * RATE as f64 / 2.0;
+    let waited = sum("blockyard_replication_wait_seconds_total ");
+    assert!(waited * RATE as f64 >= (copied - tokens) / 2.0, "{waited} s for {copied} bytes");
+    for node in left {
+        assert!(figure(&cluster, node, "blockyard_datanode_copies_most ") <= 1, "{node} has one stream");
+    }
+    assert!(cluster.stop().success());
+}
+
 /// Every replica of one node is damaged on its disk: readers never see it, and what they met is repaired.
 #[test]
 fn flipped_bytes_are_never_delivered_and_are_repaired() {
@@ -132,7 +170,7 @@ fn f_6_the_scrubber_finds_flipped_bytes_that_nobody_reads_and_they_are_repaired(
     let damaged: Vec<(PathBuf, Vec<u8>)> = [(data, 0), (checksums_of(&sums), 8), (checksums_of(&trailer), u64::MAX)]
         .map(|(path, at)| flip(&path, at))
         .into();
-    let errors = || scrubbed(&cluster, "dn2", "blockyard_scrub_errors_total ");
+    let errors = || figure(&cluster, "dn2", "blockyard_scrub_errors_total ");
     wait::until("the scrubber to find all three", PATIENCE, || (errors() >= 3).then_some(()));
     wait::until("the damaged replicas to be replaced", PATIENCE, || {
         let gone = |(path, bad): &(PathBuf, Vec<u8>)| std::fs::read(path).is_ok_and(|now| now != *bad);
@@ -140,17 +178,22 @@ fn f_6_the_scrubber_finds_flipped_bytes_that_nobody_reads_and_they_are_repaired(
         (whole && damaged.iter().all(gone) && status(&cluster)["under_replicated"] == 0).then_some(())
     });
     assert_eq!(errors(), 3, "nothing sound was called damaged");
-    assert_eq!(scrubbed(&cluster, "dn1", "blockyard_scrub_errors_total "), 0);
-    assert!(scrubbed(&cluster, "dn1", "blockyard_scrub_bytes_total ") > 0);
+    assert_eq!(figure(&cluster, "dn1", "blockyard_scrub_errors_total "), 0);
+    assert!(figure(&cluster, "dn1", "blockyard_scrub_bytes_total ") > 0);
     assert_eq!(status(&cluster)["missing"], 0);
     all_read_back(&cluster);
 }
 
 /// A figure of a datanode.
-fn scrubbed(cluster: &Cluster, name: &str, figure: &str) -> u64 {
+fn figure(cluster: &Cluster, name: &str, figure: &str) -> u64 {
+    any_figure(cluster, name, figure) as u64
+}
+
+/// A figure of a datanode that may be a fraction, or have not been counted yet.
+fn any_figure(cluster: &Cluster, name: &str, figure: &str) -> f64 {
     let page = super::dev::page(&cluster.role(name).http, "/metrics");
-    let value = page.lines().find_map(|line| line.strip_prefix(figure)).expect("the figure");
-    value.parse().expect("a number")
+    let value = page.lines().find_map(|line| line.strip_prefix(figure));
+    value.map_or(0.0, |value| value.parse().expect("a number"))
 }
 
 /// Flips a bit of one byte, or of the last one, in place; gives the path and what the file holds then.

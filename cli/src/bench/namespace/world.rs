@@ -7,7 +7,7 @@ use base::clock::Moment;
 use base::process::thread_cpu;
 use base::random::SeededRandom;
 use bytes::Bytes;
-use namenode::blocks::{BlockManager, BlocksConfig, Mint};
+use namenode::blocks::{BlockManager, BlocksConfig};
 use namenode::namespace::{Applied, COMMAND_SET_VERSION, Namespace, NewBlock, Outcome as Told};
 use proto::cluster::{IncrementalReportRequest, RegisterRequest, ReplicaRecord, ReplicaState, StorageReport};
 use proto::error::FsResult;
@@ -415,8 +415,7 @@ impl World {
 
     fn tick(&mut self) {
         self.now = self.now.plus(TICK);
-        let mint = Mint { pool: POOL, token: &|_, _, _| Bytes::new() };
-        self.blocks.tick(&self.namespace, self.now, &self.random, &mint);
+        self.blocks.tick(&self.namespace, self.now, &self.random);
     }
 
     /// Speed of making files.

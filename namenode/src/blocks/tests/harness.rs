@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use base::clock::Moment;
 use base::random::SeededRandom;
-use bytes::Bytes;
 use proto::cluster::node_command::Kind;
 use proto::cluster::{
     Bucket, CommandResult, CopyReplica, HeartbeatRequest, IncrementalReportRequest, IncrementalReportResponse,
@@ -16,7 +15,7 @@ use proto::cluster::{
 use proto::ids::{BlockId, GenerationStamp, NodeId, StorageId, Term};
 use proto::report::{BUCKETS, replica_hash};
 
-use super::super::{BlockManager, BlocksConfig, Facts, Mint, Names, NodeBusiness, NodeIndex, StorageIndex};
+use super::super::{BlockManager, BlocksConfig, Facts, Names, NodeBusiness, NodeIndex, StorageIndex};
 use crate::namespace::BlockEffect;
 
 pub(super) const LEN: u64 = 4096;
@@ -87,7 +86,7 @@ pub(super) struct Bench {
     pub(super) world: World,
     pub(super) now: Moment,
     pub(super) nodes: Vec<Fake>,
-    random: SeededRandom,
+    pub(super) random: SeededRandom,
 }
 
 pub(super) fn config() -> BlocksConfig {
@@ -206,7 +205,7 @@ impl Bench {
     }
     pub(super) fn beat_with(&mut self, node: usize, results: Vec<CommandResult>) -> Option<NodeBusiness> {
         let request = self.heartbeat_request(node, results);
-        self.map.heartbeat(&request, &self.world, self.now)
+        self.map.heartbeat(&request, &self.world, self.now, &self.random)
     }
     fn heartbeat_request(&self, node: usize, results: Vec<CommandResult>) -> HeartbeatRequest {
         let (name, storages) = (self.nodes[node].name.clone(), self.storage_reports(node));
@@ -220,7 +219,7 @@ impl Bench {
         let (mut slices, mut most_asked) = (0, 0);
         loop {
             self.world.asked.set(0);
-            let more = self.map.go_on_with(&mut turn, most, &self.world, self.now);
+            let more = self.map.go_on_with(&mut turn, most, &self.world, self.now, &self.random);
             (slices, most_asked) = (slices + 1, self.world.asked.get().max(most_asked));
             if !more {
                 break;
@@ -364,9 +363,7 @@ impl Bench {
     }
 
     pub(super) fn tick(&mut self) {
-        let token = |_: BlockId, _: GenerationStamp, _: &[NodeId]| Bytes::from_static(b"token");
-        let mint = Mint { pool: "BP-1", token: &token };
-        self.map.tick(&self.world, self.now, &self.random, &mint);
+        self.map.tick(&self.world, self.now, &self.random);
     }
     /// Time passes; the quorum answers all the while. Nobody says anything.
     pub(super) fn pass(&mut self, secs: u64) {

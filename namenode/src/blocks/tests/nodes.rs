@@ -29,7 +29,7 @@ fn who_has_not_registered_is_told_to() {
     let buckets = bench.buckets_request((0, 0), 1, &[], true);
     assert!(bench.map.buckets(&buckets, &bench.world, bench.now).unwrap().reregister);
     let stranger = HeartbeatRequest { node: "no node".into(), ..HeartbeatRequest::default() };
-    assert!(bench.map.heartbeat(&stranger, &bench.world, bench.now).is_none());
+    assert!(bench.map.heartbeat(&stranger, &bench.world, bench.now, &bench.random).is_none());
     bench.register(0);
     assert!(bench.beat_with(0, Vec::new()).unwrap().full_report);
     bench.full_report(0);

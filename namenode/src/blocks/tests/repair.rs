@@ -55,7 +55,7 @@ fn what_settles_is_judged_as_fast_as_more_of_it_comes() {
 
 #[test]
 fn l_4_the_block_with_one_copy_left_goes_first() {
-    let config = BlocksConfig { copies_per_node: 1, ..config() };
+    let config = BlocksConfig { copies_per_node: 1, copies_ahead: 0, ..config() };
     let mut bench = Bench::with(config, &[1; 4]);
     bench.file(1, 3, &[0, 1]);
     bench.file(2, 3, &[0, 1]);
@@ -182,7 +182,7 @@ fn a_dead_source_is_replaced_at_once() {
 
 #[test]
 fn busy_sources_hold_up_nobody() {
-    let config = BlocksConfig { copies_per_node: 1, ..config() };
+    let config = BlocksConfig { copies_per_node: 1, copies_ahead: 0, ..config() };
     let mut bench = Bench::with(config, &[1; 3]);
     (0..700).for_each(|n| bench.file(n, 2, &[0]));
     bench.file(900, 2, &[1]);

@@ -52,7 +52,9 @@ fn a_node_that_finds_the_damage_is_believed_and_the_copy_replaced() {
     bench.wait(61);
     mark(&mut bench, &[0]);
     assert_eq!(verifies(&bench.beat(0)), [block(1)]);
-    assert_eq!(verifies(&bench.beat(1)), [], "nobody doubts that one");
+    let orders = bench.beat(1);
+    assert_eq!(verifies(&orders), [], "nobody doubts that one");
+    bench.carry(1, &orders);
     bench.hold(0, corrupt());
     bench.run(40);
     assert_eq!(bench.map.counts().corrupt, 0);
