@@ -28,6 +28,7 @@ pub mod limits;
 pub mod local;
 pub mod logs;
 pub mod metrics;
+pub mod moved;
 pub mod net;
 pub mod passed;
 pub mod probe;

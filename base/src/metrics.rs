@@ -14,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::clock::{Clock, SystemClock};
 use crate::disk::sync_counts;
+use crate::moved::{Move, counts};
 use crate::process::process_cpu;
 
 /// The metrics of one role. Names begin with `blockyard_`; labels never hold paths.
@@ -75,8 +76,25 @@ impl Collector for ProcessFigures {
         // Roles that share a process have the same number here: who adds up counts such a process once.
         let pid = f64::from(rustix::process::getpid().as_raw_nonzero().get());
         gauge(&mut encoder, "process_pid", "Number of the process on its host", None, pid)?;
-        syncs(&mut encoder)
+        syncs(&mut encoder)?;
+        moved(&mut encoder)
     }
+}
+
+/// Bytes moved between this process and the kernel, and the calls for it; of the whole process.
+fn moved(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let counts = counts();
+    let (name, help) = ("blockyard_moving_calls", "System calls that moved data");
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (what, moved) in Move::ALL.into_iter().zip(counts) {
+        ConstCounter::new(moved.calls).encode(family.encode_family(&[("of", what.name())])?)?;
+    }
+    let (name, help) = ("blockyard_moved_bytes", "Data moved by system calls");
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (what, moved) in Move::ALL.into_iter().zip(counts) {
+        ConstCounter::new(moved.bytes).encode(family.encode_family(&[("of", what.name())])?)?;
+    }
+    Ok(())
 }
 
 /// Waits for disks, by what was made durable; of the whole process.
@@ -138,7 +156,12 @@ mod tests {
         counter.inc();
         let text = metrics.encode().unwrap();
         let pid = format!("process_pid {}", std::process::id());
-        let lines = ["blockyard_things_total 1", "blockyard_up_seconds ", "process_cpu_seconds_total ", &pid, "# EOF"];
+        let mut lines = vec!["blockyard_things_total 1", "blockyard_up_seconds ", "process_cpu_seconds_total ", &pid];
+        lines.extend([
+            "blockyard_moving_calls_total{of=\"sendfile\"} ",
+            "blockyard_moved_bytes_total{of=\"read\"} ",
+            "# EOF",
+        ]);
         for line in lines {
             assert!(text.contains(line), "{line} in {text}");
         }

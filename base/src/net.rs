@@ -8,9 +8,11 @@ pub use std::net::TcpStream as BlockingStream;
 pub use tokio::net::tcp::{OwnedReadHalf as ReadHalf, OwnedWriteHalf as WriteHalf};
 pub use tokio::net::{TcpListener, TcpStream};
 
+mod stream;
 pub(crate) mod sys;
 pub mod unix;
 
+pub use stream::{Counted, receive, send_all, send_some};
 pub use sys::{send_file, send_more};
 
 /// Listens on an address; port 0 takes a free one.

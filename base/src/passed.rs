@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::OFlags;
 use rustix::io::{Errno, ReadWriteFlags};
 
+use crate::moved::{Move, note};
+
 /// A file that was handed over.
 #[derive(Debug)]
 pub struct PassedFile(File);
@@ -27,7 +29,10 @@ impl PassedFile {
     pub fn read_now(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<bool> {
         let want = buffer.len();
         match rustix::io::preadv2(&self.0, &mut [IoSliceMut::new(buffer)], offset_bytes, ReadWriteFlags::NOWAIT) {
-            Ok(read) => Ok(read == want),
+            Ok(read) => {
+                note(Move::Read, read);
+                Ok(read == want)
+            }
             // A kernel, or a fence around this process, that does not know the call: the ordinary one is made then.
             Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR | Errno::NOSYS | Errno::PERM | Errno::INVAL) => Ok(false),
             Err(error) => Err(error.into()),
@@ -39,7 +44,9 @@ impl PassedFile {
     /// # Errors
     /// The system's; `UnexpectedEof` if the file ends before.
     pub fn read_exact(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset_bytes)
+        self.0.read_exact_at(buffer, offset_bytes)?;
+        note(Move::Read, buffer.len());
+        Ok(())
     }
 
     /// Can nothing be written through it?

@@ -3,11 +3,13 @@
 //! ```text
 //!   bench ─┬▶ io, small, read   files through the shipping client, in a named cluster or one of its own
 //!          │     stage  where they work    roles  whose time and syncs count    limits  what the machine can do
+//!          │     door   by which way is read
 //!          ├▶ rebuild     a datanode dies, its blocks are copied again (watch: what the servers say meanwhile)
 //!          ├▶ meta        calls on names, through the shipping client
 //!          └▶ namespace   the namespace and the block map in this process: speed, memory, images
 //! ```
 
+mod door;
 mod files;
 mod io;
 mod latencies;

@@ -1,4 +1,5 @@
-//! Datanodes that did not serve well lately: they are asked last, by all readers of a client.
+//! Datanodes that did not serve well lately: they are asked last, by all readers of a client. Those of them that could not
+//! be reached at all get no new blocks from its writers either, if there are others.
 //!
 //! A node that fails again and again is avoided for longer each time; one that serves is trusted at once. Avoided nodes
 //! are still asked when no other has the data: those that failed longest ago first.
@@ -30,18 +31,30 @@ struct Fault {
     until: Moment,
     /// How long it was avoided for last.
     for_how_long: Duration,
+    /// Nobody answered there. One that is slow, or has a damaged replica, takes new blocks as well as any.
+    unreachable: bool,
 }
 
 impl Avoided {
     /// A node did not serve well.
     pub(crate) fn add(&self, node: String, now: Moment) {
+        self.note(node, now, false);
+    }
+
+    /// Nobody answered at a node's address.
+    pub(crate) fn add_unreachable(&self, node: String, now: Moment) {
+        tracing::warn!(node, "a datanode cannot be reached: for a while readers ask it last, and writers none of it");
+        self.note(node, now, true);
+    }
+
+    fn note(&self, node: String, now: Moment, unreachable: bool) {
         let mut nodes = self.nodes.lock();
         nodes.retain(|_, fault| now.since(fault.until) < REMEMBER_FOR);
-        let for_how_long = match nodes.get(&node) {
+        let (for_how_long, was_unreachable) = match nodes.get(&node) {
             // Several reads that fail at the same time are one fault.
-            Some(fault) if fault.until > now => fault.for_how_long,
-            Some(fault) => (fault.for_how_long * 2).min(AVOID_AT_MOST),
-            None => AVOID_FOR,
+            Some(fault) if fault.until > now => (fault.for_how_long, fault.unreachable),
+            Some(fault) => ((fault.for_how_long * 2).min(AVOID_AT_MOST), false),
+            None => (AVOID_FOR, false),
         };
         if nodes.len() >= MAX_NODES
             && !nodes.contains_key(&node)
@@ -49,7 +62,22 @@ impl Avoided {
         {
             nodes.remove(&first);
         }
-        nodes.insert(node, Fault { until: now.plus(for_how_long), for_how_long });
+        let (until, unreachable) = (now.plus(for_how_long), unreachable || was_unreachable);
+        nodes.insert(node, Fault { until, for_how_long, unreachable });
+    }
+
+    /// The nodes that could not be reached lately.
+    pub(crate) fn unreachable(&self, now: Moment) -> Vec<String> {
+        let nodes = self.nodes.lock();
+        let gone = nodes.iter().filter(|(_, fault)| fault.unreachable && fault.until > now);
+        gone.map(|(node, _)| node.clone()).collect()
+    }
+
+    /// A node answered, whatever it said.
+    pub(crate) fn reached(&self, node: &str) {
+        if let Some(fault) = self.nodes.lock().get_mut(node) {
+            fault.unreachable = false;
+        }
     }
 
     /// A node served a whole read.
@@ -58,6 +86,11 @@ impl Avoided {
         if !nodes.is_empty() {
             nodes.remove(node);
         }
+    }
+
+    /// Is any node remembered? If not, [`Avoided::order`] changes nothing.
+    pub(crate) fn is_any(&self) -> bool {
+        !self.nodes.lock().is_empty()
     }
 
     /// Puts avoided nodes last, and keeps the order otherwise: it is that of distance.
@@ -113,6 +146,23 @@ mod tests {
         let late = now.plus(AVOID_FOR).plus(REMEMBER_FOR);
         avoided.add("a".into(), late);
         assert_eq!(order(&avoided, late.plus(AVOID_FOR)), "abc", "nor what was long ago");
+    }
+
+    #[test]
+    fn only_who_did_not_answer_is_unreachable_and_only_for_a_while() {
+        let avoided = Avoided::default();
+        avoided.add("slow".into(), secs(0));
+        for node in ["gone", "back", "serves"] {
+            avoided.add_unreachable(node.into(), secs(0));
+            avoided.add(node.into(), secs(0));
+        }
+        avoided.reached("back");
+        avoided.reached("unknown");
+        avoided.served("serves");
+        assert_eq!(avoided.unreachable(secs(9)), ["gone"], "what is said of it besides changes nothing");
+        assert!(avoided.unreachable(secs(10)).is_empty());
+        avoided.add("gone".into(), secs(11));
+        assert!(avoided.unreachable(secs(11)).is_empty(), "another fault is another one");
     }
 
     #[test]

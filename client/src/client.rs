@@ -56,11 +56,16 @@ pub(crate) struct Inner {
     pub(crate) write: WriteConfig,
     pub(crate) read: ReadConfig,
     pub(crate) avoided: Avoided,
-    pub(crate) idle: IdleConnections,
+    pub(crate) idle: Arc<IdleConnections>,
     pub(crate) local: Lenders,
+    /// What readers hold ahead of their applications.
     pub(crate) buffers: Arc<Buffers>,
+    /// What positional reads receive.
+    pub(crate) positional: Buffers,
     pub(crate) hedging: Hedging,
     pub(crate) tasks: TaskTracker,
+    /// Tasks that nobody waits for: what they do is done at the end in any case.
+    pub(crate) rests: TaskTracker,
     renewed: Mutex<Moment>,
 }
 
@@ -165,12 +170,14 @@ impl ClientBuilder {
             host: self.host,
             write: self.write,
             buffers: Arc::new(Buffers::new(self.read.ahead.client_bytes)),
+            positional: Buffers::new(self.read.positional_bytes),
             hedging: Hedging::new(self.read.hedge),
             read: self.read,
             avoided: Avoided::default(),
-            idle: IdleConnections::default(),
+            idle: Arc::default(),
             local: Lenders::new(self.local_reads),
             tasks: TaskTracker::new(),
+            rests: TaskTracker::new(),
             renewed: Mutex::new(Moment::START),
         };
         Ok(Client { inner: Arc::new(inner) })
@@ -245,7 +252,8 @@ impl Client {
             replication: options.replication,
             block_size_bytes: options.block_size_bytes,
             publish: if options.publish_at_once { n::Publish::AtOnce } else { n::Publish::OnClose } as i32,
-            with_first_block: !options.empty,
+            // A request for a block can name nodes that are not to get it, this one cannot.
+            with_first_block: !options.empty && self.unreachable_nodes().is_empty(),
             client_host: self.inner.host.clone(),
             unmasked_mode: options.unmasked_mode,
         };
@@ -254,6 +262,13 @@ impl Client {
             return Err(half_told("create"));
         }
         Ok(Writer::start(Arc::clone(&self.inner), session, path, answer, options.digest))
+    }
+
+    /// Identities of datanodes that this client could not reach in the last seconds: its readers ask them last, its writers
+    /// ask for blocks on others. A node that answers is trusted at once.
+    #[must_use]
+    pub fn unreachable_nodes(&self) -> Vec<String> {
+        self.inner.avoided.unreachable(self.inner.rpc.clock.now())
     }
 
     /// Opens a file for reading.

@@ -8,7 +8,7 @@ use base::config::{ByteSize, HumanDuration};
 use serde::{Deserialize, Serialize};
 
 use crate::scrub::ScrubOptions;
-use crate::store::StoreOptions;
+use crate::store::{MAX_OPENED, StoreOptions};
 
 /// Settings of a datanode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,8 @@ pub struct DatanodeConfig {
     /// Where readers on this machine are lent descriptors: a path of a Unix socket, whose folder says who may reach it;
     /// `auto` for `local.sock` in the first folder of blocks, which only this process' user can; or `off`.
     pub local_socket: String,
-    /// Replicas whose descriptors are lent at a time; readers beyond it use the transfer server.
+    /// Replicas whose descriptors are lent at a time, three quarters of them to one user at most; other readers use the
+    /// transfer server. Connections of the local door are shared alike: as many as `max_connections`.
     pub max_loans: u32,
 }
 
@@ -190,7 +191,8 @@ impl DatanodeConfig {
     #[must_use]
     pub const fn store(&self) -> StoreOptions {
         let max_loans = self.max_loans as usize;
-        StoreOptions { reserve_bytes: self.reserve.0, trash_keep: self.trash_keep.0, max_loans }
+        let (reserve_bytes, trash_keep) = (self.reserve.0, self.trash_keep.0);
+        StoreOptions { reserve_bytes, trash_keep, max_loans, max_opened: MAX_OPENED }
     }
 }
 

@@ -12,7 +12,7 @@ use transfer::{
 use auth::NodeKeys;
 use auth::token::{self, Mode, Wanted};
 
-use crate::serve::ReadSession;
+use crate::serve::{ReadSession, SHORT_BYTES};
 use crate::store::{Borrower, ReplicaReader, ReplicaWriter, Store, StoreError, Verification};
 
 /// An operation refused before it began.
@@ -118,7 +118,10 @@ impl Node {
     /// As [`Node::begin_write`].
     pub fn begin_read(&self, setup: &ReadSetup, now_wall_ms: i64) -> Result<ReadSession, Refusal> {
         self.check_token(&setup.token, &setup.block, Mode::Read, now_wall_ms)?;
-        let reader = self.store.open_reader(&setup.block)?;
+        let reader = match setup.len_bytes <= SHORT_BYTES {
+            true => self.store.open_shared(&setup.block)?,
+            false => self.store.open_reader(&setup.block)?,
+        };
         Ok(ReadSession::new(reader, setup.offset_bytes, setup.len_bytes, setup.send_checksums)?)
     }
 

@@ -5,7 +5,7 @@
 //!   then one empty packet marked last
 //! ```
 //!
-//! Data leave by sendfile where there is a descriptor, in calls of a packet each; the simulation copies. The
+//! Data leave by sendfile where there is a descriptor, in calls of a packet each; short reads and the simulation copy. The
 //! node does not verify what it serves: it sends the checksums as they were stored, and the reader compares.
 
 use bytes::Bytes;
@@ -14,6 +14,10 @@ use transfer::digest::{self, Leaf, LeafQueue};
 use transfer::{ChecksumKind, ChunkFormat, PACKET_DATA_BYTES, Packet, PacketHead, reply};
 
 use crate::store::{ReplicaReader, StoreError};
+
+/// Longest read that is short: one packet, answered with one send, of a replica whose files may be open already. A long
+/// one is worth its own files.
+pub const SHORT_BYTES: u64 = 32 * 1024;
 
 /// One packet to be sent: bytes, then a range of the data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +104,16 @@ impl ReadSession {
         let stored = self.reader.chunks();
         let none = || ChunkFormat::new(ChecksumKind::Null, 512).unwrap_or(stored);
         reply::reading(if self.send_checksums { stored } else { none() }, self.start_bytes)
+    }
+    /// Is it worth no file and no call of its own? With the chunks at its ends it may be a little longer than that.
+    #[must_use]
+    pub const fn is_short(&self) -> bool {
+        self.end_bytes - self.start_bytes <= 2 * SHORT_BYTES
+    }
+    /// The replica.
+    #[must_use]
+    pub fn into_reader(self) -> ReplicaReader {
+        self.reader
     }
     /// The replica.
     #[must_use]

@@ -20,6 +20,8 @@ mod calls;
 mod connection;
 mod copy;
 mod local;
+mod peer;
+mod places;
 mod read;
 mod scrub;
 mod upkeep;

@@ -19,6 +19,7 @@ mod layout;
 mod loans;
 mod look;
 mod meta;
+mod opened;
 mod reader;
 mod replica;
 mod restore;
@@ -44,7 +45,8 @@ use transfer::digest::Prefix;
 use transfer::{BlockRef, ChunkFormat};
 
 pub use error::StoreError;
-pub use loans::{Borrower, Loans, TooMany};
+pub(crate) use loans::share_of_user;
+pub use loans::{Borrower, Loans, TooMany, User};
 pub use reader::ReplicaReader;
 pub use replica::{Replica, ReplicaState};
 pub use scrub::{Turn, VolumeScrub};
@@ -63,6 +65,9 @@ use crate::scrub::ScrubOptions;
 /// 8 GiB, but blocks end at 32 GiB.
 const MAX_META_BYTES: u64 = 288 * 1024 * 1024;
 
+/// Replicas whose files are kept open for short reads, unless something else is said.
+pub(crate) const MAX_OPENED: usize = 256;
+
 /// What the store is told by the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
@@ -72,11 +77,18 @@ pub struct StoreOptions {
     pub trash_keep: Duration,
     /// Replicas whose descriptors are lent at a time.
     pub max_loans: usize,
+    /// Replicas whose files are kept open for short reads, on all disks together: two descriptors each.
+    pub max_opened: usize,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { reserve_bytes: 64 * 1024 * 1024, trash_keep: Duration::from_secs(600), max_loans: 16_384 }
+        Self {
+            reserve_bytes: 64 * 1024 * 1024,
+            trash_keep: Duration::from_secs(600),
+            max_loans: 16_384,
+            max_opened: MAX_OPENED,
+        }
     }
 }
 
@@ -109,6 +121,7 @@ impl Store {
         let (known_node, first_look) = known_node(disk.as_ref(), dirs);
         let unsure = known_node.is_none() && first_look.iter().any(Result::is_err);
         let loans = Loans::new(options.max_loans);
+        let options = StoreOptions { max_opened: options.max_opened / dirs.len().max(1), ..options };
         let fresh_node = known_node.unwrap_or_else(|| NodeId::new(&randomness.uuid()));
         for (dir, looked) in dirs.iter().zip(first_look) {
             match looked.and_then(|()| if unsure { Err(not_stamped(dir)) } else { Ok(()) }) {
@@ -280,9 +293,36 @@ impl Store {
     /// [`StoreError::NotFound`], [`StoreError::NotWhole`], [`StoreError::StaleStamp`],
     /// [`StoreError::WrongPool`], [`StoreError::VolumeFailed`]; the disk's.
     pub fn open_reader(&self, block: &BlockRef) -> Result<ReplicaReader, StoreError> {
+        self.open_with(block, ReplicaReader::open)
+    }
+    /// As [`Store::open_reader`], for a short read: the files may have been opened before, and stay open for a while. Any
+    /// change of the replica closes them.
+    ///
+    /// # Errors
+    /// As [`Store::open_reader`].
+    pub fn open_shared(&self, block: &BlockRef) -> Result<ReplicaReader, StoreError> {
+        self.open_with(block, ReplicaReader::open_shared)
+    }
+    fn open_with(
+        &self,
+        block: &BlockRef,
+        open: impl Fn(&Arc<Volume>, &BlockRef) -> Result<ReplicaReader, StoreError>,
+    ) -> Result<ReplicaReader, StoreError> {
         self.check_pool(&block.pool)?;
-        let (volume, replica) = self.find(block.id).ok_or(StoreError::NotFound(block.id))?;
-        ReplicaReader::open(Arc::clone(volume), block, replica)
+        let (volume, _) = self.find(block.id).ok_or(StoreError::NotFound(block.id))?;
+        match open(volume, block) {
+            // What is only kept for later is not worth a refusal.
+            Err(error) if error.is_exhausted() && self.close_opened() > 0 => open(volume, block),
+            other => other,
+        }
+    }
+    fn close_opened(&self) -> usize {
+        self.volumes.iter().map(|volume| volume.close_opened()).sum()
+    }
+    /// Replicas whose files are kept open for short reads.
+    #[must_use]
+    pub fn opened(&self) -> usize {
+        self.volumes.iter().map(|volume| volume.opened_count()).sum()
     }
     /// Reads a replica whole at the namenode's word, and notes what it finds: damage as a change of state, soundness as a
     /// change of its own. A replica that was called corrupt and is sound is served again. True if it is sound, and has the
@@ -421,10 +461,12 @@ impl Store {
         Some((state.journal.sequence(), buckets.into_values().collect()))
     }
 
-    /// Upkeep, now and then, on a thread that may wait for disks: old trash goes, room is looked at.
+    /// Upkeep, now and then, on a thread that may wait for disks: old trash goes, room is looked at, files that no short
+    /// read has used since the last time are closed.
     pub fn tend(&self, now: Moment) {
         for volume in self.working() {
             volume.note_time(now);
+            volume.close_unused();
             let keep = volume.options().trash_keep;
             let before = now.elapsed_from_start().checked_sub(keep).map(Moment::after_start);
             let emptied = before.map_or(Ok(()), |before| volume.empty_trash(Some(before)));

@@ -451,6 +451,47 @@ impl Bench {
     }
 }
 
+/// A reader may say its last word together with its next request, and ask for several things at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_and_last_words_that_come_together_are_served_one_after_the_other() {
+    let bench = Bench::new(1).await;
+    let data: Vec<u8> = (0..300_000_u32).map(|i| (i / 3) as u8).collect();
+    bench.write(&block(1), &bench.targets(), &data);
+    let parts = [(0_u64, 4096_u64), (1000, 1), (299_999, 1), (0, 300_000), (5000, 33_000)];
+    let request = |(offset_bytes, len_bytes)| {
+        let (block, client_name) = (block(1), "test".to_owned());
+        let token = bench.token(&block, Mode::Read);
+        let setup = ReadSetup { block, token, client_name, offset_bytes, len_bytes, send_checksums: true };
+        setup.to_op().unwrap().encode()
+    };
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend(request(part));
+        bytes.extend(reply::read_status(Status::ChecksumOk));
+    }
+    let mut stream = connect(bench.nodes[0].address.port());
+    stream.write_all(&bytes).unwrap();
+    let mut buffer = PacketBuffer::new();
+    for (offset, len) in parts {
+        assert_eq!(reply::status_of(&reply::read(&mut stream).unwrap()), Status::Success);
+        let mut read = Vec::new();
+        loop {
+            let packet = buffer.read(&mut stream).unwrap();
+            FORMAT.verify(packet.data, packet.checksums).unwrap();
+            read.extend_from_slice(packet.data);
+            if packet.head.last {
+                break;
+            }
+        }
+        let start = offset - offset % 512;
+        let end = (offset + len).next_multiple_of(512).min(data.len() as u64);
+        assert!(read == data[start as usize..end as usize], "{offset}+{len}");
+    }
+    // It waits for another one: without a word it is as idle as with one.
+    stream.write_all(&request((0, 10))).unwrap();
+    assert_eq!(reply::status_of(&reply::read(&mut stream).unwrap()), Status::Success);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_ends_idle_connections_at_once_and_leaves_nothing_open() {
     let mut bench = Bench::new(1).await;

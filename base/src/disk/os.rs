@@ -13,6 +13,7 @@ use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 
 use super::{DirEntry, Disk, DiskFile, DiskLock, FileInfo, OpenMode, Space, dir_of};
 use crate::crash::{self, CrashPoint, Side};
+use crate::moved::{Move, note};
 
 /// Files of the machine.
 #[derive(Debug, Default, Clone, Copy)]
@@ -66,6 +67,7 @@ impl Disk for OsDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let write = mode == OpenMode::ReadWrite;
         let file = OpenOptions::new().read(true).write(write).open(path)?;
+        note(Move::Open, 0);
         Ok(Arc::new(OsFile(file)))
     }
 
@@ -73,7 +75,9 @@ impl Disk for OsDisk {
         step(point, || {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true).mode(0o600);
-            Ok(Arc::new(OsFile(options.open(path)?)) as Arc<dyn DiskFile>)
+            let file = options.open(path)?;
+            note(Move::Open, 0);
+            Ok(Arc::new(OsFile(file)) as Arc<dyn DiskFile>)
         })
     }
 
@@ -168,12 +172,24 @@ impl DiskFile for OsFile {
         loop {
             match self.0.read_at(buffer, offset_bytes) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+                other => return other.inspect(|read| note(Move::Read, *read)),
             }
         }
     }
-    fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset_bytes)
+    fn write_at(&self, mut bytes: &[u8], mut offset_bytes: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.0.write_at(bytes, offset_bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    note(Move::Write, written);
+                    offset_bytes += written as u64;
+                    bytes = bytes.get(written..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
     fn sync(&self, point: CrashPoint) -> io::Result<()> {
         step(point, || counted(&DATA, || self.0.sync_data()))

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use crate::moved::{Move, note};
+
 /// Sends `len_bytes` of a file to a socket without copying through user space.
 ///
 /// # Errors
@@ -14,7 +16,10 @@ pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset_bytes: u64
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
         match rustix::fs::sendfile(socket, file, Some(&mut offset), count) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => left -= n as u64,
+            Ok(n) => {
+                note(Move::SendFile, n);
+                left -= n as u64;
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -30,7 +35,10 @@ pub fn send_more(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     use rustix::net::SendFlags;
     while !bytes.is_empty() {
         match rustix::net::send(socket, bytes, SendFlags::MORE | SendFlags::NOSIGNAL) {
-            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Ok(n) => {
+                note(Move::Send, n);
+                bytes = bytes.get(n..).unwrap_or_default();
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,33 +1,10 @@
 //! Writing and reading whole files, as an application does that uses the client library.
 
 use bytes::Bytes;
-use clap::ValueEnum;
-use client::{Client, CreateOptions, FsResult, Reader};
+use client::{Client, CreateOptions, FsResult};
 
 /// Bytes that are given to a writer at a time.
 const PIECE_BYTES: usize = 1 << 20;
-
-/// By which way a reader gets the bytes of a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Door {
-    /// From a datanode over TCP, every checksum verified
-    Tcp,
-}
-
-impl Door {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-        }
-    }
-    /// Opens a file that is read by this way.
-    pub(super) async fn open(self, client: &Client, path: &str) -> FsResult<Reader> {
-        match self {
-            // What a client does by itself.
-            Self::Tcp => client.open(path).await,
-        }
-    }
-}
 
 /// Bytes that no disk or socket can make less of.
 pub(super) fn pattern(len: usize) -> Bytes {
@@ -82,8 +59,8 @@ pub(super) async fn write_as(client: &Client, path: &str, content: &Content, opt
 }
 
 /// Reads a file from open to end; gives its length.
-pub(super) async fn read(client: &Client, door: Door, path: &str) -> FsResult<u64> {
-    let mut reader = door.open(client, path).await?;
+pub(super) async fn read(client: &Client, path: &str) -> FsResult<u64> {
+    let mut reader = client.open(path).await?;
     let mut count = 0;
     while let Some(bytes) = reader.next().await? {
         count += bytes.len() as u64;

@@ -8,8 +8,9 @@ use clap::{Args, ValueEnum};
 use client::{ErrorCode, FsError, FsResult};
 use serde_json::{Map, Value, json};
 
-use super::files::{self, Content, Door};
-use super::io::{Flow, row};
+use super::door::{Door, DoorOptions, Proof};
+use super::files::{self, Content};
+use super::io::{Flow, limit_of, part_of, row};
 use super::latencies::Latencies;
 use super::limits::{self, Limit, Limits};
 use super::mix::mix;
@@ -43,7 +44,8 @@ Without --fs and BLOCKYARD_FS it starts a cluster of its own, one process for ea
 removes it at the end. In a named cluster it works in a directory of its own, /bench-…, and deletes that.
 
 Examples:
-  blockyard bench read                             all three, 16 reads at a time
+  blockyard bench read                             all three by both ways, 16 reads at a time
+  blockyard bench read --door tcp                  as a reader on another machine
   blockyard bench read --op random --seconds 10
   blockyard bench read --op small,sequential --rounds 1 --json"
 )]
@@ -63,9 +65,8 @@ pub(crate) struct ReadOptions {
     /// Number of small files
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     files: u64,
-    /// By which way it is read
-    #[arg(long, value_enum, default_value_t = Door::Tcp)]
-    door: Door,
+    #[command(flatten)]
+    doors: DoorOptions,
     #[command(flatten)]
     stage: StageOptions,
 }
@@ -86,19 +87,26 @@ struct Short {
     per_s: Series,
     times: Latencies,
     cpu_us: Costs,
+    /// Calls that move data, of each read.
+    calls: Costs,
 }
 
 impl Short {
-    fn json(&self, of_limit: f64) -> Value {
+    /// Questions over a socket are no limit of reads without one.
+    fn json(&self, door: Door, exchanges_per_s: f64) -> Value {
         let mut json = self.times.json();
         json["per_s"] = self.per_s.json();
         json["cpu_us_each"] = self.cpu_us.json();
-        json["of_exchange_limit"] = short(of_limit).into();
+        json["calls_each"] = self.calls.json();
+        if door == Door::Tcp {
+            json["of_exchange_limit"] = short(self.per_s.median() / exchanges_per_s.max(1e-9)).into();
+        }
         json
     }
     fn row(&self, what: &str) -> String {
         let [p50, p99] = [0.5, 0.99].map(|share| self.times.quantile_us(share));
-        let cost = format!("{} µs  {}", self.cpu_us.all().text(), self.cpu_us.text());
+        let calls = self.calls.all().median();
+        let cost = format!("{} µs  {}  {calls:.1} calls", self.cpu_us.all().text(), self.cpu_us.text());
         row(&[
             what.to_owned(),
             format!("{} /s", self.per_s.text()),
@@ -107,10 +115,23 @@ impl Short {
     }
 }
 
-struct Found {
+/// Reads by one way.
+struct Reads {
+    door: Door,
     random: Short,
     sequential: Flow,
     small: Short,
+}
+
+impl Reads {
+    fn new(door: Door) -> Self {
+        Self { door, random: Short::default(), sequential: Flow::default(), small: Short::default() }
+    }
+}
+
+struct Found {
+    reads: Vec<Reads>,
+    note: Option<&'static str>,
     limits: Limits,
     exchanges: Series,
     exchange_us: Series,
@@ -131,20 +152,23 @@ async fn measure(options: &ReadOptions, stage: &Stage) -> Result<Report, Failure
     if options.op.contains(&Op::Small) {
         make_small(options, stage).await?;
     }
+    let doors = options.doors.choose(stage, &long).await?;
     let mut found = Found {
-        random: Short::default(),
-        sequential: Flow::default(),
-        small: Short::default(),
+        note: doors.note(),
+        reads: doors.doors.into_iter().map(Reads::new).collect(),
         limits: Limits::new(&[Limit::CacheRead, Limit::TcpSendfile]),
         exchanges: Series::default(),
         exchange_us: Series::default(),
     };
     for round in 0..stage.rounds {
         for op in &options.op {
-            match op {
-                Op::Random => random(options, stage, &long, round, &mut found.random).await?,
-                Op::Sequential => sequential(options, stage, &long, &mut found.sequential).await?,
-                Op::Small => small(options, stage, round, &mut found.small).await?,
+            for reads in &mut found.reads {
+                let door = reads.door;
+                match op {
+                    Op::Random => random(options, stage, (&long, round, door), &mut reads.random).await?,
+                    Op::Sequential => sequential(options, stage, (&long, door), &mut reads.sequential).await?,
+                    Op::Small => small(options, stage, (round, door), &mut reads.small).await?,
+                }
             }
         }
         found.limits.round(&stage.home, options.bytes).await?;
@@ -184,7 +208,7 @@ impl Short {
     async fn measure<F>(
         &mut self,
         options: &ReadOptions,
-        stage: &Stage,
+        (stage, door): (&Stage, Door),
         work: impl Fn(Turn) -> F + Clone + Send + 'static,
     ) -> Result<(), Failure>
     where
@@ -193,10 +217,13 @@ impl Short {
         let shift = |during| Shift { in_flight: options.in_flight, warm_up: Duration::ZERO, during, limit: u64::MAX };
         workers::run(&stage.clock, shift(WARM_UP), work.clone()).await?;
         let during = Duration::from_secs(options.seconds);
+        let proof = Proof::begin(stage, door);
         let reading = async { Ok(workers::run(&stage.clock, shift(during), work).await?) };
         let (measured, _, spent) = stage.metered(reading).await?;
+        proof.check(stage, measured.times.count() * SHORT_BYTES)?;
         self.per_s.add(measured.per_second());
         self.cpu_us.add_cpu(&spent, 1e6, measured.times.count() as f64);
+        self.calls.add_calls(&spent, measured.times.count() as f64);
         self.times.merge(&measured.times);
         Ok(())
     }
@@ -206,76 +233,99 @@ impl Short {
 async fn random(
     options: &ReadOptions,
     stage: &Stage,
-    path: &str,
-    round: u32,
+    (path, round, door): (&str, u32, Door),
     found: &mut Short,
 ) -> Result<(), Failure> {
-    let reader = Arc::new(options.door.open(&stage.client, path).await?);
+    let reader = Arc::new(stage.reads_by(door).open(path).await?);
     let places = options.bytes / SHORT_BYTES;
     let work = move |turn: Turn| {
         let reader = Arc::clone(&reader);
         let at = mix(turn.number ^ (u64::from(round) << 40)) % places * SHORT_BYTES;
         async move { whole(reader.read_at(at, SHORT_BYTES as usize).await?.len() as u64) }
     };
-    found.measure(options, stage, work).await
+    found.measure(options, (stage, door), work).await
 }
 
 /// Reads whole small files.
-async fn small(options: &ReadOptions, stage: &Stage, round: u32, found: &mut Short) -> Result<(), Failure> {
-    let (client, dir, door, files) = (stage.client.clone(), stage.dir.clone(), options.door, options.files);
+async fn small(
+    options: &ReadOptions,
+    stage: &Stage,
+    (round, door): (u32, Door),
+    found: &mut Short,
+) -> Result<(), Failure> {
+    let (client, dir, files) = (stage.reads_by(door).clone(), stage.dir.clone(), options.files);
     let work = move |turn: Turn| {
         let path = small_path(&dir, mix(turn.number ^ (u64::from(round) << 40)) % files);
         let client = client.clone();
-        async move { whole(files::read(&client, door, &path).await?) }
+        async move { whole(files::read(&client, &path).await?) }
     };
-    found.measure(options, stage, work).await
+    found.measure(options, (stage, door), work).await
 }
 
 /// Reads the long file from begin to end until time is up.
-async fn sequential(options: &ReadOptions, stage: &Stage, path: &str, found: &mut Flow) -> Result<(), Failure> {
+async fn sequential(
+    options: &ReadOptions,
+    stage: &Stage,
+    (path, door): (&str, Door),
+    found: &mut Flow,
+) -> Result<(), Failure> {
     let during = Duration::from_secs(options.seconds);
+    let proof = Proof::begin(stage, door);
     let reading = async {
         let (begun, mut bytes) = (stage.clock.now(), 0);
         while stage.clock.now().since(begun) < during {
-            bytes += files::read(&stage.client, options.door, path).await?;
+            bytes += files::read(stage.reads_by(door), path).await?;
         }
         Ok(bytes)
     };
     let (bytes, took, spent) = stage.metered(reading).await?;
+    proof.check(stage, bytes)?;
     found.add(bytes, took, &spent);
     Ok(())
 }
 
+/// The rows of one kind of read, by each way: lines of the table, and figures by the name of the way.
+fn rows_of(op: Op, found: &Found) -> (&'static str, Vec<String>, Map<String, Value>) {
+    let exchanges_per_s = found.exchanges.median();
+    let key = match op {
+        Op::Random => "random",
+        Op::Sequential => "sequential",
+        Op::Small => "small",
+    };
+    let (mut lines, mut values) = (Vec::new(), Map::new());
+    for reads in &found.reads {
+        let (door, name) = (reads.door, reads.door.name());
+        let (line, value) = match op {
+            Op::Random => {
+                (reads.random.row(&format!("4 KiB at random, {name}")), reads.random.json(door, exchanges_per_s))
+            }
+            Op::Small => (reads.small.row(&format!("files of 4 KiB, {name}")), reads.small.json(door, exchanges_per_s)),
+            Op::Sequential => {
+                let (limit, of_limit, _) = limit_of(door);
+                let mut value = reads.sequential.json();
+                value[of_limit] = short(part_of(&reads.sequential, &found.limits, limit)).into();
+                (reads.sequential.row(&format!("in a row, {name}, MB/s, CPU s/GiB")), value)
+            }
+        };
+        lines.push(line);
+        values.insert(name.to_owned(), value);
+    }
+    (key, lines, values)
+}
+
 fn report(options: &ReadOptions, stage: &Stage, found: &Found) -> Report {
-    let exchange = found.exchanges.median().max(1e-9);
-    let of_exchange = |short: &Short| short.per_s.median() / exchange;
-    let sendfile = found.limits.of(Limit::TcpSendfile).map_or(0.0, |moved| moved.mb_per_s.median());
-    let of_sendfile = found.sequential.mb_per_s.median() / sendfile.max(1e-9);
     let mut lines = vec![
         format!(
-            "{} at a time over {}, {} s, {} round(s): median (least-greatest)",
-            options.in_flight,
-            options.door.name(),
-            options.seconds,
-            stage.rounds
+            "{} at a time, {} s, {} round(s): median (least-greatest)",
+            options.in_flight, options.seconds, stage.rounds
         ),
         row(&["", "speed", "CPU"].map(str::to_owned)),
     ];
     let mut json = Map::new();
     for op in &options.op {
-        let (key, line, value) = match op {
-            Op::Random => {
-                ("random", found.random.row("4 KiB at random"), found.random.json(of_exchange(&found.random)))
-            }
-            Op::Small => ("small", found.small.row("files of 4 KiB"), found.small.json(of_exchange(&found.small))),
-            Op::Sequential => {
-                let mut value = found.sequential.json();
-                value["of_sendfile_limit"] = short(of_sendfile).into();
-                ("sequential", found.sequential.row("in a row, MB/s, CPU s/GiB"), value)
-            }
-        };
-        lines.push(line);
-        json.insert(key.to_owned(), value);
+        let (key, rows, values) = rows_of(*op, found);
+        lines.extend(rows);
+        json.insert(key.to_owned(), Value::Object(values));
     }
     lines.extend(found.limits.rows().map(|one| row(&one)));
     let exchanges = [
@@ -284,6 +334,7 @@ fn report(options: &ReadOptions, stage: &Stage, found: &Found) -> Report {
         format!("{} µs", found.exchange_us.text()),
     ];
     lines.push(row(&exchanges));
+    lines.extend(found.note.map(str::to_owned));
     let mut limits = found.limits.json();
     limits["exchange"] = json!({ "per_s": found.exchanges.json(), "cpu_us_each": found.exchange_us.json() });
     json.extend([
@@ -292,7 +343,6 @@ fn report(options: &ReadOptions, stage: &Stage, found: &Found) -> Report {
         ("files".to_owned(), json!(options.files)),
         ("in_flight".to_owned(), json!(options.in_flight)),
         ("seconds".to_owned(), json!(options.seconds)),
-        ("door".to_owned(), json!(options.door.name())),
         ("limits".to_owned(), limits),
     ]);
     Report { text: lines.join("\n"), json: Value::Object(json) }

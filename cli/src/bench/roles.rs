@@ -1,7 +1,7 @@
 //! The processes whose time and syncs are counted: this one, and the servers by what their operations pages say.
 //!
 //! ```text
-//!   /metrics of every role ─▶ pid, role, processor time, syncs      before ── the measured work ── after
+//!   /metrics of every role ─▶ pid, role, processor time, syncs, …   before ── the measured work ── after
 //!   this process           ─▶ processor time                        the difference is what the work cost
 //! ```
 //!
@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use base::clock::Clock;
+use base::moved::{self, Move};
 use base::process::process_cpu;
 use serde_json::{Value, json};
 
@@ -38,16 +39,58 @@ pub(super) struct Roles {
 struct Used {
     cpu_s: f64,
     syncs: f64,
+    /// System calls that moved data.
+    calls: f64,
+    /// Bytes that went through the process itself.
+    copied_bytes: f64,
+}
+
+impl Used {
+    /// This process. It syncs nothing.
+    fn here() -> Self {
+        let (mut calls, mut copied_bytes) = (0, 0);
+        for (what, moved) in Move::ALL.into_iter().zip(moved::counts()) {
+            calls += moved.calls;
+            copied_bytes += if what.copies() { moved.bytes } else { 0 };
+        }
+        let cpu_s = process_cpu().as_secs_f64();
+        Self { cpu_s, syncs: 0.0, calls: calls as f64, copied_bytes: copied_bytes as f64 }
+    }
+    /// What a page tells.
+    fn told(text: &str) -> Self {
+        let value = |name: &str| value_of(text, name).unwrap_or(0.0);
+        let copied = Move::ALL.into_iter().filter(|what| what.copies());
+        Self {
+            cpu_s: value("process_cpu_seconds_total"),
+            syncs: value("blockyard_disk_syncs_total"),
+            calls: value("blockyard_moving_calls_total"),
+            copied_bytes: copied.map(|w| value(&format!("blockyard_moved_bytes_total{{of=\"{}\"}}", w.name()))).sum(),
+        }
+    }
+    fn since(self, before: Self) -> Self {
+        Self {
+            cpu_s: self.cpu_s - before.cpu_s,
+            syncs: self.syncs - before.syncs,
+            calls: self.calls - before.calls,
+            copied_bytes: self.copied_bytes - before.copied_bytes,
+        }
+    }
+    fn add(&mut self, more: Self) {
+        self.cpu_s += more.cpu_s;
+        self.syncs += more.syncs;
+        self.calls += more.calls;
+        self.copied_bytes += more.copied_bytes;
+    }
 }
 
 /// All accounts at one moment.
 #[derive(Debug)]
 struct Look {
-    client: Duration,
+    client: Used,
     servers: Vec<Used>,
 }
 
-/// What the measured work cost: processor time in seconds, and syncs.
+/// What the measured work cost: processor time in seconds, syncs, calls, copies.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spent {
     client: Used,
@@ -90,11 +133,11 @@ impl Roles {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<(T, Duration, Spent), Failure> {
         let servers = self.look().await?;
-        let before = Look { client: process_cpu(), servers };
+        let before = Look { client: Used::here(), servers };
         let begun = clock.now();
         let outcome = work.await?;
         let took = clock.now().since(begun);
-        let client = process_cpu();
+        let client = Used::here();
         let after = Look { client, servers: self.look().await? };
         Ok((outcome, took, self.between(&before, &after)))
     }
@@ -108,24 +151,20 @@ impl Roles {
             if pid != Some(process.pid) {
                 return Err(Failure::server(format!("the server at {} was started anew meanwhile", process.page)));
             }
-            let value = |name| value_of(&text, name).unwrap_or(0.0);
-            all.push(Used { cpu_s: value("process_cpu_seconds_total"), syncs: value("blockyard_disk_syncs_total") });
+            all.push(Used::told(&text));
         }
         Ok(all)
     }
 
     fn between(&self, before: &Look, after: &Look) -> Spent {
-        let client = Used { cpu_s: after.client.saturating_sub(before.client).as_secs_f64(), syncs: 0.0 };
-        let mut spent = Spent { client, ..Spent::default() };
+        let mut spent = Spent { client: after.client.since(before.client), ..Spent::default() };
         for ((process, before), after) in self.processes.iter().zip(&before.servers).zip(&after.servers) {
             let of = match &process.roles[..] {
                 [role] if role == "namenode" => &mut spent.namenode,
                 [role] if role == "datanode" => &mut spent.datanodes,
                 _ => &mut spent.together,
             };
-            let sum = of.get_or_insert_default();
-            sum.cpu_s += after.cpu_s - before.cpu_s;
-            sum.syncs += after.syncs - before.syncs;
+            of.get_or_insert_default().add(after.since(*before));
         }
         spent
     }
@@ -189,6 +228,16 @@ impl Costs {
     pub(super) fn add_cpu(&mut self, spent: &Spent, scale: f64, count: f64) {
         self.add(spent, |used| used.cpu_s * scale / count.max(1e-9));
         self.client.add(spent.client.cpu_s * scale / count.max(1e-9));
+    }
+    /// Calls that moved data, for each of `count` things.
+    pub(super) fn add_calls(&mut self, spent: &Spent, count: f64) {
+        self.add(spent, |used| used.calls / count.max(1e-9));
+        self.client.add(spent.client.calls / count.max(1e-9));
+    }
+    /// How often each of `count` bytes went from the kernel to a process or back.
+    pub(super) fn add_copies(&mut self, spent: &Spent, count: f64) {
+        self.add(spent, |used| used.copied_bytes / count.max(1e-9));
+        self.client.add(spent.client.copied_bytes / count.max(1e-9));
     }
     /// Syncs for each of `count` things.
     pub(super) fn add_syncs(&mut self, spent: &Spent, count: f64) {
@@ -254,6 +303,20 @@ mod tests {
     }
 
     #[test]
+    fn copies_are_bytes_that_went_through_the_process() {
+        let page = "blockyard_moving_calls_total{of=\"open\"} 2\nblockyard_moving_calls_total{of=\"send\"} 5\n\
+            blockyard_moved_bytes_total{of=\"read\"} 7\nblockyard_moved_bytes_total{of=\"send\"} 30\n\
+            blockyard_moved_bytes_total{of=\"sendfile\"} 1000\n";
+        let told = Used::told(page);
+        assert_eq!((told.calls, told.copied_bytes), (7.0, 37.0));
+        let before = Used::here();
+        moved::note(Move::Send, 10);
+        moved::note(Move::SendFile, 1 << 40);
+        let since = Used::here().since(before);
+        assert!(since.calls >= 2.0 && (10.0..1e12).contains(&since.copied_bytes), "{since:?}");
+    }
+
+    #[test]
     fn a_process_of_several_roles_is_counted_once() {
         let mut roles = Roles::default();
         roles.add("127.0.0.1:1", PAGE);
@@ -264,7 +327,8 @@ mod tests {
         assert_eq!(roles.processes.len(), 3);
         assert_eq!(roles.processes[0].roles, ["datanode", "namenode"]);
         assert_eq!(roles.not_counted.len(), 1);
-        let look = |cpu_s, syncs| Look { client: Duration::from_secs(1), servers: vec![Used { cpu_s, syncs }; 3] };
+        let used = |cpu_s, syncs| Used { cpu_s, syncs, ..Used::default() };
+        let look = |cpu_s, syncs| Look { client: used(1.0, 0.0), servers: vec![used(cpu_s, syncs); 3] };
         let spent = roles.between(&look(1.0, 10.0), &look(3.0, 40.0));
         let (mut cpu, mut syncs) = (Costs::default(), Costs::default());
         cpu.add_cpu(&spent, 1.0, 2.0);

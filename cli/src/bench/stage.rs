@@ -15,10 +15,11 @@ use base::disk::{Disk, OsDisk};
 use base::random::{OsRandom, Randomness};
 use base::task::CancellationToken;
 use clap::Args;
-use client::{Client, ErrorCode, FsError};
+use client::{Client, ErrorCode, FsError, LocalReads};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::door::Door;
 use super::own::{self, Own, Wanted};
 use super::roles::{Roles, Spent};
 use crate::args::Global;
@@ -67,7 +68,10 @@ pub(super) struct Report {
 /// A benchmark's place.
 #[derive(Debug)]
 pub(super) struct Stage {
+    /// Makes, writes and removes; reads over TCP.
     pub(super) client: Client,
+    /// Reads through descriptors where a datanode of this machine lends them.
+    local: Client,
     pub(super) clock: Arc<SystemClock>,
     /// Directory in the cluster.
     pub(super) dir: String,
@@ -155,8 +159,8 @@ async fn on_named(
     stop: &CancellationToken,
     measure: impl AsyncFnOnce(&Stage) -> Result<Report, Failure>,
 ) -> Result<Report, Failure> {
-    let client = client(fs, global)?;
-    let known = async { Ok::<_, Failure>(client.nodes().await?) };
+    let clients = clients(fs, global)?;
+    let known = async { Ok::<_, Failure>(clients.0.nodes().await?) };
     let known = tokio::select! {
         known = known => known?,
         () = stop.cancelled() => return Err(Failure::interrupted()),
@@ -166,7 +170,7 @@ async fn on_named(
     pages.extend_from_slice(&options.pages);
     let unknown = "the namenode: clients are not told of its operations page, name it with --pages HOST:PORT";
     let roles = Roles::find(&pages, options.pages.is_empty().then_some(unknown)).await;
-    let stage = Stage::new(options, client, fs, home, roles, None);
+    let stage = Stage::new(options, clients, fs, home, roles, None);
     let outcome = tokio::select! {
         outcome = stage.play(measure) => outcome,
         () = stop.cancelled() => Err(Failure::interrupted()),
@@ -200,23 +204,41 @@ async fn on_own(
     own::with(wanted, stop, async |own: Own| {
         let pages: Vec<String> = own.pages.iter().chain(&options.pages).cloned().collect();
         let roles = Roles::find(&pages, None).await;
-        let client = client(&own.fs, global)?;
+        let clients = clients(&own.fs, global)?;
         let fs = own.fs.clone();
-        Stage::new(options, client, &fs, home, roles, Some(own)).play(measure).await
+        Stage::new(options, clients, &fs, home, roles, Some(own)).play(measure).await
     })
     .await
 }
 
-/// A client of a cluster.
+/// One that reads over TCP only, and one that reads as it was told.
+fn clients(fs: &str, global: &Global) -> Result<(Client, Client), Failure> {
+    Ok((client_of(fs, global, LocalReads::Off)?, client(fs, global)?))
+}
+
+/// A client of a cluster, which reads as it was told.
 pub(super) fn client(fs: &str, global: &Global) -> Result<Client, Failure> {
-    let builder = Client::builder().connect(fs).user(global.user.clone().unwrap_or_else(os_user)).patience(PATIENCE);
+    client_of(fs, global, global.local_reads)
+}
+
+fn client_of(fs: &str, global: &Global, local_reads: LocalReads) -> Result<Client, Failure> {
+    let user = global.user.clone().unwrap_or_else(os_user);
+    let builder = Client::builder().connect(fs).user(user).patience(PATIENCE).local_reads(local_reads);
     builder.build().map_err(|error| Failure::usage(error.message, &error.hint))
 }
 
 impl Stage {
-    fn new(options: &StageOptions, client: Client, fs: &str, home: &Path, roles: Roles, own: Option<Own>) -> Self {
+    fn new(
+        options: &StageOptions,
+        (client, local): (Client, Client),
+        fs: &str,
+        home: &Path,
+        roles: Roles,
+        own: Option<Own>,
+    ) -> Self {
         Self {
             client,
+            local,
             clock: Arc::new(SystemClock::new()),
             dir: format!("/bench-{:016x}", OsRandom.next_u64()),
             home: home.to_owned(),
@@ -250,6 +272,14 @@ impl Stage {
             report.json[key] = value;
         }
         Ok(report)
+    }
+
+    /// The client that reads by a way.
+    pub(super) const fn reads_by(&self, door: Door) -> &Client {
+        match door {
+            Door::Tcp => &self.client,
+            Door::Local => &self.local,
+        }
     }
 
     /// Path of a file in the directory.

@@ -294,7 +294,7 @@ pub(crate) const KEYS: &[Key] = &[
         "datanode.max_loans",
         Kind::Number,
         "the local door",
-        "Replicas whose files are lent at a time; readers beyond it use the transfer server.",
+        "Replicas whose files are lent at a time, three quarters of them to one user at most; others use the transfer server.",
     ),
 ];
 

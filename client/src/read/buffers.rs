@@ -1,4 +1,5 @@
-//! The memory of a client's readers: a budget in bytes, shared by all of them.
+//! The memory of a client's readers: a budget in bytes, shared by all of them. Calls that read at a position have another
+//! one: each takes all that it needs at once and gives it back when it returns, so that none waits for ever.
 //!
 //! What a reader has received ahead of its application counts against the budget from the moment it waits for the
 //! application until it is handed over. Beyond it each open stream may hold the one packet that it received last:

@@ -1,7 +1,7 @@
 //! Replicas on this machine: their nodes lend descriptors, and they are read without a socket in between.
 //!
 //! ```text
-//!   Lenders ── door.rs ── a Unix socket to each node of this machine; what is called back comes in there
+//!   Lenders ── doors.rs ── door.rs: a Unix socket to each node of this machine, or a few; what is called back comes in there
 //!     │           │ Arc<Loan>
 //!     ├── cache.rs     loans by block and stamp, shared by all readers; the least used one goes
 //!     ├── source.rs    a range of a loan as packets, for the machine that reads every replica
@@ -18,21 +18,18 @@
 
 mod cache;
 mod door;
+mod doors;
 mod pool;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::clock::Moment;
-use base::task::TaskTracker;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use proto::common::{Block, LocatedBlock, StorageLocation};
 use proto::transfer::BlockOpResponse;
 use tokio::sync::Semaphore;
@@ -40,7 +37,8 @@ use transfer::local::ACCESS_VERSION;
 use transfer::{BlockRef, BorrowSetup, ChecksumKind, Status, reply};
 
 use cache::Cache;
-use door::{Door, Loan};
+use door::Loan;
+use doors::Doors;
 
 use pool::Pool;
 
@@ -52,12 +50,8 @@ pub(super) use source::LocalReplica;
 const AT_ONCE_BYTES: u64 = 64 * 1024;
 /// Longest checksums of such a range: its chunks of 512 bytes, and two more at its ends.
 const AT_ONCE_SUMS_BYTES: usize = (AT_ONCE_BYTES as usize / 512 + 2) * 4;
-/// How long a door is left alone that does not open, or lends nothing by principle.
-const SHUT: Duration = Duration::from_secs(30);
 /// Longest wait for a node's word on a loan that is in doubt.
 const DOUBT: Duration = Duration::from_secs(5);
-/// Nodes of one machine.
-const MAX_DOORS: usize = 64;
 /// Reads that wait for a disk at a time: threads, if a disk hangs.
 const WAITING_READS: usize = 16;
 
@@ -93,24 +87,21 @@ struct Counters {
     read_bytes: AtomicU64,
 }
 
+impl Counters {
+    fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The nodes of this machine, as a client and all its readers see them.
 #[derive(Debug)]
 pub(crate) struct Lenders {
     /// What the machine calls itself; empty: nothing is borrowed.
     machine: String,
-    doors: Mutex<BTreeMap<String, Known>>,
+    doors: Doors,
     cache: Arc<Cache>,
     counters: Arc<Counters>,
     shared: Arc<source::Means>,
-    /// Tasks that listen at the doors. They end with them.
-    tasks: TaskTracker,
-}
-
-/// What is known of a door.
-#[derive(Debug)]
-enum Known {
-    Open(Arc<Door>),
-    ShutUntil(Moment),
 }
 
 impl Lenders {
@@ -119,8 +110,8 @@ impl Lenders {
         let counters = Arc::new(Counters::default());
         let waiting = Arc::new(Semaphore::new(WAITING_READS));
         let shared = Arc::new(source::Means { pool: Pool::new(), waiting, counters: Arc::clone(&counters) });
-        let (doors, cache, tasks) = (Mutex::default(), Arc::<Cache>::default(), TaskTracker::new());
-        Self { machine, doors, cache, counters, shared, tasks }
+        let (doors, cache) = (Doors::new(), Arc::<Cache>::default());
+        Self { machine, doors, cache, counters, shared }
     }
 
     /// What namenodes are told, so that they name the doors of this machine.
@@ -202,24 +193,29 @@ impl Lenders {
         (now, within): (Moment, Duration),
     ) -> Option<Arc<Loan>> {
         let path = &location.local_socket;
-        let door = self.door(path, (now, within)).await?;
+        let door = self.doors.at(path, (now, within), (&self.counters, &self.cache)).await?;
         let refused = |why: Refused| {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            self.counters.refuse();
             tracing::debug!(path, %why, "nothing is lent");
             if matches!(why, Refused::Door(_)) {
-                self.shut(path, now.plus(SHUT));
+                self.doors.shut(path, now);
             }
         };
-        let asked = tokio::time::timeout(within, door.shared().borrow(&range.block, &range.token));
+        let asked = tokio::time::timeout(within, door.shared().borrow(&range.block, &range.token, now));
         let loan = match asked.await {
             Ok(Ok(loan)) => loan,
+            Ok(Err(Refused::Block(why))) if door.is_over() && !door.has_answered() => {
+                // It takes no more readers than it has.
+                refused(Refused::Door(why));
+                return None;
+            }
             Ok(Err(why)) => {
                 refused(why);
                 return None;
             }
             Err(elapsed) => {
-                // The door is stuck, perhaps at a disk that hangs: nobody else is to wait for it.
-                refused(Refused::Door(format!("no answer ({elapsed})")));
+                // Perhaps its disk hangs. What other disks have lent is none the worse, and others take another connection.
+                refused(Refused::Block(format!("no answer ({elapsed})")));
                 return None;
             }
         };
@@ -235,53 +231,6 @@ impl Lenders {
         self.counters.borrowed.fetch_add(1, Ordering::Relaxed);
         self.cache.put(&range.block, &loan);
         Some(loan)
-    }
-
-    /// The door at a path; `None` if it does not open, or did not just now.
-    async fn door(&self, path: &str, (now, within): (Moment, Duration)) -> Option<Arc<Door>> {
-        {
-            let doors = self.doors.lock();
-            match doors.get(path) {
-                Some(Known::Open(door)) if !door.is_over() => return Some(Arc::clone(door)),
-                Some(Known::ShutUntil(until)) if now < *until => return None,
-                None if doors.len() >= MAX_DOORS => return None,
-                _ => {}
-            }
-        }
-        match base::net::unix::dial(Path::new(path), within).await {
-            Ok(stream) => {
-                let ours = Arc::new(Door::start(stream, &self.tasks, &self.counters, &self.cache));
-                let mut doors = self.doors.lock();
-                // Another read may have come before: its loans end with its door, so that one is kept.
-                if let Some(Known::Open(theirs)) = doors.get(path)
-                    && !theirs.is_over()
-                {
-                    let theirs = Arc::clone(theirs);
-                    drop(doors);
-                    return Some(theirs);
-                }
-                let before = doors.insert(path.to_owned(), Known::Open(Arc::clone(&ours)));
-                drop(doors);
-                drop(before);
-                Some(ours)
-            }
-            Err(error) => {
-                tracing::debug!(path, %error, "a node of this machine has no door for this process");
-                self.counters.refused.fetch_add(1, Ordering::Relaxed);
-                let mut doors = self.doors.lock();
-                if !matches!(doors.get(path), Some(Known::Open(theirs)) if !theirs.is_over()) {
-                    let before = doors.insert(path.to_owned(), Known::ShutUntil(now.plus(SHUT)));
-                    drop(doors);
-                    drop(before);
-                }
-                None
-            }
-        }
-    }
-
-    fn shut(&self, path: &str, until: Moment) {
-        let before = self.doors.lock().insert(path.to_owned(), Known::ShutUntil(until));
-        drop(before);
     }
 
     /// A loan could not be read, for whatever reason. It is not used again.
@@ -308,9 +257,9 @@ pub(super) struct Doubt {
 
 impl Doubt {
     /// Asks the node once more: what it called back before it answers has come by then.
-    pub(super) async fn confirmed(self) -> bool {
+    pub(super) async fn confirmed(self, now: Moment) -> bool {
         let Some(door) = self.loan.door() else { return false };
-        let asked = tokio::time::timeout(DOUBT, door.borrow(&self.block, &self.token)).await;
+        let asked = tokio::time::timeout(DOUBT, door.borrow(&self.block, &self.token, now)).await;
         let answered = matches!(asked, Ok(Ok(_)));
         answered && !self.loan.is_over()
     }

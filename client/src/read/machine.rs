@@ -9,6 +9,7 @@
 //!
 //! What may never happen: a byte is delivered whose chunk was not verified, or out of order, or twice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::clock::Moment;
@@ -34,6 +35,10 @@ pub struct ReadConfig {
     pub ahead: ReadAhead,
     /// Parts of a file that one call of `read_at` or `read_ranges` reads at the same time. Default: 4.
     pub streams: usize,
+    /// Bytes that all calls of `read_at` and `read_ranges` of a client together may receive at a time; further calls wait
+    /// for their turn. What a call has returned is the caller's, and not counted any more. Default: 64 MiB. Apart from
+    /// [`ReadAhead::client_bytes`], so that no call waits for readers whose application waits for the call.
+    pub positional_bytes: u64,
     /// How ranges that lie close together become one read.
     pub coalesce: Coalesce,
     /// When a slow replica is not waited for alone.
@@ -48,6 +53,7 @@ impl Default for ReadConfig {
             relocations: 2,
             ahead: ReadAhead::default(),
             streams: 4,
+            positional_bytes: 64 << 20,
             coalesce: Coalesce::default(),
             hedge: HedgeConfig::default(),
         }
@@ -163,7 +169,7 @@ struct Stream {
 #[derive(Debug)]
 pub struct BlockReadMachine {
     config: ReadConfig,
-    located: LocatedBlock,
+    located: Arc<LocatedBlock>,
     stage: Stage,
     attempt: Attempt,
     replica: usize,
@@ -181,10 +187,10 @@ pub struct BlockReadMachine {
 impl BlockReadMachine {
     /// A reader of `len_bytes` from `offset_bytes` of a block on.
     #[must_use]
-    pub fn new(config: ReadConfig, located: LocatedBlock, offset_bytes: u64, len_bytes: u64) -> Self {
+    pub fn new(config: ReadConfig, located: impl Into<Arc<LocatedBlock>>, offset_bytes: u64, len_bytes: u64) -> Self {
         Self {
             config,
-            located,
+            located: located.into(),
             stage: Stage::New,
             attempt: 0,
             replica: 0,
@@ -373,7 +379,7 @@ impl BlockReadMachine {
         };
         match result {
             Ok(located) if same(&located, &self.located) => {
-                self.located = located;
+                self.located = located.into();
                 self.replica = 0;
                 self.connect(now, out);
             }

@@ -76,7 +76,7 @@ impl Asked {
 #[derive(Debug)]
 pub(super) struct Range {
     pub(super) path: FsPath,
-    pub(super) block: LocatedBlock,
+    pub(super) block: Arc<LocatedBlock>,
     /// First byte within the block that was not delivered.
     pub(super) offset_bytes: u64,
     /// Bytes that were not delivered.
@@ -126,7 +126,7 @@ impl std::fmt::Debug for Runner {
 }
 
 impl Runner {
-    fn new(inner: &Arc<Inner>, range: &Range, block: LocatedBlock) -> Self {
+    fn new(inner: &Arc<Inner>, range: &Range, block: Arc<LocatedBlock>) -> Self {
         let asked = Asked::default();
         let (inner, path) = (Arc::clone(inner), range.path.clone());
         let stream = BlockStream::new(inner, path, block, range.offset_bytes, range.len_bytes, asked.clone());
@@ -156,9 +156,13 @@ enum Seen {
 
 impl RacedStream {
     pub(super) fn new(inner: Arc<Inner>, mut range: Range) -> Self {
-        inner.avoided.order(&mut range.block.locations, inner.rpc.clock.now());
+        let now = inner.rpc.clock.now();
+        // As a rule nobody is avoided, and all reads of a file share what is known of its blocks.
+        if inner.avoided.is_any() {
+            inner.avoided.order(&mut Arc::make_mut(&mut range.block).locations, now);
+        }
         let hedge = inner.hedging.read_begins();
-        let first = Runner::new(&inner, &range, range.block.clone());
+        let first = Runner::new(&inner, &range, Arc::clone(&range.block));
         Self { inner, range, hedge, first, second: None }
     }
 
@@ -224,7 +228,7 @@ impl RacedStream {
 
     /// Begins to read what is left from another replica, if there is one, and the budget allows it.
     fn start_second(&mut self) -> bool {
-        let mut block = self.range.block.clone();
+        let mut block = LocatedBlock::clone(&self.range.block);
         self.inner.avoided.order(&mut block.locations, self.inner.rpc.clock.now());
         if !self.first.asked.put_last(&mut block.locations) {
             return false;
@@ -234,7 +238,7 @@ impl RacedStream {
             tracing::debug!("a read is slow, and there were too many second attempts lately");
             return false;
         }
-        let second = Runner::new(&self.inner, &self.range, block);
+        let second = Runner::new(&self.inner, &self.range, Arc::new(block));
         self.second = Some((second, Granted(Arc::clone(&self.inner))));
         true
     }

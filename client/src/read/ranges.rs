@@ -8,6 +8,7 @@
 
 use std::cmp::Reverse;
 use std::ops::Range;
+use std::sync::Arc;
 
 use proto::common::LocatedBlock;
 
@@ -80,7 +81,7 @@ pub(super) struct Cut {
 }
 
 /// The parts of a range, in order. What lies behind the last block is left out.
-pub(super) fn cut(range: &Range<u64>, blocks: &[LocatedBlock]) -> Vec<Cut> {
+pub(super) fn cut(range: &Range<u64>, blocks: &[Arc<LocatedBlock>]) -> Vec<Cut> {
     let first = blocks.partition_point(|block| block.offset_bytes + len_of(block) <= range.start);
     let mut cuts = Vec::new();
     for (number, block) in blocks.iter().enumerate().skip(first) {
@@ -102,13 +103,13 @@ mod tests {
     use proptest::prelude::*;
     use proto::common::Block;
 
-    fn blocks(lens: &[u64]) -> Vec<LocatedBlock> {
+    fn blocks(lens: &[u64]) -> Vec<Arc<LocatedBlock>> {
         let mut offset_bytes = 0;
         let located = |len_bytes: &u64| {
             let block = Some(Block { len_bytes: *len_bytes, ..Block::default() });
             let located = LocatedBlock { block, offset_bytes, ..LocatedBlock::default() };
             offset_bytes += len_bytes;
-            located
+            Arc::new(located)
         };
         lens.iter().map(located).collect()
     }

@@ -34,7 +34,8 @@ pub struct Reader {
     inner: Arc<Inner>,
     path: FsPath,
     status: FileStatus,
-    blocks: Vec<LocatedBlock>,
+    /// Shared with the reads that are under way.
+    blocks: Vec<Arc<LocatedBlock>>,
     position_bytes: u64,
     sequence: Sequence,
     /// The block of the position, and those after it that are open already.
@@ -47,7 +48,7 @@ impl Reader {
         if status.kind() == FileKind::Directory {
             return Err(FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(path.as_str()));
         }
-        let blocks = opened.blocks;
+        let blocks: Vec<_> = opened.blocks.into_iter().map(Arc::new).collect();
         check_blocks(&blocks, status.len_bytes).map_err(|error| error.with_path(path.as_str()))?;
         let (sequence, open) = (Sequence::default(), VecDeque::new());
         Ok(Self { inner, path, status, blocks, position_bytes: 0, sequence, open })
@@ -65,13 +66,13 @@ impl Reader {
     }
     /// The file's blocks with the nodes that hold them, nearest first.
     #[must_use]
-    pub fn blocks(&self) -> &[LocatedBlock] {
+    pub fn blocks(&self) -> &[Arc<LocatedBlock>] {
         &self.blocks
     }
     /// The file's blocks by their hosts: for those who bring work to the data.
     #[must_use]
     pub fn locations(&self) -> Vec<BlockLocation> {
-        self.blocks.iter().map(BlockLocation::of).collect()
+        self.blocks.iter().map(|block| BlockLocation::of(block)).collect()
     }
     /// What [`splits`](crate::splits()) needs to know.
     #[must_use]
@@ -172,6 +173,7 @@ impl Reader {
         if let Some(bytes) = self.read_cached(&range).await {
             return Ok(bytes);
         }
+        let _held = self.inner.positional.take(usize::try_from(range.end - range.start).unwrap_or(usize::MAX)).await;
         let parts = cut(&range, &self.blocks);
         Ok(join(read_all(parts, self.inner.read.streams, |part| self.stream(part)).await?))
     }
@@ -223,7 +225,9 @@ impl Reader {
         }
         let reads = merge(ranges, self.len_bytes(), self.inner.read.coalesce);
         let cuts: Vec<Vec<Cut>> = reads.iter().map(|read| cut(&read.range, &self.blocks)).collect();
-        let all = cuts.iter().flatten().copied().collect();
+        let all: Vec<Cut> = cuts.iter().flatten().copied().collect();
+        let bytes = all.iter().map(|part| part.len_bytes).sum::<u64>();
+        let _held = self.inner.positional.take(usize::try_from(bytes).unwrap_or(usize::MAX)).await;
         let mut parts = read_all(all, self.inner.read.streams, |part| self.stream(part)).await?.into_iter();
         let mut results = vec![Bytes::new(); ranges.len()];
         for (read, cuts) in reads.iter().zip(&cuts) {
@@ -238,7 +242,7 @@ impl Reader {
 
     fn stream(&self, part: Cut) -> RacedStream {
         // Cuts are made of these blocks.
-        let block = self.blocks[part.block].clone();
+        let block = Arc::clone(&self.blocks[part.block]);
         let Cut { offset_bytes, len_bytes, .. } = part;
         RacedStream::new(
             Arc::clone(&self.inner),
@@ -258,7 +262,7 @@ fn part_of(bytes: &Bytes, read: &Range<u64>, wanted: &Range<u64>) -> Bytes {
 }
 
 /// The blocks must cover the file without holes: a file is never shown shorter than it is.
-fn check_blocks(blocks: &[LocatedBlock], len_bytes: u64) -> FsResult<()> {
+fn check_blocks(blocks: &[Arc<LocatedBlock>], len_bytes: u64) -> FsResult<()> {
     let mut at_bytes = 0;
     for block in blocks {
         if block.offset_bytes != at_bytes {
@@ -271,4 +275,60 @@ fn check_blocks(blocks: &[LocatedBlock], len_bytes: u64) -> FsResult<()> {
     }
     let text = format!("the namenode named blocks for {at_bytes} of {len_bytes} bytes");
     Err(FsError::new(ErrorCode::Internal, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::common::{Block, StorageLocation};
+
+    /// Nodes that never answer: what is asked for stays under way.
+    #[tokio::test]
+    async fn r_1_positional_reads_wait_for_room_and_give_it_back() {
+        let silent = base::net::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let port = u32::from(silent.local_addr().unwrap().port());
+        let config = super::super::ReadConfig { positional_bytes: 64 << 10, ..Default::default() };
+        let client = crate::Client::builder().connect("blockyard://127.0.0.1:1").user("u").read_config(config);
+        let client = client.build().unwrap();
+        let at = StorageLocation { host: "127.0.0.1".into(), transfer_port: port, ..StorageLocation::default() };
+        let block = Block { pool: "BP-1".into(), id: 1, stamp: 1, len_bytes: 1 << 20 };
+        let located = LocatedBlock { block: Some(block), locations: vec![at], ..LocatedBlock::default() };
+        let status = FileStatus { kind: FileKind::File as i32, len_bytes: 1 << 20, ..FileStatus::default() };
+        let opened = OpenResponse { status: Some(status), blocks: vec![located], ..OpenResponse::default() };
+        let reader = Reader::new(Arc::clone(&client.inner), FsPath::parse("/f").unwrap(), opened).unwrap();
+        let free = || client.inner.positional.free_bytes();
+        assert_eq!(free(), 64 << 10);
+        let first = tokio::spawn({
+            let reader = Reader::new(
+                Arc::clone(&client.inner),
+                reader.path.clone(),
+                OpenResponse {
+                    status: Some(reader.status.clone()),
+                    blocks: reader.blocks.iter().map(|block| LocatedBlock::clone(block)).collect(),
+                    ..OpenResponse::default()
+                },
+            );
+            async move { reader.unwrap().read_at(0, 40 << 10).await }
+        });
+        let asked = silent.accept().await.unwrap();
+        assert_eq!(free(), 24 << 10, "it is under way");
+        let mut second = Box::pin(reader.read_ranges(&[0..10, 100_000..140_000]));
+        assert!(std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context).is_pending())).await);
+        let fits = Box::pin(reader.read_at(0, 1000));
+        tokio::select! {
+            biased;
+            _ = second.as_mut() => panic!("there is no room for it"),
+            _ = fits => panic!("nobody answers"),
+            _ = silent.accept() => panic!("nobody passes who came before"),
+            () = tokio::task::yield_now() => {}
+        }
+        first.abort();
+        drop(asked);
+        tokio::select! {
+            _ = second.as_mut() => panic!("nobody answers"),
+            accepted = silent.accept() => drop(accepted.unwrap()),
+        }
+        drop(second);
+        assert_eq!(free(), 64 << 10);
+    }
 }

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use super::idle::Connection;
 use base::net::{self, TcpStream};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use proto::common::{Block, StorageLocation};
 use proto::transfer::BlockOpResponse;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use transfer::{BlockRef, Packet, ReadSetup, Status, decode_delimited, reply};
 
 /// Bytes of the lengths in front of a packet.
 const LENGTHS_BYTES: usize = 6;
 /// What is asked of the socket while the length of what comes is not known.
 const FIRST_READ_BYTES: usize = 1024;
+/// Longest range whose answer is received with one call.
+const SHORT_BYTES: usize = 32 * 1024;
 /// Room made at once for a packet, however long it claims to be.
 const MAX_ROOM_BYTES: usize = 1 << 20;
 
@@ -24,6 +25,8 @@ pub(crate) struct Replica {
     inbox: BytesMut,
     /// Length of the last packet: most likely also of the next one.
     packet_bytes: usize,
+    /// A read is over and well, and the datanode was not told yet.
+    owes: bool,
 }
 
 /// What is read of a replica.
@@ -40,20 +43,22 @@ impl Replica {
     pub(super) async fn dial(location: &StorageLocation, within: Duration) -> Result<Self, String> {
         let port = u16::try_from(location.transfer_port).map_err(|error| error.to_string())?;
         let stream = net::dial(&location.host, port, within).await.map_err(|error| error.to_string())?;
-        Ok(Self { stream, inbox: BytesMut::new(), packet_bytes: FIRST_READ_BYTES })
+        Ok(Self { stream, inbox: BytesMut::new(), packet_bytes: FIRST_READ_BYTES, owes: false })
     }
 
-    /// Sends a read request and waits for its answer.
+    /// Sends a read request, behind the last word on the read before, and waits for its answer.
     pub(super) async fn request(&mut self, range: &Range, client_name: &str) -> Result<BlockOpResponse, String> {
-        let request = encode(range, client_name)?;
-        self.stream.write_all(&request).await.map_err(|error| error.to_string())?;
+        let mut request = if self.owes { last_word() } else { Vec::new() };
+        request.extend_from_slice(&encode(range, client_name)?);
+        self.owes = false;
+        net::send_all(&mut self.stream, &request).await.map_err(|error| error.to_string())?;
+        let answer_bytes = answer_bytes(range.len_bytes);
         loop {
             let decoded = decode_delimited(&mut self.inbox, "reply").map_err(|error| error.to_string())?;
             if let Some(response) = decoded {
                 return Ok(response);
             }
-            // A little only: packets follow the answer, and what is here now has to be copied for them.
-            self.receive(FIRST_READ_BYTES).await?;
+            self.receive(answer_bytes).await?;
         }
     }
 
@@ -72,9 +77,10 @@ impl Replica {
         }
     }
 
-    /// Tells the datanode that all chunks verified.
-    pub(super) async fn confirm(&mut self) -> Result<(), String> {
-        self.stream.write_all(&reply::read_status(Status::ChecksumOk)).await.map_err(|error| error.to_string())
+    /// All chunks verified: the datanode is told with the next request, or when the connection has rested for a while, or
+    /// when it goes.
+    pub(super) const fn confirm(&mut self) {
+        self.owes = true;
     }
 
     /// May another request follow? Not with bytes left over that nobody asked for.
@@ -84,8 +90,7 @@ impl Replica {
 
     /// Receives at most `want_bytes` more: exactly a packet is read into a buffer, so that its data are never moved.
     async fn receive(&mut self, want_bytes: usize) -> Result<(), String> {
-        self.inbox.reserve(want_bytes);
-        match self.stream.read_buf(&mut (&mut self.inbox).limit(want_bytes)).await {
+        match net::receive(&mut self.stream, &mut self.inbox, want_bytes).await {
             Ok(0) => Err("it closed the connection".to_owned()),
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
@@ -98,6 +103,42 @@ impl Connection for Replica {
         // A socket that was closed is readable, and says 0.
         let seen = self.stream.try_read(&mut [0]);
         self.inbox.is_empty() && seen.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+    fn owes(&self) -> bool {
+        self.owes
+    }
+    fn settle(&mut self) -> bool {
+        if !std::mem::take(&mut self.owes) {
+            return true;
+        }
+        let word = last_word();
+        self.stream.try_write(&word).is_ok_and(|sent_bytes| sent_bytes == word.len())
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // A courtesy: the datanode would find out by itself that nobody is there.
+        if !self.settle() {
+            tracing::trace!("a datanode did not hear the last word on a read");
+        }
+    }
+}
+
+/// All chunks verified.
+fn last_word() -> Vec<u8> {
+    reply::read_status(Status::ChecksumOk)
+}
+
+/// Bytes to ask the socket for when the answer to a request is waited for. Of a long answer a little only: packets follow,
+/// and what comes now has to be copied for them. A short one comes whole: the answer, a packet with chunks of 512 bytes
+/// and two more than are wanted, and the packet that ends it; what it is longer comes next.
+fn answer_bytes(range_bytes: u64) -> usize {
+    match usize::try_from(range_bytes) {
+        Ok(range_bytes) if range_bytes <= SHORT_BYTES => {
+            range_bytes + range_bytes / 128 + 2 * 516 + FIRST_READ_BYTES / 4
+        }
+        _ => FIRST_READ_BYTES,
     }
 }
 
@@ -140,5 +181,21 @@ mod tests {
         assert_eq!(missing_bytes(&[], 5000), 5000, "as the last one");
         assert_eq!(missing_bytes(&[], 16 << 20), MAX_ROOM_BYTES);
         assert_eq!(missing_bytes(&[0x7f; 6], 0), MAX_ROOM_BYTES, "a claim of 2 GiB gets no room");
+    }
+
+    #[test]
+    fn a_short_answer_comes_at_once() {
+        for (len, start) in [(1_usize, 511_usize), (4096, 0), (4096, 1), (32 * 1024, 300)] {
+            let end = (start + len).next_multiple_of(512);
+            let packet = Packet::with_data(ChunkFormat::CRC32C_512, 0, 0, Bytes::from(vec![1; end]));
+            let mut answer =
+                BytesMut::from(&transfer::encode_delimited(&reply::reading(ChunkFormat::CRC32C_512, 1 << 35))[..]);
+            packet.encode_into(&mut answer);
+            Packet::last(1, 1 << 35, false).encode_into(&mut answer);
+            let room = answer_bytes(len as u64);
+            // A little more than that: then the socket is known to be empty without another look.
+            assert!(room > answer.len() && room < answer.len() + 2000, "{len}: {room} for {}", answer.len());
+        }
+        assert_eq!(answer_bytes(1 << 40), FIRST_READ_BYTES);
     }
 }

@@ -11,6 +11,7 @@ use proto::error::{ErrorCode, FsError, FsResult};
 use proto::path::FsPath;
 use transfer::Packet;
 
+use super::idle;
 use super::local::LocalReplica;
 use super::race::Asked;
 use super::replica::{Range, Replica};
@@ -74,7 +75,7 @@ impl BlockStream {
     pub(super) fn new(
         inner: Arc<Inner>,
         path: FsPath,
-        block: LocatedBlock,
+        block: Arc<LocatedBlock>,
         offset_bytes: u64,
         len_bytes: u64,
         asked: Asked,
@@ -183,7 +184,7 @@ impl BlockStream {
                 None
             }
             ReadEffect::Finish { .. } => {
-                self.finish().await;
+                self.finish();
                 None
             }
             ReadEffect::ReportBad { block, storage } => {
@@ -194,7 +195,7 @@ impl BlockStream {
                 };
                 base::task::spawn(&self.inner.tasks, async move {
                     let certain = match doubt {
-                        Some(doubt) => doubt.confirmed().await,
+                        Some(doubt) => doubt.confirmed(inner.rpc.clock.now()).await,
                         None => true,
                     };
                     if certain {
@@ -247,8 +248,9 @@ impl BlockStream {
                 }
             }
         }
+        let unreachable = || self.inner.avoided.add_unreachable(location.node.clone(), now);
         let dialled = tokio::time::timeout(within, async {
-            let mut connection = Replica::dial(location, within).await?;
+            let mut connection = Replica::dial(location, within).await.inspect_err(|_| unreachable())?;
             let response = connection.request(range, &self.inner.name).await?;
             Ok::<_, String>((connection, response))
         });
@@ -259,21 +261,22 @@ impl BlockStream {
                 ReadEvent::Opened { attempt, response }
             }
             Ok(Err(why)) => ReadEvent::Failed { attempt, why },
-            Err(elapsed) => ReadEvent::Failed { attempt, why: format!("no answer to the request ({elapsed})") },
+            Err(elapsed) => {
+                unreachable();
+                ReadEvent::Failed { attempt, why: format!("no answer to the request ({elapsed})") }
+            }
         }
     }
 
-    /// Everything was read and verified: says so, and keeps the connection for the next read.
-    async fn finish(&mut self) {
+    /// Everything was read and verified: keeps the connection for the next read, which says so.
+    fn finish(&mut self) {
         let Some(Open { host, port, source, .. }) = self.open.take() else { return };
         self.asked.served_by(&self.inner.avoided);
         let Source::Remote(mut connection) = source else { return };
-        match connection.confirm().await {
-            Ok(()) if connection.is_clean() => {
-                self.inner.idle.put(host, port, connection, self.inner.rpc.clock.now());
-            }
-            Ok(()) => {}
-            Err(why) => tracing::trace!("a datanode did not wait for the reader's last word: {why}"),
+        connection.confirm();
+        if connection.is_clean() && self.inner.idle.put(host, port, connection, self.inner.rpc.clock.now()) {
+            let (idle, clock) = (Arc::downgrade(&self.inner.idle), Arc::clone(&self.inner.rpc.clock));
+            base::task::spawn(&self.inner.rests, idle::settle(idle, clock));
         }
     }
 

@@ -8,8 +8,10 @@ use base::net::{self, TcpStream};
 use bytes::{Buf, Bytes, BytesMut};
 use proto::common::LocatedBlock;
 use proto::transfer::BlockOpResponse;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use transfer::{Ack, BlockRef, ChunkFormat, Packet, Status, Target, WriteSetup, decode_delimited, reply};
+
+/// What is received of answers and acks at a time.
+const RECEIVE_BYTES: usize = 1024;
 
 /// An open pipeline.
 #[derive(Debug)]
@@ -23,34 +25,55 @@ pub(super) struct Pipeline {
 /// Why a pipeline failed: the node at fault, if known, and what was seen.
 pub(super) type Fault = (Option<usize>, String);
 
+/// Why a pipeline does not come up.
+#[derive(Debug)]
+pub(super) struct Unopened {
+    pub(super) fault: Fault,
+    /// Nobody answered at the node at fault; else it refused.
+    pub(super) unreachable: bool,
+}
+
+impl From<Fault> for Unopened {
+    fn from(fault: Fault) -> Self {
+        Self { fault, unreachable: false }
+    }
+}
+
 impl Pipeline {
     /// Dials the first node, sends the set-up and waits until the whole pipeline is ready.
-    pub(super) async fn open(block: &LocatedBlock, client_name: &str, within: Duration) -> Result<Self, Fault> {
+    pub(super) async fn open(block: &LocatedBlock, client_name: &str, within: Duration) -> Result<Self, Unopened> {
         match tokio::time::timeout(within, Self::set_up(block, client_name, within)).await {
             Ok(result) => result,
-            Err(elapsed) => Err((None, format!("the pipeline was not set up in time ({elapsed})"))),
+            Err(elapsed) => Err((None, format!("the pipeline was not set up in time ({elapsed})")).into()),
         }
     }
 
-    async fn set_up(block: &LocatedBlock, client_name: &str, within: Duration) -> Result<Self, Fault> {
-        let request = setup_request(block, client_name).map_err(|why| (None, why))?;
-        let first = block.locations.first().ok_or_else(|| (None, "the block has no node".to_owned()))?;
-        let port = u16::try_from(first.transfer_port).map_err(|error| (Some(0), error.to_string()))?;
-        let failed = |error: std::io::Error| (Some(0), error.to_string());
+    async fn set_up(block: &LocatedBlock, client_name: &str, within: Duration) -> Result<Self, Unopened> {
+        let nobody = |why: String| Unopened::from((None, why));
+        let refused = |why: String| Unopened::from((Some(0), why));
+        let request = setup_request(block, client_name).map_err(nobody)?;
+        let first = block.locations.first().ok_or_else(|| nobody("the block has no node".to_owned()))?;
+        let port = u16::try_from(first.transfer_port).map_err(|error| refused(error.to_string()))?;
+        let failed = |error: std::io::Error| Unopened { fault: (Some(0), error.to_string()), unreachable: true };
         let stream = net::dial(&first.host, port, within).await.map_err(failed)?;
         let (read, write) = TcpStream::into_split(stream);
-        let mut pipeline = Self { read, write, inbox: BytesMut::with_capacity(1024), outbox: Outbox::default() };
-        pipeline.write.write_all(&request).await.map_err(failed)?;
+        let mut pipeline =
+            Self { read, write, inbox: BytesMut::with_capacity(RECEIVE_BYTES), outbox: Outbox::default() };
+        net::send_all(&mut pipeline.write, &request).await.map_err(failed)?;
         let response = loop {
             let decoded = decode_delimited::<BlockOpResponse>(&mut pipeline.inbox, "reply");
-            if let Some(response) = decoded.map_err(|error| (Some(0), error.to_string()))? {
+            if let Some(response) = decoded.map_err(|error| refused(error.to_string()))? {
                 break response;
             }
             pipeline.receive().await?;
         };
         match reply::status_of(&response) {
             Status::Success => Ok(pipeline),
-            status => Err((Some(blame(block, &response)), format!("{} {}", status.as_str_name(), response.message()))),
+            status => {
+                let fault = (Some(blame(block, &response)), format!("{} {}", status.as_str_name(), response.message()));
+                // A node that names another one has got no answer from it, or none that helps.
+                Err(Unopened { fault, unreachable: !response.first_bad_link().is_empty() })
+            }
         }
     }
 
@@ -71,8 +94,8 @@ impl Pipeline {
                 return Ok(ack);
             }
             tokio::select! {
-                received = self.read.read_buf(&mut self.inbox) => check_received(received)?,
-                sent = self.write.write_buf(&mut self.outbox), if self.outbox.has_remaining() => {
+                received = net::receive(&mut self.read, &mut self.inbox, RECEIVE_BYTES) => check_received(received)?,
+                sent = net::send_some(&mut self.write, &mut self.outbox), if self.outbox.has_remaining() => {
                     sent.map_err(|error| (Some(0), error.to_string()))?;
                 }
             }
@@ -80,7 +103,7 @@ impl Pipeline {
     }
 
     async fn receive(&mut self) -> Result<(), Fault> {
-        check_received(self.read.read_buf(&mut self.inbox).await)
+        check_received(net::receive(&mut self.read, &mut self.inbox, RECEIVE_BYTES).await)
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::clock::Moment;
 use bytes::Bytes;
+use proto::common::LocatedBlock;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::namespace::{
     AbandonBlockRequest, AddBlockRequest, CompleteRequest, CreateResponse, DiscardRequest, FileStatus,
@@ -12,7 +14,7 @@ use proto::path::FsPath;
 use tokio::sync::{mpsc, oneshot};
 use transfer::BlockDigest;
 
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, Unopened};
 use super::{Attempt, FileWriter, WriteConfig, WriteEffect, WriteEvent};
 use crate::client::Inner;
 use crate::session::Session;
@@ -198,13 +200,27 @@ impl Driver {
         }
     }
 
+    /// Asks for a block on none of the nodes that could not be reached just now, by whomever of this client; if there are
+    /// too few others, on any.
+    async fn add_block(&self, request: AddBlockRequest, until: Moment) -> FsResult<LocatedBlock> {
+        let mut careful = request.clone();
+        careful.exclude_nodes.extend(self.inner.avoided.unreachable(self.inner.rpc.clock.now()));
+        if careful.exclude_nodes.len() > request.exclude_nodes.len() {
+            match self.inner.add_block(&self.session, careful, until).await {
+                Err(error) if error.code == ErrorCode::NotEnoughNodes => {}
+                answer => return answer,
+            }
+        }
+        self.inner.add_block(&self.session, request, until).await
+    }
+
     async fn perform(&mut self, effect: WriteEffect) -> Option<WriteEvent> {
         let (inode, lease_epoch, header) = (self.inode, self.lease_epoch, None);
         match effect {
             WriteEffect::AddBlock { previous, exclude_nodes, until } => {
                 let client_host = String::new();
                 let request = AddBlockRequest { header, inode, lease_epoch, previous, exclude_nodes, client_host };
-                Some(WriteEvent::BlockAdded(self.inner.add_block(&self.session, request, until).await))
+                Some(WriteEvent::BlockAdded(self.add_block(request, until).await))
             }
             WriteEffect::AbandonBlock { block, until } => {
                 let request = AbandonBlockRequest { header, inode, lease_epoch, block: Some(block) };
@@ -228,10 +244,17 @@ impl Driver {
                     .map_or(self.inner.write.open_timeout, |deadline| deadline.since(self.inner.rpc.clock.now()));
                 match Pipeline::open(&block, &self.inner.name, within).await {
                     Ok(pipeline) => {
+                        block.locations.iter().for_each(|at| self.inner.avoided.reached(&at.node));
                         self.pipeline = Some((attempt, pipeline));
                         Some(WriteEvent::PipelineOpened { attempt })
                     }
-                    Err((bad, why)) => Some(WriteEvent::PipelineFailed { attempt, bad, why }),
+                    Err(Unopened { fault: (bad, why), unreachable }) => {
+                        let at = bad.and_then(|bad| block.locations.get(bad));
+                        if let Some(at) = at.filter(|_| unreachable) {
+                            self.inner.avoided.add_unreachable(at.node.clone(), self.inner.rpc.clock.now());
+                        }
+                        Some(WriteEvent::PipelineFailed { attempt, bad, why })
+                    }
                 }
             }
             WriteEffect::SendPacket { packet, .. } => {

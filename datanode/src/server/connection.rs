@@ -1,15 +1,13 @@
 //! One data connection: operations, one after another, until the peer leaves, breaks the protocol or is silent.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
-use base::net::BlockingStream;
-use proto::transfer::BlockOpResponse;
-use transfer::{Op, Status, WireError, encode_delimited, reply};
+use transfer::{Op, Status, WireError, reply};
 
 use super::acceptor::OpenConnection;
+use super::peer::Peer;
 use super::{Context, read, verify, write};
-use crate::node::Refusal;
+use crate::store::ReplicaReader;
 
 /// Time for the next operation on a connection that has carried one. Readers keep theirs 3 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
@@ -23,6 +21,9 @@ const LINGER: Duration = Duration::from_millis(500);
 pub(super) enum Next {
     /// Another operation may come.
     Stay,
+    /// The reader of this replica has a last word, and then another operation may come. It may let that wait until it has
+    /// another one, and say both at once.
+    LastWord(ReplicaReader),
     /// The connection ends here.
     End,
     /// The connection ends, and the peer is given time to read why.
@@ -32,27 +33,27 @@ pub(super) enum Next {
 /// Serves a connection until its end.
 pub(super) fn serve(context: &Context, connection: &OpenConnection) {
     context.figures.connections.inc();
-    let stream = connection.stream();
+    let mut peer = Peer::new(connection.stream());
     let mut patience = OPERATION;
     loop {
-        let op = stream
-            .set_read_timeout(Some(patience))
-            .map_err(WireError::Io)
-            .and_then(|()| Op::read(&mut stream.as_ref()));
+        let op = peer.within(patience).map_err(WireError::Io).and_then(|()| Op::read(&mut peer));
         connection.set_busy(true);
-        let next = match op {
-            Ok(Op::Write(op)) => write::serve(context, stream, &op),
-            Ok(Op::Read(op)) => read::serve(context, stream, &op),
-            Ok(Op::Verify(op)) => verify::serve(context, stream, &op),
-            Ok(Op::Borrow(_)) => not_here(stream),
-            Err(error) => not_understood(stream, &error),
+        let mut next = match op {
+            Ok(Op::Write(op)) => write::serve(context, &mut peer, &op),
+            Ok(Op::Read(op)) => read::serve(context, &mut peer, &op),
+            Ok(Op::Verify(op)) => verify::serve(context, &mut peer, &op),
+            Ok(Op::Borrow(_)) => not_here(&mut peer),
+            Err(error) => not_understood(&mut peer, &error),
         };
         connection.set_busy(false);
+        if let Next::LastWord(reader) = next {
+            next = read::last_word(&mut peer, &reader);
+        }
         match next {
-            Next::Stay if !context.stop.is_cancelled() => patience = KEEP_ALIVE,
-            Next::Stay | Next::End => break,
+            Next::Stay | Next::LastWord(_) if !context.stop.is_cancelled() => patience = KEEP_ALIVE,
+            Next::Stay | Next::LastWord(_) | Next::End => break,
             Next::EndGently => {
-                base::net::close_gently(stream, LINGER_BYTES, LINGER);
+                base::net::close_gently(peer.stream(), LINGER_BYTES, LINGER);
                 break;
             }
         }
@@ -60,28 +61,18 @@ pub(super) fn serve(context: &Context, connection: &OpenConnection) {
     context.figures.connections.dec();
 }
 
-fn not_understood(stream: &BlockingStream, error: &WireError) -> Next {
+fn not_understood(peer: &mut Peer<'_>, error: &WireError) -> Next {
     let status = match error {
         WireError::Closed | WireError::Io(_) => return Next::End,
         WireError::Version { .. } | WireError::UnknownOp { .. } => Status::ErrorUnsupported,
         _ => Status::ErrorInvalid,
     };
     tracing::warn!(%error, "a data connection is refused");
-    answer(stream, &reply::refused(status, &error.to_string(), "")).map_or(Next::End, |()| Next::EndGently)
+    peer.answer(&reply::refused(status, &error.to_string(), "")).map_or(Next::End, |()| Next::EndGently)
 }
 
 /// Descriptors cannot travel over TCP.
-fn not_here(stream: &BlockingStream) -> Next {
+fn not_here(peer: &mut Peer<'_>) -> Next {
     let text = "descriptors are lent on the node's local socket only";
-    answer(stream, &reply::refused(Status::ErrorUnsupported, text, "")).map_or(Next::End, |()| Next::EndGently)
-}
-
-/// Sends an answer to a set-up.
-pub(super) fn answer(mut stream: &BlockingStream, response: &BlockOpResponse) -> io::Result<()> {
-    stream.write_all(&encode_delimited(response))
-}
-
-/// Tells a peer that its operation is refused.
-pub(super) fn refuse(stream: &BlockingStream, refusal: &Refusal, bad_link: &str) -> io::Result<()> {
-    answer(stream, &reply::refused(refusal.status, &refusal.message, bad_link))
+    peer.answer(&reply::refused(Status::ErrorUnsupported, text, "")).map_or(Next::End, |()| Next::EndGently)
 }

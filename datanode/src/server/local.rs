@@ -18,14 +18,15 @@ use base::net::unix::{self, UnixListener, UnixStream};
 use base::task::TaskTracker;
 use bytes::BytesMut;
 use proto::transfer::{BlockOpResponse, OpRequestShortCircuitAccess};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, oneshot};
 use transfer::local::{MAX_NAMED, revoked};
 use transfer::{BorrowSetup, LocalLoan, Op, Status, WireError, encode_delimited, reply};
 
+use super::places::{Place, Places};
 use super::{Context, ServerError, io as during};
 use crate::config::{DatanodeConfig, LOCAL_AUTO, LOCAL_OFF};
 use crate::node::{Node, Refusal};
-use crate::store::{Borrower, ReplicaReader};
+use crate::store::{Borrower, ReplicaReader, User};
 
 /// Name of the socket in a folder of blocks.
 const SOCKET: &str = "local.sock";
@@ -71,13 +72,13 @@ fn listen_in(dir: &Path) -> io::Result<UnixListener> {
 pub(super) struct LocalDoor {
     listener: UnixListener,
     context: Context,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     opening: Arc<Semaphore>,
 }
 
 impl LocalDoor {
     pub(super) fn new(listener: UnixListener, context: Context, limit: usize) -> Self {
-        let (places, opening) = (Arc::new(Semaphore::new(limit)), Arc::new(Semaphore::new(OPENING)));
+        let (places, opening) = (Places::new(limit), Arc::new(Semaphore::new(OPENING)));
         Self { listener, context, places, opening }
     }
 
@@ -97,9 +98,10 @@ impl LocalDoor {
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let user = user_of(&stream);
+            let Some(place) = Places::take(&self.places, user) else {
                 self.context.figures.turned_away.inc();
-                tracing::warn!("a local connection is turned away: too many");
+                tracing::warn!(?user, "a local connection is turned away: too many");
                 continue;
             };
             let opening = Arc::clone(&self.opening);
@@ -113,16 +115,26 @@ impl LocalDoor {
     }
 }
 
-async fn serve(stream: UnixStream, (place, opening): (OwnedSemaphorePermit, Arc<Semaphore>), context: Context) {
-    context.figures.local_connections.inc();
-    match unix::peer(&stream) {
-        Ok((uid, pid)) => tracing::debug!(uid, pid, "a local reader connects"),
-        Err(error) => tracing::debug!(%error, "a local reader connects"),
+/// The user of a reader's process; `None` where the system does not say: they share one account.
+fn user_of(stream: &UnixStream) -> User {
+    match unix::peer(stream) {
+        Ok((uid, pid)) => {
+            tracing::debug!(uid, pid, "a local reader connects");
+            Some(uid)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a local reader connects");
+            None
+        }
     }
-    let borrower = Arc::new(context.node.store().loans().borrower());
+}
+
+async fn serve(stream: UnixStream, (place, opening): (Place, Arc<Semaphore>), context: Context) {
+    context.figures.local_connections.inc();
+    let borrower = Arc::new(context.node.store().loans().borrower(place.user()));
     let inbox = BytesMut::new();
-    let (listens, spoken, operation) = (false, false, None);
-    let mut connection = Connection { stream, inbox, borrower, opening, listens, spoken, operation };
+    let (opens, listens, spoken, operation) = (TaskTracker::new(), false, false, None);
+    let mut connection = Connection { stream, inbox, borrower, opening, opens, listens, spoken, operation };
     if let Err(error) = connection.run(&context).await {
         tracing::debug!(%error, "a local connection ended");
     }
@@ -137,6 +149,8 @@ struct Connection {
     inbox: BytesMut,
     borrower: Arc<Borrower>,
     opening: Arc<Semaphore>,
+    /// Replicas that are being opened. Nobody waits for one on a disk that hangs.
+    opens: TaskTracker,
     /// It takes in what is called back.
     listens: bool,
     /// An operation of it was served.
@@ -247,12 +261,23 @@ impl Connection {
             return Ok(Err(Refusal { status: Status::Error, message }));
         };
         let (borrower, node, now_ms) = (Arc::clone(&self.borrower), Arc::clone(&context.node), context.wall_ms());
+        let (tell, told) = oneshot::channel();
         let opening = base::task::blocking(move || {
             let lent = node.begin_loan(&setup, &borrower, now_ms);
             drop(turn);
-            lent
+            if let Err(Ok((loan, _))) = tell.send(lent) {
+                // Nobody waits for it any more: it was never told.
+                borrower.give_back(loan.loan);
+            }
         });
-        tokio::time::timeout(OPERATION, opening).await?
+        base::task::spawn(&self.opens, opening);
+        let Ok(lent) = tokio::time::timeout(OPERATION, told).await else {
+            // Other replicas may lie on other disks: what was lent of them stays lent.
+            let message =
+                format!("the replica could not be opened within {} s: its disk may hang", OPERATION.as_secs());
+            return Ok(Err(Refusal { status: Status::Error, message }));
+        };
+        lent.map_err(io::Error::other)
     }
 
     /// Sends the answer, then the byte that carries the descriptors. Descriptors are opened for reading only.

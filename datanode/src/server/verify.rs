@@ -4,13 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use base::clock::Moment;
-use base::net::BlockingStream;
 use parking_lot::{Condvar, Mutex};
 use proto::transfer::OpVerifyReplica;
 use transfer::{Status, Verified, VerifySetup, verify};
 
 use super::Context;
-use super::connection::{Next, answer, refuse};
+use super::connection::Next;
+use super::peer::Peer;
 use crate::node::Refusal;
 use crate::scrub::Pace;
 use crate::store::{StoreError, Verification, VerifyStep};
@@ -59,16 +59,16 @@ enum Ended {
 }
 
 /// Serves one verification.
-pub(super) fn serve(context: &Context, stream: &BlockingStream, op: &OpVerifyReplica) -> Next {
+pub(super) fn serve(context: &Context, peer: &mut Peer<'_>, op: &OpVerifyReplica) -> Next {
     let begun = VerifySetup::from_op(op)
         .map_err(|error| Refusal { status: Status::ErrorInvalid, message: error.to_string() })
         .and_then(|setup| Ok((context.node.begin_verify(&setup, context.wall_ms())?, setup.rate_bytes_per_s)));
     let found = match begun {
-        Ok((verification, rate)) => run(context, stream, verification, rate),
+        Ok((verification, rate)) => run(context, peer, verification, rate),
         Err(refusal) => {
             tracing::debug!(%refusal, "a verification is refused");
             context.figures.ended("verify", false);
-            return refuse(stream, &refusal, "").map_or(Next::End, |()| Next::Stay);
+            return peer.refuse(&refusal, "").map_or(Next::End, |()| Next::Stay);
         }
     };
     context.figures.ended("verify", found.is_ok());
@@ -77,9 +77,9 @@ pub(super) fn serve(context: &Context, stream: &BlockingStream, op: &OpVerifyRep
             if verified.damage.is_some() {
                 context.wake.changed();
             }
-            answer(stream, &verified.to_reply())
+            peer.answer(&verified.to_reply())
         }
-        Err(Ended::Store(error)) => refuse(stream, &error.into(), ""),
+        Err(Ended::Store(error)) => peer.refuse(&error.into(), ""),
         Err(error) => {
             tracing::debug!(%error, "a verification ended early");
             return Next::End;
@@ -88,7 +88,7 @@ pub(super) fn serve(context: &Context, stream: &BlockingStream, op: &OpVerifyRep
     told.map_or(Next::End, |()| Next::Stay)
 }
 
-fn run(context: &Context, stream: &BlockingStream, mut work: Verification, rate: u64) -> Result<Verified, Ended> {
+fn run(context: &Context, peer: &mut Peer<'_>, mut work: Verification, rate: u64) -> Result<Verified, Ended> {
     let began = context.clock.now();
     let rate = if rate == 0 { NODE_BYTES_PER_S } else { rate };
     let (mut own, mut told) = (Pace::new(rate, began), began);
@@ -106,7 +106,7 @@ fn run(context: &Context, stream: &BlockingStream, mut work: Verification, rate:
                 return Err(Ended::Stopped);
             }
             if now.since(told) >= SIGN_OF_LIFE {
-                answer(stream, &verify::in_progress())?;
+                peer.answer(&verify::in_progress())?;
                 told = now;
             }
             if now >= free_at {

@@ -7,19 +7,20 @@
 //!   upstream ◀── whichever of the two completes an ack sends it
 //! ```
 
-use std::io::{self, Write};
+use std::io::{self, BufReader, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use base::net::{self, BlockingStream};
+use base::net::{self, BlockingStream, Counted};
 use parking_lot::Mutex;
 use proto::transfer::OpWriteBlock;
 use transfer::{Ack, PacketBuffer, Status, Target, WireError, WriteSetup, reply};
 
 use super::Context;
-use super::connection::{Next, answer, refuse};
+use super::connection::Next;
+use super::peer::Peer;
 use crate::node::Refusal;
 use crate::receive::{AckTracker, LocalDone, PacketSink};
 
@@ -28,12 +29,14 @@ const DIAL: Duration = Duration::from_secs(2);
 /// Time for the next node's answer, and what each node behind it adds: the client waits for 8 s in all.
 const ANSWER: Duration = Duration::from_secs(3);
 const ANSWER_PER_NODE: Duration = Duration::from_secs(2);
+/// What is received of acks at a time.
+const ACK_BYTES: usize = 1024;
 /// Longest wait of one send to the next node.
 const SEND: Duration = Duration::from_secs(30);
 
 /// Serves one write. The connection of a client ends with it; a datanode that copies may have more.
-pub(super) fn serve(context: &Context, upstream: &Arc<BlockingStream>, op: &OpWriteBlock) -> Next {
-    let done = set_up(context, upstream, op);
+pub(super) fn serve(context: &Context, peer: &mut Peer<'_>, op: &OpWriteBlock) -> Next {
+    let done = set_up(context, peer, op);
     context.figures.ended("write", matches!(done, Ok(true)));
     let is_copy = op.header.client_name.is_empty() && op.targets.is_empty();
     match done {
@@ -48,7 +51,7 @@ pub(super) fn serve(context: &Context, upstream: &Arc<BlockingStream>, op: &OpWr
 }
 
 /// Sets the pipeline up and runs it. `Ok(false)`: it failed and the peer was told.
-fn set_up(context: &Context, upstream: &Arc<BlockingStream>, op: &OpWriteBlock) -> io::Result<bool> {
+fn set_up(context: &Context, peer: &mut Peer<'_>, op: &OpWriteBlock) -> io::Result<bool> {
     let begun = WriteSetup::from_op(op)
         .map_err(|error| Refusal { status: Status::ErrorInvalid, message: error.to_string() })
         .and_then(|setup| Ok((context.node.begin_write(&setup, context.wall_ms())?, setup)));
@@ -56,24 +59,24 @@ fn set_up(context: &Context, upstream: &Arc<BlockingStream>, op: &OpWriteBlock) 
         Ok(begun) => begun,
         Err(refusal) => {
             tracing::info!(%refusal, "a write is refused");
-            return refuse(upstream, &refusal, "").map(|()| false);
+            return peer.refuse(&refusal, "").map(|()| false);
         }
     };
     let below = match Below::open(&setup) {
         Ok(below) => below,
         Err(BadLink { refusal, link }) => {
             tracing::warn!(block = %setup.block.id, %link, %refusal, "the rest of a pipeline does not come up");
-            return refuse(upstream, &refusal, &link).map(|()| false);
+            return peer.refuse(&refusal, &link).map(|()| false);
         }
     };
-    upstream.set_read_timeout(Some(context.peer_timeout))?;
-    answer(upstream, &reply::pipeline_ready())?;
-    let acks = Arc::new(Acks::new(Arc::clone(upstream), below.is_some()));
+    peer.within(context.peer_timeout)?;
+    peer.answer(&reply::pipeline_ready())?;
+    let acks = Arc::new(Acks::new(Arc::clone(peer.stream()), below.is_some()));
     let listener = match &below {
         Some(below) => Some(below.listen(Arc::clone(&acks), context.peer_timeout)?),
         None => None,
     };
-    let whole = Receiver { context, sink: PacketSink::new(writer), below: below.as_ref(), acks: &acks }.run();
+    let whole = Receiver { context, peer, sink: PacketSink::new(writer), below: below.as_ref(), acks: &acks }.run();
     if !whole && let Some(below) = &below {
         below.end();
     }
@@ -116,7 +119,7 @@ impl Acks {
         while *progress == Progress::Open
             && let Some(ack) = tracker.next_ack()
         {
-            let sent = (&mut self.upstream.as_ref()).write_all(&ack.encode());
+            let sent = Counted(&self.upstream).write_all(&ack.encode());
             *progress = match sent {
                 Ok(()) if tracker.finished() => Progress::Finished,
                 Ok(()) if tracker.closed() => Progress::Over,
@@ -172,8 +175,9 @@ impl Below {
         self.stream.set_read_timeout(Some(patience))?;
         let stream = Arc::clone(&self.stream);
         base::task::thread("dn-acks", move || {
+            let mut reader = BufReader::with_capacity(ACK_BYTES, Counted(&stream));
             loop {
-                let progress = match Ack::read(&mut stream.as_ref()) {
+                let progress = match Ack::read(&mut reader) {
                     Ok(ack) => acks.settle(|tracker| tracker.from_below(ack)),
                     Err(error) => {
                         tracing::debug!(%error, "the next node sends no more acks");
@@ -201,8 +205,9 @@ fn link_of(target: &Target) -> String {
     format!("{}:{}", target.host, target.transfer_port)
 }
 
-struct Receiver<'a> {
+struct Receiver<'a, 'p> {
     context: &'a Context,
+    peer: &'a mut Peer<'p>,
     sink: PacketSink,
     below: Option<&'a Below>,
     acks: &'a Acks,
@@ -217,7 +222,7 @@ enum Step {
     Broken,
 }
 
-impl Receiver<'_> {
+impl Receiver<'_, '_> {
     /// Takes packets until the block is done here (true), fails, or the sender leaves.
     fn run(mut self) -> bool {
         let mut buffer = PacketBuffer::new();
@@ -243,13 +248,13 @@ impl Receiver<'_> {
     }
 
     fn packet(&mut self, buffer: &mut PacketBuffer) -> Result<Step, WireError> {
-        buffer.read(&mut self.acks.upstream.as_ref())?;
+        buffer.read(self.peer)?;
         let Some(packet) = buffer.packet() else { return Ok(Step::Broken) };
         if let Err(damaged) = self.sink.check(&packet) {
             self.acks.settle(|tracker| tracker.done_here(damaged));
             return Ok(Step::Broken);
         }
-        let forwarded = self.below.map(|below| (&mut below.stream.as_ref()).write_all(buffer.raw()));
+        let forwarded = self.below.map(|below| Counted(&below.stream).write_all(buffer.raw()));
         let done = self.sink.store(&self.context.node, &packet);
         let good = done.status == Status::Success;
         if good {

@@ -20,6 +20,14 @@ use tokio::sync::Notify;
 /// One borrower gets at most this part of all loans.
 const SHARE: usize = 4;
 
+/// A user of this machine, by the number that the kernel tells of a peer; `None` where it does not.
+pub type User = Option<u32>;
+
+/// What one user gets at most of something that is there `limit` times: a quarter is left for others, if that is anything.
+pub(crate) const fn share_of_user(limit: usize) -> usize {
+    limit - limit / 4
+}
+
 /// All loans of a node.
 #[derive(Debug)]
 pub struct Loans {
@@ -37,10 +45,13 @@ struct Table {
     /// Borrower and loan, by block.
     blocks: BTreeMap<BlockId, Vec<(u64, u64)>>,
     borrowers: BTreeMap<u64, Account>,
+    /// Loans of each user that has any.
+    users: BTreeMap<User, usize>,
 }
 
 #[derive(Debug)]
 struct Account {
+    user: User,
     loans: BTreeMap<u64, BlockId>,
     /// Called back, and not told yet.
     revoked: Vec<u64>,
@@ -59,14 +70,14 @@ impl Loans {
         let (lent, revoked) = (AtomicUsize::new(0), AtomicU64::new(0));
         Arc::new(Self { limit, lent, revoked, table: Mutex::default() })
     }
-    /// Somebody new who may borrow.
+    /// Somebody new who may borrow, for a user.
     #[must_use]
-    pub fn borrower(self: &Arc<Self>) -> Borrower {
+    pub fn borrower(self: &Arc<Self>, user: User) -> Borrower {
         let wake = Arc::new(Notify::new());
         let mut table = self.table.lock();
         table.last_borrower += 1;
         let number = table.last_borrower;
-        let account = Account { loans: BTreeMap::new(), revoked: Vec::new(), wake: Arc::clone(&wake) };
+        let account = Account { user, loans: BTreeMap::new(), revoked: Vec::new(), wake: Arc::clone(&wake) };
         table.borrowers.insert(number, account);
         Borrower { loans: Arc::clone(self), number, wake }
     }
@@ -83,6 +94,8 @@ impl Loans {
                 account.loans.remove(&loan);
                 account.revoked.push(loan);
                 account.wake.notify_one();
+                let user = account.user;
+                table.ended(user, 1);
             }
         }
     }
@@ -99,6 +112,15 @@ impl Loans {
 }
 
 impl Table {
+    /// So many loans of a user are over.
+    fn ended(&mut self, user: User, loans: usize) {
+        if let Some(his) = self.users.get_mut(&user) {
+            *his = his.saturating_sub(loans);
+            if *his == 0 {
+                self.users.remove(&user);
+            }
+        }
+    }
     fn forget(&mut self, borrower: u64, loan: u64, block: BlockId) {
         if let Some(holders) = self.blocks.get_mut(&block) {
             holders.retain(|holder| *holder != (borrower, loan));
@@ -128,9 +150,11 @@ impl Borrower {
         let table = &mut *table;
         let Some(account) = table.borrowers.get_mut(&self.number) else { return Err(TooMany(0)) };
         let all = self.loans.lent.load(Ordering::SeqCst);
-        if all >= limit || account.loans.len() >= limit.div_ceil(SHARE) {
+        let his = table.users.entry(account.user).or_default();
+        if all >= limit || account.loans.len() >= limit.div_ceil(SHARE) || *his >= share_of_user(limit) {
             return Err(TooMany(account.loans.len()));
         }
+        *his += 1;
         table.last_loan += 1;
         account.loans.insert(table.last_loan, block);
         table.blocks.entry(block).or_default().push((self.number, table.last_loan));
@@ -149,8 +173,10 @@ impl Borrower {
         let Some(account) = table.borrowers.get_mut(&self.number) else { return };
         // Not told any more: the borrower has just said it himself.
         account.revoked.retain(|revoked| *revoked != loan);
-        if let Some(block) = account.loans.remove(&loan) {
+        let (user, held) = (account.user, account.loans.remove(&loan));
+        if let Some(block) = held {
             table.forget(self.number, loan, block);
+            table.ended(user, 1);
             self.loans.lent.fetch_sub(1, Ordering::SeqCst);
         }
     }
@@ -184,6 +210,7 @@ impl Drop for Borrower {
         let mut table = self.loans.table.lock();
         let Some(account) = table.borrowers.remove(&self.number) else { return };
         self.loans.lent.fetch_sub(account.loans.len(), Ordering::SeqCst);
+        table.ended(account.user, account.loans.len());
         for (loan, block) in account.loans {
             table.forget(self.number, loan, block);
         }
@@ -201,7 +228,7 @@ mod tests {
     #[test]
     fn a_change_of_a_block_calls_back_its_loans_and_no_others() {
         let loans = Loans::new(100);
-        let (a, b) = (loans.borrower(), loans.borrower());
+        let (a, b) = (loans.borrower(None), loans.borrower(None));
         let (one, two, other) = (a.lend(block(1)).unwrap(), b.lend(block(1)).unwrap(), a.lend(block(2)).unwrap());
         loans.revoke(block(1));
         loans.revoke(block(3));
@@ -213,7 +240,7 @@ mod tests {
     #[test]
     fn what_is_returned_or_closed_is_over_and_leaves_room() {
         let loans = Loans::new(8);
-        let (a, b) = (loans.borrower(), loans.borrower());
+        let (a, b) = (loans.borrower(None), loans.borrower(None));
         let first = a.lend(block(1)).unwrap();
         a.lend(block(2)).unwrap();
         assert_eq!(a.lend(block(3)), Err(TooMany(2)), "a quarter is the share of one");
@@ -229,15 +256,20 @@ mod tests {
         loans.revoke(block(3));
         assert_eq!((b.take_revoked(9).len(), loans.lent()), (1, 0));
         assert!(loans.table.lock().blocks.is_empty());
-        let all: Vec<Borrower> = (0..5).map(|_| loans.borrower()).collect();
-        let lent = all.iter().flat_map(|one| [one.lend(block(1)).is_ok(), one.lend(block(2)).is_ok()]);
-        assert_eq!(lent.filter(|lent| *lent).count(), 8, "and a limit for all together");
+        let all: Vec<Borrower> = (0..8).map(|n| loans.borrower(Some(u32::from(n > 3)))).collect();
+        let lent = all.iter().map(|one| [one.lend(block(1)).is_ok(), one.lend(block(2)).is_ok()]);
+        let lent: Vec<bool> = lent.flatten().collect();
+        assert_eq!(lent[..8].iter().filter(|lent| **lent).count(), 6, "a quarter is left for other users");
+        assert_eq!(lent[8..].iter().filter(|lent| **lent).count(), 2, "and there is a limit for all together");
+        loans.revoke(block(1));
+        drop(all);
+        assert!(loans.table.lock().users.is_empty());
     }
 
     #[tokio::test]
     async fn a_borrower_is_woken_and_long_lists_come_in_parts() {
         let loans = Loans::new(100);
-        let a = loans.borrower();
+        let a = loans.borrower(None);
         let lent: Vec<u64> = (0..5).map(|n| a.lend(block(n)).unwrap()).collect();
         (0..5).for_each(|n| loans.revoke(block(n)));
         let mut told = Vec::new();
@@ -253,7 +285,7 @@ mod tests {
     #[test]
     fn what_is_called_back_while_it_is_opened_is_not_held() {
         let loans = Loans::new(100);
-        let a = loans.borrower();
+        let a = loans.borrower(None);
         let loan = a.lend(block(1)).unwrap();
         loans.revoke(block(1));
         assert!(!a.holds(loan));

@@ -10,7 +10,9 @@ use transfer::digest::Leaf;
 use transfer::{BlockRef, ChecksumKind, ChunkFormat};
 
 use super::error::{StoreError, is_exhausted};
+use super::look::Watch;
 use super::meta::End;
+use super::opened::OpenFiles;
 use super::replica::{Replica, ReplicaState};
 use super::volume::Volume;
 use super::{meta, scan};
@@ -21,53 +23,38 @@ pub struct ReplicaReader {
     id: BlockId,
     stamp: GenerationStamp,
     len_bytes: u64,
-    chunks: ChunkFormat,
-    data: Arc<dyn DiskFile>,
-    meta: Arc<dyn DiskFile>,
+    files: Arc<OpenFiles>,
     volume: Arc<Volume>,
 }
 
 impl ReplicaReader {
-    pub(crate) fn open(volume: Arc<Volume>, block: &BlockRef, replica: Replica) -> Result<Self, StoreError> {
-        volume.working()?;
-        if replica.state != ReplicaState::Finalized {
-            return Err(StoreError::NotWhole { id: block.id, state: replica.state.as_str() });
-        }
-        // A newer replica serves a reader that knows an older stamp: its bytes are a superset.
-        if replica.stamp < block.stamp {
-            return Err(StoreError::StaleStamp { id: block.id, found: replica.stamp, sent: block.stamp });
-        }
-        Self::open_files(&volume, block, replica).inspect_err(|error| {
-            let gone = matches!(error, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
-            // Deleted since we looked? Then it is not damaged.
-            let still = volume.state.lock().replicas.get(&block.id) == Some(&replica);
-            if still && (gone || matches!(error, StoreError::NotWhole { .. })) {
-                mark_corrupt(&volume, block.id);
-            }
-        })
+    /// Opens the files of a replica, which nobody else then uses.
+    pub(crate) fn open(volume: &Arc<Volume>, block: &BlockRef) -> Result<Self, StoreError> {
+        let watch = Watch::begin(volume, block.id).ok_or(StoreError::NotFound(block.id))?;
+        let replica = watch.replica();
+        check(block, replica)?;
+        let files = open_files(volume, block, &watch)?;
+        Ok(Self::new(volume, block.id, replica, Arc::new(files)))
     }
 
-    fn open_files(volume: &Arc<Volume>, block: &BlockRef, replica: Replica) -> Result<Self, StoreError> {
-        let data_path = volume.data_path(&block.pool, block.id);
-        let meta_path = volume.meta_path(&block.pool, block.id, replica.stamp);
-        let open =
-            |path: &std::path::Path| volume.disk.open(path, OpenMode::Read).map_err(StoreError::io("open", path));
-        let (data, meta) = (open(&data_path)?, open(&meta_path)?);
-        let mut header = [0; meta::HEADER_BYTES as usize];
-        meta.read_exact_at(&mut header, 0).map_err(StoreError::io("read", &meta_path))?;
-        let damaged = StoreError::NotWhole { id: block.id, state: ReplicaState::Corrupt.as_str() };
-        let Some(chunks) = meta::decode_header(&header) else { return Err(damaged) };
-        if !volume.state.lock().checked.contains(&block.id) {
-            let trailer =
-                scan::read_trailer(volume.disk.as_ref(), &meta_path).map_err(StoreError::io("read", &meta_path))?;
-            let Some(trailer) = trailer else { return Err(damaged) };
-            if !sums_intact(volume, &meta_path, &trailer)? {
-                return Err(damaged);
-            }
-            volume.state.lock().checked.insert(block.id);
+    /// As [`ReplicaReader::open`], with files that are open already, if they are, and that stay open for others.
+    pub(crate) fn open_shared(volume: &Arc<Volume>, block: &BlockRef) -> Result<Self, StoreError> {
+        let (replica, files) = volume.opened(block.id)?;
+        check(block, replica)?;
+        if let Some(files) = files {
+            return Ok(Self::new(volume, block.id, replica, files));
         }
-        let (stamp, len_bytes) = (replica.stamp, replica.len_bytes);
-        Ok(Self { id: block.id, stamp, len_bytes, chunks, data, meta, volume: Arc::clone(volume) })
+        let watch = Watch::begin(volume, block.id).ok_or(StoreError::NotFound(block.id))?;
+        let replica = watch.replica();
+        check(block, replica)?;
+        let files = Arc::new(open_files(volume, block, &watch)?);
+        volume.keep_open(&watch, &files);
+        Ok(Self::new(volume, block.id, replica, files))
+    }
+
+    fn new(volume: &Arc<Volume>, id: BlockId, replica: Replica, files: Arc<OpenFiles>) -> Self {
+        let (stamp, len_bytes, volume) = (replica.stamp, replica.len_bytes, Arc::clone(volume));
+        Self { id, stamp, len_bytes, files, volume }
     }
 
     /// The block.
@@ -87,26 +74,26 @@ impl ReplicaReader {
     }
     /// How it is cut and which checksums it carries.
     #[must_use]
-    pub const fn chunks(&self) -> ChunkFormat {
-        self.chunks
+    pub fn chunks(&self) -> ChunkFormat {
+        self.files.chunks
     }
     /// Its data file, for sendfile.
     #[must_use]
     pub fn data(&self) -> &dyn DiskFile {
-        self.data.as_ref()
+        self.files.data.as_ref()
     }
     /// The file of its checksums, and where in it they begin.
     #[must_use]
     pub fn checksums(&self) -> (&dyn DiskFile, u64) {
-        (self.meta.as_ref(), meta::HEADER_BYTES)
+        (self.files.meta.as_ref(), meta::HEADER_BYTES)
     }
     /// Leaves of its digest as its trailer has them, none if nobody made them; true: a scrubber did.
     ///
     /// # Errors
     /// The disk's; [`StoreError::NotWhole`] if there is no valid trailer any more.
     pub fn leaves(&self) -> Result<(Vec<Leaf>, bool), StoreError> {
-        let ends = self.meta.len_bytes().and_then(|meta_bytes| {
-            scan::read_ends(|buffer, at_bytes| self.meta.read_exact_at(buffer, at_bytes), meta_bytes)
+        let ends = self.files.meta.len_bytes().and_then(|meta_bytes| {
+            scan::read_ends(|buffer, at_bytes| self.files.meta.read_exact_at(buffer, at_bytes), meta_bytes)
         });
         match ends.map_err(|source| StoreError::Io { operation: "read", path: self.id.to_string(), source })?.1 {
             End::Trailer(trailer, _) => Ok((trailer.leaves, trailer.observed)),
@@ -121,14 +108,15 @@ impl ReplicaReader {
     /// # Errors
     /// The disk's; the replica is then marked corrupt and reported.
     pub fn read_checksums(&self, offset_bytes: u64, len_bytes: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
-        if self.chunks.kind() == ChecksumKind::Null {
+        let chunks = self.chunks();
+        if chunks.kind() == ChecksumKind::Null {
             return Ok(());
         }
-        let at = meta::HEADER_BYTES + self.chunks.checksums_bytes(offset_bytes);
+        let at = meta::HEADER_BYTES + chunks.checksums_bytes(offset_bytes);
         let start = out.len();
         // At most a packet's worth: the caller asks for no more.
-        out.resize(start + self.chunks.checksums_bytes(len_bytes) as usize, 0);
-        let read = self.meta.read_exact_at(out.get_mut(start..).unwrap_or_default(), at);
+        out.resize(start + chunks.checksums_bytes(len_bytes) as usize, 0);
+        let read = self.files.meta.read_exact_at(out.get_mut(start..).unwrap_or_default(), at);
         self.damage_on_error(read, "read the checksums of")
     }
     /// Reads data exactly.
@@ -136,7 +124,7 @@ impl ReplicaReader {
     /// # Errors
     /// As [`ReplicaReader::read_checksums`].
     pub fn read_data(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), StoreError> {
-        self.damage_on_error(self.data.read_exact_at(out, offset_bytes), "read")
+        self.damage_on_error(self.files.data.read_exact_at(out, offset_bytes), "read")
     }
     /// Has the scrubber look at the replica before others: its reader is not content, and may be wrong.
     pub fn suspect(&self) {
@@ -155,6 +143,51 @@ impl ReplicaReader {
             StoreError::Io { operation, path: self.id.to_string(), source }
         })
     }
+}
+
+/// Only what is whole is read, and by readers that know no newer one.
+fn check(block: &BlockRef, replica: Replica) -> Result<(), StoreError> {
+    if replica.state != ReplicaState::Finalized {
+        return Err(StoreError::NotWhole { id: block.id, state: replica.state.as_str() });
+    }
+    // A newer replica serves a reader that knows an older stamp: its bytes are a superset.
+    if replica.stamp < block.stamp {
+        return Err(StoreError::StaleStamp { id: block.id, found: replica.stamp, sent: block.stamp });
+    }
+    Ok(())
+}
+
+/// Opens the files of the replica that is watched. If they are missing or not whole, the replica is marked corrupt.
+fn open_files(volume: &Arc<Volume>, block: &BlockRef, watch: &Watch) -> Result<OpenFiles, StoreError> {
+    volume.working()?;
+    try_open(volume, block, watch).inspect_err(|error| {
+        let gone = matches!(error, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
+        // Deleted since we looked? Then it is not damaged.
+        if watch.is_unchanged() && (gone || matches!(error, StoreError::NotWhole { .. })) {
+            mark_corrupt(volume, block.id);
+        }
+    })
+}
+
+fn try_open(volume: &Volume, block: &BlockRef, watch: &Watch) -> Result<OpenFiles, StoreError> {
+    let data_path = volume.data_path(&block.pool, block.id);
+    let meta_path = volume.meta_path(&block.pool, block.id, watch.replica().stamp);
+    let open = |path: &Path| volume.disk.open(path, OpenMode::Read).map_err(StoreError::io("open", path));
+    let (data, meta) = (open(&data_path)?, open(&meta_path)?);
+    let mut header = [0; meta::HEADER_BYTES as usize];
+    meta.read_exact_at(&mut header, 0).map_err(StoreError::io("read", &meta_path))?;
+    let damaged = StoreError::NotWhole { id: block.id, state: ReplicaState::Corrupt.as_str() };
+    let Some(chunks) = meta::decode_header(&header) else { return Err(damaged) };
+    if !volume.state.lock().checked.contains(&block.id) {
+        let trailer =
+            scan::read_trailer(volume.disk.as_ref(), &meta_path).map_err(StoreError::io("read", &meta_path))?;
+        let Some(trailer) = trailer else { return Err(damaged) };
+        if !sums_intact(volume, &meta_path, &trailer)? {
+            return Err(damaged);
+        }
+        volume.was_checked(watch);
+    }
+    Ok(OpenFiles { data, meta, chunks })
 }
 
 /// See [`scan::sums_intact`]. Bytes that the disk does not give back are damage, a want of descriptors or memory is none.

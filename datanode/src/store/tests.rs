@@ -765,7 +765,7 @@ fn a_loan_is_called_back_by_every_change_of_its_replica() {
         let (_disk, store) = joined(1);
         let disk = store_block(&store, 0, 1000).unwrap().storage;
         store_block(&store, 1, 1000).unwrap();
-        let borrower = store.loans().borrower();
+        let borrower = store.loans().borrower(None);
         let (lent, other) = (borrower.lend(block(0).id).unwrap(), borrower.lend(block(1).id).unwrap());
         // What changes nothing calls nothing back.
         read(&store, 0).unwrap();
@@ -778,6 +778,86 @@ fn a_loan_is_called_back_by_every_change_of_its_replica() {
         assert_eq!(borrower.holds(other), !whole_disk, "{what}");
         assert_eq!(borrower.take_revoked(9).first(), Some(&lent), "{what}");
     }
+}
+
+/// The same changes as those that call loans back.
+#[test]
+fn files_stay_open_for_short_reads_until_their_replica_changes() {
+    type Change = fn(&Store, &StorageId);
+    let changes: [(&str, Change); 5] = [
+        ("deleted", |store, disk| store.delete(disk, block(0).id, GenerationStamp::FIRST, NOW).unwrap()),
+        ("found damaged", |store, _| store.open_shared(&block(0)).unwrap().mark_corrupt()),
+        ("of another stamp", |store, _| {
+            let (volume, replica) = store.find(block(0).id).unwrap();
+            let stamp = GenerationStamp::FIRST.next();
+            volume.set_replica(block(0).id, Some(Replica { stamp, ..replica }));
+        }),
+        ("appended to", |store, _| {
+            let (volume, replica) = store.find(block(0).id).unwrap();
+            volume.set_replica(block(0).id, Some(Replica { state: ReplicaState::BeingWritten, ..replica }));
+        }),
+        ("on a disk that failed", |store, _| {
+            store.find(block(0).id).unwrap().0.condemn("it burns".into());
+        }),
+    ];
+    for (what, change) in changes {
+        let (disk, store) = joined(1);
+        let storage = store_block(&store, 0, 1000).unwrap().storage;
+        store_block(&store, 1, 1000).unwrap();
+        let shared = |n: i64| {
+            let reader = store.open_shared(&block(n))?;
+            let mut data = vec![0; 1000];
+            reader.read_data(0, &mut data).map(|()| data)
+        };
+        for n in [0, 1] {
+            assert_eq!(shared(n).unwrap(), bytes(n, 1000), "{what}");
+        }
+        read(&store, 0).unwrap();
+        store.verify(&storage, block(0).id, GenerationStamp::FIRST).unwrap();
+        assert_eq!(store.opened(), 2, "{what}: what changes nothing closes nothing");
+        // No file is opened any more.
+        disk.inject(DiskFault::lasting(DiskFaultKind::NoDescriptor).on("/current/"));
+        let open_already = store.open_shared(&block(0)).unwrap();
+        disk.clear_faults();
+        change(&store, &storage);
+        let all = what.contains("disk");
+        assert_eq!(store.opened(), if all { 0 } else { 1 }, "{what}");
+        assert!(shared(0).is_err(), "{what}");
+        assert_eq!(shared(1).is_err(), all, "{what}: the other replica");
+        let mut data = vec![0; 1000];
+        open_already.read_data(0, &mut data).unwrap();
+        assert_eq!(data, bytes(0, 1000), "{what}: who reads already reads on");
+        if what == "deleted" {
+            let mut writer = store.create(&block(0), None, ChunkFormat::CRC32C_512).unwrap();
+            put(&mut writer, &bytes(77, 1000)).unwrap();
+            writer.finalise().unwrap();
+            assert_eq!(shared(0).unwrap(), bytes(77, 1000), "made anew with the same name and stamp");
+        }
+    }
+}
+
+#[test]
+fn r_6_open_files_are_bounded_closed_when_nobody_reads_and_given_up_for_others() {
+    let disk = MemDisk::new();
+    let options = StoreOptions { max_opened: 4, ..options() };
+    let (store, _) = Store::open(&disk.shared(), &dirs(1), options, &SeededRandom::new(7), NOW).unwrap();
+    store.join(&ClusterId::new("1"), &PoolId::new("1")).unwrap();
+    for n in 0..9 {
+        store_block(&store, n, 100).unwrap();
+        store.open_shared(&block(n)).unwrap();
+    }
+    assert_eq!(store.opened(), 4);
+    store.tend(NOW);
+    store.open_shared(&block(8)).unwrap();
+    store.tend(NOW);
+    assert_eq!(store.opened(), 1, "the others were not used for a round");
+    // The process has no descriptor left: those that only wait are given back, and it is tried once more.
+    disk.inject(DiskFault::once(DiskFaultKind::NoDescriptor).on("/current/"));
+    assert_eq!(read(&store, 1).unwrap(), bytes(1, 100));
+    assert_eq!((disk.faults_fired(), store.opened()), (1, 0));
+    disk.inject(DiskFault::once(DiskFaultKind::NoDescriptor).on("/current/"));
+    assert!(store.open_reader(&block(1)).unwrap_err().is_exhausted(), "nothing is left to give up");
+    assert_eq!(state(&store, 1), Some(ReplicaState::Finalized));
 }
 
 #[test]

@@ -28,6 +28,7 @@ use super::identity::{Identity, IdentityFile, TermFile};
 use super::journal::Journal;
 use super::layout;
 use super::loans::Loans;
+use super::opened::Opened;
 use super::replica::{Replica, ReplicaState};
 use super::scan;
 
@@ -81,6 +82,8 @@ pub(crate) struct State {
     pub(crate) whole: Box<[u32]>,
     /// Told of every change, after it was made.
     loans: Arc<Loans>,
+    /// Files of replicas that are open for short reads.
+    pub(super) opened: Opened,
 }
 
 /// A replica that is being looked at.
@@ -109,6 +112,8 @@ impl State {
         };
         self.checked.remove(&id);
         self.writers.remove(&id);
+        // Under the lock, so that nobody finds them from now on. Their names are still there: closing removes nothing.
+        drop(self.opened.remove(id));
         if let Some(watched) = self.watched.get_mut(&id) {
             watched.changed = true;
         }
@@ -217,6 +222,7 @@ impl Volume {
                 suspects: BTreeSet::new(),
                 whole,
                 loans: Arc::clone(loans),
+                opened: Opened::new(options.max_opened),
             }),
             disk,
         };
@@ -272,8 +278,11 @@ impl Volume {
         if state.failed.is_none() {
             tracing::error!(storage = %self.storage, dir = %self.dir.display(), reason, "volume is out of service");
             state.failed = Some(reason);
-            let state = &*state;
-            state.replicas.keys().for_each(|id| state.loans.revoke(*id));
+            let opened = state.opened.clear();
+            let known = &*state;
+            known.replicas.keys().for_each(|id| known.loans.revoke(*id));
+            drop(state);
+            drop(opened);
         }
     }
 

@@ -242,13 +242,14 @@ async fn r_6_loans_and_connections_are_bounded_and_beyond_them_there_is_the_netw
     assert_eq!(bench.read(&block(2), 0, 3).unwrap(), b"abc", "over the network");
     reader.borrow(&BorrowSetup { returned: vec![loan.loan], ..bench.setup(&block(2)) }).await;
 
+    // Of four places and four loans one is left for other users.
     let mut held = Vec::new();
-    for n in 1..4 {
+    for n in 1..3 {
         let mut other = Reader::at(&bench.door(0)).await;
         other.borrow(&bench.setup(&block(n))).await;
         held.push(other);
     }
-    assert_eq!(bench.figure("blockyard_datanode_loans"), 4);
+    assert_eq!(bench.figure("blockyard_datanode_loans"), 3);
     Reader::at(&bench.door(0)).await.end().await;
     drop(held);
     let door = bench.door(0);
@@ -331,4 +332,32 @@ async fn the_door_is_where_the_settings_say_and_goes_with_the_node() {
     assert_eq!(long.door(0), PathBuf::new());
     long.write(&block(1), &long.targets(), b"abc");
     assert_eq!(long.read(&block(1), 0, 3).unwrap(), b"abc");
+}
+
+/// A disk that hangs: a file whose opening waits. Its reader is told so in the end, and loses nothing else; nobody else waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_cannot_be_opened_keeps_nobody_from_others() {
+    let bench = Bench::new(1).await;
+    for n in 1..4 {
+        bench.write(&block(n), &bench.targets(), b"abc");
+    }
+    let hangs = block_file(bench.home.path(), &format!("blk_{}", block(1).id.raw()));
+    std::fs::remove_file(&hangs).unwrap();
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &hangs, kind, mode, 0).unwrap();
+    let door = bench.door(0);
+    let mut patient = Reader::at(&door).await;
+    patient.borrow(&bench.setup(&block(2))).await;
+    patient.say(&bench.setup(&block(1)).to_op().unwrap().encode()).await;
+    let mut other = Reader::at(&door).await;
+    other.borrow(&bench.setup(&block(2))).await;
+    let bench = &bench;
+    eventually("the open", || bench.figure("blockyard_datanode_loans") == 3).await;
+    let answer = patient.message().await;
+    assert_eq!(reply::status_of(&answer), Status::Error, "{answer:?}");
+    assert!(answer.message().contains("its disk may hang"), "{answer:?}");
+    patient.borrow(&bench.setup(&block(3))).await;
+    // The disk comes back. What it gives now nobody waits for.
+    drop(std::fs::OpenOptions::new().write(true).open(&hangs).unwrap());
+    eventually("the loan of nobody to end", || bench.figure("blockyard_datanode_loans") == 3).await;
 }

@@ -69,12 +69,13 @@ const LIMITS: [&str; 6] =
 
 fn check_io(said: &Value, bytes: u64) {
     assert_eq!(said["bytes"], bytes);
-    for flow in [&said["write"], &said["read"]] {
+    for flow in [&said["write"], &said["read"]["tcp"], &said["read"]["local"]] {
         assert!(median(&flow["mb_per_s"]) > 0.0, "{said}");
         check_cost(&flow["cpu_s_per_gib"], &ALL);
     }
     assert!(said["write"]["of_durable_write_limit"].as_f64() > Some(0.0), "{said}");
-    assert!(said["read"]["of_sendfile_limit"].as_f64() > Some(0.0), "{said}");
+    assert!(said["read"]["tcp"]["of_sendfile_limit"].as_f64() > Some(0.0), "{said}");
+    assert!(said["read"]["local"]["of_page_cache_read_limit"].as_f64() > Some(0.0), "{said}");
     for limit in LIMITS {
         let limit = &said["limits"][limit];
         assert!(median(&limit["mb_per_s"]) > 0.0 && median(&limit["cpu_s_per_gib"]) > 0.0, "{limit} in {said}");
@@ -129,12 +130,14 @@ fn files_are_measured_in_a_named_cluster_and_nothing_stays_in_it() {
 
     let said = run(&["read", "--bytes", "1M", "--files", "10", "--in-flight", "4", "--seconds", "1"]);
     check_stage(&said, "read", &roles);
-    for op in ["random", "small"] {
-        let op = &said[op];
-        assert!(median(&op["per_s"]) > 0.0 && op["of_exchange_limit"].as_f64() > Some(0.0), "{said}");
-        check_cost(&op["cpu_us_each"], &ALL);
+    for door in ["tcp", "local"] {
+        for op in ["random", "small"] {
+            let op = &said[op][door];
+            assert!(median(&op["per_s"]) > 0.0 && op["of_exchange_limit"].is_f64() == (door == "tcp"), "{said}");
+            check_cost(&op["cpu_us_each"], &ALL);
+        }
+        assert!(median(&said["sequential"][door]["mb_per_s"]) > 0.0, "{said}");
     }
-    assert!(median(&said["sequential"]["mb_per_s"]) > 0.0, "{said}");
     assert!(median(&said["limits"]["exchange"]["per_s"]) > 0.0, "{said}");
 
     // Two rounds, as text.
@@ -148,6 +151,54 @@ fn files_are_measured_in_a_named_cluster_and_nothing_stays_in_it() {
     let left = cluster.run(&["ls", "/"]).ok().text();
     assert!(!left.contains("bench-"), "{left}");
     assert_eq!(std::fs::read_dir(&dir).expect("the folder").count(), 0);
+}
+
+/// Bytes that datanodes sent over TCP, and replicas that they lent.
+fn sent_and_lent(cluster: &Cluster) -> [u64; 2] {
+    let names = [
+        "blockyard_datanode_sent_bytes_total ",
+        "blockyard_datanode_operations_total{operation=\"lend\",outcome=\"ok\"} ",
+    ];
+    names.map(|name| {
+        let nodes = cluster.ready().roles.iter().filter(|role| role.role == "datanode");
+        let pages = nodes.map(|node| super::dev::page(&node.http, "/metrics"));
+        let value = |page: String| page.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
+        pages.map(|page| value(page).unwrap_or(0)).sum()
+    })
+}
+
+/// The servers say by which way it was read, and so do the figures.
+#[test]
+fn a_figure_is_named_after_the_way_that_was_read_by() {
+    const BYTES: u64 = 2_000_000;
+    let one = Options { datanodes: 1, ..Options::default() };
+    let cluster = Cluster::with(one.clone());
+    let bytes = BYTES.to_string();
+    let args = ["bench", "io", "--json", "--replication", "1", "--rounds", "1", "--bytes", &bytes];
+    let run = |more: &[&str]| -> Value {
+        let ended = cluster.run(&[&args, more].concat()).ok();
+        serde_json::from_str(ended.text().trim()).expect("one object")
+    };
+    let before = sent_and_lent(&cluster);
+    let said = run(&["--door", "tcp"]);
+    assert!(said["read"]["tcp"].is_object() && said["read"]["local"].is_null(), "{said}");
+    let over_tcp = sent_and_lent(&cluster);
+    assert!(over_tcp[0] >= before[0] + BYTES && over_tcp[1] == before[1], "{before:?} {over_tcp:?}");
+    let said = run(&["--door", "local"]);
+    assert!(said["read"]["local"].is_object() && said["read"]["tcp"].is_null(), "{said}");
+    let local = sent_and_lent(&cluster);
+    assert!(local[0] == over_tcp[0] && local[1] > over_tcp[1], "{over_tcp:?} {local:?}");
+
+    let text = [&args[..2], &args[3..]].concat();
+    let shut = cluster.run(&[&text[..], &["--door", "local", "--local-reads", "off"]].concat());
+    assert_eq!(shut.code(), 2);
+    let why = &shut.stderr;
+    assert!(why.contains("no datanode lends descriptors") && why.contains("--door tcp"), "{why}");
+    // Nobody chose: what there is.
+    let cluster = Cluster::with(one.env("BLOCKYARD_DATANODE__LOCAL_SOCKET", "off"));
+    let table = cluster.run(&text).ok().text();
+    assert!(table.contains("read, tcp") && !table.contains("read, local"), "{table}");
+    assert!(table.contains("not measured: the local door"), "{table}");
 }
 
 /// This process syncs nothing: its part is not told.
@@ -166,7 +217,9 @@ fn one_command_measures_in_a_cluster_of_its_own_which_is_gone_afterwards() {
     let said: Value = serde_json::from_str(ended.text().trim()).expect("one object");
     check_stage(&said, "io", &["client", "namenode", "datanode", "datanode"]);
     assert_eq!((&said["own_cluster"], &said["replication"]), (&true.into(), &2.into()));
-    assert!(median(&said["write"]["mb_per_s"]) > 0.0 && median(&said["read"]["mb_per_s"]) > 0.0, "{said}");
+    for flow in [&said["write"], &said["read"]["tcp"], &said["read"]["local"]] {
+        assert!(median(&flow["mb_per_s"]) > 0.0, "{said}");
+    }
     for process in said["processes"].as_array().expect("processes") {
         let pid = i32::try_from(process["pid"].as_i64().expect("a number")).expect("a process");
         assert!(!tests::cluster::is_alive(pid), "{process} still runs");

@@ -206,6 +206,36 @@ async fn a_removed_file_is_called_back_from_its_readers() {
     assert_eq!(error.code, client::ErrorCode::NotFound, "{error}");
 }
 
+/// Others hold all places: the file is read over the network, and the door is not tried for every read.
+#[tokio::test(flavor = "multi_thread")]
+async fn r_6_a_full_door_is_left_for_the_network() {
+    let options = Options { datanodes: 1, ..Options::default() }.env("BLOCKYARD_DATANODE__MAX_CONNECTIONS", "8");
+    let cluster = Cluster::with(options);
+    cluster.run_with_input(&["put", "-", "/f"], &content().bytes()).ok();
+    let client = client(&cluster, LocalReads::Auto);
+    let reader = client.open("/f").await.expect("open");
+    let door = PathBuf::from(&reader.blocks()[0].locations[0].local_socket);
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(base::net::unix::dial(&door, PATIENCE).await.expect("the door"));
+    }
+    let places = "blockyard_datanode_local_connections";
+    wait::until("a full door", PATIENCE, || (figure(&cluster, places) >= 6).then_some(()));
+    for at in [0_u64, 1_000_000, 2_000_000] {
+        let bytes = reader.read_at(at, 100_000).await.expect("over the network");
+        assert!(bytes[..] == content().bytes()[at as usize..at as usize + 100_000]);
+    }
+    let figures = client.local_figures();
+    assert_eq!((figures.borrowed, figures.refused), (0, 1), "{figures:?}");
+    assert!(read_all(&client, "/f").await == content().bytes());
+    // Another client, when there are places again.
+    drop(held);
+    wait::until("places", PATIENCE, || (figure(&cluster, places) == 0).then_some(()));
+    let sent_before = sent(&cluster);
+    assert!(cluster.run(&["cat", "/f"]).ok().stdout == content().bytes());
+    assert_eq!(sent(&cluster), sent_before);
+}
+
 /// Processor time of this process so far, in seconds.
 fn cpu() -> f64 {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

@@ -89,3 +89,49 @@ fn a_visible_file_whose_writer_died_is_listed_as_open_and_can_be_deleted_or_over
         (status["open_files"] == 0).then_some(())
     });
 }
+
+/// Blocks that a writer gave back because their nodes did not come up.
+fn given_back(cluster: &Cluster) -> u64 {
+    let page = super::dev::page(&cluster.role("namenode").http, "/metrics");
+    let lines = page.lines().filter(|line| line.starts_with("blockyard_rpc_requests_total"));
+    let lines = lines.filter(|line| line.contains("\"abandonBlock\""));
+    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+}
+
+/// The namenode does not know yet that the node is dead; the client does.
+#[test]
+fn i_15_a_node_that_was_found_dead_gets_no_block_of_the_same_client() {
+    let cluster = Cluster::start();
+    let dead = cluster.role("dn2").id.clone();
+    cluster.kill("dn2");
+    runtime().block_on(async {
+        let client = client(&cluster);
+        let write = async |path: String| {
+            let options = CreateOptions { replication: 2, ..CreateOptions::default() };
+            let mut writer = client.create(&path, options).await.expect("create");
+            writer.write(Bytes::from(vec![1; 1000])).await.expect("write");
+            writer.close().await.expect("close");
+        };
+        assert!(client.unreachable_nodes().is_empty());
+        let mut files = 0;
+        while client.unreachable_nodes().is_empty() {
+            assert!(files < 64, "no file was to go to the dead node");
+            write(format!("/before-{files}")).await;
+            files += 1;
+        }
+        assert_eq!(client.unreachable_nodes(), std::slice::from_ref(&dead));
+        let found_out = given_back(&cluster);
+        assert!(found_out >= 1, "a pipeline did not come up");
+        // Two of three nodes are drawn: without the memory one of a dozen files would meet the dead one.
+        for number in 0..12 {
+            write(format!("/after-{number}")).await;
+            let reader = client.open(&format!("/after-{number}")).await.expect("open");
+            assert!(reader.blocks()[0].locations.iter().all(|at| at.node != dead));
+        }
+        assert_eq!(given_back(&cluster), found_out, "nobody met it again");
+        // More copies than nodes that answer: better on fewer than not at all.
+        let mut writer = client.create("/three", CreateOptions::default()).await.expect("create");
+        writer.write(Bytes::from_static(b"abc")).await.expect("write");
+        writer.close().await.expect("close");
+    });
+}

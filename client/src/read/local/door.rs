@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use base::clock::Moment;
 use base::net::unix::{self, UnixStream};
 use base::passed::PassedFile;
 use base::task::{CancellationToken, TaskTracker};
@@ -20,6 +21,7 @@ use transfer::local::MAX_NAMED;
 use transfer::{LocalLoan, Status, decode_delimited, reply};
 
 use super::cache::Cache;
+use super::doors::STUCK;
 use super::{Counters, Refused, refusal, setup};
 
 /// Requests that wait for their answers.
@@ -88,7 +90,10 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     over: bool,
-    waiting: VecDeque<oneshot::Sender<Answer>>,
+    /// The node has answered a request.
+    answered: bool,
+    /// With the moment at which they asked.
+    waiting: VecDeque<(oneshot::Sender<Answer>, Moment)>,
     loans: BTreeMap<u64, Weak<Loan>>,
     /// Over for us, and not said yet.
     returned: Vec<u64>,
@@ -117,6 +122,14 @@ impl Door {
     pub(super) fn is_over(&self) -> bool {
         self.shared.state.lock().over
     }
+    /// Has the node ever answered?
+    pub(super) fn has_answered(&self) -> bool {
+        self.shared.state.lock().answered
+    }
+    /// Does the oldest request wait for so long that the next one had better go elsewhere?
+    pub(super) fn is_stuck(&self, now: Moment) -> bool {
+        self.shared.state.lock().waiting.front().is_some_and(|(_, since)| now.since(*since) >= STUCK)
+    }
     /// Where requests are made.
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
@@ -128,12 +141,12 @@ impl Shared {
     ///
     /// # Cancel safety
     /// If the future is dropped, what is lent is returned.
-    pub(super) async fn borrow(&self, block: &Block, token: &Bytes) -> Answer {
-        let answer = self.send(block, token)?;
+    pub(super) async fn borrow(&self, block: &Block, token: &Bytes, now: Moment) -> Answer {
+        let answer = self.send(block, token, now)?;
         answer.await.unwrap_or_else(|_gone| Err(Refused::Block("the connection ended".to_owned())))
     }
 
-    fn send(&self, block: &Block, token: &Bytes) -> Result<oneshot::Receiver<Answer>, Refused> {
+    fn send(&self, block: &Block, token: &Bytes, now: Moment) -> Result<oneshot::Receiver<Answer>, Refused> {
         // One lock for both, so that answers and those who wait for them have the same order.
         let mut state = self.state.lock();
         if state.over {
@@ -151,7 +164,7 @@ impl Shared {
         let said = state.returned.len().min(MAX_NAMED);
         state.returned.drain(..said);
         let (sender, answer) = oneshot::channel();
-        state.waiting.push_back(sender);
+        state.waiting.push_back((sender, now));
         Ok(answer)
     }
 
@@ -185,9 +198,12 @@ impl Shared {
 
     /// Passes an answer to who waited longest.
     fn answer(&self, answer: Answer) -> Result<(), String> {
-        let Some(waits) = self.state.lock().waiting.pop_front() else {
-            return Err("the node answered what nobody asked".to_owned());
+        let waits = {
+            let mut state = self.state.lock();
+            state.answered = true;
+            state.waiting.pop_front()
         };
+        let Some((waits, _)) = waits else { return Err("the node answered what nobody asked".to_owned()) };
         // Nobody waits any more: the loan is dropped, and so returned.
         drop(waits.send(answer));
         Ok(())

@@ -222,7 +222,7 @@ async fn f_6_damage_in_data_or_checksums_is_noticed_and_certain_only_while_the_l
             let error = read(&mut replica).await.unwrap_err();
             assert!(error.starts_with("chunk 0"), "{error}");
             assert!(lenders.read_cached(&located(1), 0, 100).is_none(), "it delivers nothing wrong");
-            let justified = lenders.doubt(&replica).confirmed().await;
+            let justified = lenders.doubt(&replica).confirmed(Moment::START).await;
             assert_eq!(justified, !revoked, "{file}");
             assert!(lenders.cache.get(&block(1)).is_none(), "the loan is not used again");
             drop((replica, lenders));
@@ -314,7 +314,7 @@ async fn refusals_and_doors_of_others_are_left_for_the_network() {
         assert!(lenders.open(&nowhere, &range(1, 0, 1), at(Duration::ZERO)).await.is_none());
         assert_eq!(lenders.figures().refused, refused);
     }
-    assert!(lenders.open(&nowhere, &range(1, 0, 1), at(SHUT)).await.is_none());
+    assert!(lenders.open(&nowhere, &range(1, 0, 1), at(doors::SHUT)).await.is_none());
     assert_eq!(lenders.figures().refused, 2, "and then it is tried again");
 
     // A refusal of one block says nothing about others; a refusal by principle shuts the door.
@@ -360,11 +360,7 @@ async fn nonsense_ends_the_connection_and_nobody_waits_in_vain() {
         let (fake, lenders) = (Fake::new(), Lenders::new(LocalReads::Auto));
         let reads = async {
             assert!(open(&lenders, &fake, range(1, 0, 1)).await.is_none());
-            let over = || match lenders.doors.lock().values().next() {
-                Some(Known::Open(door)) => door.is_over(),
-                _ => true,
-            };
-            eventually("the end", over).await;
+            eventually("the end", || lenders.doors.open_lanes() == 0).await;
         };
         let lends = async {
             let mut served = fake.accept().await;
@@ -374,4 +370,72 @@ async fn nonsense_ends_the_connection_and_nobody_waits_in_vain() {
         };
         tokio::join!(reads, lends);
     }
+}
+
+/// A fake whose disk is slow answers nothing; the one behind it does.
+#[tokio::test]
+async fn one_slow_replica_keeps_nobody_from_others_and_costs_no_loan() {
+    use doors::{MAX_LANES, STUCK};
+    let (fake, lenders) = (Fake::new(), Lenders::new(LocalReads::Auto));
+    let at = |now: Duration, within: Duration| (Moment::after_start(now), within);
+    let slow = Duration::from_millis(20);
+    let reads = async {
+        let mut good = open(&lenders, &fake, range(1, 0, 1000)).await.unwrap();
+        // Nobody answers: given up after its time, and the network is used.
+        assert!(lenders.open(&fake.location(), &range(2, 0, 1), at(Duration::ZERO, slow)).await.is_none());
+        assert_eq!(read(&mut good).await.unwrap(), content()[..1024], "what was lent before is as good as it was");
+        // Later ones do not wait behind it.
+        let others = at(STUCK, LONG);
+        assert!(lenders.open(&fake.location(), &range(3, 0, 1), others).await.is_some());
+        assert!(lenders.open(&fake.location(), &range(1, 0, 1), others).await.is_some());
+        assert_eq!(lenders.doors.open_lanes(), 2);
+        // As many slow ones as there are connections: then there is the network, at once.
+        for n in 1..MAX_LANES as u32 {
+            let since = at(STUCK * n, slow);
+            assert!(lenders.open(&fake.location(), &range(10 + i64::from(n), 0, 1), since).await.is_none());
+        }
+        let refused = lenders.figures().refused;
+        let full = at(STUCK * MAX_LANES as u32, Duration::from_secs(3600));
+        assert!(lenders.open(&fake.location(), &range(20, 0, 1), full).await.is_none());
+        assert_eq!((lenders.doors.open_lanes(), lenders.figures().refused), (MAX_LANES, refused));
+        assert!(lenders.open(&fake.location(), &range(3, 0, 1), full).await.is_some(), "loans go on");
+        drop(lenders);
+    };
+    let lends = async {
+        let mut first = fake.accept().await;
+        first.request().await.unwrap();
+        first.lend().await;
+        first.request().await.unwrap();
+        let mut second = fake.accept().await;
+        second.request().await.unwrap();
+        second.lend().await;
+        let mut held = vec![first, second];
+        while held.len() < MAX_LANES {
+            held.push(fake.accept().await);
+        }
+        for one in &mut held {
+            while one.request().await.is_some() {}
+        }
+    };
+    tokio::join!(reads, lends);
+}
+
+/// A node that has no place left hangs up without a word.
+#[tokio::test]
+async fn a_full_door_is_left_alone_for_a_while() {
+    let (fake, lenders) = (Fake::new(), Lenders::new(LocalReads::Auto));
+    let at = |now: Duration| (Moment::after_start(now), LONG);
+    let reads = async {
+        for refused in [1, 1, 1] {
+            assert!(lenders.open(&fake.location(), &range(1, 0, 1), at(Duration::ZERO)).await.is_none());
+            assert_eq!(lenders.figures().refused, refused, "asked once, and not again for every read");
+        }
+        assert!(lenders.open(&fake.location(), &range(1, 0, 1), at(doors::SHUT)).await.is_some(), "there is a place");
+        drop(lenders);
+    };
+    let lends = async {
+        drop(fake.accept().await);
+        fake.accept().await.lend_all().await
+    };
+    tokio::join!(reads, lends);
 }
