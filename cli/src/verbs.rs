@@ -11,6 +11,7 @@
 //! ```
 
 mod acl;
+mod block;
 mod cat;
 mod checksum;
 mod chmod;
@@ -42,6 +43,7 @@ mod rm;
 mod setrep;
 mod snapshot;
 mod stat;
+mod tail;
 mod test;
 mod text;
 mod touch;
@@ -74,7 +76,7 @@ pub(crate) enum Verb {
     /// Write the beginning of files to standard output
     Head(ends::EndOptions),
     /// Write the end of files to standard output
-    Tail(ends::EndOptions),
+    Tail(tail::TailOptions),
     /// List directories
     Ls(ls::LsOptions),
     /// Draw directories and what is below them
@@ -129,6 +131,8 @@ pub(crate) enum Verb {
     Quota(quota::QuotaVerb),
     /// Make and look at snapshots of directories
     Snapshot(snapshot::SnapshotVerb),
+    /// Look at the blocks of files
+    Block(block::BlockVerb),
     /// Look at the cluster
     Cluster(ClusterVerb),
     /// Look at the datanodes
@@ -167,7 +171,17 @@ type Outcome = Result<(), Failure>;
 impl Verb {
     /// Does the verb move enough bytes, or print enough names, to be worth several threads?
     const fn is_heavy(&self) -> bool {
-        matches!(self, Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Ls(_) | Self::Find(_))
+        matches!(
+            self,
+            Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Block(_) | Self::Ls(_) | Self::Find(_)
+        )
+    }
+    /// What is left of what was under way when it is interrupted.
+    fn left_behind(&self) -> &'static str {
+        match self {
+            Self::Put(_) | Self::Get(_) | Self::Cp(_) => "files that were not whole are not there",
+            _ => "",
+        }
     }
     /// Does standard output carry data, so that nothing else may go there?
     fn prints_data(&self) -> bool {
@@ -206,7 +220,7 @@ fn start(verb: Verb, global: &Global, output: output::Output) -> Result<Status, 
             ended = dispatch(&verb, &context) => ended,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.map_err(|error| Failure::local("wait for signals", "", &error))?;
-                Err(Failure::interrupted())
+                Err(Failure::interrupted(verb.left_behind()))
             }
         };
         context.client.settle(Duration::from_secs(1)).await;
@@ -224,7 +238,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Get(options) => get::run(options, context).await,
         Verb::Cat(options) => cat::run(options, context).await,
         Verb::Head(options) => ends::head(options, context).await,
-        Verb::Tail(options) => ends::tail(options, context).await,
+        Verb::Tail(options) => tail::run(options, context).await,
         Verb::Ls(options) => ls::run(options, context).await,
         Verb::Tree(options) => tree::run(options, context).await,
         Verb::Find(options) => find::run(options, context).await,
@@ -252,6 +266,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Xattr(xattr) => xattr::run(&xattr.verb, context).await,
         Verb::Quota(quota) => quota::run(&quota.verb, context).await,
         Verb::Snapshot(snapshot) => snapshot::run(&snapshot.verb, context).await,
+        Verb::Block(block) => block::run(&block.verb, context).await,
         Verb::Cluster(ClusterVerb { verb: ClusterCommand::Status }) => cluster::status(context).await,
         Verb::Node(NodeVerb { verb: NodeCommand::Ls }) => cluster::nodes(context).await,
     }

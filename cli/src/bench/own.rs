@@ -72,7 +72,7 @@ pub(super) async fn with<T>(
             let own = of(&cluster);
             tokio::select! {
                 outcome = body(own) => outcome,
-                () = stop.cancelled() => Err(Failure::interrupted()),
+                () = stop.cancelled() => Err(Failure::interrupted("what it made is removed")),
             }
         };
         tokio::select! {

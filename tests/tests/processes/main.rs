@@ -9,6 +9,7 @@
 mod attributes;
 mod bad_input;
 mod bench;
+mod blocks;
 mod budgets;
 mod contract;
 mod crash_points;
