@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   run ─▶ Context (client, output, user) ─▶ each (paths ─▶ one after the other) ─▶ ls stat mkdir chmod …
-//!                     │                       put, get, cp  trees, many files in flight ─▶ transfer
+//!                     │                       put, get, cp, sync  trees, many files in flight ─▶ transfer ─▶ copy
 //!                     │                       cat head tail bytes to standard output
 //!                     ├─ paths   what arguments name: relative paths, patterns, walks
 //!                     ├─ text    what people write and read, pure
@@ -19,6 +19,7 @@ mod chown;
 mod cluster;
 mod concat;
 mod context;
+mod copy;
 mod count;
 mod cp;
 mod df;
@@ -27,6 +28,7 @@ mod each;
 mod ends;
 mod entry;
 mod failure;
+mod filter;
 pub(crate) mod find;
 mod fsck;
 mod get;
@@ -39,10 +41,12 @@ mod paths;
 mod progress;
 mod put;
 mod quota;
+mod rate;
 mod rm;
 mod setrep;
 mod snapshot;
 mod stat;
+mod sync;
 mod tail;
 mod test;
 mod text;
@@ -105,6 +109,8 @@ pub(crate) enum Verb {
     Touch(touch::TouchOptions),
     /// Copy files or trees within the cluster
     Cp(cp::CpOptions),
+    /// Make a tree the same as another, on this machine or in the cluster
+    Sync(Box<sync::SyncOptions>),
     /// Append files to another without copying
     Concat(concat::ConcatOptions),
     /// Move or rename files and directories
@@ -168,18 +174,24 @@ enum NodeCommand {
 /// What a verb ends with: the number of items that failed is in the context.
 type Outcome = Result<(), Failure>;
 
+/// What is left of an interrupted download with `--resume`.
+const PARTS_ARE_KEPT: &str =
+    "files that were not whole are not there; what came of them is kept beside, and --resume goes on with it";
+
 impl Verb {
     /// Does the verb move enough bytes, or print enough names, to be worth several threads?
     const fn is_heavy(&self) -> bool {
         matches!(
             self,
-            Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Block(_) | Self::Ls(_) | Self::Find(_)
+            Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Sync(_) | Self::Block(_) | Self::Ls(_) | Self::Find(_)
         )
     }
     /// What is left of what was under way when it is interrupted.
     fn left_behind(&self) -> &'static str {
         match self {
-            Self::Put(_) | Self::Get(_) | Self::Cp(_) => "files that were not whole are not there",
+            Self::Get(options) if options.keeps_parts() => PARTS_ARE_KEPT,
+            Self::Sync(options) if options.keeps_parts() => PARTS_ARE_KEPT,
+            Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Sync(_) => "files that were not whole are not there",
             _ => "",
         }
     }
@@ -253,6 +265,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Rmdir(options) => mkdir::rmdir(options, context).await,
         Verb::Touch(options) => touch::run(options, context).await,
         Verb::Cp(options) => cp::run(options, context).await,
+        Verb::Sync(options) => sync::run(options, context).await,
         Verb::Concat(options) => concat::run(options, context).await,
         Verb::Mv(options) => mv::run(options, context).await,
         Verb::Ln(options) => ln::run(options, context).await,

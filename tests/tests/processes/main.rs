@@ -12,6 +12,7 @@ mod bench;
 mod blocks;
 mod budgets;
 mod contract;
+mod copies;
 mod crash_points;
 mod descriptors;
 mod dev;
