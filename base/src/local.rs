@@ -3,6 +3,9 @@
 //! Nothing here is durable before the kernel says so, as with `cp`. What is written gets its final name only
 //! when it is whole: a reader of the folder never sees half a file. Calls block.
 
+mod change;
+mod part;
+
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,6 +18,9 @@ use rustix::fs::{CWD, RenameFlags};
 
 use crate::disk::dir_of;
 use crate::random::{OsRandom, Randomness};
+
+pub use change::{create_link, is_temporary, read_link, remove};
+pub use part::{LocalPart, MAX_NOTE_BYTES};
 
 /// What a local name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +105,18 @@ pub fn info(path: &Path) -> io::Result<Option<LocalInfo>> {
     }
 }
 
+/// What a name is itself, links not followed; `None` if there is nothing.
+///
+/// # Errors
+/// The system's.
+pub fn link_info(path: &Path) -> io::Result<Option<LocalInfo>> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(LocalInfo::of(&meta))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Names in a directory, in byte order, links not followed.
 ///
 /// # Errors
@@ -135,9 +153,32 @@ pub fn create_dir(path: &Path, mode: u32) -> io::Result<bool> {
 /// # Errors
 /// The system's.
 pub fn set_attributes(path: &Path, mode: u32, times: LocalTimes) -> io::Result<()> {
-    let file = File::open(path)?;
-    file.set_times(times.as_std())?;
-    file.set_permissions(fs::Permissions::from_mode(mode))
+    give(&File::open(path)?, Some(mode), Some(times))
+}
+
+fn give(file: &File, mode: Option<u32>, times: Option<LocalTimes>) -> io::Result<()> {
+    if let Some(times) = times {
+        file.set_times(times.as_std())?;
+    }
+    match mode {
+        Some(mode) => file.set_permissions(fs::Permissions::from_mode(mode)),
+        None => Ok(()),
+    }
+}
+
+/// Gives a file another name. Without `replace` a name that is taken is an error (`AlreadyExists`).
+fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+    if replace {
+        return fs::rename(from, to);
+    }
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // File systems without the flag: a link fails if the name is taken, too.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// A path without `.`, `..` and links.
@@ -181,6 +222,16 @@ impl LocalReader {
     pub fn stdin() -> Self {
         Self { file: Source::Stdin(io::stdin()) }
     }
+    /// What is known of the open file; `None` for standard input.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn info(&self) -> io::Result<Option<LocalInfo>> {
+        match &self.file {
+            Source::File(file) => Ok(Some(LocalInfo::of(&file.metadata()?))),
+            Source::Stdin(_) => Ok(None),
+        }
+    }
     /// The next `want_bytes`; fewer only at the end.
     ///
     /// # Errors
@@ -221,7 +272,7 @@ impl LocalWriter {
     pub fn create(path: &Path, mode: u32) -> io::Result<Self> {
         let temporary = dir_of(path).join(format!(".blockyard-{:016x}.part", OsRandom.next_u64()));
         // Writable for us while it is written, whatever its final mode.
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&temporary)?;
         Ok(Self { file, temporary, finished: false })
     }
     /// Appends.
@@ -231,31 +282,26 @@ impl LocalWriter {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
-    /// Gives the file a mode, whatever the umask is, and times.
+    /// Gives the file a mode, whatever the umask is, and times; what is `None` stays.
     ///
     /// # Errors
     /// The system's.
-    pub fn set_attributes(&self, mode: u32, times: LocalTimes) -> io::Result<()> {
-        self.file.set_times(times.as_std())?;
-        self.file.set_permissions(fs::Permissions::from_mode(mode))
+    pub fn give(&self, mode: Option<u32>, times: Option<LocalTimes>) -> io::Result<()> {
+        give(&self.file, mode, times)
+    }
+    /// Reads what was written; fewer than `buffer` only at the end.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize> {
+        part::read_at(&self.file, buffer, offset_bytes)
     }
     /// Gives the file its name. Without `replace` a name that is taken is an error (`AlreadyExists`).
     ///
     /// # Errors
     /// The system's; the temporary file is gone then.
     pub fn finish(mut self, path: &Path, replace: bool) -> io::Result<()> {
-        if replace {
-            fs::rename(&self.temporary, path)?;
-        } else {
-            match rustix::fs::renameat_with(CWD, &self.temporary, CWD, path, RenameFlags::NOREPLACE) {
-                // File systems without the flag: a link fails if the name is taken, too.
-                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                    fs::hard_link(&self.temporary, path)?;
-                    fs::remove_file(&self.temporary)?;
-                }
-                other => other?,
-            }
-        }
+        rename(&self.temporary, path, replace)?;
         self.finished = true;
         Ok(())
     }
@@ -279,7 +325,7 @@ mod tests {
         let path = dir.path().join("x");
         let times = LocalTimes { mtime_ns: 1_795_339_719_515_000_001, atime_ns: -1_500_000_000 };
         let writer = LocalWriter::create(&path, 0o600).unwrap();
-        writer.set_attributes(0o6775, times).unwrap();
+        writer.give(Some(0o6775), Some(times)).unwrap();
         writer.finish(&path, false).unwrap();
         let found = info(&path).unwrap().unwrap();
         assert_eq!((found.mode, found.times), (0o6775, times));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   run ─▶ Context (client, output, user) ─▶ each (paths ─▶ one after the other) ─▶ ls stat mkdir chmod …
-//!                     │                       put, get, cp  trees, many files in flight ─▶ transfer
+//!                     │                       put, get, cp, sync  trees, many files in flight ─▶ transfer ─▶ copy
 //!                     │                       cat head tail bytes to standard output
 //!                     ├─ paths   what arguments name: relative paths, patterns, walks
 //!                     ├─ text    what people write and read, pure
@@ -11,6 +11,7 @@
 //! ```
 
 mod acl;
+mod block;
 mod cat;
 mod checksum;
 mod chmod;
@@ -18,6 +19,7 @@ mod chown;
 mod cluster;
 mod concat;
 mod context;
+mod copy;
 mod count;
 mod cp;
 mod df;
@@ -27,6 +29,7 @@ mod each;
 mod ends;
 mod entry;
 mod failure;
+mod filter;
 pub(crate) mod find;
 mod fsck;
 mod get;
@@ -39,10 +42,13 @@ mod paths;
 mod progress;
 mod put;
 mod quota;
+mod rate;
 mod rm;
 mod setrep;
 mod snapshot;
 mod stat;
+mod sync;
+mod tail;
 mod test;
 mod text;
 mod touch;
@@ -76,7 +82,7 @@ pub(crate) enum Verb {
     /// Write the beginning of files to standard output
     Head(ends::EndOptions),
     /// Write the end of files to standard output
-    Tail(ends::EndOptions),
+    Tail(tail::TailOptions),
     /// List directories
     Ls(ls::LsOptions),
     /// Draw directories and what is below them
@@ -105,6 +111,8 @@ pub(crate) enum Verb {
     Touch(touch::TouchOptions),
     /// Copy files or trees within the cluster
     Cp(cp::CpOptions),
+    /// Make a tree the same as another, on this machine or in the cluster
+    Sync(Box<sync::SyncOptions>),
     /// Append files to another without copying
     Concat(concat::ConcatOptions),
     /// Move or rename files and directories
@@ -131,6 +139,8 @@ pub(crate) enum Verb {
     Quota(quota::QuotaVerb),
     /// Make and look at snapshots of directories
     Snapshot(snapshot::SnapshotVerb),
+    /// Look at the blocks of files
+    Block(block::BlockVerb),
     /// Look at the cluster
     Cluster(ClusterVerb),
     /// Look at the datanodes
@@ -166,10 +176,26 @@ enum NodeCommand {
 /// What a verb ends with: the number of items that failed is in the context.
 type Outcome = Result<(), Failure>;
 
+/// What is left of an interrupted download with `--resume`.
+const PARTS_ARE_KEPT: &str =
+    "files that were not whole are not there; what came of them is kept beside, and --resume goes on with it";
+
 impl Verb {
     /// Does the verb move enough bytes, or print enough names, to be worth several threads?
     const fn is_heavy(&self) -> bool {
-        matches!(self, Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Ls(_) | Self::Find(_))
+        matches!(
+            self,
+            Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Sync(_) | Self::Block(_) | Self::Ls(_) | Self::Find(_)
+        )
+    }
+    /// What is left of what was under way when it is interrupted.
+    fn left_behind(&self) -> &'static str {
+        match self {
+            Self::Get(options) if options.keeps_parts() => PARTS_ARE_KEPT,
+            Self::Sync(options) if options.keeps_parts() => PARTS_ARE_KEPT,
+            Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Sync(_) => "files that were not whole are not there",
+            _ => "",
+        }
     }
     /// Does standard output carry data, so that nothing else may go there?
     fn prints_data(&self) -> bool {
@@ -208,7 +234,7 @@ fn start(verb: Verb, global: &Global, output: output::Output) -> Result<Status, 
             ended = dispatch(&verb, &context) => ended,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.map_err(|error| Failure::local("wait for signals", "", &error))?;
-                Err(Failure::interrupted())
+                Err(Failure::interrupted(verb.left_behind()))
             }
         };
         context.client.settle(Duration::from_secs(1)).await;
@@ -226,7 +252,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Get(options) => get::run(options, context).await,
         Verb::Cat(options) => cat::run(options, context).await,
         Verb::Head(options) => ends::head(options, context).await,
-        Verb::Tail(options) => ends::tail(options, context).await,
+        Verb::Tail(options) => tail::run(options, context).await,
         Verb::Ls(options) => ls::run(options, context).await,
         Verb::Tree(options) => tree::run(options, context).await,
         Verb::Find(options) => find::run(options, context).await,
@@ -241,6 +267,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Rmdir(options) => mkdir::rmdir(options, context).await,
         Verb::Touch(options) => touch::run(options, context).await,
         Verb::Cp(options) => cp::run(options, context).await,
+        Verb::Sync(options) => sync::run(options, context).await,
         Verb::Concat(options) => concat::run(options, context).await,
         Verb::Mv(options) => mv::run(options, context).await,
         Verb::Ln(options) => ln::run(options, context).await,
@@ -254,6 +281,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Xattr(xattr) => xattr::run(&xattr.verb, context).await,
         Verb::Quota(quota) => quota::run(&quota.verb, context).await,
         Verb::Snapshot(snapshot) => snapshot::run(&snapshot.verb, context).await,
+        Verb::Block(block) => block::run(&block.verb, context).await,
         Verb::Cluster(ClusterVerb { verb: ClusterCommand::Status }) => cluster::status(context).await,
         Verb::Node(NodeVerb { verb: NodeCommand::Ls }) => cluster::nodes(context).await,
     }

@@ -62,7 +62,7 @@ pub use proto::namespace::{
     AclChange, AclEntry, AclScope, AclTag, ContentSummaryResponse, DeleteResponse, DiffEntry, DiffKind, FileKind,
     FileStatus, FsckFile, FsckResponse, GetAclResponse, NodeStatus, SnapshotStatus, Xattr,
 };
-pub use read::{AsyncReader, LocalFigures, LocalReads, Reader};
+pub use read::{AsyncReader, LocalFigures, LocalReads, Reader, ReplicaReader};
 pub use rpc::Carrier;
 pub use splits::{BlockLocation, FileLayout, Split, SplitOptions, splits};
 pub use transfer::BlockDigest;

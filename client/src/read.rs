@@ -12,11 +12,14 @@
 //!                       replica 2, from the first byte that was not delivered … then ask where the block is
 //! ```
 //!
+//! `examine` reads one replica alone, for those who check it.
+//!
 //! A replica on this machine is read through descriptors that its node lends (`local`); the machine does not know.
 
 mod ahead;
 mod async_reader;
 pub(crate) mod buffers;
+mod examine;
 mod hedge;
 #[cfg(test)]
 mod hedge_tests;
@@ -35,6 +38,7 @@ mod sequence;
 mod stream;
 
 pub use async_reader::AsyncReader;
+pub use examine::ReplicaReader;
 pub use hedge::{FirstPackets, Hedge, HedgeBudget, HedgeConfig, HedgeEffect, HedgeEvent, Lane};
 pub use local::{LocalFigures, LocalReads};
 pub use machine::{BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};

@@ -111,7 +111,7 @@ fn measure(options: &MetaOptions, global: &Global) -> Result<Report, Failure> {
         let outcome = tokio::select! {
             outcome = measure_calls(options, &load, syncs) => outcome,
             interrupted = tokio::signal::ctrl_c() => {
-                interrupted.map_err(|error| Failure::local("wait for signals", "", &error)).and(Err(Failure::interrupted()))
+                interrupted.map_err(|error| Failure::local("wait for signals", "", &error)).and(Err(Failure::interrupted("what it made is removed")))
             }
         };
         let removed = match load.clients.first() {

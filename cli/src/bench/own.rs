@@ -108,7 +108,7 @@ pub(super) async fn with<T>(
             let own = of(&cluster, &killed);
             tokio::select! {
                 outcome = body(own) => outcome,
-                () = stop.cancelled() => Err(Failure::interrupted()),
+                () = stop.cancelled() => Err(Failure::interrupted("what it made is removed")),
             }
         };
         tokio::select! {

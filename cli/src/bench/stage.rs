@@ -163,7 +163,7 @@ async fn on_named(
     let known = async { Ok::<_, Failure>(clients.0.nodes().await?) };
     let known = tokio::select! {
         known = known => known?,
-        () = stop.cancelled() => return Err(Failure::interrupted()),
+        () = stop.cancelled() => return Err(Failure::interrupted("what it made is removed")),
     };
     let mut pages: Vec<String> =
         known.into_iter().filter(|node| node.state == "live").map(|node| node.http_address).collect();
@@ -173,7 +173,7 @@ async fn on_named(
     let stage = Stage::new(options, clients, fs, home, roles, None);
     let outcome = tokio::select! {
         outcome = stage.play(measure) => outcome,
-        () = stop.cancelled() => Err(Failure::interrupted()),
+        () = stop.cancelled() => Err(Failure::interrupted("what it made is removed")),
     };
     stage.client.settle(END).await;
     let gone = tokio::time::timeout(END, stage.client.delete(&stage.dir, true)).await;

@@ -1,20 +1,21 @@
 //! `cp`: copies within the cluster. The bytes go through this machine.
 
-use std::sync::Arc;
-
 use clap::Args;
-use client::{Attributes, CreateOptions, ErrorCode, FileKind, FileStatus, FsError, Time};
+use client::{ErrorCode, FileKind, FileStatus, FsError};
 
 use super::Outcome;
 use super::context::Context;
+use super::copy::Keep;
+use super::copy::duplicate::{Duplicate, duplicate, preserve};
 use super::digest::DigestOptions;
 use super::each::expand_all;
 use super::failure::Failure;
+use super::filter::FILTERS_HELP;
 use super::mv::{Destination, refuse_doubles};
 use super::paths::walk::{Found, Walk};
-use super::paths::{PATHS_HELP, is_within};
-use super::put::make_directory;
-use super::transfer::{Shared, Transfer, TransferOptions};
+use super::paths::{PATHS_HELP, is_within, name_of};
+use super::put::enter_directory;
+use super::transfer::{Plan, Transfer, TransferOptions};
 
 /// Flags of `cp`.
 #[derive(Debug, Args)]
@@ -23,7 +24,10 @@ use super::transfer::{Shared, Transfer, TransferOptions};
     after_long_help = format!("\
 If DESTINATION is a directory, the sources are copied into it; otherwise it is the name of the copy. It is taken as it
 is written: no patterns. Symbolic links below a directory are copied as links; a file that is there is only replaced
-with -f, and only when the copy is whole.
+with -f, and only when the copy is whole. --resume leaves a file alone that is at its target with the same length and
+the same time of change; if only the time differs, both are read and compared.
+
+{FILTERS_HELP}
 
 {PATHS_HELP}
 
@@ -74,7 +78,7 @@ impl Copy<'_> {
         let status = self.context.client.stat(source).await?;
         let target = destination.of(source);
         if status.kind() != FileKind::Directory {
-            self.file(source.to_owned(), status, target).await;
+            self.file(source.to_owned(), status, target, name_of(source).unwrap_or_default()).await;
             return Ok(());
         }
         if !self.options.transfer.recursive {
@@ -113,7 +117,9 @@ impl Copy<'_> {
             };
             let below = found.path.strip_prefix(source.trim_end_matches('/')).unwrap_or_default();
             let to = format!("{}{below}", if target == "/" { "" } else { target });
+            let inside = below.trim_start_matches('/');
             match found.status.kind() {
+                FileKind::Directory if !shared.filters.enters(inside) => walk.prune(),
                 FileKind::Directory => match self.directory(&to, &found.status).await {
                     Ok(true) => directories.push((to, found.status)),
                     Ok(false) => {}
@@ -122,23 +128,26 @@ impl Copy<'_> {
                         shared.failed(failure.at(&to)).await;
                     }
                 },
+                _ if !shared.filters.takes(inside) => {}
                 FileKind::Symlink => {
-                    let made = self.context.client.symlink(&to, &found.status.symlink_target, false).await;
-                    if let Err(error) = made {
-                        shared.failed(Failure::from(error).at(&to)).await;
+                    if let Err(failure) = self.link(&found, &to).await {
+                        shared.failed(failure.at(&to)).await;
                     }
                 }
                 _ if found.status.open_for_write => {
                     shared.left_out(&found.path, "is being written");
                 }
-                _ => self.file(found.path, found.status, to).await,
+                _ => {
+                    let inside = inside.to_owned();
+                    self.file(found.path, found.status, to, &inside).await;
+                }
             }
         }
         if self.options.preserve {
             self.transfer.settle().await;
             // What is made in a directory changes its time: the deepest ones come first.
             for (path, status) in directories.iter().rev() {
-                if let Err(failure) = preserve(self.context, path, status).await {
+                if let Err(failure) = preserve(self.context, path, status, Keep::All).await {
                     shared.failed(failure.at(path)).await;
                 }
             }
@@ -150,71 +159,32 @@ impl Copy<'_> {
     async fn directory(&self, path: &str, status: &FileStatus) -> Result<bool, Failure> {
         // Its owner must be able to fill it.
         let mode = if self.options.preserve { status.mode & 0o777 } else { self.context.masked(status.mode & 0o777) };
-        make_directory(self.context, path, mode | 0o700, false).await
+        enter_directory(&self.transfer.shared(), path, mode | 0o700, false).await
     }
 
-    async fn file(&mut self, source: String, status: FileStatus, target: String) {
+    /// `below` is its path below the directory that was named, or its name.
+    async fn file(&mut self, source: String, status: FileStatus, target: String, below: &str) {
         let shared = self.transfer.shared();
-        shared.progress.found(status.len_bytes);
-        let keep = self.options.preserve;
-        let mode = if keep { status.mode & 0o7777 } else { self.context.masked(status.mode & 0o777) };
-        let create = CreateOptions {
-            overwrite: shared.force,
-            mode: Some(mode),
-            empty: status.len_bytes == 0,
-            replication: if keep { status.replication } else { 0 },
-            block_size_bytes: if keep { status.block_size_bytes } else { 0 },
-            digest: Some(self.options.digest.wanted()),
-            ..CreateOptions::default()
-        };
-        self.transfer.start(copy_file(shared, source, status, target, create, keep)).await;
+        if shared.filters.takes(below) {
+            shared.progress.found(status.len_bytes);
+            let (keep, digest) = (Keep::of(self.options.preserve), self.options.digest.wanted());
+            self.transfer.start(duplicate(shared, Duplicate { source, status, target, keep, digest })).await;
+        }
     }
-}
 
-async fn copy_file(
-    shared: Arc<Shared>,
-    source: String,
-    status: FileStatus,
-    target: String,
-    create: CreateOptions,
-    keep: bool,
-) -> Outcome {
-    if source == target {
-        let error = FsError::new(ErrorCode::InvalidMove, "a file is not copied to itself").with_path(source);
-        return Err(Failure::from(error));
-    }
-    let client = &shared.context.client;
-    let mut reader = client.open(&source).await.map_err(|error| Failure::from(error).at(&source))?;
-    let at_target = |error: FsError| {
-        let exists = error.code == ErrorCode::AlreadyExists;
-        Failure::from(error).at(&target).or_hint(|| exists.then(|| "replace it with -f".to_owned()))
-    };
-    let mut writer = client.create(&target, create).await.map_err(at_target)?;
-    while let Some(bytes) = reader.next().await.map_err(|error| Failure::from(error).at(&source))? {
-        let len_bytes = bytes.len() as u64;
-        writer.write(bytes).await.map_err(at_target)?;
-        shared.progress.moved(len_bytes);
-    }
-    writer.close().await.map_err(at_target)?;
-    if keep { preserve(&shared.context, &target, &status).await.map_err(|failure| failure.at(&target)) } else { Ok(()) }
-}
-
-/// Gives a copy the times and the mode of its original, and its owner and group if the caller may.
-async fn preserve(context: &Context, path: &str, status: &FileStatus) -> Outcome {
-    let times = Attributes {
-        mode: Some(status.mode & 0o7777),
-        mtime: Some(Time::At(status.mtime_ns)),
-        atime: Some(Time::At(status.atime_ns)),
-        ..Attributes::default()
-    };
-    let made = context.client.set_attributes(path, &times).await?;
-    if (made.owner.as_str(), made.group.as_str()) == (status.owner.as_str(), status.group.as_str()) {
-        return Ok(());
-    }
-    let owner =
-        Attributes { owner: Some(status.owner.clone()), group: Some(status.group.clone()), ..Attributes::default() };
-    match context.client.set_attributes(path, &owner).await {
-        Err(error) if error.code != ErrorCode::PermissionDenied => Err(error.into()),
-        _ => Ok(()),
+    async fn link(&self, found: &Found, to: &str) -> Outcome {
+        let shared = self.transfer.shared();
+        let target = &found.status.symlink_target;
+        if shared.manner.dry_run {
+            return shared.planned(Plan { act: "link", from: target, path: to, bytes: 0 });
+        }
+        match self.context.client.symlink(to, target, false).await {
+            // The same link is there already: nothing is missing.
+            Err(error) if shared.manner.resume && error.code == ErrorCode::AlreadyExists => {
+                let there = self.context.client.stat_link(to).await?;
+                if there.symlink_target == *target { Ok(()) } else { Err(error.into()) }
+            }
+            other => other.map(drop).map_err(Failure::from),
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! `head` and `tail`: the ends of files.
+//! `head`, and what `tail` shares with it: the ends of files.
+
+use std::ops::Range;
 
 use clap::Args;
 use client::Reader;
@@ -20,13 +22,13 @@ const STEP_BYTES: u64 = 256 << 10;
 pub(crate) struct EndOptions {
     /// Files of the cluster
     #[arg(required = true, value_name = "PATH")]
-    paths: Vec<String>,
+    pub(super) paths: Vec<String>,
     /// This many bytes, with K, M or G [default: 1 KiB]
     #[arg(short = 'c', long, value_name = "N", value_parser = parse)]
     bytes: Option<u64>,
     /// This many lines
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "bytes")]
-    lines: Option<u64>,
+    pub(super) lines: Option<u64>,
 }
 
 /// Runs `head`.
@@ -49,23 +51,23 @@ pub(crate) async fn head(options: &EndOptions, context: &Context) -> Outcome {
     .await
 }
 
-/// Runs `tail`.
-pub(crate) async fn tail(options: &EndOptions, context: &Context) -> Outcome {
-    each(context, &options.paths, async |path| {
-        let reader = context.client.open(path).await?;
-        let end = reader.len_bytes();
-        let mut at = match options.lines {
-            Some(lines) => begin_of_last_lines(&reader, lines).await?,
-            None => end.saturating_sub(options.bytes.unwrap_or(DEFAULT_BYTES)),
-        };
-        while at < end {
-            let bytes = reader.read_at(at, step(end - at)).await?;
-            context.output.bytes(&bytes)?;
-            at += bytes.len() as u64;
+/// Where the last bytes begin that the flags name.
+pub(super) fn begin_of_last_bytes(options: &EndOptions, len_bytes: u64) -> u64 {
+    len_bytes.saturating_sub(options.bytes.unwrap_or(DEFAULT_BYTES))
+}
+
+/// Writes a range of a file to standard output.
+pub(super) async fn copy_range(context: &Context, reader: &Reader, range: Range<u64>) -> Outcome {
+    let mut at = range.start;
+    while at < range.end {
+        let bytes = reader.read_at(at, step(range.end - at)).await?;
+        if bytes.is_empty() {
+            break;
         }
-        Ok(())
-    })
-    .await
+        context.output.bytes(&bytes)?;
+        at += bytes.len() as u64;
+    }
+    context.output.flush()
 }
 
 fn step(left_bytes: u64) -> usize {
@@ -86,7 +88,7 @@ fn first_lines(bytes: &[u8], lines: &mut u64) -> usize {
 }
 
 /// Where the last lines begin, looked for from the end.
-async fn begin_of_last_lines(reader: &Reader, lines: u64) -> Result<u64, super::failure::Failure> {
+pub(super) async fn begin_of_last_lines(reader: &Reader, lines: u64) -> Result<u64, super::failure::Failure> {
     let mut end = reader.len_bytes();
     // The newline at the very end closes the last line, it does not begin another.
     let mut found = LastLines { wanted: lines, seen: 0, last_byte: end.saturating_sub(1) };

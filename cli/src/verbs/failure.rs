@@ -57,10 +57,9 @@ impl Failure {
         let error = FsError::new(ErrorCode::InvalidArgument, message).with_hint(hint);
         Self { error, kind: Kind::Usage }
     }
-    /// Ctrl-C.
-    pub(crate) fn interrupted() -> Self {
-        let error =
-            FsError::new(ErrorCode::Unavailable, "interrupted").with_hint("files that were not whole are not there");
+    /// Ctrl-C. `left` says what became of what was under way.
+    pub(crate) fn interrupted(left: &str) -> Self {
+        let error = FsError::new(ErrorCode::Unavailable, "interrupted").with_hint(left);
         Self { error, kind: Kind::Interrupted }
     }
     /// A server that this command started, or looks at beside its calls.
@@ -170,7 +169,7 @@ mod tests {
         assert_eq!(status(ErrorCode::SafeMode), 5);
         assert_eq!(status(ErrorCode::AlreadyExists), 1);
         assert_eq!(status(ErrorCode::InvalidPath), 2);
-        assert_eq!(Failure::interrupted().status().0, 130);
+        assert_eq!(Failure::interrupted("").status().0, 130);
         assert_eq!(Failure::usage("x", "y").status().0, 2);
         let missing = io::Error::from(io::ErrorKind::NotFound);
         assert_eq!(Failure::local("read", "x", &missing).status().0, 3);

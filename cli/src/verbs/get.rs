@@ -1,33 +1,41 @@
 //! `get`: files and trees out of the cluster. A local file gets its name when it is whole.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use base::local::{self, LocalTimes, LocalWriter};
-use bytes::Bytes;
+use base::local::{self, LocalTimes};
 use clap::Args;
-use client::{ErrorCode, FileKind, FileStatus, FsError, Reader};
+use client::{ErrorCode, FileKind, FileStatus, FsError};
 
 use super::Outcome;
 use super::cat::copy_out;
 use super::context::Context;
+use super::copy::Keep;
+use super::copy::download::{Download, download, times_of};
 use super::each::expand_all;
 use super::failure::Failure;
+use super::filter::{FILTERS_HELP, join};
 use super::mv::refuse_doubles;
 use super::paths::{below, name_of};
-use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
+use super::transfer::{Plan, Shared, Transfer, TransferOptions, local};
 
 /// Flags of `get`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "If DESTINATION is a directory, the sources are copied into it; otherwise it is the name of the copy.
+    after_help = format!("If DESTINATION is a directory, the sources are copied into it; otherwise it is the name of the copy.
 `-` as the destination is standard output. A file that is there is only replaced with -f. Symbolic links to files are
 followed.
+
+--resume leaves a file alone that is at its target with the same length and the same time of change; if only the time
+differs, both are read and compared. A file that was cut off goes on where it was: what came is kept beside it, as
+.blockyard-….part and .state, until it is whole. What is kept is read and compared with its note first.
+
+{FILTERS_HELP}
 
 Examples:
   blockyard get /data/report.csv .            a file
   blockyard get -r /data/logs logs            a tree; as logs/logs if logs exists
-  blockyard get /backup.tar - | tar t         a stream"
+  blockyard get -r --resume -p /data/logs logs              the same again, after it was interrupted
+  blockyard get /backup.tar - | tar t         a stream")
 )]
 pub(crate) struct GetOptions {
     /// Paths of the cluster, then where to copy them on this machine
@@ -45,6 +53,10 @@ impl GetOptions {
     pub(crate) fn to_stdout(&self) -> bool {
         self.paths.last().is_some_and(|last| last == "-")
     }
+    /// May what came of a file stay if it is cut off?
+    pub(crate) const fn keeps_parts(&self) -> bool {
+        self.transfer.resume
+    }
 }
 
 /// Runs `get`.
@@ -53,6 +65,11 @@ pub(crate) async fn run(options: &GetOptions, context: &Context) -> Outcome {
         return Err(Failure::usage("nothing to get", "blockyard get SOURCE… DESTINATION"));
     };
     if options.to_stdout() {
+        let TransferOptions { resume, flow, .. } = &options.transfer;
+        if *resume || flow.verify || flow.dry_run {
+            let hint = "name a file as the destination";
+            return Err(Failure::usage("--resume, --verify and --dry-run are not for standard output", hint));
+        }
         for source in sources {
             for path in context.expand(source).await? {
                 if let Err(failure) = copy_out(context, &path).await {
@@ -107,16 +124,11 @@ fn target_of(source: &str, target: &Path, into: bool) -> PathBuf {
     }
 }
 
-/// Times of an entry, for a local copy of it.
-const fn times_of(status: &FileStatus) -> LocalTimes {
-    LocalTimes { mtime_ns: status.mtime_ns, atime_ns: status.atime_ns }
-}
-
 impl Get<'_> {
     async fn source(&mut self, source: &str, target: PathBuf) -> Outcome {
         let status = self.context.client.stat(source).await?;
         if status.kind() != FileKind::Directory {
-            self.file(source.to_owned(), &status, target).await;
+            self.file(source.to_owned(), &status, target, name_of(source).unwrap_or_default()).await;
             return Ok(());
         }
         if !self.options.transfer.recursive {
@@ -126,125 +138,98 @@ impl Get<'_> {
         self.tree(source, &status, target).await
     }
 
-    async fn file(&mut self, source: String, status: &FileStatus, target: PathBuf) {
+    /// `below` is its path below the directory that was named, or its name.
+    async fn file(&mut self, remote: String, status: &FileStatus, target: PathBuf, below: &str) {
         let shared = self.transfer.shared();
-        shared.progress.found(status.len_bytes);
-        self.transfer.start(get_file(shared, source, target, self.options.preserve)).await;
+        if shared.filters.takes(below) {
+            shared.progress.found(status.len_bytes);
+            let keep = Keep::of(self.options.preserve);
+            let in_parts = shared.manner.resume;
+            self.transfer.start(download(shared, Download { remote, target, keep, in_parts })).await;
+        }
     }
 
     async fn tree(&mut self, source: &str, status: &FileStatus, target: PathBuf) -> Outcome {
-        if make_directory(&target, status.mode).await? {
-            self.made(&target, status);
-        }
-        let mut waiting = vec![(source.to_owned(), target)];
-        while let Some((source, target)) = waiting.pop() {
-            if let Err(failure) = self.directory(&source, &target, &mut waiting).await {
-                self.transfer.shared().failed(failure.at(&source)).await;
+        self.enter(&target, status).await?;
+        let mut waiting = vec![Level { remote: source.to_owned(), local: target, below: String::new() }];
+        while let Some(level) = waiting.pop() {
+            if let Err(failure) = self.directory(&level, &mut waiting).await {
+                self.transfer.shared().failed(failure.at(&level.remote)).await;
             }
         }
         Ok(())
     }
 
-    fn made(&mut self, target: &Path, status: &FileStatus) {
-        if self.options.preserve {
+    async fn enter(&mut self, target: &Path, status: &FileStatus) -> Outcome {
+        if enter_directory(&self.transfer.shared(), target, status.mode).await? && self.options.preserve {
             self.directories.push((target.to_owned(), status.mode, times_of(status)));
         }
+        Ok(())
     }
 
-    async fn directory(&mut self, source: &str, target: &Path, waiting: &mut Vec<(String, PathBuf)>) -> Outcome {
-        let mut listing = self.context.client.list(source)?;
+    async fn directory(&mut self, level: &Level, waiting: &mut Vec<Level>) -> Outcome {
+        let mut listing = self.context.client.list(&level.remote)?;
         let shared = self.transfer.shared();
         while let Some(entry) = listing.next().await? {
             if shared.is_stopped() {
                 waiting.clear();
                 return Ok(());
             }
-            let (from, to) = (below(source, &entry.path), target.join(&entry.path));
+            let inside = join(&level.below, &entry.path);
+            let (remote, local) = (below(&level.remote, &entry.path), level.local.join(&entry.path));
+            let wanted = match entry.kind() {
+                FileKind::Directory => shared.filters.enters(&inside),
+                _ => shared.filters.takes(&inside),
+            };
+            if !wanted {
+                continue;
+            }
             match entry.kind() {
-                FileKind::Directory => match make_directory(&to, entry.mode).await {
-                    Ok(made) => {
-                        if made {
-                            self.made(&to, &entry);
-                        }
-                        waiting.push((from, to));
-                    }
+                FileKind::Directory => match self.enter(&local, &entry).await {
+                    Ok(()) => waiting.push(Level { remote, local, below: inside }),
                     Err(failure) => shared.failed(failure).await,
                 },
-                FileKind::Symlink => match self.context.client.stat(&from).await {
+                FileKind::Symlink => match self.context.client.stat(&remote).await {
                     Ok(status) if status.kind() == FileKind::Directory => {
-                        shared.left_out(&from, "leads to a directory");
+                        shared.left_out(&remote, "leads to a directory");
                     }
-                    Ok(status) => self.file(from, &status, to).await,
-                    Err(error) => shared.failed(Failure::from(error).at(&from)).await,
+                    Ok(status) => self.file(remote, &status, local, &inside).await,
+                    Err(error) => shared.failed(Failure::from(error).at(&remote)).await,
                 },
-                _ if entry.open_for_write => shared.left_out(&from, "is being written"),
-                _ => self.file(from, &entry, to).await,
+                _ if entry.open_for_write => shared.left_out(&remote, "is being written"),
+                _ => self.file(remote, &entry, local, &inside).await,
             }
         }
         Ok(())
     }
 }
 
-/// Makes a local directory that this user can fill, whatever its mode in the cluster says. `false`: one was there, and
-/// stays as it is.
-async fn make_directory(path: &Path, mode: u32) -> Result<bool, Failure> {
+/// A directory that is to be copied.
+#[derive(Debug)]
+struct Level {
+    remote: String,
+    local: PathBuf,
+    /// Its path below the directory that was named.
+    below: String,
+}
+
+/// Makes a local directory that this user can fill, whatever its mode in the cluster says, or says that it would.
+/// `false`: one was there, and stays as it is, or none was made.
+pub(crate) async fn enter_directory(shared: &Shared, path: &Path, mode: u32) -> Result<bool, Failure> {
     let here = path.to_owned();
-    local("make the directory", path, move || local::create_dir(&here, mode & 0o777 | 0o700)).await
-}
-
-async fn get_file(shared: Arc<Shared>, source: String, target: PathBuf, preserve: bool) -> Outcome {
-    if !shared.force {
-        let here = target.clone();
-        if local("look at", &target, move || local::info(&here)).await?.is_some() {
-            return Err(taken(&target));
+    if !shared.manner.dry_run {
+        return local("make the directory", path, move || local::create_dir(&here, mode & 0o777 | 0o700)).await;
+    }
+    match local("look at", path, move || local::info(&here)).await? {
+        None => {
+            let path = path.display().to_string();
+            shared.planned(Plan { act: "mkdir", from: "", path: &path, bytes: 0 })?;
+            Ok(false)
+        }
+        Some(found) if found.is_dir() => Ok(false),
+        Some(_) => {
+            let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+            Err(Failure::local("make the directory", path, &exists))
         }
     }
-    let mut reader = shared.context.client.open(&source).await.map_err(|error| Failure::from(error).at(&source))?;
-    let mode = reader.status().mode & 0o777;
-    let kept = preserve.then(|| (reader.status().mode, times_of(reader.status())));
-    let mut writer: Option<LocalWriter> = None;
-    loop {
-        let (pieces, ended) = next_pieces(&shared, &mut reader).await.map_err(|failure| failure.at(&source))?;
-        let (here, force) = (target.clone(), shared.force);
-        let written = local("write", &target, move || {
-            let mut file = match writer {
-                Some(file) => file,
-                None => LocalWriter::create(&here, mode)?,
-            };
-            pieces.iter().try_for_each(|piece| file.write(piece))?;
-            if ended {
-                if let Some((mode, times)) = kept {
-                    file.set_attributes(mode, times)?;
-                }
-                file.finish(&here, force)?;
-                return Ok(None);
-            }
-            Ok(Some(file))
-        });
-        writer = written
-            .await
-            .map_err(|failure| if failure.code() == ErrorCode::AlreadyExists { taken(&target) } else { failure })?;
-        if ended {
-            return Ok(());
-        }
-    }
-}
-
-/// Pieces of about one chunk, and whether the file ended with them.
-async fn next_pieces(shared: &Shared, reader: &mut Reader) -> Result<(Vec<Bytes>, bool), Failure> {
-    let mut pieces = Vec::new();
-    let mut have = 0;
-    while have < CHUNK_BYTES {
-        // Asked to the very end, although the length is known: only then can the connection serve the next file.
-        let Some(piece) = reader.next().await? else { return Ok((pieces, true)) };
-        have += piece.len();
-        shared.progress.moved(piece.len() as u64);
-        pieces.push(piece);
-    }
-    Ok((pieces, false))
-}
-
-fn taken(path: &Path) -> Failure {
-    let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
-    Failure::local("write", path, &exists).or_hint(|| Some("replace it with -f".to_owned()))
 }

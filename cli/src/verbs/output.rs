@@ -63,6 +63,11 @@ impl Output {
         out.write_all(bytes).map_err(|error| Failure::output(&error))
     }
 
+    /// Hands everything that was printed on.
+    pub(crate) fn flush(&self) -> Result<(), Failure> {
+        io::stdout().lock().flush().map_err(|error| Failure::output(&error))
+    }
+
     /// Says that an item failed, and goes on.
     pub(crate) fn item_failed(&self, failure: &Failure) {
         let status = u64::from(failure.status().0);

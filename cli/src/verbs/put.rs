@@ -4,32 +4,39 @@
 //! nothing, to a directory that contains it, or to a device is a failed item; everything else is copied.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use base::local::{self, LocalInfo, LocalKind, LocalReader, LocalTimes};
-use bytes::Bytes;
+use base::local::{self, LocalInfo, LocalKind};
 use clap::Args;
-use client::{Attributes, CreateOptions, ErrorCode, FileKind, Time, Writer};
+use client::{CreateOptions, ErrorCode, FileKind};
 
 use super::Outcome;
 use super::context::Context;
+use super::copy::upload::{Kept, Upload, upload, upload_stream};
 use super::digest::DigestOptions;
 use super::failure::Failure;
+use super::filter::{FILTERS_HELP, join};
 use super::mv::{Destination, refuse_doubles};
 use super::paths::below;
 use super::text::size::parse_positive;
-use super::transfer::{CHUNK_BYTES, Shared, Transfer, TransferOptions, local};
+use super::transfer::{Plan, Shared, Transfer, TransferOptions, local};
 
 /// Flags of `put`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "If DESTINATION is a directory, the sources are copied into it; otherwise it is the name of the copy.
-`-` as the source is standard input. Links are followed. Files appear when they are whole and durable.
+    after_help = format!("If DESTINATION is a directory, the sources are copied into it; otherwise it is the name of the copy.
+`-` as the source is standard input. Links are followed, and each hard link is a file of its own. Files appear when
+they are whole and durable.
+
+--resume leaves a file alone that is at its target with the same length and the same time of change; if only the time
+differs, both are read and compared. Everything else is copied as without it, from its beginning.
+
+{FILTERS_HELP}
 
 Examples:
   blockyard put report.csv /data/             a file into a directory
   blockyard put -r logs /data/logs            a tree; as /data/logs/logs if /data/logs exists
-  tar c . | blockyard put - /backup.tar       a stream"
+  blockyard put -r --resume --preserve logs /data/logs      the same again, after it was interrupted
+  tar c . | blockyard put - /backup.tar       a stream")
 )]
 pub(crate) struct PutOptions {
     /// Local files, then where to put them
@@ -51,37 +58,6 @@ pub(crate) struct PutOptions {
     block_size: Option<u64>,
     #[command(flatten)]
     digest: DigestOptions,
-}
-
-/// One file to copy.
-#[derive(Debug)]
-struct FileJob {
-    local: PathBuf,
-    len_bytes: u64,
-    remote: String,
-    create: CreateOptions,
-    /// What the copy gets of the original, if that was asked for.
-    keep: Option<Kept>,
-}
-
-/// Mode and times of an original.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    mode: u32,
-    times: LocalTimes,
-}
-
-impl Kept {
-    async fn give(self, context: &Context, path: &str) -> Outcome {
-        let attributes = Attributes {
-            mode: Some(self.mode),
-            mtime: Some(Time::At(self.times.mtime_ns)),
-            atime: Some(Time::At(self.times.atime_ns)),
-            ..Attributes::default()
-        };
-        context.client.set_attributes(path, &attributes).await.map_err(|error| Failure::from(error).at(path))?;
-        Ok(())
-    }
 }
 
 /// Runs `put`.
@@ -142,7 +118,10 @@ impl Put<'_> {
                 Err(Failure::item(&path, "is a directory", "copy the tree with -r"))
             }
             LocalKind::Directory => self.tree(path, found, remote).await,
-            _ => self.file(path, found, remote, self.options.parents).await,
+            _ => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                self.file(path, found, remote, (&name, self.options.parents)).await
+            }
         }
     }
 
@@ -152,11 +131,7 @@ impl Put<'_> {
         }
         let create =
             CreateOptions { mode: Some(self.context.masked(0o666)), ..self.create_options(self.options.parents) };
-        let (shared, remote) = (self.transfer.shared(), target.to_owned());
-        let copy = async move {
-            let writer = create_file(&shared, &remote, create).await?;
-            copy_in(&shared, writer, LocalReader::stdin(), Bytes::new(), Path::new("-")).await
-        };
+        let copy = upload_stream(self.transfer.shared(), target.to_owned(), create);
         self.transfer.start(copy).await;
         Ok(())
     }
@@ -172,32 +147,42 @@ impl Put<'_> {
         }
     }
 
-    async fn file(&mut self, local: PathBuf, found: LocalInfo, remote: String, parents: bool) -> Outcome {
+    /// `below` is its path below the directory that was named, or its name.
+    async fn file(
+        &mut self,
+        local: PathBuf,
+        found: LocalInfo,
+        remote: String,
+        (below, parents): (&str, bool),
+    ) -> Outcome {
+        let shared = self.transfer.shared();
+        if !shared.filters.takes(below) {
+            return Ok(());
+        }
         if found.kind != LocalKind::File {
             return Err(Failure::item(&local, "is neither a file nor a directory", "it was not copied"));
         }
         let create =
             CreateOptions { mode: Some(self.context.masked(found.mode & 0o777)), ..self.create_options(parents) };
         let keep = self.kept(found);
-        let job = FileJob { local, len_bytes: found.len_bytes, remote, create, keep };
-        let shared = self.transfer.shared();
-        shared.progress.found(job.len_bytes);
-        self.transfer.start(put_file(shared, job)).await;
+        shared.progress.found(found.len_bytes);
+        self.transfer.start(upload(shared, Upload { local, found, remote, create, keep })).await;
         Ok(())
     }
 
     fn kept(&self, found: LocalInfo) -> Option<Kept> {
-        self.options.preserve.then_some(Kept { mode: found.mode, times: found.times })
+        self.options.preserve.then_some(Kept { mode: Some(found.mode), times: found.times })
     }
 
     /// Copies a tree: each directory is made before what is in it, files are copied side by side.
     async fn tree(&mut self, root: PathBuf, found: LocalInfo, remote: String) -> Outcome {
         self.directory(&remote, found, self.options.parents).await?;
-        let mut waiting = vec![(root, remote, vec![found.identity])];
-        while let Some((directory, remote, ancestors)) = waiting.pop() {
+        let top = Level { local: root, remote, below: String::new(), chain: vec![found.identity] };
+        let mut waiting = vec![top];
+        while let Some(level) = waiting.pop() {
             let shared = self.transfer.shared();
-            let here = directory.clone();
-            let entries = match local("read", &directory, move || local::read_dir(&here)).await {
+            let here = level.local.clone();
+            let entries = match local("read", &level.local, move || local::read_dir(&here)).await {
                 Ok(entries) => entries,
                 Err(failure) => {
                     shared.failed(failure).await;
@@ -208,56 +193,87 @@ impl Put<'_> {
                 if shared.is_stopped() {
                     return Ok(());
                 }
-                let path = directory.join(&name);
-                let done = match self.entry(&path, found, &remote, &ancestors).await {
-                    Ok(Some((target, identity))) => {
-                        let mut chain = ancestors.clone();
-                        chain.push(identity);
-                        waiting.push((path, target, chain));
-                        continue;
-                    }
-                    Ok(None) => Ok(()),
-                    Err(failure) => Err(failure),
-                };
-                if let Err(failure) = done {
-                    shared.failed(failure).await;
+                // What another copy is receiving there is nobody's data.
+                if local::is_temporary(&name) {
+                    continue;
+                }
+                match self.entry(&level, &level.local.join(&name), found).await {
+                    Ok(Some(level)) => waiting.push(level),
+                    Ok(None) => {}
+                    Err(failure) => shared.failed(failure).await,
                 }
             }
         }
         Ok(())
     }
 
-    /// Starts the copy of a file, or makes a directory and answers where it is and which it was.
-    async fn entry(
-        &mut self,
-        path: &Path,
-        found: LocalInfo,
-        remote: &str,
-        ancestors: &[(u64, u64)],
-    ) -> Result<Option<(String, (u64, u64))>, Failure> {
-        let target = below(remote, &base_name(path)?);
-        let followed = if found.kind == LocalKind::Symlink { look(path)? } else { found };
-        if !followed.is_dir() {
-            self.file(path.to_owned(), followed, target, false).await?;
+    /// Starts the copy of a file, or makes a directory and answers it as the next level.
+    async fn entry(&mut self, level: &Level, path: &Path, found: LocalInfo) -> Result<Option<Level>, Failure> {
+        let inside = join(&level.below, &path.file_name().unwrap_or_default().to_string_lossy());
+        let shared = self.transfer.shared();
+        let (takes, enters) = (shared.filters.takes(&inside), shared.filters.enters(&inside));
+        // What is left out is not looked at: it may lead to nothing, or have a name that cannot be copied.
+        let followed = match found.kind {
+            LocalKind::Symlink if takes => look(path)?,
+            LocalKind::Symlink if enters => match look(path) {
+                Ok(found) if found.is_dir() => found,
+                _ => return Ok(None),
+            },
+            _ => found,
+        };
+        if !(if followed.is_dir() { enters } else { takes }) {
             return Ok(None);
         }
-        if ancestors.contains(&followed.identity) {
+        let target = below(&level.remote, &base_name(path)?);
+        if !followed.is_dir() {
+            self.file(path.to_owned(), followed, target, (&inside, false)).await?;
+            return Ok(None);
+        }
+        if level.chain.contains(&followed.identity) {
             return Err(Failure::item(path, "is a link to a directory that contains it", "it was not copied"));
         }
         self.directory(&target, followed, false).await?;
-        Ok(Some((target, followed.identity)))
+        let chain = level.chain.iter().copied().chain([followed.identity]).collect();
+        Ok(Some(Level { local: path.to_owned(), remote: target, below: inside, chain }))
     }
 
     async fn directory(&mut self, remote: &str, found: LocalInfo, parents: bool) -> Outcome {
         // Its owner must be able to fill it, also where the original is read-only.
         let mode = self.context.masked(found.mode & 0o777) | 0o700;
-        if make_directory(self.context, remote, mode, parents).await?
+        if enter_directory(&self.transfer.shared(), remote, mode, parents).await?
             && let Some(kept) = self.kept(found)
         {
             self.directories.push((remote.to_owned(), kept));
         }
         Ok(())
     }
+}
+
+/// A directory that is to be copied.
+#[derive(Debug)]
+struct Level {
+    local: PathBuf,
+    remote: String,
+    /// Its path below the directory that was named.
+    below: String,
+    /// It, and the directories that it was reached through, also over links.
+    chain: Vec<(u64, u64)>,
+}
+
+/// Makes a directory of the cluster for a transfer, or says that it would. `false`: one was there, or none was made.
+pub(crate) async fn enter_directory(shared: &Shared, path: &str, mode: u32, parents: bool) -> Result<bool, Failure> {
+    if !shared.manner.dry_run {
+        return make_directory(&shared.context, path, mode, parents).await;
+    }
+    match shared.context.look(path).await? {
+        None => shared.planned(Plan { act: "mkdir", from: "", path, bytes: 0 })?,
+        Some(status) if status.kind() == FileKind::Directory => {}
+        Some(_) => {
+            let error = client::FsError::new(ErrorCode::AlreadyExists, "already exists").with_path(path);
+            return Err(error.into());
+        }
+    }
+    Ok(false)
 }
 
 /// Makes a directory of the cluster. `false`: one was there, and stays as it is.
@@ -299,75 +315,6 @@ fn base_name(path: &Path) -> Result<String, Failure> {
     name.into_string().map_err(|name| {
         Failure::item(&path.with_file_name(name), "its name is not UTF-8", "rename it; it was not copied")
     })
-}
-
-async fn create_file(shared: &Shared, remote: &str, options: CreateOptions) -> Result<Writer, Failure> {
-    shared.context.client.create(remote, options).await.map_err(|error| {
-        let exists = error.code == ErrorCode::AlreadyExists;
-        Failure::from(error).at(remote).or_hint(|| exists.then(|| "replace it with -f".to_owned()))
-    })
-}
-
-async fn put_file(shared: Arc<Shared>, job: FileJob) -> Outcome {
-    let (path, want) = (job.local.clone(), first_chunk_bytes(job.len_bytes));
-    let (reader, first) = local("read", &job.local, move || {
-        let mut reader = LocalReader::open(&path)?;
-        let first = reader.read_chunk(want)?;
-        Ok((reader, first))
-    })
-    .await?;
-    let ended = first.len() < want;
-    let create = CreateOptions { empty: first.is_empty(), ..job.create };
-    let mut writer = create_file(&shared, &job.remote, create).await?;
-    if ended {
-        write_chunk(&shared, &mut writer, first).await?;
-        close(writer).await?;
-    } else {
-        copy_in(&shared, writer, reader, first, &job.local).await?;
-    }
-    match job.keep {
-        Some(kept) => kept.give(&shared.context, &job.remote).await,
-        None => Ok(()),
-    }
-}
-
-/// A byte more than the file has, so that its end is seen at once.
-fn first_chunk_bytes(len_bytes: u64) -> usize {
-    usize::try_from(len_bytes).unwrap_or(usize::MAX).saturating_add(1).min(CHUNK_BYTES)
-}
-
-/// Copies `chunk`, then the rest of `reader`, reading ahead by one chunk; then publishes.
-async fn copy_in(
-    shared: &Shared,
-    mut writer: Writer,
-    mut reader: LocalReader,
-    mut chunk: Bytes,
-    path: &Path,
-) -> Outcome {
-    loop {
-        let read = local("read", path, move || {
-            let next = reader.read_chunk(CHUNK_BYTES)?;
-            Ok((reader, next))
-        });
-        // A write that failed is said at once, even while standard input brings nothing.
-        ((reader, chunk), ()) = tokio::try_join!(read, write_chunk(shared, &mut writer, chunk))?;
-        if chunk.is_empty() {
-            return close(writer).await;
-        }
-    }
-}
-
-async fn write_chunk(shared: &Shared, writer: &mut Writer, chunk: Bytes) -> Outcome {
-    let len_bytes = chunk.len() as u64;
-    writer.write(chunk).await.map_err(|error| Failure::from(error).at(writer.path().as_str()))?;
-    shared.progress.moved(len_bytes);
-    Ok(())
-}
-
-async fn close(writer: Writer) -> Outcome {
-    let path = writer.path().clone();
-    writer.close().await.map_err(|error| Failure::from(error).at(path.as_str()))?;
-    Ok(())
 }
 
 #[cfg(test)]

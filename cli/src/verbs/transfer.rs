@@ -1,7 +1,8 @@
-//! What `put` and `get` share: flags, many files in flight, the summary.
+//! What `put`, `get`, `cp` and `sync` share: flags, many files in flight, the summary.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use base::clock::{Clock, Moment, SystemClock};
 use base::task::JoinSet;
@@ -12,14 +13,22 @@ use tokio::sync::Semaphore;
 
 use super::Outcome;
 use super::context::Context;
+use super::copy::Done;
 use super::failure::Failure;
+use super::filter::{Filters, Rule};
 use super::progress::Progress;
+use super::text::plain;
 use super::text::size::size;
 
 /// Bytes that are read or written of a local file at a time.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
-/// Flags of both verbs.
+/// Time between two lines of progress on a terminal.
+const DRAW_EVERY: Duration = Duration::from_millis(250);
+/// Time between two objects of progress.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Flags of `put`, `get` and `cp` that say what is copied over what.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TransferOptions {
     /// Directories with all that is in them
@@ -28,9 +37,34 @@ pub(crate) struct TransferOptions {
     /// Replace files that are there
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Leave files alone that are there as a whole already, and go on where an earlier run was cut off
+    #[arg(long)]
+    pub(crate) resume: bool,
+    #[command(flatten)]
+    pub(crate) flow: FlowOptions,
+}
+
+/// Flags of everything that copies.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FlowOptions {
+    /// Take only files that fit; repeat for more
+    #[arg(long, value_name = "PATTERN", value_parser = Rule::parse)]
+    include: Vec<Rule>,
+    /// Leave out files and directories that fit; repeat for more
+    #[arg(long, value_name = "PATTERN", value_parser = Rule::parse)]
+    exclude: Vec<Rule>,
+    /// Say what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Read every copy again, and compare it with what was read of its source
+    #[arg(long)]
+    pub(crate) verify: bool,
     /// Files in flight [default: twice the processors, at most 16]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
+    /// With --json: say every second how far it is
+    #[arg(long)]
+    progress: bool,
     /// No progress bar on a terminal
     #[arg(long)]
     no_progress: bool,
@@ -39,10 +73,33 @@ pub(crate) struct TransferOptions {
     quiet: bool,
 }
 
-impl TransferOptions {
+impl FlowOptions {
     fn jobs(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         self.jobs.map_or_else(|| (2 * cores).min(16), usize::from)
+    }
+    fn filters(&self) -> Filters {
+        Filters { include: self.include.clone(), exclude: self.exclude.clone() }
+    }
+}
+
+/// How the files of a transfer are treated.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    /// A file that is there is replaced.
+    pub(crate) force: bool,
+    /// One that is there as a whole stays, and downloads can go on.
+    pub(crate) resume: bool,
+    /// Every copy is read again.
+    pub(crate) verify: bool,
+    /// Nothing is changed.
+    pub(crate) dry_run: bool,
+}
+
+impl TransferOptions {
+    fn manner(&self) -> Manner {
+        let Self { force, resume, flow, .. } = self;
+        Manner { force: *force, resume: *resume, verify: flow.verify, dry_run: flow.dry_run }
     }
 }
 
@@ -55,8 +112,10 @@ pub(crate) struct Transfer {
     shared: Arc<Shared>,
     jobs: JoinSet<()>,
     permits: Arc<Semaphore>,
-    clock: SystemClock,
+    clock: Arc<SystemClock>,
     begun: Moment,
+    /// Whoever tells how far it is; ends with the transfer.
+    ticker: JoinSet<()>,
 }
 
 /// What the jobs of a transfer share.
@@ -64,8 +123,34 @@ pub(crate) struct Transfer {
 pub(crate) struct Shared {
     pub(crate) context: Context,
     pub(crate) progress: Progress,
-    pub(crate) force: bool,
+    pub(crate) manner: Manner,
+    pub(crate) filters: Filters,
     stopped: AtomicBool,
+    /// What `sync` removed.
+    removed: AtomicU64,
+}
+
+/// What would be done, if this were no dry run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan<'a> {
+    /// `copy`, `mkdir`, `link`, `remove`.
+    pub(crate) act: &'static str,
+    /// Where from; empty if it comes from nowhere.
+    pub(crate) from: &'a str,
+    /// What is changed.
+    pub(crate) path: &'a str,
+    pub(crate) bytes: u64,
+}
+
+impl Plan<'_> {
+    fn text(&self) -> String {
+        let (act, path) = (self.act, plain(self.path));
+        match self.act {
+            "copy" => format!("would copy {} to {path} ({})", plain(self.from), size(self.bytes)),
+            "link" => format!("would link {path} to {}", plain(self.from)),
+            _ => format!("would {act} {path}"),
+        }
+    }
 }
 
 impl Shared {
@@ -81,6 +166,20 @@ impl Shared {
     pub(crate) fn left_out(&self, path: &str, why: &str) {
         self.progress.aside(|| self.context.output.item_left_out(path, why));
     }
+    /// Tells what would be done.
+    pub(crate) fn planned(&self, plan: Plan<'_>) -> Outcome {
+        let Plan { act, from, path, bytes } = plan;
+        self.progress.aside(|| match self.context.output.is_json() {
+            false => self.context.output.line(&plan.text()),
+            true => self.context.output.object(&json!({
+                "v": 1, "type": "plan", "act": act, "from": from, "path": path, "size": bytes,
+            })),
+        })
+    }
+    /// Something was removed, or would be.
+    pub(crate) fn removed(&self) {
+        self.removed.fetch_add(1, Ordering::Relaxed);
+    }
     /// Has a failure happened after which no further file makes sense?
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
@@ -94,23 +193,34 @@ const fn ends_everything(code: ErrorCode) -> bool {
 
 impl Transfer {
     pub(crate) fn new(verb: &'static str, options: &TransferOptions, context: &Context) -> Self {
-        let wanted = !options.no_progress && !options.quiet && !context.output.is_json();
-        let shared = Shared {
+        Self::with(verb, &options.flow, options.manner(), context)
+    }
+
+    /// A transfer whose files are treated in this manner.
+    pub(crate) fn with(verb: &'static str, flow: &FlowOptions, manner: Manner, context: &Context) -> Self {
+        let json = context.output.is_json();
+        let clock = Arc::new(SystemClock::new());
+        let begun = clock.now();
+        let shared = Arc::new(Shared {
             context: context.clone(),
-            progress: Progress::new(verb, wanted),
-            force: options.force,
+            progress: Progress::new(verb, !flow.no_progress && !flow.quiet && !json && !flow.dry_run, begun),
+            manner,
+            filters: flow.filters(),
             stopped: AtomicBool::new(false),
-        };
-        let clock = SystemClock::new();
+            removed: AtomicU64::new(0),
+        });
+        let mut ticker = JoinSet::new();
+        ticker.spawn(tell(Arc::clone(&shared), Arc::clone(&clock), json && flow.progress));
         Self {
             verb,
-            quiet: options.quiet,
+            quiet: flow.quiet,
             context: context.clone(),
-            shared: Arc::new(shared),
+            shared,
             jobs: JoinSet::new(),
-            permits: Arc::new(Semaphore::new(options.jobs())),
-            begun: clock.now(),
+            permits: Arc::new(Semaphore::new(flow.jobs())),
+            begun,
             clock,
+            ticker,
         }
     }
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -118,14 +228,17 @@ impl Transfer {
     }
 
     /// Starts the copy of a file once there is room for it. It answers with the failure of its item.
-    pub(crate) async fn start(&mut self, copy: impl Future<Output = Outcome> + Send + 'static) {
+    pub(crate) async fn start(&mut self, copy: impl Future<Output = Result<Done, Failure>> + Send + 'static) {
         let shared = self.shared();
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
         while self.jobs.try_join_next().is_some() {}
         self.jobs.spawn(async move {
             match copy.await {
-                Ok(()) => {
-                    shared.progress.file_done();
+                Ok(done) => {
+                    // One that is the same said so itself.
+                    if done != Done::Same {
+                        shared.progress.file_done();
+                    }
                     shared.context.output.item_done();
                 }
                 Err(failure) => shared.failed(failure).await,
@@ -142,25 +255,72 @@ impl Transfer {
     /// Waits for all files and says how it went; `summary` asks for the last line in text, too.
     pub(crate) async fn finish(mut self, summary: bool) -> Outcome {
         self.settle().await;
-        let progress = &self.shared.progress;
-        progress.clear();
-        let seconds = self.clock.now().since(self.begun).as_secs_f64();
-        let (files, bytes) = (progress.files(), progress.bytes());
-        let (failed, left_out) = (self.context.output.failed(), self.context.output.left_out());
+        self.ticker.shutdown().await;
+        self.shared.progress.clear();
+        let totals = Totals {
+            verb: self.verb,
+            dry_run: self.shared.manner.dry_run,
+            seconds: self.clock.now().since(self.begun).as_secs_f64(),
+            files: self.shared.progress.files(),
+            bytes: self.shared.progress.bytes(),
+            same: self.shared.progress.files_the_same(),
+            removed: self.shared.removed.load(Ordering::Relaxed),
+            failed: self.context.output.failed(),
+            left_out: self.context.output.left_out(),
+        };
         if self.context.output.is_json() {
-            return self.context.output.object(&json!({
-                "v": 1, "type": "summary", "op": self.verb, "files": files, "bytes": bytes, "failed": failed,
-                "left_out": left_out, "seconds": (seconds * 1000.0).round() / 1000.0,
-            }));
+            return self.context.output.object(&totals.object());
         }
-        if !summary || self.quiet {
-            return Ok(());
+        if (!summary && !totals.dry_run) || self.quiet { Ok(()) } else { self.context.output.line(&totals.text()) }
+    }
+}
+
+/// Tells how far it is, until it is dropped.
+async fn tell(shared: Arc<Shared>, clock: Arc<SystemClock>, as_objects: bool) {
+    let every = if as_objects { TELL_EVERY } else { DRAW_EVERY };
+    loop {
+        tokio::time::sleep(every).await;
+        let now = clock.now();
+        shared.progress.tick(now);
+        if as_objects && let Err(failure) = shared.context.output.object(&shared.progress.object(now)) {
+            shared.failed(failure).await;
+            return;
         }
-        let rate = size((bytes as f64 / seconds.max(0.001)) as u64);
-        let verb = self.verb;
-        let left_out = if left_out > 0 { format!(", {left_out} left out") } else { String::new() };
-        let moved = format!("{} in {seconds:.1} s ({rate}/s)", size(bytes));
-        self.context.output.line(&format!("{verb} {files} files, {moved}, {failed} failed{left_out}"))
+    }
+}
+
+/// How a transfer went.
+#[derive(Clone, Copy, Debug)]
+struct Totals {
+    verb: &'static str,
+    dry_run: bool,
+    seconds: f64,
+    files: u64,
+    bytes: u64,
+    same: u64,
+    removed: u64,
+    failed: u64,
+    left_out: u64,
+}
+
+impl Totals {
+    fn object(&self) -> serde_json::Value {
+        json!({
+            "v": 1, "type": "summary", "op": self.verb, "files": self.files, "bytes": self.bytes, "same": self.same,
+            "removed": self.removed, "failed": self.failed, "left_out": self.left_out, "dry_run": self.dry_run,
+            "seconds": (self.seconds * 1000.0).round() / 1000.0,
+        })
+    }
+    fn text(&self) -> String {
+        let Self { verb, seconds, files, same, removed, failed, left_out, .. } = self;
+        let rate = size((self.bytes as f64 / seconds.max(0.001)) as u64);
+        let moved = match self.dry_run {
+            true => "nothing was done".to_owned(),
+            false => format!("{} in {seconds:.1} s ({rate}/s)", size(self.bytes)),
+        };
+        let some = |count: &u64, what: &str| if *count > 0 { format!(", {count} {what}") } else { String::new() };
+        let (same, removed) = (some(same, "the same"), some(removed, "removed"));
+        format!("{verb} {files} files, {moved}{same}{removed}, {failed} failed{}", some(left_out, "left out"))
     }
 }
 
@@ -172,4 +332,41 @@ pub(crate) async fn local<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let failed = |error: std::io::Error| Failure::local(what, path, &error);
     base::task::blocking(call).await.map_err(failed)?.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_names_what_there_was() {
+        let totals = Totals {
+            verb: "put",
+            dry_run: false,
+            seconds: 2.0,
+            files: 3,
+            bytes: 4 << 20,
+            same: 0,
+            removed: 0,
+            failed: 0,
+            left_out: 0,
+        };
+        assert_eq!(totals.text(), "put 3 files, 4.0 MiB in 2.0 s (2.0 MiB/s), 0 failed");
+        let more = Totals { same: 5, removed: 1, left_out: 2, ..totals };
+        assert_eq!(
+            more.text(),
+            "put 3 files, 4.0 MiB in 2.0 s (2.0 MiB/s), 5 the same, 1 removed, 0 failed, 2 left out"
+        );
+        let dry = Totals { dry_run: true, ..totals };
+        assert_eq!(dry.text(), "put 3 files, nothing was done, 0 failed");
+        assert_eq!(dry.object()["dry_run"], true);
+    }
+
+    #[test]
+    fn plans_are_sentences() {
+        let plan = |act, from| Plan { act, from, path: "/x\n", bytes: 2048 }.text();
+        assert_eq!(plan("copy", "a"), "would copy a to /x? (2.0 KiB)");
+        assert_eq!(plan("link", "b"), "would link /x? to b");
+        assert_eq!([plan("mkdir", ""), plan("remove", "")], ["would mkdir /x?", "would remove /x?"]);
+    }
 }

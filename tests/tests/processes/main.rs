@@ -9,8 +9,10 @@
 mod attributes;
 mod bad_input;
 mod bench;
+mod blocks;
 mod budgets;
 mod contract;
+mod copies;
 mod crash_points;
 mod descriptors;
 mod dev;

@@ -23,6 +23,11 @@ fn changing() {
 }
 
 #[test]
+fn copying() {
+    play(&["copies"], Options { datanodes: 1, ..cluster() });
+}
+
+#[test]
 fn snapshots_and_errors() {
     play(&["snapshots", "errors"], Options { datanodes: 1, ..cluster() });
 }
