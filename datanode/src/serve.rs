@@ -45,12 +45,15 @@ pub struct ReadSession {
     end_bytes: u64,
     start_bytes: u64,
     seqno: i64,
-    send_checksums: bool,
+    /// Checksums that are sent, and the grid of chunks that the range is widened to.
+    sent: ChunkFormat,
     ended: bool,
 }
 
 impl ReadSession {
-    /// Reads `len_bytes` from `offset_bytes`, widened to whole chunks.
+    /// Reads `len_bytes` from `offset_bytes`, widened to whole chunks: stored ones, or those of
+    /// [`ChunkFormat::BARE_512`] if no checksums are sent. Hadoop's client refuses an answer that begins a whole
+    /// announced chunk or more before its offset.
     ///
     /// # Errors
     /// [`StoreError::OutOfRange`].
@@ -65,17 +68,16 @@ impl ReadSession {
         let Some(wanted_end) = wanted_end else {
             return Err(StoreError::OutOfRange { id: reader.id(), offset_bytes, len_bytes, replica_bytes });
         };
-        let chunk_bytes = reader.chunks().chunk_bytes();
+        let sent = if send_checksums { reader.chunks() } else { ChunkFormat::BARE_512 };
+        let chunk_bytes = sent.chunk_bytes();
         let start_bytes = offset_bytes - offset_bytes % chunk_bytes;
         let end_bytes = wanted_end.div_ceil(chunk_bytes).saturating_mul(chunk_bytes).min(replica_bytes);
-        Ok(Self { reader, at_bytes: start_bytes, end_bytes, start_bytes, seqno: 0, send_checksums, ended: false })
+        Ok(Self { reader, at_bytes: start_bytes, end_bytes, start_bytes, seqno: 0, sent, ended: false })
     }
     /// The answer that precedes the packets.
     #[must_use]
     pub fn reply(&self) -> BlockOpResponse {
-        let stored = self.reader.chunks();
-        let none = || ChunkFormat::new(ChecksumKind::Null, 512).unwrap_or(stored);
-        reply::reading(if self.send_checksums { stored } else { none() }, self.start_bytes)
+        reply::reading(self.sent, self.start_bytes)
     }
     /// The replica.
     #[must_use]
@@ -90,13 +92,13 @@ impl ReadSession {
         if self.ended {
             return Ok(None);
         }
-        let chunk_bytes = self.reader.chunks().chunk_bytes();
+        let chunk_bytes = self.sent.chunk_bytes();
         // Whole chunks in every packet but the last; a chunk is at most 1 MiB.
         let most_bytes = (PACKET_DATA_BYTES as u64 / chunk_bytes).max(1) * chunk_bytes;
         let len_bytes = (self.end_bytes - self.at_bytes).min(most_bytes);
         let last = len_bytes == 0;
         let mut checksums = Vec::new();
-        if self.send_checksums && !last {
+        if self.sent.kind() != ChecksumKind::Null && !last {
             self.reader.read_checksums(self.at_bytes, len_bytes, &mut checksums)?;
         }
         let head = PacketHead { offset_bytes: self.at_bytes, seqno: self.seqno, last, sync: false };
