@@ -52,7 +52,8 @@ pub struct ReadSession {
     end_bytes: u64,
     start_bytes: u64,
     seqno: i64,
-    send_checksums: bool,
+    /// Checksums that are sent, and the grid of chunks that the range is widened to.
+    sent: ChunkFormat,
     ended: bool,
     /// Leaves that go out with the packets.
     leaves: Vec<Leaf>,
@@ -60,7 +61,9 @@ pub struct ReadSession {
 }
 
 impl ReadSession {
-    /// Reads `len_bytes` from `offset_bytes`, widened to whole chunks.
+    /// Reads `len_bytes` from `offset_bytes`, widened to whole chunks: stored ones, or those of
+    /// [`ChunkFormat::BARE_512`] if no checksums are sent. Hadoop's client refuses an answer that begins a whole
+    /// announced chunk or more before its offset.
     ///
     /// # Errors
     /// [`StoreError::OutOfRange`].
@@ -75,22 +78,13 @@ impl ReadSession {
         let Some(wanted_end) = wanted_end else {
             return Err(StoreError::OutOfRange { id: reader.id(), offset_bytes, len_bytes, replica_bytes });
         };
-        let chunk_bytes = reader.chunks().chunk_bytes();
+        let sent = if send_checksums { reader.chunks() } else { ChunkFormat::BARE_512 };
+        let chunk_bytes = sent.chunk_bytes();
         let start_bytes = offset_bytes - offset_bytes % chunk_bytes;
         let end_bytes = wanted_end.div_ceil(chunk_bytes).saturating_mul(chunk_bytes).min(replica_bytes);
         let (leaves, sent_leaves) = (Vec::new(), LeafQueue::default());
         let at_bytes = start_bytes;
-        Ok(Self {
-            reader,
-            at_bytes,
-            end_bytes,
-            start_bytes,
-            seqno: 0,
-            send_checksums,
-            ended: false,
-            leaves,
-            sent_leaves,
-        })
+        Ok(Self { reader, at_bytes, end_bytes, start_bytes, seqno: 0, sent, ended: false, leaves, sent_leaves })
     }
     /// Sends these leaves along, each with the packet that ends its segment: for whole replicas, to another node.
     #[must_use]
@@ -101,9 +95,7 @@ impl ReadSession {
     /// The answer that precedes the packets.
     #[must_use]
     pub fn reply(&self) -> BlockOpResponse {
-        let stored = self.reader.chunks();
-        let none = || ChunkFormat::new(ChecksumKind::Null, 512).unwrap_or(stored);
-        reply::reading(if self.send_checksums { stored } else { none() }, self.start_bytes)
+        reply::reading(self.sent, self.start_bytes)
     }
     /// Is it worth no file and no call of its own? With the chunks at its ends it may be a little longer than that.
     #[must_use]
@@ -128,13 +120,13 @@ impl ReadSession {
         if self.ended {
             return Ok(None);
         }
-        let chunk_bytes = self.reader.chunks().chunk_bytes();
+        let chunk_bytes = self.sent.chunk_bytes();
         // Whole chunks in every packet but the last; a chunk is at most 1 MiB.
         let most_bytes = (PACKET_DATA_BYTES as u64 / chunk_bytes).max(1) * chunk_bytes;
         let len_bytes = (self.end_bytes - self.at_bytes).min(most_bytes);
         let last = len_bytes == 0;
         let mut checksums = Vec::new();
-        if self.send_checksums && !last {
+        if self.sent.kind() != ChecksumKind::Null && !last {
             self.reader.read_checksums(self.at_bytes, len_bytes, &mut checksums)?;
         }
         let head = PacketHead { offset_bytes: self.at_bytes, seqno: self.seqno, last, sync: false };

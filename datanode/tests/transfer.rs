@@ -2,10 +2,13 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::expect_used,
     clippy::unwrap_used,
     reason = "tests are clients of their own, and may fail loudly"
 )]
 
+#[path = "transfer/java/mod.rs"]
+mod java;
 #[path = "transfer/local.rs"]
 mod local;
 #[path = "transfer/verify.rs"]
@@ -48,6 +51,7 @@ struct Script {
     /// Nodes that have taken the answer to their registration: only then do they send heartbeats.
     alive: std::collections::BTreeSet<String>,
     cluster: String,
+    pool: String,
     /// Local doors, by node.
     doors: BTreeMap<String, String>,
 }
@@ -72,7 +76,7 @@ impl Cluster for Fake {
         let key = master().node_key(&NodeId::parse(&request.node).unwrap());
         Ok(Response::new(c::RegisterResponse {
             cluster: script.cluster.clone(),
-            pool: "BP-1".into(),
+            pool: script.pool.clone(),
             term: 1,
             heartbeat_interval_ms: 100,
             key_number: 1,
@@ -124,16 +128,22 @@ struct Bench {
     namenode: SocketAddr,
     home: tempfile::TempDir,
     nodes: Vec<Running>,
+    max_connections: u32,
 }
 
 impl Bench {
     async fn new(nodes: usize) -> Self {
-        let script = Arc::new(Mutex::new(Script { cluster: "CID-1".into(), ..Script::default() }));
+        Self::of(nodes, "BP-1", 8).await
+    }
+    async fn of(nodes: usize, pool: &str, max_connections: u32) -> Self {
+        let script = Script { cluster: "CID-1".into(), pool: pool.into(), ..Script::default() };
+        let script = Arc::new(Mutex::new(script));
         let listener = base::net::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let namenode = listener.local_addr().unwrap();
         let door = tonic::transport::Server::builder().add_service(ClusterServer::new(Fake(Arc::clone(&script))));
         tokio::spawn(door.serve_with_incoming(TcpIncoming::from(listener)));
-        let mut bench = Self { script, namenode, home: tempfile::tempdir().unwrap(), nodes: Vec::new() };
+        let home = tempfile::tempdir().unwrap();
+        let mut bench = Self { script, namenode, home, nodes: Vec::new(), max_connections };
         for i in 0..nodes {
             let config = bench.config(&format!("dn{i}"));
             bench.nodes.push(start(config, CancellationToken::new()).await.unwrap());
@@ -148,7 +158,7 @@ impl Bench {
             http: "127.0.0.1:0".parse().unwrap(),
             dirs: vec![self.home.path().join(name)],
             namenodes: vec![self.namenode.to_string()],
-            max_connections: 8,
+            max_connections: self.max_connections,
             peer_timeout: HumanDuration(Duration::from_secs(5)),
             ..DatanodeConfig::default()
         }
@@ -248,6 +258,8 @@ async fn eventually(what: &str, holds: impl Fn() -> bool) {
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // A last word and the next operation are two small sends in a row.
+    stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
     stream
 }

@@ -95,6 +95,8 @@ impl Default for ChunkFormat {
 impl ChunkFormat {
     /// CRC-32C over chunks of 512 bytes: what every client of ours and Hadoop's writes.
     pub const CRC32C_512: Self = Self { kind: ChecksumKind::Crc32c, chunk_bytes: 512 };
+    /// No checksums, in steps of 512 bytes: what a reader is sent that wants none.
+    pub const BARE_512: Self = Self { kind: ChecksumKind::Null, chunk_bytes: 512 };
 
     /// A format from the wire or from disk; `None` unless 1 ≤ `chunk_bytes` ≤ [`MAX_CHUNK_BYTES`].
     #[must_use]

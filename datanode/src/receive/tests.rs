@@ -8,7 +8,7 @@ use base::random::SeededRandom;
 use bytes::Bytes;
 use proto::ids::{BlockId, ClusterId, GenerationStamp, PoolId};
 use transfer::digest::{LeafHasher, LeafQueue};
-use transfer::{BlockRef, ChunkFormat, Packet, ReadSetup, WriteSetup, WriteStage};
+use transfer::{BlockRef, ChecksumKind, ChunkFormat, Packet, ReadSetup, WriteSetup, WriteStage};
 
 use auth::token::{self, Claims, Mode};
 use auth::{MasterKey, NodeKeys};
@@ -220,6 +220,24 @@ fn ranges_are_widened_to_chunks_and_no_further() {
     for (offset, len) in [(300_000, 1), (0, 300_001), (u64::MAX, 1)] {
         assert!(node.begin_read(&read_setup(&[&node], offset, len), 0).is_err());
     }
+}
+
+#[test]
+fn a_read_without_checksums_is_widened_to_what_its_answer_says_whatever_the_chunks_are() {
+    let disk = MemDisk::new();
+    let node = node(&disk, 1);
+    let chunks = ChunkFormat::new(ChecksumKind::Crc32c, 4096).unwrap();
+    let setup = WriteSetup { chunks, ..write_setup(&[&node]) };
+    let whole = data(10_000);
+    let mut receivers = [BlockReceiver::new(node.begin_write(&setup, 0).unwrap(), false)];
+    let sent = [Packet::with_data(chunks, 0, 0, whole.clone()), Packet::last(1, 10_000, false)];
+    run(&[&node], &mut receivers, &sent);
+    let bare = ReadSetup { send_checksums: false, ..read_setup(&[&node], 1000, 10) };
+    let mut session = node.begin_read(&bare, 0).unwrap();
+    let info = session.reply().read_op_checksum_info.unwrap();
+    assert_eq!((info.chunk_offset, info.checksum), (512, ChunkFormat::BARE_512.to_wire()));
+    let packet = session.next_packet().unwrap().unwrap();
+    assert_eq!((&packet.data[..], packet.checksums.len()), (&whole[512..1024], 0));
 }
 
 #[test]
