@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("datanode", &["proto", "base", "transfer", "auth"]),
     ("client", &["proto", "base", "transfer", "auth"]),
     ("minicluster", &["base", "namenode", "datanode", "client"]),
+    ("blockyard-object-store", &["proto", "base", "client"]),
     ("cli", &["proto", "base", "transfer", "auth", "namenode", "datanode", "client"]),
     ("sim", &["proto", "base", "transfer", "auth", "namenode", "datanode", "client"]),
     ("tests", &["proto", "base", "transfer", "auth", "namenode", "datanode", "client", "sim"]),
