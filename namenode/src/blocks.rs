@@ -34,7 +34,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use base::clock::Moment;
-use base::random::Randomness;
 use proto::cluster::{
     IncrementalReportRequest, IncrementalReportResponse, NodeCommand, RegisterRequest, ReplicaRecord,
     ReportBucketsRequest, ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse, StorageReport,

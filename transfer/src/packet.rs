@@ -279,7 +279,7 @@ fn check_header(header: &PacketHeader) -> Result<(PacketHead, usize), WireError>
     let data_bytes =
         usize::try_from(header.data_len).map_err(|_range| negative("data length", i64::from(header.data_len)))?;
     let leaves_bytes = header.leaves.as_ref().map_or(0, Bytes::len);
-    if leaves_bytes % LEAF_BYTES != 0 || leaves_bytes > MAX_PACKET_LEAVES * LEAF_BYTES {
+    if !leaves_bytes.is_multiple_of(LEAF_BYTES) || leaves_bytes > MAX_PACKET_LEAVES * LEAF_BYTES {
         return Err(WireError::malformed("packet header", format!("{leaves_bytes} bytes of leaves")));
     }
     let head = PacketHead {

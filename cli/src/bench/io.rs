@@ -205,8 +205,7 @@ pub(super) fn part_of(flow: &Flow, limits: &Limits, limit: Limit) -> f64 {
 }
 
 fn report(options: &IoOptions, stage: &Stage, found: &Found) -> Report {
-    let of_disk =
-        |way: &Writes| part_of(&way.flow, &found.limits, Limit::DurableWrite) * f64::from(stage.replication);
+    let of_disk = |way: &Writes| part_of(&way.flow, &found.limits, Limit::DurableWrite) * f64::from(stage.replication);
     let shares: Vec<String> = found.writes.iter().map(|way| format!("{:.0} %", of_disk(way) * 100.0)).collect();
     let mut parts = vec![format!("all copies are written at {} of one synced file", shares.join(" and "))];
     let mut counts: Vec<String> = found.writes.iter().map(|way| way.flow.counts("write:")).take(1).collect();

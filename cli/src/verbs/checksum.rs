@@ -44,7 +44,7 @@ pub(crate) struct ChecksumOptions {
 pub(crate) async fn run(options: &ChecksumOptions, context: &Context) -> Outcome {
     each(context, &options.paths, async |path| {
         let mut reader = context.client.open(path).await?;
-        let digest = file_digest(reader.blocks()).map(|digest| hex(&digest));
+        let digest = file_digest(reader.blocks().iter().map(AsRef::as_ref)).map(|digest| hex(&digest));
         if options.digest {
             return tell_digest(context, path, digest.ok_or_else(no_digest)?);
         }

@@ -269,8 +269,8 @@ mod tests {
         assert_eq!(problem(&thin), "few copies  /thin  of 3 blocks 1 with one copy");
         assert_eq!(problem(&open), "open        /open; being written");
         let wrong = FsckResponse { contradictions: vec!["files: 3 counted, 4 kept".into()], ..FsckResponse::default() };
-        let mut totals = Totals::default();
-        totals.full = Some(Full { replicas: 3, bytes: 2048, ..Full::default() });
+        let mut totals =
+            Totals { full: Some(Full { replicas: 3, bytes: 2048, ..Full::default() }), ..Totals::default() };
         assert!(totals.is_healthy() && summary(&totals, "/").contains("3 read whole, 2.0 KiB; 0 damaged"));
         totals.full = Some(Full { replicas: 3, damaged: 1, unread: 2, without_digest: 1, ..Full::default() });
         let text = summary(&totals, "/");

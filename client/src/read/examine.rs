@@ -112,10 +112,9 @@ impl ReplicaReader {
             ReadEffect::Deliver(bytes) => self.ready.push_back(bytes),
             ReadEffect::Close { .. } => self.open = None,
             ReadEffect::Finish { .. } => {
-                if let Some((_, mut connection)) = self.open.take()
-                    && let Err(why) = connection.confirm().await
-                {
-                    tracing::trace!("a datanode did not wait for the reader's last word: {why}");
+                // It says so when it goes.
+                if let Some((_, mut connection)) = self.open.take() {
+                    connection.confirm();
                 }
             }
             ReadEffect::ReportBad { block, storage } => {

@@ -294,18 +294,18 @@ mod tests {
         let block = Block { pool: "BP-1".into(), id: 1, stamp: 1, len_bytes: 1 << 20 };
         let located = LocatedBlock { block: Some(block), locations: vec![at], ..LocatedBlock::default() };
         let status = FileStatus { kind: FileKind::File as i32, len_bytes: 1 << 20, ..FileStatus::default() };
-        let opened = OpenResponse { status: Some(status), blocks: vec![located], ..OpenResponse::default() };
+        let opened = OpenResponse { status: Some(status), blocks: vec![located] };
         let reader = Reader::new(Arc::clone(&client.inner), FsPath::parse("/f").unwrap(), opened).unwrap();
         let free = || client.inner.positional.free_bytes();
         assert_eq!(free(), 64 << 10);
-        let first = tokio::spawn({
+        let mut tasks = tokio::task::JoinSet::new();
+        let first = tasks.spawn({
             let reader = Reader::new(
                 Arc::clone(&client.inner),
                 reader.path.clone(),
                 OpenResponse {
                     status: Some(reader.status.clone()),
                     blocks: reader.blocks.iter().map(|block| LocatedBlock::clone(block)).collect(),
-                    ..OpenResponse::default()
                 },
             );
             async move { reader.unwrap().read_at(0, 40 << 10).await }

@@ -813,7 +813,7 @@ fn files_stay_open_for_short_reads_until_their_replica_changes() {
             assert_eq!(shared(n).unwrap(), bytes(n, 1000), "{what}");
         }
         read(&store, 0).unwrap();
-        store.verify(&storage, block(0).id, GenerationStamp::FIRST).unwrap();
+        store.verify(&storage, (block(0).id, GenerationStamp::FIRST), None).unwrap();
         assert_eq!(store.opened(), 2, "{what}: what changes nothing closes nothing");
         // No file is opened any more.
         disk.inject(DiskFault::lasting(DiskFaultKind::NoDescriptor).on("/current/"));

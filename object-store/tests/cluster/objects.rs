@@ -57,17 +57,17 @@ async fn what_is_not_done_is_refused_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_that_create_one_succeeds() {
     let place = Place::new().await;
-    let mut tries = Vec::new();
+    let mut tries = tokio::task::JoinSet::new();
     for number in 0..8_u8 {
         let store = place.store.clone();
-        tries.push(tokio::spawn(async move {
-            store.put_opts(&path("t/lock"), vec![number].into(), PutMode::Create.into()).await
-        }));
+        tries.spawn(async move {
+            (number, store.put_opts(&path("t/lock"), vec![number].into(), PutMode::Create.into()).await)
+        });
     }
     let mut winners = Vec::new();
-    for (number, result) in tries.into_iter().enumerate() {
-        match result.await.unwrap() {
-            Ok(_) => winners.push(number as u8),
+    for (number, result) in tries.join_all().await {
+        match result {
+            Ok(_) => winners.push(number),
             Err(Error::AlreadyExists { .. }) => {}
             Err(error) => panic!("{error}"),
         }
@@ -127,7 +127,7 @@ async fn directories_are_no_objects_and_stay() {
         let errors = [
             place.store.head(&at).await.map(drop).unwrap_err(),
             place.store.get(&at).await.map(drop).unwrap_err(),
-            place.store.get_ranges(&at, &[0..1]).await.map(drop).unwrap_err(),
+            place.store.get_ranges(&at, std::slice::from_ref(&(0..1))).await.map(drop).unwrap_err(),
             place.store.delete(&at).await.unwrap_err(),
             place.store.copy(&at, &path("e")).await.unwrap_err(),
             place.store.rename(&at, &path("e")).await.unwrap_err(),

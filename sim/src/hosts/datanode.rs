@@ -355,7 +355,9 @@ impl DatanodeHost {
         running.ticks += 1;
         if running.ticks.is_multiple_of(30) {
             running.node.store().tend(now);
+            self.end_silent(scene);
         }
+        let Some(running) = &mut self.running else { return };
         let busy = running.receiving.len() + running.copies.len();
         running.agent.set_active_transfers(u32::try_from(busy).unwrap_or(u32::MAX));
         if running.node.store().counts().volumes_failed > 0 {

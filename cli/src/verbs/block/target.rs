@@ -85,7 +85,7 @@ async fn select(client: &Client, path: &str) -> Result<Selected, FsError> {
 
 fn selected(path: &str, reader: &Reader, wanted: impl Fn(&LocatedBlock) -> bool) -> Selected {
     let blocks = reader.blocks().iter().enumerate().filter(|(_, block)| wanted(block));
-    let blocks = blocks.map(|(index, block)| (index, block.clone())).collect();
+    let blocks = blocks.map(|(index, block)| (index, LocatedBlock::clone(block))).collect();
     Selected { path: path.to_owned(), status: reader.status().clone(), blocks }
 }
 
@@ -124,7 +124,7 @@ async fn find(targets: &Targets, context: &Context, mut ids: BTreeSet<i64>) -> R
 
 fn note_found(path: &str, reader: &Reader, ids: &mut BTreeSet<i64>, found: &mut Vec<(i64, Selected)>) {
     let id_of = |block: &LocatedBlock| block.block.as_ref().map(|block| block.id);
-    for id in reader.blocks().iter().filter_map(id_of) {
+    for id in reader.blocks().iter().filter_map(|block| id_of(block)) {
         if ids.remove(&id) {
             found.push((id, selected(path, reader, |block| id_of(block) == Some(id))));
         }

@@ -136,7 +136,7 @@ fn a_replica_without_leaves_gets_them_from_the_scrubber_and_its_readers_notice_n
         store_block(&store, n, len).unwrap();
     }
     let before = store.open_reader(&block(1)).unwrap();
-    let borrower = store.loans().borrower();
+    let borrower = store.loans().borrower(None);
     let lent = borrower.lend(block(1).id).unwrap();
     let (sound, damaged) = scrub(&store);
     assert_eq!((sound.len() >= 3, damaged), (true, vec![]));

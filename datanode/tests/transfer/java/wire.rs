@@ -21,14 +21,14 @@ pub(super) fn read(
     token: &Bytes,
     range: Range<u64>,
     send_checksums: bool,
-) -> Result<Served, BlockOpResponse> {
+) -> Result<Served, Box<BlockOpResponse>> {
     let len_bytes = range.end - range.start;
     let (block, token, offset_bytes) = (block.clone(), token.clone(), range.start);
     let setup = ReadSetup { block, token, client_name: "test".into(), offset_bytes, len_bytes, send_checksums };
     stream.write_all(&setup.to_op().unwrap().encode()).unwrap();
     let answer = reply::read(stream).unwrap();
     if reply::status_of(&answer) != Status::Success {
-        return Err(answer);
+        return Err(Box::new(answer));
     }
     let info = answer.read_op_checksum_info.unwrap();
     let format = ChunkFormat::from_wire(&info.checksum).unwrap();

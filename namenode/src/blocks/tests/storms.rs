@@ -103,7 +103,7 @@ impl Storm {
 
     /// Does a node hold a block? The last one is on nodes 0 and 1.
     fn holds(&self, node: usize, n: i64) -> bool {
-        if n + 1 == self.names.count { node < 2 } else { (n as usize + node) % NODES != 0 }
+        if n + 1 == self.names.count { node < 2 } else { !(n as usize + node).is_multiple_of(NODES) }
     }
     fn held(&self, node: usize) -> u64 {
         (0..self.names.count).filter(|n| self.holds(node, *n)).count() as u64
@@ -303,10 +303,10 @@ fn dead(storm: &mut Storm, of_a_step: usize) {
 fn back(storm: &mut Storm, of_a_step: usize) -> Vec<Vec<BlockId>> {
     let mut made = vec![Vec::new(); NODES];
     let mut numbers: Vec<Vec<u64>> = vec![Vec::new(); NODES];
-    for node in 1..NODES {
+    for (node, number) in numbers.iter_mut().enumerate().skip(1) {
         let commands = storm.beat(node, Vec::new());
         assert!(commands.len() <= BlocksConfig::default().copies_ahead as usize);
-        numbers[node] = commands.iter().map(|command| command.number).collect();
+        *number = commands.iter().map(|command| command.number).collect();
         for id in copies(&commands) {
             // Exactly one node that lives has none.
             let n = id.raw() - block(0).raw();

@@ -1,5 +1,6 @@
 //! Copies: a replica goes to another node by the leader's command.
 
+use base::clock::Moment;
 use datanode::agent::{AgentEvent, Command, Task};
 use datanode::commands;
 use datanode::serve::ReadSession;
@@ -20,6 +21,8 @@ pub(super) struct Copying {
     command: Command,
     session: ReadSession,
     last_seqno: Option<i64>,
+    /// When something came from the target.
+    pub(super) heard: Moment,
 }
 
 impl DatanodeHost {
@@ -30,7 +33,7 @@ impl DatanodeHost {
         match commands::begin_copy(&running.node, what) {
             Ok(job) => {
                 let stream = dial(scene, address, &job.target);
-                let copy = Copying { namenode, command, session: job.session, last_seqno: None };
+                let copy = Copying { namenode, command, session: job.session, last_seqno: None, heard: scene.now() };
                 running.copies.insert(stream, copy);
                 scene.push(stream, address, Part::Write(Box::new(job.setup)));
             }
@@ -48,6 +51,7 @@ impl DatanodeHost {
         let address = self.address();
         let Some(running) = &mut self.running else { return };
         let Some(copy) = running.copies.get_mut(&stream) else { return };
+        copy.heard = scene.now();
         let mut failed = None;
         if reply::status_of(said) != Status::Success {
             failed = Some(said.message().to_owned());
@@ -72,7 +76,8 @@ impl DatanodeHost {
 
     pub(super) fn copy_ack(&mut self, stream: StreamId, ack: &Ack, scene: &mut Scene) {
         let Some(running) = &mut self.running else { return };
-        let Some(copy) = running.copies.get(&stream) else { return };
+        let Some(copy) = running.copies.get_mut(&stream) else { return };
+        copy.heard = scene.now();
         let outcome = match ack.first_bad() {
             Some(_) => Err(format!("the target said {:?}", ack.replies)),
             None if copy.last_seqno == Some(ack.seqno) => Ok(()),

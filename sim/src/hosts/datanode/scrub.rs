@@ -12,8 +12,7 @@ use crate::message::Timer;
 use crate::scene::Scene;
 
 /// So much that every replica is read some times in a run, and not all of them at once.
-pub(super) const OPTIONS: ScrubOptions =
-    ScrubOptions { rate_bytes_per_s: 4 << 20, period: Duration::from_secs(20) };
+pub(super) const OPTIONS: ScrubOptions = ScrubOptions { rate_bytes_per_s: 4 << 20, period: Duration::from_secs(20) };
 
 impl DatanodeHost {
     /// Lets the scrubber of each volume begin, where the run has them.

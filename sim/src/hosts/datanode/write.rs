@@ -4,6 +4,9 @@
 //!   Write ─▶ begin_write ─▶ (next node: Opening, until its reply) ─▶ Receiving ─▶ Finished, Failed, or left
 //! ```
 
+use std::time::Duration;
+
+use base::clock::Moment;
 use datanode::agent::AgentEvent;
 use datanode::receive::{BlockReceiver, ReceiveEffect};
 use datanode::store::ReplicaWriter;
@@ -16,9 +19,13 @@ use crate::message::{Address, Part};
 use crate::network::StreamId;
 use crate::scene::Scene;
 
+/// A stream on which nothing came for so long is given up, as by the server (`peer_timeout`).
+pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A write whose next node has not answered yet.
 #[derive(Debug)]
 pub(super) struct Opening {
+    since: Moment,
     writer: ReplicaWriter,
     down: StreamId,
     link: String,
@@ -27,6 +34,8 @@ pub(super) struct Opening {
 /// A write under way.
 #[derive(Debug)]
 pub(super) struct Receiving {
+    /// When something came on its stream.
+    heard: Moment,
     receiver: BlockReceiver,
     down: Option<StreamId>,
 }
@@ -49,12 +58,12 @@ impl DatanodeHost {
             (Some(next), Some(target)) => {
                 let down = dial(scene, address, target);
                 running.downs.insert(down, up);
-                running.opening.insert(up, Opening { writer, down, link: target.link() });
+                running.opening.insert(up, Opening { since: scene.now(), writer, down, link: target.link() });
                 scene.push(down, address, Part::Write(Box::new(next)));
             }
             _ => {
                 let receiver = BlockReceiver::new(writer, false);
-                running.receiving.insert(up, Receiving { receiver, down: None });
+                running.receiving.insert(up, Receiving { heard: scene.now(), receiver, down: None });
                 scene.push(up, address, Part::Reply(Box::new(reply::pipeline_ready())));
             }
         }
@@ -72,7 +81,7 @@ impl DatanodeHost {
         let status = reply::status_of(said);
         if status == Status::Success {
             let receiver = BlockReceiver::new(opening.writer, true);
-            running.receiving.insert(up, Receiving { receiver, down: Some(down) });
+            running.receiving.insert(up, Receiving { heard: scene.now(), receiver, down: Some(down) });
             return scene.push(up, address, Part::Reply(Box::new(reply::pipeline_ready())));
         }
         running.downs.remove(&down);
@@ -87,6 +96,7 @@ impl DatanodeHost {
     pub(super) fn packet(&mut self, up: StreamId, packet: &Packet, scene: &mut Scene) {
         let Some(running) = &mut self.running else { return };
         let Some(write) = running.receiving.get_mut(&up) else { return };
+        write.heard = scene.now();
         let mut out = Vec::new();
         write.receiver.on_packet(&running.node, &packet.view(), &mut out);
         self.carry_out(up, Some(packet), out, scene);
@@ -130,6 +140,25 @@ impl DatanodeHost {
         for down in opening.into_iter().chain(receiving) {
             running.downs.remove(&down);
             scene.close(down, address);
+        }
+    }
+
+    /// Gives up on streams that are silent: an end whose close was lost says nothing more.
+    pub(super) fn end_silent(&mut self, scene: &mut Scene) {
+        let (now, address) = (scene.now(), self.address());
+        let silent = |since: Moment| now.since(since) >= PEER_TIMEOUT;
+        let Some(running) = &self.running else { return };
+        let opening = running.opening.iter().filter(|(_, opening)| silent(opening.since)).map(|(up, _)| *up);
+        let receiving = running.receiving.iter().filter(|(_, write)| silent(write.heard)).map(|(up, _)| *up);
+        let writes: Vec<StreamId> = opening.chain(receiving).collect();
+        let copies = running.copies.iter().filter(|(_, copy)| silent(copy.heard)).map(|(stream, _)| *stream);
+        let copies: Vec<StreamId> = copies.collect();
+        for up in writes {
+            self.above_lost(up, scene);
+            scene.close(up, address);
+        }
+        for stream in copies {
+            self.closed(stream, scene);
         }
     }
 
