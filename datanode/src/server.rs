@@ -61,12 +61,35 @@ pub struct Running {
     pub address: SocketAddr,
     /// Address of the operations pages.
     pub http: SocketAddr,
+    /// Says whether it can serve.
+    pub ready: Ready,
     /// This node.
     pub node: NodeId,
     /// Cancel it to stop.
     pub shutdown: CancellationToken,
     /// Ends when everything has stopped; an error if it stopped by itself.
     pub join: JoinHandle<Result<(), ServerError>>,
+}
+
+/// What the page `/readyz` says, for those who have the node in their own process.
+#[derive(Clone)]
+pub struct Ready(base::http::Readiness);
+
+impl Ready {
+    /// Has a namenode taken the node and its reports, and does a disk work? Before, it refuses whatever is asked of it:
+    /// it has no keys yet, though the namenode may name it to writers already.
+    ///
+    /// # Errors
+    /// Why it cannot serve, for people.
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Ready").field(&self.check()).finish()
+    }
 }
 
 /// Why a datanode does not run (any more).
@@ -168,11 +191,11 @@ pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Resul
     let acceptor = Acceptor { listener, context, connections: Arc::clone(&connections) };
     let accepting = base::task::spawn(&tasks, acceptor.run());
     let ready = readiness(Arc::clone(&node), talk.status());
-    let page = base::task::spawn(&tasks, base::http::serve(pages, ready, metrics, shutdown.clone()));
+    let page = base::task::spawn(&tasks, base::http::serve(pages, Arc::clone(&ready), metrics, shutdown.clone()));
     let end = End { shutdown: shutdown.clone(), accepting, lending, page, connections, talk, upkeep, scrubbers };
     let join = base::task::spawn(&tasks, end.wait());
     tracing::info!(%address, %http, node = %node.id(), "the datanode listens");
-    Ok(Running { address, http, node: node.id().clone(), shutdown, join })
+    Ok(Running { address, http, ready: Ready(ready), node: node.id().clone(), shutdown, join })
 }
 
 async fn open(config: &DatanodeConfig, clock: &Arc<dyn Clock>) -> Result<Arc<Node>, ServerError> {

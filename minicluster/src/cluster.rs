@@ -136,6 +136,7 @@ struct Namenode {
 struct Datanode {
     id: String,
     address: SocketAddr,
+    ready: datanode::server::Ready,
     stop: CancellationToken,
     join: JoinHandle<std::result::Result<(), datanode::server::ServerError>>,
 }
@@ -270,11 +271,17 @@ impl MiniCluster {
         };
         let stop = self.stop.0.child_token();
         let running = datanode::server::start(config, stop.clone()).await.map_err(MiniClusterError::Datanode)?;
-        Ok(Datanode { id: running.node.to_string(), address: running.address, stop, join: running.join })
+        Ok(Datanode {
+            id: running.node.to_string(),
+            address: running.address,
+            ready: running.ready,
+            stop,
+            join: running.join,
+        })
     }
 
     /// Waits until the namenode has left its safe mode and knows the storages of `wanted` live nodes, each at its
-    /// present address.
+    /// present address, and these nodes know that.
     async fn until_ready(&self, wanted: usize) -> Result<()> {
         let client = self.client()?;
         let mut last = String::from("no answer");
@@ -302,6 +309,10 @@ impl MiniCluster {
             node.state == "live" && !node.storages.is_empty() && self.datanodes.iter().flatten().any(here)
         };
         let ready = nodes.iter().filter(serves).count();
+        // The namenode names a node before that has its keys: a writer that comes earlier is refused.
+        for node in self.datanodes.iter().flatten() {
+            node.ready.check().map_err(|reasons| format!("datanode {}: {}", node.id, reasons.join(", ")))?;
+        }
         if ready < wanted { Err(format!("{ready} of {wanted} datanodes have reported")) } else { Ok(()) }
     }
 }

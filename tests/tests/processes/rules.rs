@@ -173,6 +173,38 @@ fn format_pages_that_are_named_exist() {
     }
 }
 
+/// The example is no member and is not built here: at least its paths lead to our crates, and it locks the version of
+/// object_store that the adapter implements. With another one it would not compile.
+#[test]
+fn the_datafusion_example_fits_the_adapter() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let example = top.join("examples/datafusion");
+    let manifest = std::fs::read_to_string(example.join("Cargo.toml")).expect("the example's manifest");
+    let manifest: toml::Table = toml::from_str(&manifest).expect("TOML");
+    assert!(manifest.contains_key("workspace"), "it is a workspace of its own");
+    let mut ours = 0;
+    for (name, dependency) in manifest["dependencies"].as_table().expect("dependencies") {
+        let Some(path) = dependency.get("path").and_then(toml::Value::as_str) else { continue };
+        let named = std::fs::read_to_string(example.join(path).join("Cargo.toml")).expect("a crate of ours");
+        let named: toml::Table = toml::from_str(&named).expect("TOML");
+        assert_eq!(named["package"]["name"].as_str(), Some(name.as_str()), "{path}");
+        ours += 1;
+    }
+    assert!(ours >= 3, "it uses our crates by path");
+    assert_eq!(locked(&example, "object_store"), locked(&top, "object_store"));
+}
+
+/// Versions of a package in a folder's lock file.
+fn locked(dir: &Path, name: &str) -> Vec<String> {
+    let lock = std::fs::read_to_string(dir.join("Cargo.lock")).expect("Cargo.lock");
+    let lock: toml::Table = toml::from_str(&lock).expect("TOML");
+    let packages = lock["package"].as_array().expect("packages");
+    let wanted = packages.iter().filter(|package| package["name"].as_str() == Some(name));
+    let versions: Vec<String> = wanted.filter_map(|package| package["version"].as_str().map(str::to_owned)).collect();
+    assert!(!versions.is_empty(), "{} does not lock {name}", dir.display());
+    versions
+}
+
 /// The name of a page at the start of a text.
 fn page_name(text: &str) -> Option<String> {
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))?;
