@@ -30,7 +30,7 @@ mod write;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use base::clock::{Clock, SystemClock};
@@ -190,7 +190,7 @@ pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Resul
     });
     let acceptor = Acceptor { listener, context, connections: Arc::clone(&connections) };
     let accepting = base::task::spawn(&tasks, acceptor.run());
-    let ready = readiness(Arc::clone(&node), talk.status());
+    let ready = readiness(Arc::downgrade(&node), talk.status());
     let page = base::task::spawn(&tasks, base::http::serve(pages, Arc::clone(&ready), metrics, shutdown.clone()));
     let end = End { shutdown: shutdown.clone(), accepting, lending, page, connections, talk, upkeep, scrubbers };
     let join = base::task::spawn(&tasks, end.wait());
@@ -232,8 +232,10 @@ fn agent_config(config: &DatanodeConfig, address: SocketAddr, http: SocketAddr) 
 }
 
 /// Can it serve: does a namenode know its blocks, and does a disk work?
-fn readiness(node: Arc<Node>, status: Arc<agent::Status>) -> Readiness {
+fn readiness(node: Weak<Node>, status: Arc<agent::Status>) -> Readiness {
     Arc::new(move || {
+        // Whoever asks keeps no folder locked.
+        let Some(node) = node.upgrade() else { return Err(vec!["the node has ended".to_owned()]) };
         let mut reasons = Vec::new();
         if !status.ready() {
             reasons

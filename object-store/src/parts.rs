@@ -23,6 +23,8 @@ use crate::upload::write;
 
 /// Files that are joined with one call.
 const JOINED_AT_ONCE: usize = 1000;
+/// Name of the parts that are joined already, in the directory of their upload.
+const JOINED: &str = "joined";
 /// Mode of the directory of an upload.
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -56,7 +58,10 @@ impl MultipartStore for BlockyardStore {
             self.client().delete(&directory, true).await.map_err(refused)?;
             return Ok(result);
         };
-        let target = format!("{directory}/{}", first.path);
+        // Under a name that no part has: one that is still being put by a second sender must not replace what is joined.
+        let target = format!("{directory}/{JOINED}");
+        let begun = format!("{directory}/{}", first.path);
+        self.client().rename(&begun, &target, Replace::Refuse).await.map_err(refused)?;
         let mut status = first.clone();
         for some in others.chunks(JOINED_AT_ONCE) {
             let sources: Vec<String> = some.iter().map(|part| format!("{directory}/{}", part.path)).collect();

@@ -126,6 +126,10 @@ impl BlockyardStore {
 /// Says whether it is gone. Why not is no matter: the object that was asked about is gone.
 async fn remove_if_empty(client: &Client, path: Result<String>) -> bool {
     let Ok(path) = path else { return false };
+    // A link is never "not empty", and leads to what is not this store's to remove.
+    if !client.stat_link(&path).await.is_ok_and(|status| status.kind() == FileKind::Directory) {
+        return false;
+    }
     match client.delete(&path, false).await {
         Ok(_) => true,
         Err(error) => {

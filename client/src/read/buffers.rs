@@ -6,6 +6,7 @@
 //! otherwise readers that wait for each other's room would wait for ever.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -44,6 +45,15 @@ impl Buffers {
         }
     }
 
+    /// As [`Buffers::take`], but only for so long: then nothing is counted. For whoever may be waited for by those who hold
+    /// what is counted, without their knowing.
+    ///
+    /// # Cancel safety
+    /// As [`Buffers::take`].
+    pub(crate) async fn take_within(&self, bytes: usize, wait: Duration) -> Option<Held> {
+        tokio::time::timeout(wait, self.take(bytes)).await.ok()
+    }
+
     /// Bytes that may still be taken.
     #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> usize {
@@ -54,6 +64,15 @@ impl Buffers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_may_not_wait_for_ever_goes_on_uncounted() {
+        let buffers = Buffers::new(64 << 10);
+        let held = buffers.take(64 << 10).await;
+        assert!(buffers.take_within(1, Duration::from_millis(1)).await.is_none());
+        drop(held);
+        assert!(buffers.take_within(1, Duration::from_secs(60)).await.is_some());
+    }
 
     #[tokio::test]
     async fn r_1_no_more_is_taken_than_there_is_and_all_comes_back() {

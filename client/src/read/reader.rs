@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use proto::common::LocatedBlock;
@@ -23,6 +24,10 @@ use crate::splits::{BlockLocation, FileLayout};
 
 /// No block holds more packets ahead, whatever the settings say.
 const MAX_PACKETS: usize = 1024;
+
+/// A positional read goes on without being counted after so long: whoever holds what is counted may be waiting for it, where
+/// results are taken in turn.
+const POSITIONAL_WAIT: Duration = Duration::from_secs(1);
 
 /// A file that is open for reading. What it shows is the file as it was when it was opened.
 ///
@@ -173,7 +178,8 @@ impl Reader {
         if let Some(bytes) = self.read_cached(&range).await {
             return Ok(bytes);
         }
-        let _held = self.inner.positional.take(usize::try_from(range.end - range.start).unwrap_or(usize::MAX)).await;
+        let wanted_bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let _held = self.inner.positional.take_within(wanted_bytes, POSITIONAL_WAIT).await;
         let parts = cut(&range, &self.blocks);
         Ok(join(read_all(parts, self.inner.read.streams, |part| self.stream(part)).await?))
     }
@@ -227,7 +233,8 @@ impl Reader {
         let cuts: Vec<Vec<Cut>> = reads.iter().map(|read| cut(&read.range, &self.blocks)).collect();
         let all: Vec<Cut> = cuts.iter().flatten().copied().collect();
         let bytes = all.iter().map(|part| part.len_bytes).sum::<u64>();
-        let _held = self.inner.positional.take(usize::try_from(bytes).unwrap_or(usize::MAX)).await;
+        let wanted_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let _held = self.inner.positional.take_within(wanted_bytes, POSITIONAL_WAIT).await;
         let mut parts = read_all(all, self.inner.read.streams, |part| self.stream(part)).await?.into_iter();
         let mut results = vec![Bytes::new(); ranges.len()];
         for (read, cuts) in reads.iter().zip(&cuts) {

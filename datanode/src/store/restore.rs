@@ -90,6 +90,9 @@ fn replace(watch: &Watch, path: &Path, trailer: &Trailer) -> Result<bool, StoreE
         }
         let renamed = volume.disk.rename(path, &meta_path, CrashPoint::LeavesRename);
         renamed.map_err(StoreError::io("rename", path))?;
+        // The old file has no name any more: its last close is work for the disk, and not done under a lock.
+        let old = volume.state.lock().opened.remove(trailer.id);
+        drop(old);
     }
     volume.commit_names(&trailer.pool, layout::folder_of(trailer.id))?;
     volume.state.lock().used_bytes += (trailer.leaves.len() * LEAF_BYTES) as u64;

@@ -8,6 +8,7 @@ use transfer::verify::LeafOrigin;
 
 use super::error::StoreError;
 use super::look::{Look, LookError, Watch};
+use super::replica::ReplicaState;
 
 /// What a step came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +70,9 @@ impl Verification {
             let storage = &self.watch.volume().storage;
             tracing::error!(block = %id, %storage, damage, "a replica that was asked about is damaged");
         }
-        // One that was called damaged and is sound is served again; otherwise that it is sound is no news.
-        if !self.watch.volume().looked_at(&self.watch, damage.is_none(), false) {
+        // One that was called damaged stays so: the namespace's digest, which only the namenode sends, may have said it.
+        let is_news = damage.is_some() || replica.state == ReplicaState::Finalized;
+        if is_news && !self.watch.volume().looked_at(&self.watch, damage.is_none(), false) {
             return Err(StoreError::Changed(id));
         }
         let digest = self.look.as_ref().filter(|_| damage.is_none()).map(Look::digest);

@@ -77,6 +77,7 @@ impl BlockManager {
             }
             if let Some(block) = self.repair.by_number(result.number) {
                 tracing::warn!(%block, error = %result.error, "a copy failed");
+                self.repair.failed(result.number, node);
                 self.repair.prune(block, |copy| copy.number == result.number && copy.source == node);
                 self.judge(block, names, now);
                 self.repair.later(block, now.plus(RETRY));

@@ -39,6 +39,7 @@ impl BlockManager {
         self.judge_odd(block, names);
         let Some(facts) = names.facts(block) else {
             self.repair.prune(block, |_| true);
+            self.repair.forgive(block);
             return;
         };
         if !facts.committed {
@@ -60,6 +61,9 @@ impl BlockManager {
         let copies = self.copies_that_count(&holders);
         let lacking = facts.replication.saturating_sub(copies);
         let pending = self.repair.keep(block, &pending, lacking as usize) as u32;
+        if lacking == 0 {
+            self.repair.forgive(block);
+        }
         if copies < facts.replication && !self.repair.is_settling(block, now) {
             let heard = holders.iter().any(|node| self.registry.node(*node).state == NodeState::Live);
             let ready = heard && pending < lacking;

@@ -14,6 +14,7 @@
 //! together, so that an empty new node is not overrun by a cluster that has just lost another.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use base::clock::Moment;
 use base::random::Randomness;
@@ -39,6 +40,8 @@ const TURN: usize = 512;
 const ORDERS_OF_HEARTBEAT: usize = 32;
 /// Most endangered blocks that a heartbeat looks at, and others by turns.
 const LOOKS_OF_HEARTBEAT: (usize, usize) = (64, 128);
+/// When a block is tried again that found all hands full.
+const FULL_RETRY: Duration = Duration::from_millis(500);
 /// A node is given no more ahead than it sends in so many seconds.
 const AHEAD_S: u64 = 5;
 
@@ -142,15 +145,22 @@ impl BlockManager {
             .filter(|(node, load)| !self.hand(*node, urgent).takes(*load, facts.len_bytes))
             .map(|(node, _)| node)
             .collect();
+        let refused = self.repair.refused_by(block).to_vec();
         let others = || targeted().chain(full.iter().copied());
         let mut want = Wanted {
             copies: lacking,
             block_size_bytes: facts.len_bytes,
             writer_host: String::new(),
-            exclude: odd.iter().map(|(storage, _)| node(*storage)).chain(others()).collect(),
+            exclude: odd.iter().map(|(storage, _)| node(*storage)).chain(others()).chain(refused.clone()).collect(),
             holders: holders.into_iter().collect(),
         };
         let mut targets = placement::choose(&self.registry, &want, random);
+        if targets.is_empty() && full.is_empty() && !refused.is_empty() {
+            // All others have failed as well: from the beginning.
+            self.repair.forgive(block);
+            want.exclude = odd.iter().map(|(storage, _)| node(*storage)).chain(others()).collect();
+            targets = placement::choose(&self.registry, &want, random);
+        }
         if targets.is_empty() {
             // No other node is left: over what a node has of the block and cannot serve.
             let kept = odd.iter().filter(|(storage, odd)| !self.gives_way(block, *storage, odd, facts.stamp));
@@ -158,10 +168,9 @@ impl BlockManager {
             targets = placement::choose(&self.registry, &want, random);
         }
         if targets.is_empty() {
-            if full.is_empty() {
-                self.repair.later(block, now.plus(RETRY));
-            }
-            return false;
+            // Looking for a place is work as well: it is counted, and others come first.
+            self.repair.later(block, now.plus(if full.is_empty() { RETRY } else { FULL_RETRY }));
+            return true;
         }
         for target in targets {
             self.order(block, facts, (from, target), urgent, now);

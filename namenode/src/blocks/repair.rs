@@ -72,6 +72,8 @@ pub(super) struct Repair {
     endangered: u64,
     reading: Loads,
     coming: Loads,
+    /// Nodes at which copies of a block failed since it had enough: others are tried first.
+    refused: BTreeMap<BlockId, Vec<NodeIndex>>,
     /// Where the turn through the blocks behind the head of the queue stands.
     turn: Option<(u32, BlockId)>,
 }
@@ -196,6 +198,27 @@ impl Repair {
         }
         left
     }
+    /// A source says that a copy failed: perhaps its target does not take the block, for as long as it holds something
+    /// else of it, or its disk is worn.
+    pub(super) fn failed(&mut self, number: u64, source: NodeIndex) {
+        let mut at = None;
+        self.change(number, |copy| at = (copy.source == source).then_some(copy.receiver));
+        if let (Some(receiver), Some(block)) = (at, self.by_number(number)) {
+            let refused = self.refused.entry(block).or_default();
+            if !refused.contains(&receiver) {
+                refused.push(receiver);
+            }
+        }
+    }
+    /// Nodes at which copies of this block failed.
+    pub(super) fn refused_by(&self, block: BlockId) -> &[NodeIndex] {
+        self.refused.get(&block).map_or(&[], Vec::as_slice)
+    }
+    /// Every node may be tried again.
+    pub(super) fn forgive(&mut self, block: BlockId) {
+        self.refused.remove(&block);
+    }
+
     /// Takes orders back of which the sources were not told, until no more than `needed` copies are under way; their
     /// number.
     pub(super) fn keep(&mut self, block: BlockId, under_way: &[Copying], needed: usize) -> usize {

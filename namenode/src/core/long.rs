@@ -170,9 +170,9 @@ impl NamenodeCore {
             let namespace = self.shared.namespace.read();
             for mut check in std::mem::take(&mut self.long.checked) {
                 let holds = check.walk.still_true(&namespace);
-                // If the tree is gone, `apply` says what is in its place.
+                // If the tree is gone, `apply` says so, and leaves what is in its place alone.
                 if holds || check.walk.is_moot(&namespace) {
-                    check.delete.checked_inode = if holds { check.walk.top() } else { 0 };
+                    check.delete.checked_inode = check.walk.top();
                     let Check { record, call, delete, then, .. } = check;
                     self.waiting.push_front(Waiting { record, call, op: Op::Delete(delete), then });
                 } else if check.tries < TRIES {

@@ -204,7 +204,8 @@ fn packets_take_as_many_instructions_as_they_may() {
     let written = SIZES.map(|packets| {
         let local = cluster.scratch(&format!("of-{packets}"));
         std::fs::write(&local, vec![7; packets * PACKET]).expect("a local file");
-        counted(&["put", command::arg(&local), &format!("/of-{packets}")], Some(&cluster))
+        // The processor that counts has no instructions for SHA-256: a digest would cost it many times what it costs.
+        counted(&["put", "--digest", "none", command::arg(&local), &format!("/of-{packets}")], Some(&cluster))
     });
     check_at_most(&budgets, "packet_written", each(written));
     for (line, local_reads) in [("packet_read_tcp", "off"), ("packet_read_local", "auto")] {

@@ -175,6 +175,8 @@ fn f_3_a_stop_at_any_step_of_giving_leaves_keeps_the_replica_whole() {
                 let what = format!("{side:?} {}, power cut {cut}", point.name());
                 let (disk, store) = joined(1);
                 store_block(&store, 1, LEN).unwrap();
+                // As an earlier kill leaves it.
+                drop(disk.shared().create_new(Path::new("/disk0/meta.new"), CrashPoint::LeavesCreate).unwrap());
                 disk.stop_at(point, side, 1);
                 let volume = Arc::clone(&store.volumes[0]);
                 let watch = Watch::begin(&volume, block(1).id).unwrap();
@@ -193,7 +195,8 @@ fn f_3_a_stop_at_any_step_of_giving_leaves_keeps_the_replica_whole() {
                 // What was left is no hindrance.
                 assert_eq!(scrub(&store).1, [], "{what}");
                 assert_eq!(trailer(&disk, 1).leaves, tree(&bytes(1, LEN)).leaves(), "{what}");
-                assert!(!disk.files().iter().any(|file| file.ends_with("meta.new")), "{what}");
+                // After a power cut the name may be back; it means nothing.
+                assert!(cut || !disk.files().iter().any(|file| file.ends_with("meta.new")), "{what}");
             }
         }
     }

@@ -151,6 +151,26 @@ fn a_copy_that_fails_is_tried_again_and_one_without_an_answer_after_two_minutes(
 }
 
 #[test]
+fn a_copy_that_fails_at_one_node_is_tried_at_all_others_before_it_comes_back() {
+    let mut bench = Bench::new(5);
+    bench.file(1, 2, &[0]);
+    bench.wait(11);
+    for round in 0..3 {
+        let mut targets = BTreeSet::new();
+        for _ in 0..4 {
+            let commands = bench.beat(0);
+            let [NodeCommand { number, kind: Some(Kind::Copy(copy)) }] = &commands[..] else { panic!("{commands:?}") };
+            targets.insert(copy.targets[0].node.clone());
+            let failed = CommandResult { number: *number, ok: false, error: "it holds something else".into() };
+            bench.beat_with(0, vec![failed]);
+            (1..5).for_each(|node| drop(bench.beat(node)));
+            bench.pass(4);
+        }
+        assert_eq!(targets.len(), 4, "round {round}: {targets:?}");
+    }
+}
+
+#[test]
 fn a_command_that_is_not_fetched_in_ten_seconds_is_not_sent() {
     let mut bench = Bench::new(3);
     bench.file(1, 2, &[0]);

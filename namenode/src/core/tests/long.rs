@@ -58,6 +58,19 @@ fn a_large_tree_is_deleted_after_its_rights_were_looked_at_in_steps() {
 }
 
 #[test]
+fn a_tree_that_is_deeper_than_a_step_is_deleted_too() {
+    let mut bench = Bench::new();
+    bench.mkdir(TREE).unwrap();
+    let deep = format!("{TREE}{}", "/d".repeat(NAMES_AT_ONCE + 200));
+    let made = n::MkdirRequest { parents: true, ..mkdir(&deep) };
+    bench.ask_as::<n::MkdirResponse>("ana", made).unwrap();
+    let ticket = delete(&mut bench);
+    assert!(bench.replies[&ticket].is_ok(), "{:?}", bench.replies[&ticket]);
+    assert!(bench.steps > 1);
+    assert_eq!(bench.stat(TREE).unwrap_err().code, ErrorCode::NotFound);
+}
+
+#[test]
 fn others_have_their_turn_between_the_steps() {
     let mut bench = with_tree();
     bench.held_up = true;
@@ -129,7 +142,7 @@ fn entries_under_way_are_waited_for_because_they_may_take_rights_away() {
 }
 
 #[test]
-fn a_path_that_leads_to_another_tree_by_then_is_looked_at_anew() {
+fn a_path_that_leads_to_another_tree_by_then_deletes_nothing() {
     let mut bench = with_tree();
     bench.held_up = true;
     let ticket = delete(&mut bench);
@@ -137,11 +150,13 @@ fn a_path_that_leads_to_another_tree_by_then_is_looked_at_anew() {
     let rename =
         |from: &str, to: &str| n::RenameRequest { header: header(), from: from.into(), to: to.into(), replace: false };
     bench.ask::<n::RenameResponse>(rename(TREE, "/user/ana/aside")).unwrap();
-    as_root(&mut bench, &format!("{TREE}/x/y"));
+    // A small one, in which the caller has every right.
+    let made = n::MkdirRequest { parents: true, ..mkdir(&format!("{TREE}/x")) };
+    bench.ask_as::<n::MkdirResponse>("ana", made).unwrap();
     bench.held_up = false;
     bench.settle();
-    // A small one now, and root's.
-    assert_eq!(code(&bench, ticket), Some(ErrorCode::PermissionDenied));
+    assert_eq!(code(&bench, ticket), Some(ErrorCode::NotFound));
+    assert!(bench.stat(&format!("{TREE}/x")).is_ok(), "it is not what was to be deleted");
     assert!(bench.stat("/user/ana/aside").is_ok());
 }
 

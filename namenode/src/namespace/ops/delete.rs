@@ -42,6 +42,11 @@ impl Namespace {
             return Err(registry::invalid("the root cannot be deleted".to_owned()).with_path("/"));
         }
         let (slot, entry) = self.find_entry(&who, &path, Last::Keep)?;
+        if delete.checked_inode != 0 && self.store.inode(slot).id != delete.checked_inode {
+            // It was looked at for a while. What is here now is not what the caller saw, and perhaps he is gone.
+            let text = "what was to be deleted is not here any more; what is here was left alone";
+            return Err(FsError::new(ErrorCode::NotFound, text).with_path(path.as_str()));
+        }
         let above = self.store.inode(entry).parent;
         who.need(&self.store, above, WRITE | EXECUTE)?;
         who.need_unstuck(&self.store, above, entry)?;

@@ -63,6 +63,8 @@ impl RightsWalk {
             let slot = directory_of(namespace, id);
             let slot = slot.filter(|slot| !from_before || namespace.is_still_below(*slot, top, left));
             if let Some(slot) = slot {
+                // A deep directory may have cost all that the step has: without one more name it would for ever.
+                *left = (*left).max(1);
                 self.look_into(namespace, who, (slot, id), &after, left)?;
             }
         }
