@@ -19,7 +19,7 @@ use rustix::fs::{CWD, RenameFlags};
 use crate::disk::dir_of;
 use crate::random::{OsRandom, Randomness};
 
-pub use change::{create_link, is_temporary, read_link, remove};
+pub use change::{create_link, is_temporary, read_link, remove, temporary_name};
 pub use part::{LocalPart, MAX_NOTE_BYTES};
 
 /// What a local name is.
@@ -166,8 +166,11 @@ fn give(file: &File, mode: Option<u32>, times: Option<LocalTimes>) -> io::Result
     }
 }
 
-/// Gives a file another name. Without `replace` a name that is taken is an error (`AlreadyExists`).
-fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+/// Gives a file or directory another name. Without `replace` a name that is taken is an error (`AlreadyExists`).
+///
+/// # Errors
+/// The system's.
+pub fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
     if replace {
         return fs::rename(from, to);
     }

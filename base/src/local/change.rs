@@ -18,6 +18,12 @@ pub fn is_temporary(name: &OsStr) -> bool {
     hash.is_some_and(|hash| hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit))
 }
 
+/// A new name of a file that is being received, for [`is_temporary`].
+#[must_use]
+pub fn temporary_name() -> String {
+    format!(".blockyard-{:016x}.part", OsRandom.next_u64())
+}
+
 /// Where a symbolic link leads, as it is written.
 ///
 /// # Errors
@@ -34,7 +40,7 @@ pub fn create_link(target: &OsStr, path: &Path, replace: bool) -> io::Result<()>
     if !replace {
         return std::os::unix::fs::symlink(target, path);
     }
-    let temporary = dir_of(path).join(format!(".blockyard-{:016x}.part", OsRandom.next_u64()));
+    let temporary = dir_of(path).join(temporary_name());
     std::os::unix::fs::symlink(target, &temporary)?;
     let renamed = rename(&temporary, path, true);
     if renamed.is_err() {
@@ -72,6 +78,7 @@ mod tests {
         assert!(is(".blockyard-0123456789abcdef.part") && is(".blockyard-0123456789abcdef.state"));
         assert!(!is(".blockyard-0123456789abcdef") && !is(".blockyard-x.part") && !is("blockyard-data"));
         assert!(!is(".blockyard-0123456789abcdeg.part"));
+        assert!(is(&temporary_name()));
     }
 
     #[test]

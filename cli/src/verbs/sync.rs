@@ -3,15 +3,18 @@
 //! ```text
 //!   for each directory:  side (list) source ─┐
 //!                        side (list) there  ─┴▶ plan, pure ─▶ steps ─▶ do_step ─▶ copies, side by side (transfer)
-//!   at the end, if nothing failed: what the source does not have is removed (--delete)
+//!   at the end, if nothing failed: files and links take the place of directories, each when it is whole, and if
+//!   still nothing failed, what the source does not have is removed (--delete)
 //! ```
 //!
 //! Nothing outside of the destination is ever changed: links are copied as links and not followed, neither there nor
 //! here, except for the two directories that are named.
 
 mod act;
+mod bin;
 mod plan;
 mod side;
+mod survey;
 
 use clap::Args;
 use client::{ErrorCode, FsError};
@@ -24,9 +27,10 @@ use super::failure::Failure;
 use super::filter::{FILTERS_HELP, join};
 use super::paths::is_within;
 use super::transfer::{FlowOptions, Manner, Transfer};
-use act::Act;
-use plan::{Entry, Rules, Step, plan};
-use side::{Origin, Side};
+use act::{Act, Over};
+use plan::{Entry, Kind, Rules, Step, plan};
+use side::{Origin, Role, Side};
+use survey::survey;
 
 /// Flags of `sync`.
 #[derive(Debug, Args)]
@@ -39,11 +43,12 @@ if it is not there.
 
 A file is copied if its length or its time of change differs; copies get the time of their source. With --checksum
 files of the same length are read on both sides and compared. Symbolic links are copied as they are. A file or a link
-that is in the way of something else is replaced; a directory only with --delete.
+that is in the way of something else is replaced when that is whole; a directory only with --delete, at the end, and
+only if nothing failed before.
 
 --delete removes what SOURCE does not have, at the end, and only if nothing failed before: into the trash if the
 cluster keeps one. What --include and --exclude leave out is neither copied nor removed, and so is what cannot be
-copied: files that are being written, sockets, devices.
+copied: files that are being written, sockets, devices. A directory that holds such a thing stays with it.
 
 {FILTERS_HELP}
 
@@ -104,7 +109,7 @@ pub(crate) async fn run(options: &SyncOptions, context: &Context) -> Outcome {
     let keep = if options.preserve { Keep::All } else { Keep::Times };
     let act = Act::new(context, transfer, keep, options);
     let rules = Rules { checksum: options.checksum, delete: options.delete };
-    let mut going = Going { act, rules, removals: Vec::new(), directories: Vec::new() };
+    let mut going = Going { act, rules, replacements: Vec::new(), removals: Vec::new(), directories: Vec::new() };
     let exists = going.enter_top(&there, &found).await?;
     going.tree(Level { source, there, below: String::new(), exists }).await;
     going.finish().await
@@ -154,12 +159,38 @@ struct Level {
     exists: bool,
 }
 
+impl Level {
+    fn removal(&self, entry: &Entry<Origin>) -> Removal {
+        let (target, below) = (self.there.child(&entry.name), join(&self.below, &entry.name));
+        Removal { target, below, is_directory: entry.kind == Kind::Directory }
+    }
+}
+
+/// What the source does not have.
+#[derive(Clone, Debug)]
+struct Removal {
+    target: Side,
+    /// Its path below what was named.
+    below: String,
+    is_directory: bool,
+}
+
+/// A file or a link of the source, and the directory that is in its way.
+#[derive(Clone, Debug)]
+struct Replacement {
+    from: Side,
+    entry: Entry<Origin>,
+    old: Removal,
+}
+
 /// A `sync` that is under way.
 struct Going {
     act: Act,
     rules: Rules,
+    /// What takes the place of directories at the end.
+    replacements: Vec<Replacement>,
     /// What is removed at the end.
-    removals: Vec<Side>,
+    removals: Vec<Removal>,
     /// Directories that were made, with what they get in the end.
     directories: Vec<(Side, Origin)>,
 }
@@ -201,20 +232,14 @@ impl Going {
 
     async fn directory(&mut self, level: &Level, waiting: &mut Vec<Level>) -> Outcome {
         let shared = self.act.shared();
-        let source = level.source.list(&shared, true).await?;
-        let there = if level.exists { level.there.list(&shared, false).await? } else { Vec::new() };
-        let mut steps = plan(&level.below, &source, &there, self.rules, &shared.filters).into_iter();
-        while let Some(step) = steps.next() {
+        let source = level.source.list(&shared, Role::Source).await?;
+        let there = if level.exists { level.there.list(&shared, Role::Destination).await? } else { Vec::new() };
+        for step in plan(&level.below, &source, &there, self.rules, &shared.filters) {
             if self.act.is_stopped() {
                 return Ok(());
             }
-            let displaces = matches!(step, Step::Displace { .. });
             if let Err(failure) = self.do_step(level, &source, &there, step, waiting).await {
                 self.act.failed(failure).await;
-                // What was in the way is still there: the next step would go through it, if it is a link.
-                if displaces {
-                    steps.next();
-                }
             }
         }
         Ok(())
@@ -231,12 +256,8 @@ impl Going {
         let at = |entry: &Entry<Origin>| (level.source.child(&entry.name), level.there.child(&entry.name));
         // The plan numbers what is in these lists.
         let (from, to) = match &step {
-            Step::Displace { there: number } | Step::Remove { there: number } => {
-                let target = at(&there[*number]).1;
-                if matches!(step, Step::Displace { .. }) {
-                    return self.act.remove(&target).await;
-                }
-                self.removals.push(target);
+            Step::Remove { there: number } => {
+                self.removals.push(level.removal(&there[*number]));
                 return Ok(());
             }
             Step::Same { source: number }
@@ -244,6 +265,7 @@ impl Going {
             | Step::Copy { source: number }
             | Step::Link { source: number, .. }
             | Step::Enter { source: number, .. }
+            | Step::Replace { source: number, .. }
             | Step::Blocked { source: number }
             | Step::LeaveOut { source: number, .. } => (&source[*number], at(&source[*number])),
         };
@@ -252,7 +274,7 @@ impl Going {
             Step::Same { .. } => self.act.same(),
             Step::Copy { .. } => self.act.copy(from, to, entry, false).await,
             Step::Compare { .. } => self.act.copy(from, to, entry, true).await,
-            Step::Link { replace, .. } => self.act.link(&to, entry, replace).await?,
+            Step::Link { replace, .. } => self.act.link(&to, entry, replace.then_some(Over::Small)).await?,
             Step::Enter { make, .. } => {
                 let exists = if make { self.make(&to, &entry.origin).await? } else { true };
                 waiting.push(Level { source: from, there: to, below: join(&level.below, &entry.name), exists });
@@ -262,27 +284,105 @@ impl Going {
                 return Err(Failure::from(error.with_hint("it is replaced with --delete")));
             }
             Step::LeaveOut { why, .. } => self.act.shared().left_out(&from.shown(), why),
-            Step::Displace { .. } | Step::Remove { .. } => {}
+            Step::Replace { there: number, .. } => {
+                let replacement = Replacement { from, entry: entry.clone(), old: level.removal(&there[number]) };
+                self.replace(level, replacement, waiting).await?;
+            }
+            Step::Remove { .. } => {}
         }
         Ok(())
     }
 
-    async fn finish(mut self) -> Outcome {
-        self.act.settle().await;
-        let removals = std::mem::take(&mut self.removals);
-        if !removals.is_empty() && self.act.has_failed() {
-            let context = self.act.context();
-            context.output.note("nothing was removed, because something failed before");
-        } else {
-            for target in &removals {
-                if self.act.is_stopped() {
-                    break;
+    /// Something is in the way. Directories wait for the end: much is lost with them.
+    async fn replace(&mut self, level: &Level, one: Replacement, waiting: &mut Vec<Level>) -> Outcome {
+        if one.old.is_directory {
+            self.replacements.push(one);
+            return Ok(());
+        }
+        let Replacement { from, entry, old } = one;
+        let to = old.target;
+        match entry.kind {
+            Kind::Directory => {
+                // Nothing goes for a directory that cannot be read.
+                from.list(&self.act.shared(), Role::Doomed).await?;
+                if self.act.directory_in_place(&to, &entry.origin).await? {
+                    self.directories.push((to.clone(), entry.origin));
                 }
-                if let Err(failure) = self.act.remove(target).await {
-                    self.act.failed(failure.at(&target.shown())).await;
-                }
+                let exists = !self.act.is_dry();
+                waiting.push(Level { source: from, there: to, below: join(&level.below, &entry.name), exists });
+                Ok(())
+            }
+            Kind::Link(_) => self.act.link_in_place(&to, &entry, Over::Small).await,
+            _ => self.act.copy_in_place(from, to, &entry, Over::Small).await,
+        }
+    }
+
+    /// Replaces a directory, unless something in it must stay.
+    async fn replace_directory(&mut self, one: Replacement) -> Outcome {
+        let Replacement { from, entry, old } = one;
+        let shared = self.act.shared();
+        let doomed = survey(&shared, &old.target, &old.below, true).await?;
+        if let Some(first) = doomed.stays.first() {
+            shared.left_out(&from.shown(), &format!("would replace {}, which stays,", first.shown()));
+            return Ok(());
+        }
+        match entry.kind {
+            Kind::Link(_) => self.act.link_in_place(&old.target, &entry, Over::Directory).await,
+            _ => self.act.copy_in_place(from, old.target, &entry, Over::Directory).await,
+        }
+    }
+
+    /// Removes a tree, but for what must stay.
+    async fn remove(&mut self, old: &Removal) -> Outcome {
+        let shared = self.act.shared();
+        let doomed = survey(&shared, &old.target, &old.below, old.is_directory).await?;
+        for target in &doomed.goes {
+            if self.act.is_stopped() {
+                return Ok(());
+            }
+            if let Err(failure) = self.act.remove(target).await {
+                self.act.failed(failure.at(&target.shown())).await;
             }
         }
+        if let Some(first) = doomed.stays.first() {
+            shared.left_out(&old.target.shown(), &format!("holds {}, which stays,", first.shown()));
+        }
+        Ok(())
+    }
+
+    /// What waits until everything else is there, and is not done if something failed.
+    async fn destroy(&mut self) {
+        let (replacements, removals) = (std::mem::take(&mut self.replacements), std::mem::take(&mut self.removals));
+        let wanted = !replacements.is_empty() || !removals.is_empty();
+        for one in replacements {
+            if self.act.has_failed() || self.act.is_stopped() {
+                break;
+            }
+            let shown = one.old.target.shown();
+            if let Err(failure) = self.replace_directory(one).await {
+                self.act.failed(failure.at(&shown)).await;
+            }
+        }
+        self.act.settle().await;
+        if self.act.has_failed() {
+            if wanted {
+                self.act.context().output.note("nothing was removed, because something failed before");
+            }
+            return;
+        }
+        for old in &removals {
+            if self.act.is_stopped() {
+                return;
+            }
+            if let Err(failure) = self.remove(old).await {
+                self.act.failed(failure.at(&old.target.shown())).await;
+            }
+        }
+    }
+
+    async fn finish(mut self) -> Outcome {
+        self.act.settle().await;
+        self.destroy().await;
         // What is made in a directory changes its time: the deepest ones come first.
         for (side, origin) in std::mem::take(&mut self.directories).into_iter().rev() {
             if let Err(failure) = self.act.preserve_directory(&side, &origin).await {

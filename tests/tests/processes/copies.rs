@@ -343,6 +343,92 @@ fn sync_copies_what_changed_and_removes_only_what_it_was_told_to() {
 }
 
 #[test]
+fn sync_removes_no_directory_with_what_is_left_out_in_it() {
+    let cluster = small();
+    let (from, back) = (cluster.scratch("from"), cluster.scratch("back"));
+    write(&from.join("x"), b"x");
+    let socket = back.join("s/deep/socket");
+    for top in [cluster.scratch("more"), back.clone()] {
+        for name in ["d/a.csv", "d/keep.log", "d/e/b.csv", "x/in.log"] {
+            write(&top.join(name), name.as_bytes());
+        }
+    }
+    write(&back.join("s/deep/y"), b"y");
+    let bound = std::os::unix::net::UnixListener::bind(&socket).expect("socket");
+    cluster.run(&["put", "-r", arg(&cluster.scratch("more")), "/d"]).ok();
+    let sync = ["sync", arg(&from), "blockyard:/d", "--delete", "--exclude", "*.log"];
+    let dry = cluster.run(&[&sync[..], &["-n"]].concat()).ok();
+    assert!(
+        dry.text().contains("would remove /d/d/a.csv\n") && !dry.text().contains("remove /d/d\n"),
+        "{}",
+        dry.text()
+    );
+    let ended = cluster.run(&sync).ok();
+    assert!(ended.stderr.contains("/d/d holds /d/d/keep.log, which stays"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("would replace /d/x/in.log, which stays"), "{}", ended.stderr);
+    let found = cluster.run(&["find", "/d"]).ok().text();
+    assert_eq!(found, "/d\n/d/d\n/d/d/keep.log\n/d/x\n/d/x/in.log\n");
+    // On this machine, and a socket, which cannot be copied.
+    cluster.run(&["mkdir", "/empty"]).ok();
+    let sync = ["sync", "blockyard:/empty", arg(&back), "--delete"];
+    cluster.run(&[&sync[..], &["--exclude", "*.log"]].concat()).ok();
+    assert_eq!(names(&back), ["d", "d/keep.log", "s", "s/deep", "s/deep/socket", "x", "x/in.log"]);
+    cluster.run(&sync).ok();
+    assert_eq!(names(&back), ["s", "s/deep", "s/deep/socket"]);
+    drop(bound);
+    std::fs::remove_file(&socket).expect("remove");
+}
+
+#[test]
+fn what_is_in_the_way_of_a_sync_goes_when_its_replacement_is_whole() {
+    let cluster = small();
+    let (from, back) = (cluster.scratch("from"), cluster.scratch("back"));
+    for name in ["dir/in", "file", "tree/deep/in", "other/in"] {
+        write(&from.join(name), name.as_bytes());
+    }
+    symlink("file", from.join("link")).expect("link");
+    cluster.run(&["sync", arg(&from), "blockyard:/d"]).ok();
+    // Each becomes another kind.
+    std::fs::remove_dir_all(&from).expect("remove");
+    write(&from.join("file/now"), b"n");
+    write(&from.join("link"), b"l");
+    write(&from.join("tree"), b"t");
+    symlink("tree", from.join("dir")).expect("link");
+    write(&from.join("other"), b"o");
+    // A dry run tells all of it, and is no failure.
+    let sync = ["sync", arg(&from), "blockyard:/d", "--delete"];
+    let dry = cluster.run(&[&sync[..], &["-n"]].concat()).ok().text();
+    for told in ["remove /d/file\n", "mkdir /d/file\n", "remove /d/tree\n", "to /d/tree (", "link /d/dir to tree\n"] {
+        assert!(dry.contains(told), "{told}: {dry}");
+    }
+    // A failure, and the directories in the way stay.
+    let before = cluster.run(&["find", "/d"]).ok().text();
+    let odd = from.join(std::ffi::OsStr::from_bytes(b"odd\xff"));
+    std::fs::write(&odd, b"x").expect("file");
+    let ended = cluster.run(&sync);
+    assert_eq!(ended.code(), 1);
+    assert!(ended.stderr.contains("nothing was removed"), "{}", ended.stderr);
+    assert_eq!(cluster.run(&["cat", "/d/tree/deep/in", "/d/dir/in"]).ok().stdout, b"tree/deep/indir/in");
+    assert_ne!(cluster.run(&["find", "/d"]).ok().text(), before, "files and links are replaced");
+    std::fs::remove_file(&odd).expect("remove");
+    let ended = summary(&cluster, &sync);
+    assert_eq!(counts(&ended), [3, 2, 3, 0]);
+    cluster.run(&["sync", "blockyard:/d", arg(&back)]).ok();
+    tree::assert_same(&from, &back);
+    // The same on this machine.
+    let here = cluster.scratch("here");
+    for name in ["tree/in", "dir/in", "file", "other/in"] {
+        write(&here.join(name), b"old");
+    }
+    symlink("file", here.join("link")).expect("link");
+    let dry = cluster.run(&["sync", "blockyard:/d", arg(&here), "--delete", "-n"]).ok().text();
+    assert!(dry.contains(&format!("would mkdir {}\n", arg(&here.join("file")))), "{dry}");
+    assert_eq!(counts(&summary(&cluster, &["sync", "blockyard:/d", arg(&here), "--delete"])), [4, 0, 5, 0]);
+    tree::assert_same(&from, &here);
+    assert_eq!(names(&here), names(&from), "nothing is left beside");
+}
+
+#[test]
 fn sync_refuses_what_makes_no_sense() {
     let cluster = small();
     let dir = cluster.scratch("dir");

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use base::local;
-use client::{BlockDigest, CreateOptions, ErrorCode};
+use client::{BlockDigest, CreateOptions};
 
 use super::SyncOptions;
+use super::bin::Bin;
 use super::plan::{Entry, Kind};
 use super::side::{Origin, Side};
 use crate::verbs::Outcome;
@@ -16,7 +17,6 @@ use crate::verbs::copy::upload::{Kept, Upload, upload};
 use crate::verbs::copy::{Done, Keep, content};
 use crate::verbs::failure::Failure;
 use crate::verbs::transfer::{Plan, Shared, Transfer, local as on_disk};
-use crate::verbs::trash::Trash;
 use crate::verbs::{get, put};
 
 /// The destination's hands.
@@ -103,66 +103,96 @@ impl Act {
 
     /// Starts the copy of a file; with `compare` only if the contents differ.
     pub(super) async fn copy(&mut self, from: Side, to: Side, entry: &Entry<Origin>, compare: bool) {
-        let (shared, origin, keep, resume) = (self.shared(), entry.origin.clone(), self.keep, self.resume);
-        let digest = self.digest;
+        let job = self.file_copy(from, to, &entry.origin);
+        self.transfer
+            .start(async move {
+                if compare && content_of(&job.shared, &job.from).await? == content_of(&job.shared, &job.to).await? {
+                    job.shared.progress.same(job.origin.len_bytes());
+                    return Ok(Done::Same);
+                }
+                if job.shared.manner.dry_run { job.planned() } else { job.run().await }
+            })
+            .await;
+    }
+
+    /// Copies a file to where something of another kind is, which stays until the copy is whole.
+    pub(super) async fn copy_in_place(&mut self, from: Side, to: Side, entry: &Entry<Origin>, over: Over) -> Outcome {
+        if self.is_dry() {
+            plan_removal(&self.shared, &to)?;
+            self.copy(from, to, entry, false).await;
+            return Ok(());
+        }
+        // A download gets its name with a rename, which takes the place of a link, too. In the cluster a file that is
+        // written over a link would go where that leads.
+        if over == Over::Small && matches!(to, Side::Local(_)) {
+            let job = self.file_copy(from, to, &entry.origin);
+            let shared = self.shared();
+            let copied = async move { job.run().await.inspect(|_| shared.removed()) };
+            self.transfer.start(copied).await;
+            return Ok(());
+        }
+        self.copy_beside(from, to, entry).await
+    }
+
+    /// Not side by side with other files: it is rare that something is in the way.
+    async fn copy_beside(&mut self, from: Side, to: Side, entry: &Entry<Origin>) -> Outcome {
+        let (bin, new) = (self.bin().await?, to.beside());
+        let mut job = self.file_copy(from, new.clone(), &entry.origin);
+        // Nobody would find its part again: the name is a new one each time.
+        job.resume = false;
+        if let Err(failure) = job.run().await {
+            bin.discard(&new).await;
+            return Err(failure);
+        }
+        bin.put_in_place(&new, &to).await?;
+        self.shared.removed();
+        self.shared.progress.file_done();
+        self.context.output.item_done();
+        Ok(())
+    }
+
+    fn file_copy(&self, from: Side, to: Side, origin: &Origin) -> FileCopy {
         let create = CreateOptions {
             overwrite: true,
             mode: Some(self.context.masked(origin.mode() & 0o777)),
-            digest: Some(digest),
+            digest: Some(self.digest),
             ..CreateOptions::default()
         };
         self.shared.progress.found(origin.len_bytes());
-        let job = async move {
-            if compare && content_of(&shared, &from).await? == content_of(&shared, &to).await? {
-                shared.progress.same(origin.len_bytes());
-                return Ok(Done::Same);
-            }
-            if shared.manner.dry_run {
-                // Not asked what is in the way: that would have been removed before.
-                let (from, path, bytes) = (from.shown(), to.shown(), origin.len_bytes());
-                shared.planned(Plan { act: "copy", from: &from, path: &path, bytes })?;
-                return Ok(Done::Planned);
-            }
-            match (from, to, origin) {
-                (Side::Local(local), Side::Cluster(remote), Origin::Local(found)) => {
-                    let mode = (keep == Keep::All).then_some(found.mode);
-                    let keep = Some(Kept { mode, times: found.times });
-                    upload(shared, Upload { local, found, remote, create, keep }).await
-                }
-                (Side::Cluster(source), Side::Cluster(target), Origin::Cluster(status)) => {
-                    duplicate(shared, Duplicate { source, status: *status, target, keep, digest }).await
-                }
-                (Side::Cluster(remote), Side::Local(target), _) => {
-                    download(shared, Download { remote, target, keep, in_parts: resume }).await
-                }
-                // One of them is in the cluster, and entries of a side are of its kind.
-                (Side::Local(path), _, _) => Err(Failure::item(&path, "is not in the cluster", "nothing was copied")),
-                (Side::Cluster(_), Side::Cluster(path), _) => {
-                    Err(Failure::server("the listing of the cluster is not of the cluster").at(&path))
-                }
-            }
-        };
-        self.transfer.start(job).await;
+        let (shared, origin, keep, resume, digest) =
+            (self.shared(), origin.clone(), self.keep, self.resume, self.digest);
+        FileCopy { shared, from, to, origin, create, keep, resume, digest }
     }
 
-    /// Makes a link like that of the source.
-    pub(super) async fn link(&self, to: &Side, entry: &Entry<Origin>, replace: bool) -> Outcome {
+    /// Makes a directory where a file or a link is.
+    pub(super) async fn directory_in_place(&mut self, to: &Side, found: &Origin) -> Result<bool, Failure> {
+        if self.is_dry() {
+            plan_removal(&self.shared, to)?;
+            // Nothing is looked at: what is there would be gone by then.
+            self.shared.planned(Plan { act: "mkdir", from: "", path: &to.shown(), bytes: 0 })?;
+            return Ok(false);
+        }
+        let (bin, new) = (self.bin().await?, to.beside());
+        let made = self.make_directory(&new, found).await?;
+        bin.put_in_place(&new, to).await?;
+        self.shared.removed();
+        Ok(made)
+    }
+
+    /// Makes a link like that of the source; `over`: what is in its place.
+    pub(super) async fn link(&mut self, to: &Side, entry: &Entry<Origin>, over: Option<Over>) -> Outcome {
         let Kind::Link(target) = &entry.kind else { return Ok(()) };
         self.shared.progress.found(0);
         if self.is_dry() {
             self.shared.planned(Plan { act: "link", from: target, path: &to.shown(), bytes: 0 })?;
         } else {
-            match to {
-                Side::Local(path) => {
-                    let (here, target) = (path.clone(), target.clone());
-                    on_disk("link", path, move || local::create_link(target.as_ref(), &here, replace)).await?;
-                }
-                Side::Cluster(path) => {
-                    let at = |error: client::FsError| Failure::from(error).at(path);
-                    if replace {
-                        self.context.client.delete(path, false).await.map_err(at)?;
-                    }
-                    self.context.client.symlink(path, target, false).await.map_err(at)?;
+            match (over, to) {
+                (None, _) => make_link(&self.shared, to, target, false).await?,
+                (Some(Over::Small), Side::Local(_)) => make_link(&self.shared, to, target, true).await?,
+                (Some(_), _) => {
+                    let (bin, new) = (self.bin().await?, to.beside());
+                    make_link(&self.shared, &new, target, false).await?;
+                    bin.put_in_place(&new, to).await?;
                 }
             }
         }
@@ -171,38 +201,105 @@ impl Act {
         Ok(())
     }
 
-    /// Removes what is at the destination, with all that is in it.
-    pub(super) async fn remove(&mut self, target: &Side) -> Outcome {
+    /// Makes a link where something of another kind is.
+    pub(super) async fn link_in_place(&mut self, to: &Side, entry: &Entry<Origin>, over: Over) -> Outcome {
         if self.is_dry() {
-            self.shared.planned(Plan { act: "remove", from: "", path: &target.shown(), bytes: 0 })?;
-            self.shared.removed();
-            return Ok(());
+            plan_removal(&self.shared, to)?;
+            return self.link(to, entry, Some(over)).await;
         }
-        match target {
-            Side::Local(path) => {
-                let here = path.clone();
-                on_disk("remove", path, move || local::remove(&here)).await?;
-            }
-            Side::Cluster(path) => self.remove_in_cluster(path).await.map_err(|failure| failure.at(path))?,
-        }
+        self.link(to, entry, Some(over)).await?;
         self.shared.removed();
         Ok(())
     }
 
-    async fn remove_in_cluster(&mut self, path: &str) -> Outcome {
+    /// Removes what is at the destination, with all that is in it.
+    pub(super) async fn remove(&mut self, target: &Side) -> Outcome {
+        if self.is_dry() {
+            return plan_removal(&self.shared, target);
+        }
+        self.bin().await?.remove(target).await?;
+        self.shared.removed();
+        Ok(())
+    }
+
+    /// Where things go that are removed. The cluster is asked once whether it keeps them.
+    async fn bin(&mut self) -> Result<Bin, Failure> {
         let keeps = match self.trash {
             Some(keeps) => keeps,
             None => !self.skip_trash && self.context.client.server_info().await?.trash_interval_ms > 0,
         };
         self.trash = Some(keeps);
-        let trash = Trash::of(&self.context);
-        if keeps && !trash.holds(path) {
-            return trash.take(&self.context, path).await.map(drop);
+        Ok(Bin::new(self.shared(), keeps))
+    }
+}
+
+/// What something new takes the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// A file or a link.
+    Small,
+    /// A directory, with all that is in it.
+    Directory,
+}
+
+/// The copy of one file.
+struct FileCopy {
+    shared: Arc<Shared>,
+    from: Side,
+    to: Side,
+    origin: Origin,
+    create: CreateOptions,
+    keep: Keep,
+    resume: bool,
+    digest: BlockDigest,
+}
+
+impl FileCopy {
+    /// Tells of the copy. Not asked what is in the way: that is known, and would be replaced.
+    fn planned(&self) -> Result<Done, Failure> {
+        let (from, path, bytes) = (self.from.shown(), self.to.shown(), self.origin.len_bytes());
+        self.shared.planned(Plan { act: "copy", from: &from, path: &path, bytes })?;
+        Ok(Done::Planned)
+    }
+
+    async fn run(self) -> Result<Done, Failure> {
+        let Self { shared, from, to, origin, create, keep, resume, digest } = self;
+        match (from, to, origin) {
+            (Side::Local(local), Side::Cluster(remote), Origin::Local(found)) => {
+                let mode = (keep == Keep::All).then_some(found.mode);
+                let keep = Some(Kept { mode, times: found.times });
+                upload(shared, Upload { local, found, remote, create, keep }).await
+            }
+            (Side::Cluster(source), Side::Cluster(target), Origin::Cluster(status)) => {
+                duplicate(shared, Duplicate { source, status: *status, target, keep, digest }).await
+            }
+            (Side::Cluster(remote), Side::Local(target), _) => {
+                download(shared, Download { remote, target, keep, in_parts: resume }).await
+            }
+            // One of them is in the cluster, and entries of a side are of its kind.
+            (Side::Local(path), _, _) => Err(Failure::item(&path, "is not in the cluster", "nothing was copied")),
+            (Side::Cluster(_), Side::Cluster(path), _) => {
+                Err(Failure::server("the listing of the cluster is not of the cluster").at(&path))
+            }
         }
-        match self.context.client.delete(path, true).await {
-            // It is gone, whoever removed it.
-            Err(error) if error.code == ErrorCode::NotFound => Ok(()),
-            other => other.map(drop).map_err(Failure::from),
+    }
+}
+
+fn plan_removal(shared: &Shared, target: &Side) -> Outcome {
+    shared.planned(Plan { act: "remove", from: "", path: &target.shown(), bytes: 0 })?;
+    shared.removed();
+    Ok(())
+}
+
+async fn make_link(shared: &Shared, at: &Side, target: &str, replace: bool) -> Outcome {
+    match at {
+        Side::Local(path) => {
+            let (here, target) = (path.clone(), target.to_owned());
+            on_disk("link", path, move || local::create_link(target.as_ref(), &here, replace)).await
+        }
+        Side::Cluster(path) => {
+            let made = shared.context.client.symlink(path, target, false).await;
+            made.map(drop).map_err(|error| Failure::from(error).at(path))
         }
     }
 }

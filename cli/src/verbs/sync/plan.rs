@@ -44,8 +44,8 @@ pub(super) enum Step {
     Link { source: usize, replace: bool },
     /// Go into a directory; make it first if it is not there.
     Enter { source: usize, make: bool },
-    /// Remove what is in the way of the next step: it is of another kind.
-    Displace { there: usize },
+    /// Another kind is in the way. It goes when what comes in its place is whole.
+    Replace { source: usize, there: usize },
     /// A directory is in the way, and nothing may be removed.
     Blocked { source: usize },
     /// Not copied, and told.
@@ -64,10 +64,7 @@ pub(super) fn plan<T, U>(
     rules: Rules,
     filters: &Filters,
 ) -> Vec<Step> {
-    let wanted = |name: &str, kind: &Kind| match kind {
-        Kind::Directory => filters.enters(&join(below, name)),
-        _ => filters.takes(&join(below, name)),
-    };
+    let wanted = |name: &str, kind: &Kind| wanted(filters, &join(below, name), kind);
     let mut steps = Vec::new();
     for (number, entry) in source.iter().enumerate() {
         if wanted(&entry.name, &entry.kind) {
@@ -90,6 +87,14 @@ pub(super) fn plan<T, U>(
         steps.extend(removed.map(|(there, _)| Step::Remove { there }));
     }
     steps
+}
+
+/// Do the filters take this? `path` is its path below the top.
+pub(super) fn wanted(filters: &Filters, path: &str, kind: &Kind) -> bool {
+    match kind {
+        Kind::Directory => filters.enters(path),
+        _ => filters.takes(path),
+    }
 }
 
 /// A name that only the source has.
@@ -117,10 +122,7 @@ fn both(source: usize, kind: &Kind, (there, other): (usize, &Kind), rules: Rules
         (Kind::Link(ours), Kind::Link(theirs)) if ours == theirs => steps.push(Step::Same { source }),
         (Kind::Link(_), Kind::Link(_)) => steps.push(Step::Link { source, replace: true }),
         (_, Kind::Directory) if !rules.delete => steps.push(Step::Blocked { source }),
-        _ => {
-            steps.push(Step::Displace { there });
-            steps.push(alone(source, kind));
-        }
+        _ => steps.push(Step::Replace { source, there }),
     }
 }
 
@@ -195,15 +197,15 @@ mod tests {
 
     #[test]
     fn another_kind_is_in_the_way() {
-        use Step::{Blocked, Copy, Displace, Enter, LeaveOut, Link};
+        use Step::{Blocked, LeaveOut, Replace};
         let (file, directory, link) = (|| [file("x", 1, 1)], || [directory("x")], || [link("x", "y")]);
         // A file or a link goes, as when a file is replaced.
-        assert_eq!(steps(&file(), &link(), PLAIN), [Displace { there: 0 }, Copy { source: 0 }]);
-        assert_eq!(steps(&directory(), &file(), PLAIN), [Displace { there: 0 }, Enter { source: 0, make: true }]);
-        assert_eq!(steps(&link(), &file(), PLAIN), [Displace { there: 0 }, Link { source: 0, replace: false }]);
+        assert_eq!(steps(&file(), &link(), PLAIN), [Replace { source: 0, there: 0 }]);
+        assert_eq!(steps(&directory(), &file(), PLAIN), [Replace { source: 0, there: 0 }]);
+        assert_eq!(steps(&link(), &file(), PLAIN), [Replace { source: 0, there: 0 }]);
         // A directory, with all that is in it, only if that was said.
         assert_eq!(steps(&file(), &directory(), PLAIN), [Blocked { source: 0 }]);
-        assert_eq!(steps(&file(), &directory(), DELETE), [Displace { there: 0 }, Copy { source: 0 }]);
+        assert_eq!(steps(&file(), &directory(), DELETE), [Replace { source: 0, there: 0 }]);
         // What is not copied is not removed for it either.
         let why = "is a device";
         assert_eq!(steps(&[unfit("x")], &directory(), DELETE), [LeaveOut { source: 0, why }]);
@@ -253,8 +255,14 @@ mod tests {
             there.iter().map(|entry| (entry.name.clone(), entry.kind.clone())).collect();
         for step in steps {
             match step {
-                Step::Remove { there: at } | Step::Displace { there: at } => {
-                    assert!(now.remove(&there[*at].name).is_some());
+                Step::Remove { there: at } => assert!(now.remove(&there[*at].name).is_some()),
+                Step::Replace { source: from, there: at } => {
+                    assert_eq!(source[*from].name, there[*at].name);
+                    let before = now.insert(source[*from].name.clone(), source[*from].kind.clone());
+                    assert_ne!(
+                        before.map(|kind| std::mem::discriminant(&kind)),
+                        Some(std::mem::discriminant(&source[*from].kind))
+                    );
                 }
                 Step::Copy { source: at } | Step::Compare { source: at } => {
                     let before = now.insert(source[*at].name.clone(), source[*at].kind.clone());

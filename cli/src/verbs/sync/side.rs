@@ -23,6 +23,17 @@ pub(super) enum Side {
     Cluster(String),
 }
 
+/// What a directory is listed for. It says what comes of names that cannot be copied because they are not UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// To be copied: such names are failures.
+    Source,
+    /// To become the same: such names stay, and nobody looks at them.
+    Destination,
+    /// To be removed: such names are unfit, so that they stay. They are only shown, never opened.
+    Doomed,
+}
+
 /// What is known of a name where it was found.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Origin {
@@ -60,6 +71,15 @@ impl Side {
         }
     }
 
+    /// A new name in the same directory.
+    pub(super) fn beside(&self) -> Self {
+        let name = local::temporary_name();
+        match self {
+            Self::Local(path) => Self::Local(path.with_file_name(name)),
+            Self::Cluster(path) => Self::Cluster(below(parent_of(path), &name)),
+        }
+    }
+
     /// For people and scripts.
     pub(super) fn shown(&self) -> String {
         match self {
@@ -79,11 +99,10 @@ impl Side {
         }
     }
 
-    /// The names in a directory, sorted. What cannot be copied because of its name is told, unless this is the
-    /// destination: there it stays.
-    pub(super) async fn list(&self, shared: &Shared, is_source: bool) -> Result<Vec<Entry<Origin>>, Failure> {
+    /// The names in a directory, sorted.
+    pub(super) async fn list(&self, shared: &Shared, role: Role) -> Result<Vec<Entry<Origin>>, Failure> {
         let mut entries = match self {
-            Self::Local(path) => list_local(shared, path, is_source).await?,
+            Self::Local(path) => list_local(shared, path, role).await?,
             Self::Cluster(path) => list_cluster(shared, path).await?,
         };
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -113,6 +132,14 @@ impl Origin {
     }
 }
 
+/// The directory that a path of the cluster is in.
+fn parent_of(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some((parent, _)) if !parent.is_empty() => parent,
+        _ => "/",
+    }
+}
+
 /// The path in a URI of this cluster; `None` for one of another cluster.
 fn path_of_uri<'a>(uri: &'a str, fs: &str) -> Option<&'a str> {
     match uri.strip_prefix(fs.trim_end_matches('/'))? {
@@ -121,7 +148,7 @@ fn path_of_uri<'a>(uri: &'a str, fs: &str) -> Option<&'a str> {
     }
 }
 
-async fn list_local(shared: &Shared, path: &Path, is_source: bool) -> Result<Vec<Entry<Origin>>, Failure> {
+async fn list_local(shared: &Shared, path: &Path, role: Role) -> Result<Vec<Entry<Origin>>, Failure> {
     let here = path.to_owned();
     let found = on_disk("read", path, move || {
         let mut found = Vec::new();
@@ -142,9 +169,17 @@ async fn list_local(shared: &Shared, path: &Path, is_source: bool) -> Result<Vec
             continue;
         }
         let Some(name) = name.to_str() else {
-            if is_source {
-                let at = path.join(&name);
-                shared.failed(Failure::item(&at, "its name is not UTF-8", "rename it; it was not copied")).await;
+            let at = path.join(&name);
+            match role {
+                Role::Source => {
+                    shared.failed(Failure::item(&at, "its name is not UTF-8", "rename it; it was not copied")).await;
+                }
+                Role::Destination => {}
+                Role::Doomed => {
+                    let (name, kind) =
+                        (name.to_string_lossy().into_owned(), Kind::Unfit("has a name that is not UTF-8"));
+                    entries.push(Entry { name, kind, origin: Origin::Local(info) });
+                }
             }
             continue;
         };
@@ -205,6 +240,13 @@ mod tests {
         assert_eq!(path_of_uri("blockyard://127.0.0.1:8020/a", "blockyard://127.0.0.1:8020/"), Some("/a"));
         assert_eq!(path_of_uri("blockyard://127.0.0.1:80201/a", fs), None, "another port");
         assert_eq!(path_of_uri("blockyard://other:8020/a", fs), None);
+    }
+
+    #[test]
+    fn what_is_beside_is_in_the_same_directory() {
+        let beside = |path: &str| Side::Cluster(path.into()).beside().shown();
+        assert!(beside("/x").starts_with("/.blockyard-") && beside("/a/x").starts_with("/a/.blockyard-"));
+        assert!(Side::Local("a/x".into()).beside().shown().starts_with("a/.blockyard-"));
     }
 
     #[test]
