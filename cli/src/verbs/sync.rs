@@ -26,6 +26,7 @@ use super::digest::DigestOptions;
 use super::failure::Failure;
 use super::filter::{FILTERS_HELP, join};
 use super::paths::is_within;
+use super::text::plain;
 use super::transfer::{FlowOptions, Manner, Transfer};
 use act::{Act, Over};
 use plan::{Entry, Kind, Rules, Step, plan};
@@ -345,7 +346,9 @@ impl Going {
             }
         }
         if let Some(first) = doomed.stays.first() {
-            shared.left_out(&old.target.shown(), &format!("holds {}, which stays,", first.shown()));
+            // As it was wished: nothing of the source was left out.
+            let text = format!("{} stays, because it holds {}", plain(&old.target.shown()), plain(&first.shown()));
+            shared.progress.aside(|| shared.context.output.note(&text));
         }
         Ok(())
     }

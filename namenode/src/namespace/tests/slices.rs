@@ -189,7 +189,11 @@ fn a_large_tree_is_deleted_on_the_leaders_word_and_apply_looks_at_little() {
     assert!(refusal.code == ErrorCode::Overloaded && refusal.retryable() && !refusal.hint.is_empty());
     for another in [1, inode + 1] {
         let (refused, _) = delete(&mut bench, "ann", "/tmp/w", another);
-        assert_eq!((refused.unchecked, code(refused.result)), (None, ErrorCode::NotFound), "it stands for another tree");
+        assert_eq!(
+            (refused.unchecked, code(refused.result)),
+            (None, ErrorCode::NotFound),
+            "it stands for another tree"
+        );
     }
     assert_eq!(bench.namespace.store.hash, before);
     let (gone, looks) = delete(&mut bench, "ann", "/tmp/w", inode);
