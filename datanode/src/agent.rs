@@ -302,7 +302,7 @@ impl Agent {
             for command in commands {
                 let error = format!("{term} is below this node's {}", node.highest_term());
                 if let Some(link) = self.links.get_mut(namenode) {
-                    link.command_done(CommandResult { number: command.number, ok: false, error });
+                    link.command_done(CommandResult { number: command.number, ok: false, error, replica: None });
                 }
             }
             return;
@@ -313,7 +313,7 @@ impl Agent {
             out.push(AgentEffect::KeepTerm(term));
         }
         for command in commands {
-            let Some(task) = command.kind.map(task_of) else { continue };
+            let Some(task) = command.kind.and_then(task_of) else { continue };
             let accepted = self.links.get_mut(namenode).is_some_and(|link| link.accept(command.number));
             if !accepted {
                 continue;
@@ -355,12 +355,13 @@ impl Agent {
     }
 }
 
-fn task_of(kind: node_command::Kind) -> Task {
-    match kind {
+fn task_of(kind: node_command::Kind) -> Option<Task> {
+    Some(match kind {
         node_command::Kind::Delete(delete) => Task::Delete(delete),
         node_command::Kind::Copy(copy) => Task::Copy(copy),
         node_command::Kind::Verify(verify) => Task::Verify(verify),
-    }
+        node_command::Kind::PrepareRecovery(_) | node_command::Kind::FinishReplica(_) => return None,
+    })
 }
 
 /// Takes cluster and keys from a registration. False: it is not for this node.

@@ -73,7 +73,7 @@ pub fn verify(node: &Node, command: &Command, what: &VerifyReplicas, now: impl F
 #[must_use]
 pub fn result(command: &Command, outcome: Result<(), String>) -> CommandResult {
     let error = outcome.err().unwrap_or_default();
-    CommandResult { number: command.number, ok: error.is_empty(), error }
+    CommandResult { number: command.number, ok: error.is_empty(), error, replica: None }
 }
 
 /// What a copy needs: the replica open for reading, and what the first target is asked.

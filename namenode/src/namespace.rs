@@ -312,6 +312,15 @@ impl Namespace {
             Op::CreateSnapshot(create) => self.create_snapshot(call, create),
             Op::RenameSnapshot(rename) => self.rename_snapshot(call, rename),
             Op::DeleteSnapshot(delete) => self.delete_snapshot(call, delete),
+            Op::NewStamp(_)
+            | Op::UpdatePipeline(_)
+            | Op::Publish(_)
+            | Op::Append(_)
+            | Op::Truncate(_)
+            | Op::BeginRecovery(_)
+            | Op::RecoverLease(_)
+            | Op::FinishRecovery(_)
+            | Op::SetNodeService(_) => Err(FsError::new(ErrorCode::Unsupported, "this command is not made yet")),
             Op::Format(_) | Op::Tick(_) => Ok(Outcome::Done),
         }
     }

@@ -49,6 +49,17 @@ macro_rules! client_methods {
             33 ListSnapshots list_snapshots(ListSnapshotsRequest -> ListSnapshotsResponse) = "listSnapshots";
             34 DiffSnapshots diff_snapshots(DiffSnapshotsRequest -> DiffSnapshotsResponse) = "computeSnapshotDiff";
             35 Fsck fsck(FsckRequest -> FsckResponse) = "fsck";
+            36 NewStamp new_stamp(NewStampRequest -> NewStampResponse) = "updateBlockForPipeline";
+            37 UpdatePipeline update_pipeline(UpdatePipelineRequest -> UpdatePipelineResponse) = "updatePipeline";
+            38 Publish publish(PublishRequest -> PublishResponse) = "fsync";
+            39 Append append(AppendRequest -> AppendResponse) = "append";
+            40 Truncate truncate(TruncateRequest -> TruncateResponse) = "truncate";
+            41 RecoverLease recover_lease(RecoverLeaseRequest -> RecoverLeaseResponse) = "recoverLease";
+            42 ListLeases list_leases(ListLeasesRequest -> ListLeasesResponse) = "listOpenFiles";
+            43 SetNodeState set_node_state(SetNodeStateRequest -> SetNodeStateResponse) = "setNodeState";
+            44 ListJobs list_jobs(ListJobsRequest -> ListJobsResponse) = "listJobs";
+            45 CancelJob cancel_job(CancelJobRequest -> CancelJobResponse) = "cancelJob";
+            46 Balance balance(BalanceRequest -> BalanceResponse) = "balance";
         }
     };
 }

@@ -60,6 +60,7 @@ impl PacketHead {
             data_len: data_bytes as i32,
             sync_block: self.sync.then_some(true),
             leaves: (!leaves.is_empty()).then(|| leaves.clone()),
+            leaves_crc: None,
         };
         let mut out = Vec::with_capacity(LENGTHS_BYTES + 36 + leaves.len());
         out.extend_from_slice(&((PLEN_BYTES + checksums_bytes + data_bytes) as u32).to_be_bytes());

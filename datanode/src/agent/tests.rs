@@ -240,7 +240,7 @@ fn copy(number: u64) -> NodeCommand {
 }
 
 fn done(number: u64) -> AgentEvent {
-    let result = CommandResult { number, ok: true, error: String::new() };
+    let result = CommandResult { number, ok: true, error: String::new(), replica: None };
     AgentEvent::CommandDone { namenode: 0, result }
 }
 

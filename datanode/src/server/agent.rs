@@ -260,7 +260,9 @@ impl Driver {
             let number = command.number;
             let result = match base::task::blocking(move || carry_now(&context, &command)).await {
                 Ok(result) => result,
-                Err(error) => proto::cluster::CommandResult { number, ok: false, error: error.to_string() },
+                Err(error) => {
+                    proto::cluster::CommandResult { number, ok: false, error: error.to_string(), replica: None }
+                }
             };
             tell(&inbox, AgentEvent::CommandDone { namenode, result }).await;
         });
@@ -322,7 +324,7 @@ mod tests {
     async fn a_result_waits_while_the_inbox_is_full_and_ends_with_the_thread() {
         let (inbox, messages) = sync_channel(1);
         inbox.try_send(Message::Changed).unwrap();
-        let result = proto::cluster::CommandResult { number: 7, ok: true, error: String::new() };
+        let result = proto::cluster::CommandResult { number: 7, ok: true, error: String::new(), replica: None };
         let done = AgentEvent::CommandDone { namenode: 0, result };
         let mut telling = std::pin::pin!(tell(&inbox, done.clone()));
         let waited = tokio::time::timeout(FULL_PAUSE * 3, telling.as_mut()).await;

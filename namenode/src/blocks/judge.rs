@@ -161,6 +161,8 @@ impl BlockManager {
                     self.repair.settle(*block, now.plus(self.config.settle));
                 }
             }
+            // Neither is told yet.
+            BlockEffect::Restamped { .. } | BlockEffect::Reopened { .. } => {}
             BlockEffect::Replicated { block, .. } => self.judge(*block, names, now),
             BlockEffect::Freed { block, stamp, len_bytes, committed, .. } => {
                 self.close(*block);

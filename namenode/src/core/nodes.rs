@@ -299,6 +299,8 @@ fn completed(
                 copy.token = token_of(copy, namespace, &identity.superuser, wall);
                 copy.block.as_mut_slice()
             }
+            Some(Kind::PrepareRecovery(prepare)) => prepare.block.as_mut_slice(),
+            Some(Kind::FinishReplica(finish)) => finish.block.as_mut_slice(),
             None => &mut [],
         };
         blocks.iter_mut().for_each(|block| identity.pool.as_str().clone_into(&mut block.pool));

@@ -7,7 +7,7 @@ use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch};
 use proto::namespace::FileStatus;
 
-use super::{Answer, NewBlock, Outcome, StorageIndex};
+use super::{Answer, NewBlock, Outcome, ReopenedBlock, StorageIndex};
 
 #[derive(Clone, PartialEq, Message)]
 struct AnswerRecord {
@@ -27,6 +27,9 @@ struct AnswerRecord {
     numbers: Vec<u64>,
     #[prost(string, tag = "8")]
     text: String,
+    /// Of a block that may be written again: its new stamp and its length.
+    #[prost(uint64, repeated, tag = "9")]
+    reopened: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -55,6 +58,10 @@ const RECLAIMED: u32 = 7;
 const STORAGE_REGISTERED: u32 = 8;
 const STATUS: u32 = 9;
 const NAMED: u32 = 10;
+const NEW_STAMP: u32 = 11;
+const APPENDING: u32 = 12;
+const TRUNCATED: u32 = 13;
+const RECOVERING: u32 = 14;
 
 /// Encodes what a caller was told, without a copy of what is in it.
 pub(super) fn encode(result: &FsResult<Outcome>) -> Answer {
@@ -80,6 +87,22 @@ pub(super) fn encode(result: &FsResult<Outcome>) -> Answer {
         Outcome::Reclaimed { pending } => fields.numbers = vec![*pending],
         Outcome::StorageRegistered(index) => fields.numbers = vec![u64::from(index.0)],
         Outcome::Named(text) => fields.text.clone_from(text),
+        Outcome::NewStamp { stamp, more } => {
+            fields.numbers =
+                std::iter::once(stamp.raw()).chain(more.iter().map(|storage| u64::from(storage.0))).collect();
+        }
+        Outcome::Appending { inode, lease_epoch, status: of, last } => {
+            (fields.inode, fields.lease_epoch) = (inode.raw(), lease_epoch.raw());
+            if let Some(last) = last {
+                (fields.block, fields.reopened) =
+                    (Some(reopened_record(last)), vec![last.new_stamp.raw(), last.len_bytes]);
+            }
+            status = Some(of);
+        }
+        Outcome::Truncated { status: of, done: flag } | Outcome::Recovering { status: of, closed: flag } => {
+            fields.numbers = vec![u64::from(*flag)];
+            status = Some(of);
+        }
     }
     // In the order of tags: the kind, the status, then the rest.
     let mut bytes = Vec::with_capacity(256);
@@ -103,6 +126,10 @@ const fn kind_of(outcome: &Outcome) -> u32 {
         Outcome::StorageRegistered(_) => STORAGE_REGISTERED,
         Outcome::Status(_) => STATUS,
         Outcome::Named(_) => NAMED,
+        Outcome::NewStamp { .. } => NEW_STAMP,
+        Outcome::Appending { .. } => APPENDING,
+        Outcome::Truncated { .. } => TRUNCATED,
+        Outcome::Recovering { .. } => RECOVERING,
     }
 }
 
@@ -137,6 +164,21 @@ fn outcome_of(record: AnswerRecord) -> Option<FsResult<Outcome>> {
         STORAGE_REGISTERED => Outcome::StorageRegistered(StorageIndex(u32::try_from(numbers.next()?).ok()?)),
         STATUS => Outcome::Status(record.status?),
         NAMED => Outcome::Named(record.text),
+        NEW_STAMP => Outcome::NewStamp {
+            stamp: GenerationStamp::from_raw(numbers.next()?),
+            more: numbers.map(|index| u32::try_from(index).ok().map(StorageIndex)).collect::<Option<_>>()?,
+        },
+        APPENDING => Outcome::Appending {
+            inode: InodeId::from_raw(record.inode),
+            lease_epoch: LeaseEpoch::from_raw(record.lease_epoch),
+            status: record.status?,
+            last: match record.block {
+                Some(block) => Some(reopened(block, &record.reopened)?),
+                None => None,
+            },
+        },
+        TRUNCATED => Outcome::Truncated { status: record.status?, done: numbers.next()? == 1 },
+        RECOVERING => Outcome::Recovering { status: record.status?, closed: numbers.next()? == 1 },
         _ => return None,
     }))
 }
@@ -163,6 +205,25 @@ fn new_block(record: NewBlockRecord) -> NewBlock {
     }
 }
 
+fn reopened_record(block: &ReopenedBlock) -> NewBlockRecord {
+    NewBlockRecord {
+        id: block.block.raw(),
+        stamp: block.stamp.raw(),
+        offset_bytes: block.offset_bytes,
+        replication: block.replication,
+        block_size_bytes: block.block_size_bytes,
+        storages: block.storages.iter().map(|storage| storage.0).collect(),
+    }
+}
+
+fn reopened(record: NewBlockRecord, numbers: &[u64]) -> Option<ReopenedBlock> {
+    let [new_stamp, len_bytes] = numbers else { return None };
+    let NewBlock { block, stamp, offset_bytes, replication, block_size_bytes, storages } = new_block(record);
+    let new_stamp = GenerationStamp::from_raw(*new_stamp);
+    let len_bytes = *len_bytes;
+    Some(ReopenedBlock { block, stamp, new_stamp, len_bytes, offset_bytes, block_size_bytes, replication, storages })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +240,22 @@ mod tests {
             block_size_bytes: 1 << 40,
             storages: vec![StorageIndex(0), StorageIndex((1 << 24) - 1)],
         };
+        let reopened = ReopenedBlock {
+            block: BlockId::from_raw(9),
+            stamp: GenerationStamp::from_raw(1001),
+            new_stamp: GenerationStamp::from_raw(u64::MAX),
+            len_bytes: 77,
+            offset_bytes: 1 << 40,
+            block_size_bytes: 1 << 27,
+            replication: 3,
+            storages: vec![StorageIndex(5)],
+        };
+        let appending = |last| Outcome::Appending {
+            inode: InodeId::from_raw(16386),
+            lease_epoch: LeaseEpoch::from_raw(4),
+            status: status.clone(),
+            last,
+        };
         let create = |first_block| Outcome::Create {
             inode: InodeId::from_raw(u64::MAX),
             lease_epoch: LeaseEpoch::from_raw(3),
@@ -194,6 +271,12 @@ mod tests {
             Ok(Outcome::Complete(status.clone())),
             Ok(Outcome::Status(status.clone())),
             Ok(Outcome::Named("/a/.snapshot/s".into())),
+            Ok(Outcome::NewStamp { stamp: GenerationStamp::from_raw(7), more: vec![StorageIndex(3), StorageIndex(0)] }),
+            Ok(Outcome::NewStamp { stamp: GenerationStamp::from_raw(7), more: vec![] }),
+            Ok(appending(None)),
+            Ok(appending(Some(reopened))),
+            Ok(Outcome::Truncated { status: status.clone(), done: true }),
+            Ok(Outcome::Recovering { status: status.clone(), closed: false }),
             Ok(Outcome::Deleted { files: 1, directories: u64::MAX }),
             Ok(Outcome::Reclaimed { pending: 9 }),
             Ok(Outcome::StorageRegistered(StorageIndex(5))),
@@ -229,6 +312,26 @@ mod tests {
             }
             Outcome::Status(status) => AnswerRecord { kind: STATUS, status: Some(status.clone()), ..empty },
             Outcome::Named(text) => AnswerRecord { kind: NAMED, text: text.clone(), ..empty },
+            Outcome::NewStamp { stamp, more } => {
+                let numbers = std::iter::once(stamp.raw()).chain(more.iter().map(|storage| u64::from(storage.0)));
+                AnswerRecord { kind: NEW_STAMP, numbers: numbers.collect(), ..empty }
+            }
+            Outcome::Appending { inode, lease_epoch, status, last } => AnswerRecord {
+                kind: APPENDING,
+                inode: inode.raw(),
+                lease_epoch: lease_epoch.raw(),
+                block: last.as_ref().map(reopened_record),
+                reopened: last.as_ref().map_or_else(Vec::new, |last| vec![last.new_stamp.raw(), last.len_bytes]),
+                status: Some(status.clone()),
+                ..empty
+            },
+            Outcome::Truncated { status, done } => {
+                AnswerRecord { kind: TRUNCATED, status: Some(status.clone()), numbers: vec![u64::from(*done)], ..empty }
+            }
+            Outcome::Recovering { status, closed } => {
+                let numbers = vec![u64::from(*closed)];
+                AnswerRecord { kind: RECOVERING, status: Some(status.clone()), numbers, ..empty }
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use proto::ids::{BlockId, ClusterId, GenerationStamp, InodeId, LeaseEpoch, NodeI
 use proto::namespace::FileStatus;
 
 /// Highest version of the command set that this build can apply ([`proto::log::Entry::version`]).
-pub const COMMAND_SET_VERSION: u32 = 3;
+pub const COMMAND_SET_VERSION: u32 = 4;
 
 /// Number of a storage in the replicated registry, from 0, never reused; below 2^24.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -102,6 +102,59 @@ pub enum Outcome {
     Status(FileStatus),
     /// What was made is called this.
     Named(String),
+    /// A stamp is reserved for the open last block of a file.
+    NewStamp {
+        /// It.
+        stamp: GenerationStamp,
+        /// Storages that the leader chose beside those of the pipeline.
+        more: Vec<StorageIndex>,
+    },
+    /// A closed file is open for writing at its end.
+    Appending {
+        /// The file.
+        inode: InodeId,
+        /// The lease that every later call for this inode must show.
+        lease_epoch: LeaseEpoch,
+        /// The file as of this step.
+        status: FileStatus,
+        /// Its last block, if it has room.
+        last: Option<ReopenedBlock>,
+    },
+    /// A file was cut; or its last block must be recovered first, by its replicas.
+    Truncated {
+        /// The file.
+        status: FileStatus,
+        /// Nothing is left to do.
+        done: bool,
+    },
+    /// A file is taken from its writer.
+    Recovering {
+        /// The file.
+        status: FileStatus,
+        /// It is closed; else the replicas of its last block are asked first.
+        closed: bool,
+    },
+}
+
+/// A finished block that may be written again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReopenedBlock {
+    /// Its id.
+    pub block: BlockId,
+    /// The stamp of its replicas.
+    pub stamp: GenerationStamp,
+    /// Reserved for the pipeline that goes on.
+    pub new_stamp: GenerationStamp,
+    /// Its length: no byte of it may be lost.
+    pub len_bytes: u64,
+    /// Where it begins in its file.
+    pub offset_bytes: u64,
+    /// Most bytes that it may hold.
+    pub block_size_bytes: u64,
+    /// Copies wanted.
+    pub replication: u32,
+    /// Storages that hold it, as far as the log knows.
+    pub storages: Vec<StorageIndex>,
 }
 
 /// A block that was just allocated.
@@ -146,6 +199,30 @@ pub enum BlockEffect {
         /// Copies wanted.
         replication: u32,
         /// Storages whose receipts the leader has checked.
+        storages: Vec<StorageIndex>,
+    },
+    /// An open block has a new pipeline: replicas of older stamps count for nothing any more.
+    Restamped {
+        /// The block.
+        block: BlockId,
+        /// Its stamp from now on.
+        stamp: GenerationStamp,
+        /// Copies wanted.
+        replication: u32,
+        /// The pipeline; nothing is proven of it.
+        storages: Vec<StorageIndex>,
+    },
+    /// A finished block is open again (append, truncate): its replicas are about to change, and are not judged meanwhile.
+    Reopened {
+        /// The block.
+        block: BlockId,
+        /// The stamp at which it was finished, and is until it is restamped.
+        stamp: GenerationStamp,
+        /// The length that it keeps at least.
+        len_bytes: u64,
+        /// Copies wanted.
+        replication: u32,
+        /// Storages in the log.
         storages: Vec<StorageIndex>,
     },
     /// Another number of copies is wanted.

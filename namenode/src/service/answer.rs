@@ -79,6 +79,7 @@ impl View<'_> {
             token: self.mint(user, &[Mode::Write, Mode::Read], (block.block, block.stamp), &nodes),
             locations: block.storages.iter().map(|storage| registry.location(*storage)).collect(),
             corrupt: false,
+            open: false,
             digest: bytes::Bytes::new(),
         }
     }

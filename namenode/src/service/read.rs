@@ -118,6 +118,7 @@ impl View<'_> {
             token: self.mint(user, &[Mode::Read], (block.block, block.stamp), &found.nodes).to_vec().into(),
             locations: found.locations,
             corrupt: found.corrupt,
+            open: false,
             digest: block.digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest)),
         }
     }

@@ -207,4 +207,15 @@ samples! {
     DeleteSnapshotRequest _ => { path: "/both".into(), name: "s2".into() }
     ListSnapshotsRequest _ => { path: "/both".into() }
     FsckRequest _ => { path: "/".into() }
+    NewStampRequest facts => { inode: facts.inode, lease_epoch: facts.lease_epoch, block: Some(Block::default()) }
+    UpdatePipelineRequest facts => { inode: facts.inode, lease_epoch: facts.lease_epoch, block: Some(Block::default()) }
+    PublishRequest facts => { inode: facts.inode, lease_epoch: facts.lease_epoch }
+    AppendRequest _ => { path: "/both/moved".into() }
+    TruncateRequest _ => { path: "/both/moved".into() }
+    RecoverLeaseRequest _ => { path: "/both/moved".into() }
+    ListLeasesRequest _ => { path: "/both".into() }
+    SetNodeStateRequest _ => { node: "nobody".into() }
+    ListJobsRequest _ => {}
+    CancelJobRequest _ => { job: "none".into() }
+    BalanceRequest _ => {}
 }

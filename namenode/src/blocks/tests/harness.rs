@@ -422,7 +422,9 @@ impl Bench {
                 }
                 Some(Kind::Copy(copy)) => self.copy(copy),
                 Some(Kind::Verify(verify)) => self.verify(node, verify),
-                None => panic!("a command of no kind"),
+                Some(Kind::PrepareRecovery(_) | Kind::FinishReplica(_)) | None => {
+                    panic!("a command of no kind that is known here")
+                }
             }
         }
     }

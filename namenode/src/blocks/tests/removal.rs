@@ -196,7 +196,8 @@ fn sc_73_the_result_of_a_command_that_overtakes_its_changes_proves_nothing() {
     let sent: Vec<_> = (0..2).map(|node| bench.beat(node)).collect();
     let victim = (0..2).find(|node| !deletes(&sent[*node]).is_empty()).unwrap();
     bench.carry(victim, &sent[victim]);
-    let refused = CommandResult { number: sent[victim][0].number, ok: false, error: "one of them failed".into() };
+    let refused =
+        CommandResult { number: sent[victim][0].number, ok: false, error: "one of them failed".into(), replica: None };
     bench.beat_with(victim, vec![refused]);
     for _ in 0..20 {
         bench.wait(5);

@@ -134,7 +134,7 @@ fn a_copy_that_fails_is_tried_again_and_one_without_an_answer_after_two_minutes(
     bench.file(1, 2, &[0]);
     bench.wait(11);
     let first = bench.beat(0);
-    let failed = CommandResult { number: first[0].number, ok: false, error: "no route".into() };
+    let failed = CommandResult { number: first[0].number, ok: false, error: "no route".into(), replica: None };
     bench.beat_with(0, vec![failed]);
     assert_eq!(bench.map.counts().pending_copy, 0);
     bench.pass(1);
@@ -145,7 +145,7 @@ fn a_copy_that_fails_is_tried_again_and_one_without_an_answer_after_two_minutes(
     assert_eq!(bench.map.counts().pending_copy, 1);
     bench.pass(5);
     assert_eq!(copies(&bench.beat(0)), [block(1)]);
-    let someone_elses = CommandResult { number: 1, ok: false, error: String::new() };
+    let someone_elses = CommandResult { number: 1, ok: false, error: String::new(), replica: None };
     bench.beat_with(1, vec![someone_elses]);
     assert_eq!(bench.map.counts().pending_copy, 1);
 }
@@ -161,7 +161,8 @@ fn a_copy_that_fails_at_one_node_is_tried_at_all_others_before_it_comes_back() {
             let commands = bench.beat(0);
             let [NodeCommand { number, kind: Some(Kind::Copy(copy)) }] = &commands[..] else { panic!("{commands:?}") };
             targets.insert(copy.targets[0].node.clone());
-            let failed = CommandResult { number: *number, ok: false, error: "it holds something else".into() };
+            let failed =
+                CommandResult { number: *number, ok: false, error: "it holds something else".into(), replica: None };
             bench.beat_with(0, vec![failed]);
             (1..5).for_each(|node| drop(bench.beat(node)));
             bench.pass(4);

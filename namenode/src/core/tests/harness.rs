@@ -515,6 +515,8 @@ fn carry(command: &NodeCommand, at: usize, nodes: &mut [Datanode]) {
                 target.put(&block, ReplicaState::Finalized);
             }
         }
-        None => panic!("a command of no kind"),
+        Some(Kind::PrepareRecovery(_) | Kind::FinishReplica(_)) | None => {
+            panic!("a command of no kind that is known here")
+        }
     }
 }
