@@ -19,8 +19,8 @@ use super::store::records::Open;
 use super::view::Seen;
 use super::walk::{ListWalk, NAMES_AT_ONCE, StatWalk, Walk};
 use super::{
-    BlockKey, BlockState, BlockView, Counts, Identity, LeaseView, Namespace, OpenFile, OpenLease, Recovery, StorageIndex,
-    StorageRecord, WriteView,
+    BlockKey, BlockState, BlockView, Counts, Identity, LeaseView, Namespace, OpenFile, OpenLease, Recovery,
+    StorageIndex, StorageRecord, WriteView,
 };
 
 impl Namespace {

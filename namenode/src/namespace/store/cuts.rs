@@ -30,6 +30,12 @@ pub(crate) struct CutKey {
     /// The newest snapshot that may see it.
     pub(crate) died: u64,
 }
+impl CutKey {
+    /// The first and the last one that a file can have.
+    pub(crate) const fn all_of(inode: u64) -> (Self, Self) {
+        (Self { inode, position: 0, died: 0 }, Self { inode, position: u64::MAX, died: u64::MAX })
+    }
+}
 impl ShardKey for CutKey {
     fn spread(&self) -> usize {
         self.inode as usize
@@ -39,8 +45,8 @@ impl ShardKey for CutKey {
 /// A block that was cut off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Cut {
-    /// Its id.
-    pub(crate) block: i64,
+    /// Where it is kept. Local: hash and images name its id.
+    pub(crate) slot: u32,
     /// Snapshots up to this one do not see it.
     pub(crate) born: u64,
     /// Id of the directory whose snapshots see it; 0 for any.
@@ -67,8 +73,7 @@ struct State<'s> {
 impl Store {
     /// Cuts of a file, by position.
     pub(crate) fn cuts_of(&self, inode: u64) -> impl DoubleEndedIterator<Item = (&CutKey, &Cut)> {
-        let from = CutKey { inode, position: 0, died: 0 };
-        let to = CutKey { inode, position: u64::MAX, died: u64::MAX };
+        let (from, to) = CutKey::all_of(inode);
         self.cuts.range(inode as usize, (Bound::Included(from), Bound::Included(to)))
     }
     /// Slots of the blocks that were cut off a file and are kept.
@@ -76,7 +81,7 @@ impl Store {
         let inode = self.inode(slot);
         let some = inode.has_rare(rare::CUTS);
         let cuts = some.then(|| self.cuts_of(inode.id)).into_iter().flatten();
-        cuts.filter_map(|(_, cut)| self.block_slot(cut.block))
+        cuts.map(|(_, cut)| cut.slot)
     }
     /// Cuts that a snapshot sees, by position.
     fn cuts_seen(&self, inode: u64, snapshot: u64) -> impl Iterator<Item = (u64, &Cut)> {
@@ -112,9 +117,13 @@ impl Store {
             .collect()
     }
 
-    /// Bytes of a block of a file that snapshots see, as far as there are states of the past: what a snapshot sees that
-    /// has none is what there is now. `offset_bytes` is where the block begins.
-    pub(crate) fn bytes_seen(&self, slot: u32, position: u64, offset_bytes: u64) -> u64 {
+    /// Bytes of a block of a file that snapshots see. `offset_bytes` is where the block begins.
+    pub(crate) fn bytes_needed(&self, slot: u32, position: u64, offset_bytes: u64) -> u64 {
+        let newest = self.cover_of_inode(slot).newest;
+        if newest != 0 && self.version_at(self.inode(slot).id, newest).is_none() {
+            // It did not change since: what is there now is what the snapshot sees.
+            return u64::MAX;
+        }
         let len_bytes = self.chain(slot).nth(position as usize).map_or(0, |block| self.block(block).len_bytes);
         let of_state = |state: State<'_>| match state.version.blocks.checked_sub(position + 1) {
             Some(0) => state.version.len_bytes.saturating_sub(offset_bytes),
@@ -137,10 +146,7 @@ impl Store {
             let visible = self.chain(slot).filter(|block| self.block(*block).is_visible());
             return self.placed(visible, self.extent(slot).len_bytes);
         };
-        let cuts: Vec<(u64, u32)> = self
-            .cuts_seen(id, snapshot)
-            .filter_map(|(position, cut)| Some((position, self.block_slot(cut.block)?)))
-            .collect();
+        let cuts: Vec<(u64, u32)> = self.cuts_seen(id, snapshot).map(|(position, cut)| (position, cut.slot)).collect();
         let own = cuts.first().map_or(version.blocks, |(position, _)| (*position).min(version.blocks));
         let own = self.chain(slot).take(own as usize);
         self.placed(own.chain(cuts.iter().map(|(_, block)| *block)).take(version.blocks as usize), version.len_bytes)
@@ -166,7 +172,7 @@ impl Store {
         let mut gone = Vec::new();
         for (block, fate) in behind.into_iter().zip(fates) {
             match fate {
-                Some((key, cut)) => self.put_cut(key, cut, block),
+                Some((key, cut)) => self.put_cut(key, cut),
                 None => gone.push(self.drop_block(block)),
             }
         }
@@ -180,7 +186,7 @@ impl Store {
         let fate = |(position, block): (u64, &u32)| {
             let died = states.last()?.snapshot;
             let born = states.iter().rev().find(|state| state.shared <= position).map_or(0, |state| state.snapshot);
-            let cut = Cut { block: self.block(*block).id, born, root: cover.root };
+            let cut = Cut { slot: *block, born, root: cover.root };
             self.has_snapshot(cover.root, born, died).then_some((CutKey { inode, position, died }, cut))
         };
         (keep..).zip(behind).map(fate).collect()
@@ -197,19 +203,19 @@ impl Store {
         self.set_extent(slot, super::Extent { last, count: keep, len_bytes });
     }
     /// Keeps a block, which is in no chain, as a cut.
-    fn put_cut(&mut self, key: CutKey, cut: Cut, block: u32) {
-        let before = self.block_hash(block);
-        let record = self.blocks.get_mut(block);
+    fn put_cut(&mut self, key: CutKey, cut: Cut) {
+        let before = self.block_hash(cut.slot);
+        let record = self.blocks.get_mut(cut.slot);
         record.set_next(NONE);
         record.set_flag(flags::CUT);
-        self.hash = self.hash.wrapping_sub(before).wrapping_add(self.block_hash(block));
+        self.hash = self.hash.wrapping_sub(before).wrapping_add(self.block_hash(cut.slot));
         self.note_cut(key, cut);
     }
     fn note_cut(&mut self, key: CutKey, cut: Cut) {
         if let Some(slot) = self.slot(key.inode) {
             self.inodes.get_mut(slot).rare |= rare::CUTS;
         }
-        self.hash = self.hash.wrapping_add(cut_hash(&key, &cut));
+        self.hash = self.hash.wrapping_add(cut_hash(&key, &cut, self.block(cut.slot).id));
         self.cuts.insert(key, cut);
     }
     /// Adds a block of an image that was cut off. Its cut follows ([`Store::load_cut`]).
@@ -218,9 +224,8 @@ impl Store {
     }
     /// Says where a block was cut off that is there already. False if that cannot be.
     pub(crate) fn load_cut(&mut self, key: CutKey, cut: Cut) -> bool {
-        let block = self.block_slot(cut.block).map(|slot| self.block(slot));
-        let fits = block.is_some_and(|block| block.is_cut() && self.slot(key.inode) == Some(block.inode));
-        let new = fits && self.cuts.get(&key).is_none();
+        let block = self.block(cut.slot);
+        let new = block.is_cut() && self.slot(key.inode) == Some(block.inode) && self.cuts.get(&key).is_none();
         if new {
             self.note_cut(key, cut);
         }
@@ -229,13 +234,13 @@ impl Store {
     /// Removes a cut, and its block.
     pub(super) fn drop_cut(&mut self, key: CutKey) -> Option<Block> {
         let cut = self.cuts.remove(&key)?;
-        self.hash = self.hash.wrapping_sub(cut_hash(&key, &cut));
+        self.hash = self.hash.wrapping_sub(cut_hash(&key, &cut, self.block(cut.slot).id));
         if self.cuts_of(key.inode).next().is_none()
             && let Some(slot) = self.slot(key.inode)
         {
             self.inodes.get_mut(slot).rare &= !rare::CUTS;
         }
-        self.block_slot(cut.block).map(|slot| self.drop_block(slot))
+        Some(self.drop_block(cut.slot))
     }
     /// Removes up to `most` of the cuts of a file that goes for good, with their blocks.
     pub(crate) fn drop_cuts_of(&mut self, slot: u32, most: usize) -> Vec<Block> {
@@ -247,8 +252,8 @@ impl Store {
     }
 }
 
-fn cut_hash(key: &CutKey, cut: &Cut) -> u64 {
+fn cut_hash(key: &CutKey, cut: &Cut, block: i64) -> u64 {
     let mut mixer = Mixer::new(hash_kind::CUT);
     mixer.word(key.inode).word(key.position).word(key.died);
-    mixer.word(cut.block.cast_unsigned()).word(cut.born).word(cut.root).finish()
+    mixer.word(block.cast_unsigned()).word(cut.born).word(cut.root).finish()
 }

@@ -470,12 +470,8 @@ impl Store {
     fn purge_versions(&mut self, at: &Purge, most: usize) -> Purged {
         let after =
             (at.number > 0 || at.snapshot > 0).then_some(VersionKey { inode: at.number, snapshot: at.snapshot });
-        let page: Vec<(VersionKey, u64)> = self
-            .versions
-            .shard_after(at.shard, after)
-            .take(most)
-            .map(|(key, version)| (*key, version.root))
-            .collect();
+        let page: Vec<(VersionKey, u64)> =
+            self.versions.shard_after(at.shard, after).take(most).map(|(key, version)| (*key, version.root)).collect();
         for (key, root) in &page {
             let below = VersionKey { inode: key.inode, snapshot: 0 };
             let earlier = (Bound::Included(below), Bound::Excluded(*key));
@@ -519,14 +515,9 @@ impl Store {
         Purged { next, looked_at: page.len(), released, ..Purged::default() }
     }
     fn purge_cuts(&mut self, at: &Purge, most: usize) -> Purged {
-        let after =
-            (at.number > 0).then_some(CutKey { inode: at.number, position: at.position, died: at.snapshot });
-        let page: Vec<(CutKey, u64, u64)> = self
-            .cuts
-            .shard_after(at.shard, after)
-            .take(most)
-            .map(|(key, cut)| (*key, cut.root, cut.born))
-            .collect();
+        let after = (at.number > 0).then_some(CutKey { inode: at.number, position: at.position, died: at.snapshot });
+        let page: Vec<(CutKey, u64, u64)> =
+            self.cuts.shard_after(at.shard, after).take(most).map(|(key, cut)| (*key, cut.root, cut.born)).collect();
         let unseen = page.iter().filter(|(key, root, born)| !self.has_snapshot(*root, *born, key.died));
         let unseen: Vec<CutKey> = unseen.map(|(key, ..)| *key).collect();
         let blocks = unseen.into_iter().filter_map(|key| self.drop_cut(key)).collect();
