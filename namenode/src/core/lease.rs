@@ -56,6 +56,8 @@ mod tests {
             lease_epoch: LeaseEpoch::from_raw(1),
             session: Some(SessionId::new([byte; 16])),
             unpublished: false,
+            reserved_stamp: None,
+            recovery: None,
         };
         let mut leases = Leases::default();
         leases.begin(at(100));
