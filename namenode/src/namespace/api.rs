@@ -220,6 +220,8 @@ pub enum BlockEffect {
         stamp: GenerationStamp,
         /// The length that it keeps at least.
         len_bytes: u64,
+        /// The length at which it was finished: that of its replicas.
+        finished_bytes: u64,
         /// Copies wanted.
         replication: u32,
         /// Storages in the log.

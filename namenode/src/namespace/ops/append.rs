@@ -87,12 +87,14 @@ impl Namespace {
     }
     /// The finished last block of a file is open again, and keeps so many bytes.
     pub(super) fn reopen(&mut self, slot: u32, last: u32, floor_bytes: u64, effects: &mut Vec<BlockEffect>) {
+        let finished_bytes = self.store.block(last).len_bytes;
         self.store.reopen_block(last, floor_bytes);
         let block = self.store.block(last);
         effects.push(BlockEffect::Reopened {
             block: BlockId::from_raw(block.id),
             stamp: GenerationStamp::from_raw(block.stamp),
             len_bytes: floor_bytes,
+            finished_bytes,
             replication: u32::from(self.store.inode(slot).replication),
             storages: self.store.homes(last).map(StorageIndex).collect(),
         });
