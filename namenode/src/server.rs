@@ -185,6 +185,9 @@ fn readiness(shared: Arc<Shared>) -> Readiness {
         if !member.serving {
             reasons.push("this namenode does not lead yet".to_owned());
         }
+        if member.log_stalled {
+            reasons.push("the disk of the log does not answer".to_owned());
+        }
         if shared.namespace.read().identity().is_none() {
             reasons.push("the cluster is being formatted".to_owned());
         }
