@@ -270,6 +270,7 @@ impl FileWriter {
         match event {
             WriteEvent::Data(bytes) => self.pending.push(bytes),
             WriteEvent::Close => self.closing = true,
+            WriteEvent::Abort if base::mutated!(Sc32AbortedWriteIsPublished) => self.closing = true,
             WriteEvent::Abort => self.give_up(aborted(), out),
             WriteEvent::BlockAdded(Ok(located)) => self.on_block(located, now, out),
             WriteEvent::BlockAbandoned(Ok(())) => self.on_abandoned(now, out),
@@ -415,8 +416,9 @@ impl FileWriter {
         let Some(block) = self.block.take() else { return };
         out.push(WriteEffect::ClosePipeline { attempt: self.attempt });
         let named = block.located.block.unwrap_or_default();
+        let stale_bytes = if base::mutated!(Sc39LengthIsStale) { block.cut_bytes / 2 } else { 0 };
         self.previous = Some(FinishedBlock {
-            block: Some(Block { len_bytes: block.cut_bytes, ..named }),
+            block: Some(Block { len_bytes: block.cut_bytes - stale_bytes, ..named }),
             receipts: ack.receipts,
             digest: block.digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest.prefix())),
         });
@@ -457,7 +459,8 @@ impl FileWriter {
             return;
         }
         // With an unknown outcome the file may be published: then nothing is left to discard.
-        let refused = result.as_ref().is_err_and(|error| error.code != ErrorCode::OutcomeUnknown);
+        let certain = |error: &FsError| error.code != ErrorCode::OutcomeUnknown || base::mutated!(Sc98DoubtIsRefusal);
+        let refused = result.as_ref().is_err_and(certain);
         if refused {
             out.push(WriteEffect::Discard);
         }

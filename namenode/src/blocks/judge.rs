@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use base::clock::Moment;
 use base::random::Randomness;
@@ -38,7 +39,7 @@ impl BlockManager {
         self.judged += 1;
         self.judge_odd(block, names);
         let Some(facts) = names.facts(block) else {
-            self.repair.prune(block, |_| true);
+            self.repair.prune(block, |_| !base::mutated!(Sc84DeletedBlockIsRepaired));
             self.repair.forgive(block);
             return;
         };
@@ -50,7 +51,7 @@ impl BlockManager {
         let lost = |target: StorageIndex| !self.registry.counts(target);
         let dead = |source: NodeIndex| self.registry.node(source).state == NodeState::Dead;
         let pending = self.repair.prune(block, |copy| {
-            copy.stamp != facts.stamp
+            (copy.stamp != facts.stamp && !base::mutated!(Sc69CopyOfAnOldStampCounts))
                 || arrived(copy.target)
                 || lost(copy.target)
                 || dead(copy.source)
@@ -158,7 +159,9 @@ impl BlockManager {
                 self.replicas.reconsider(*block, None, names);
                 // Others look at every block when they begin to lead.
                 if self.active() {
-                    self.repair.settle(*block, now.plus(self.config.settle));
+                    let settle =
+                        if base::mutated!(Sc85NewBlockIsRepaired) { Duration::ZERO } else { self.config.settle };
+                    self.repair.settle(*block, now.plus(settle));
                 }
             }
             // Neither is told yet.
