@@ -25,8 +25,12 @@ pub(super) fn start(context: Context) -> io::Result<Upkeep> {
     let (tell, ended) = oneshot::channel();
     base::task::thread("dn-upkeep", move || {
         while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-            context.node.store().tend(context.clock.now());
-            context.copies.tend(&context);
+            // What panicked is tried again with the next round.
+            let done = base::task::survive("dn-upkeep", || {
+                context.node.store().tend(context.clock.now());
+                context.copies.tend(&context);
+            });
+            context.figures.panics.inc_by(u64::from(done.is_err()));
         }
         drop(context);
         if tell.send(()).is_err() {
