@@ -299,7 +299,7 @@ impl Agent {
         commands: Vec<NodeCommand>,
         out: &mut Vec<AgentEffect>,
     ) {
-        if term < node.highest_term() {
+        if term < node.highest_term() && !base::mutated!(Sc70DeposedLeaderIsObeyed) {
             tracing::warn!(%term, highest = %node.highest_term(), "commands of a deposed leader are refused");
             for command in commands {
                 let error = format!("{term} is below this node's {}", node.highest_term());

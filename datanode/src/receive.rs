@@ -38,6 +38,9 @@ impl PacketSink {
     /// # Errors
     /// The outcome to be acknowledged if not; nothing of the packet may be used.
     pub fn check(&self, packet: &PacketView<'_>) -> Result<(), LocalDone> {
+        if base::mutated!(Sc82DamageIsCopiedOn) {
+            return Ok(());
+        }
         let intact = self.writer.chunks().verify(packet.data, packet.checksums);
         intact.map_err(|mismatch| {
             tracing::warn!(seqno = packet.head.seqno, %mismatch, "a packet arrived damaged");

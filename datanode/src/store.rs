@@ -150,7 +150,7 @@ impl Store {
             match Volume::open(Arc::clone(disk), dir, &fresh, incarnation, (options, &loans), now) {
                 Ok(volume) => volumes.push(Arc::new(volume)),
                 // Not the disk's fault, and not lasting: all volumes or none.
-                Err(error) if error.is_exhausted() => return Err(error),
+                Err(error) if error.is_exhausted() || base::mutated!(Sc54OneBadDiskStopsTheNode) => return Err(error),
                 Err(error) => problems.push(error),
             }
         }
@@ -585,6 +585,12 @@ impl Store {
                 if let Some(loser) = loser.and_then(|loser| self.volumes.get(loser)) {
                     tracing::warn!(block = %id, storage = %loser.storage, "a second copy on this node is ignored");
                     loser.set_replica(id, None);
+                    if base::mutated!(Sc49DuplicateIsDeletedAtStart)
+                        && let Err(error) =
+                            loser.pool().and_then(|pool| loser.move_to_trash(&pool, id, &replica, Moment::START))
+                    {
+                        tracing::warn!(%error, "the second copy stays");
+                    }
                 }
             }
         }

@@ -50,7 +50,8 @@ pub(crate) fn pool_dir(volume: &Path, pool: &PoolId) -> PathBuf {
 
 /// Folder number of a block.
 pub(crate) fn folder_of(id: BlockId) -> u16 {
-    id.raw().div_euclid(RUN).rem_euclid(i64::from(FOLDERS)) as u16
+    let run = if base::mutated!(Sc63FolderForEachBlock) { 1 } else { RUN };
+    id.raw().div_euclid(run).rem_euclid(i64::from(FOLDERS)) as u16
 }
 
 pub(crate) fn folder_name(folder: u16) -> String {

@@ -201,6 +201,9 @@ fn sums_intact(volume: &Volume, path: &Path, trailer: &meta::Trailer) -> Result<
 
 /// SC-52: damage that is noticed is reported, so that the namenode repairs it.
 pub(crate) fn mark_corrupt(volume: &Volume, id: BlockId) {
+    if base::mutated!(Sc52DamageIsNotTold) {
+        return;
+    }
     let found = volume.state.lock().replicas.get(&id).copied();
     if let Some(replica) = found.filter(|replica| replica.state == ReplicaState::Finalized) {
         tracing::warn!(block = %id, storage = %volume.storage, "replica is corrupt");

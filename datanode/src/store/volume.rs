@@ -121,7 +121,9 @@ impl State {
         self.checked.remove(&id);
         self.writers.remove(&id);
         // Under the lock, so that nobody finds them from now on. Their names are still there: closing removes nothing.
-        drop(self.opened.remove(id));
+        if !base::mutated!(Sc91OldFilesAreRead) {
+            drop(self.opened.remove(id));
+        }
         if let Some(watched) = self.watched.get_mut(&id) {
             watched.changed = true;
         }
@@ -300,6 +302,9 @@ impl Volume {
     }
     /// Makes the names in a folder durable, together with everyone who waits for the same.
     pub(crate) fn commit_names(&self, pool: &PoolId, folder: u16) -> Result<(), StoreError> {
+        if base::mutated!(Sc47NamesAreNotSynced) {
+            return Ok(());
+        }
         let path = self.folder_path(pool, folder);
         let _waits = self.waits("sync with others");
         let done = self.committer.commit(folder, || self.disk.sync_dir(&path, CrashPoint::BlockDirSync));
@@ -373,12 +378,12 @@ impl Volume {
     }
     /// Is this replica still written by this writer? Not if it was deleted meanwhile, begun anew or not.
     pub(crate) fn is_written_by(&self, id: BlockId, number: u64) -> bool {
-        self.state.lock().writers.get(&id) == Some(&number)
+        self.state.lock().writers.get(&id) == Some(&number) || base::mutated!(Sc59WriterOfAnotherReplica)
     }
     /// Ends the writing of a replica, in one step with the question whether it is still this writer's.
     pub(crate) fn end_writing(&self, id: BlockId, number: u64, after: Option<Replica>) -> bool {
         let mut state = self.state.lock();
-        if state.writers.get(&id) != Some(&number) {
+        if state.writers.get(&id) != Some(&number) && !base::mutated!(Sc59WriterOfAnotherReplica) {
             return false;
         }
         state.set_replica(id, after);
@@ -545,6 +550,7 @@ fn refuse_if_used(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     let entries = disk.read_dir(dir).map_err(StoreError::io("list", dir))?;
     match entries.iter().find(|entry| !harmless(&entry.name)) {
         None => Ok(()),
+        Some(_) if base::mutated!(Sc50NoIdentityIsNew) => Ok(()),
         Some(entry) => Err(StoreError::Refused {
             path: dir.display().to_string(),
             problem: format!(

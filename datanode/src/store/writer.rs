@@ -129,6 +129,10 @@ impl ReplicaWriter {
         let create = |path: &std::path::Path, point, trash_name: String| {
             let mut created = volume.disk.create_new(path, point);
             if created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+                if base::mutated!(Sc46OldBytesStay) {
+                    let there = volume.disk.open(path, base::disk::OpenMode::ReadWrite);
+                    return volume.guard(there.map_err(StoreError::io("open", path)));
+                }
                 volume.set_aside(path, trash_name)?;
                 created = volume.disk.create_new(path, point);
             }
@@ -176,7 +180,8 @@ impl ReplicaWriter {
             return Ok(());
         }
         // Everything before the last incomplete chunk is final.
-        let start_bytes = self.len_bytes - self.len_bytes % chunk_bytes;
+        let partial_bytes = if base::mutated!(Sc34PacketsBeginAtTheEnd) { 0 } else { self.len_bytes % chunk_bytes };
+        let start_bytes = self.len_bytes - partial_bytes;
         let skip = (start_bytes - offset_bytes) as usize;
         let sum_bytes = self.chunks.kind().checksum_bytes();
         let skip_sums = (skip as u64 / chunk_bytes) as usize * sum_bytes;
@@ -321,7 +326,9 @@ impl ReplicaWriter {
                 remove_files(&self.volume, &self.pool, self.id, self.stamp);
                 self.volume.end_writing(self.id, self.number, None);
             }
-            release(&self.volume, self.reserved_bytes, 0);
+            if !base::mutated!(Sc55RoomIsNotGivenBack) {
+                release(&self.volume, self.reserved_bytes, 0);
+            }
         }
     }
     /// Bytes of both files, as a scan counts them. Waits for the disk.

@@ -107,9 +107,11 @@ impl Committer {
             let mut batches = vec![first];
             batches.extend(self.work.try_iter());
             let started = self.clock.now();
-            let message = match self.writer.write(batches) {
-                Ok(done) => Message::Persisted(done),
-                Err(error) => Message::LogFailed(error.to_string()),
+            // After a panic nobody knows what is in the log: as after a failed sync, the namenode ends.
+            let message = match base::task::survive("nn-commit", || self.writer.write(batches)) {
+                Ok(Ok(done)) => Message::Persisted(done),
+                Ok(Err(error)) => Message::LogFailed(error.to_string()),
+                Err(panicked) => Message::LogFailed(panicked.to_string()),
             };
             self.figures.synced(self.clock.now().since(started));
             let failed = matches!(message, Message::LogFailed(_));
@@ -271,7 +273,10 @@ impl Driver {
         let (images, calls) = (self.images.clone(), self.calls.clone());
         let started = base::task::background_thread("nn-image", move || {
             let mut body = |writer: &mut dyn io::Write| job.frozen.write_to(writer).map_err(io::Error::other);
-            let result = images.write(job.meta, &mut body).map_err(|error| error.to_string());
+            // Tried again a minute later, as after an error of the disk.
+            let result = base::task::survive("nn-image", || images.write(job.meta, &mut body))
+                .map_err(|panicked| panicked.to_string())
+                .and_then(|written| written.map_err(|error| error.to_string()));
             if calls.send(Message::ImageWritten(result)).is_err() {
                 tracing::debug!("the namenode stopped while an image was written");
             }
