@@ -234,6 +234,9 @@ fn unhealthy(cluster: &Cluster) -> Option<String> {
         let Some(shared) = host.shared() else { return Some(format!("namenode {at} is down")) };
         let namespace = shared.namespace.read();
         states.push((namespace.applied().0.raw(), namespace.state_hash()));
+        if namespace.counts().open_files > 0 {
+            return Some(format!("{} files are open", namespace.counts().open_files));
+        }
         if namespace.reclaim_pending() > 0 {
             return Some(format!("{} inodes wait to be reclaimed", namespace.reclaim_pending()));
         }

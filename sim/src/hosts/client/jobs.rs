@@ -56,6 +56,13 @@ impl Job {
     pub(super) const fn is_writing(&self) -> bool {
         matches!(self.stage, Stage::Writing(_))
     }
+    /// What its owner knows if the client dies now.
+    pub(super) fn outcome_of_death(&self) -> Outcome {
+        match &self.stage {
+            Stage::Writing(writing) => writing.left().unwrap_or(Outcome::Unknown),
+            _ => Outcome::Unknown,
+        }
+    }
     pub(super) fn into_op(self) -> (Op, Moment) {
         (self.op, self.begun)
     }
@@ -136,9 +143,14 @@ impl ClientHost {
                 self.finish(outcome, scene);
             }
             Purpose::Page => self.page_came(ended, scene),
-            Purpose::Create | Purpose::AddBlock | Purpose::AbandonBlock | Purpose::Complete => {
-                self.writer_call_ended(ended, scene);
-            }
+            Purpose::Create
+            | Purpose::Append
+            | Purpose::AddBlock
+            | Purpose::AbandonBlock
+            | Purpose::NewStamp
+            | Purpose::UpdatePipeline
+            | Purpose::Publish
+            | Purpose::Complete => self.writer_call_ended(ended, scene),
             Purpose::Open | Purpose::Relocate => self.reader_call_ended(ended, scene),
             Purpose::Aside => {}
         }
