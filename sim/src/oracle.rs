@@ -437,7 +437,9 @@ fn apply(tree: &mut Tree, op: &Op) -> Result<Seen, ErrorCode> {
         }
         Op::Stat { path } => find(tree, path).map(|_| Seen::Status(path.clone())),
         Op::List { path } => match find(tree, path)? {
-            Entry::Dir => Ok(Seen::Entries(below(tree, path).into_iter().filter(|other| parent(other) == path).collect())),
+            Entry::Dir => {
+                Ok(Seen::Entries(below(tree, path).into_iter().filter(|other| parent(other) == path).collect()))
+            }
             Entry::File { .. } => Ok(Seen::Entries(vec![path.clone()])),
         },
         Op::Read { path, .. } => match find(tree, path)? {

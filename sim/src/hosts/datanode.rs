@@ -426,14 +426,14 @@ impl DatanodeHost {
                 what.blocks.iter().for_each(|block| self.note_damage(BlockId::from_raw(block.id), scene));
                 self.agent(AgentEvent::CommandDone { namenode, result }, scene);
             }
-            Task::PrepareRecovery(what) => {
+            Task::Prepare(what) => {
                 let result = commands::prepare_recovery(&running.node, &command, what, now);
                 if result.ok {
                     scene.hit(Rare::RecoveryPrepared);
                 }
                 self.agent(AgentEvent::CommandDone { namenode, result }, scene);
             }
-            Task::FinishReplica(what) => {
+            Task::Finish(what) => {
                 let result = commands::finish_replica(&running.node, &command, what, now);
                 if result.ok {
                     scene.hit(Rare::ReplicaRecovered);

@@ -90,9 +90,10 @@ impl ClientHost {
             }
             Op::List { path } => (Purpose::Page, page(path, "")),
             Op::Read { path, .. } => (Purpose::Open, open(path, 0, 0)),
-            Op::Truncate { path, len_bytes } => {
-                (Purpose::Simple, n::TruncateRequest { header, path: path.clone(), len_bytes: *len_bytes as u64 }.into())
-            }
+            Op::Truncate { path, len_bytes } => (
+                Purpose::Simple,
+                n::TruncateRequest { header, path: path.clone(), len_bytes: *len_bytes as u64 }.into(),
+            ),
             Op::Write { .. } => return self.begin_write(scene),
             Op::Append { .. } => return self.begin_append(scene),
         };

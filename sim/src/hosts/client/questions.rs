@@ -2,12 +2,12 @@
 //! question has a connection of its own.
 
 use base::clock::Moment;
-use client::write::{ProbeAnswer, WriteEvent};
+use client::write::{ProbeAnswer, ReplicaAt, WriteEvent};
 use proto::common::{LocatedBlock, StorageLocation};
 use proto::ids::GenerationStamp;
 use proto::transfer::BlockOpResponse;
 use transfer::catch_up::TransferReply;
-use transfer::{BlockRef, ReplicaStateSetup, Target, TransferSetup};
+use transfer::{BlockRef, Progress, ReplicaStateSetup, Status, Target, TransferSetup, reply};
 
 use super::ClientHost;
 use super::jobs::{Job, Stage};
@@ -101,7 +101,7 @@ impl ClientHost {
             return false;
         }
         match part {
-            Part::Reply(reply) if is_probe => self.probed(job, stream, ProbeAnswer::of(reply), scene),
+            Part::Reply(reply) if is_probe => self.probed(job, stream, answer_of(reply), scene),
             Part::Closed if is_probe => self.probed(job, stream, ProbeAnswer::Silent, scene),
             Part::Reply(reply) => self.transfer_said(job, stream, reply, scene),
             Part::Closed => self.transferred(job, stream, Err("it closed the connection".to_owned()), scene),
@@ -151,6 +151,23 @@ impl ClientHost {
             questions.transfer = None;
         }
         self.tell_writer(job, WriteEvent::Transferred(result), scene);
+    }
+}
+
+fn answer_of(reply: &BlockOpResponse) -> ProbeAnswer {
+    match reply::status_of(reply) {
+        Status::Success => Progress::from_reply(reply).map_or(ProbeAnswer::Mute, |progress| {
+            ProbeAnswer::At(ReplicaAt {
+                stamp: progress.stamp.raw(),
+                received_bytes: progress.received_bytes,
+                stored_bytes: progress.stored_bytes,
+                acked_bytes: progress.acked_bytes,
+                finalized: progress.finalized,
+                waiting: progress.waiting,
+            })
+        }),
+        Status::ErrorAccessToken | Status::ErrorUnsupported => ProbeAnswer::Mute,
+        _ => ProbeAnswer::Missing,
     }
 }
 

@@ -141,9 +141,7 @@ impl DatanodeHost {
             Whose::Writer(up) => {
                 let said = match outcome {
                     Ok(()) => TransferReply::Done,
-                    Err(message) => {
-                        TransferReply::Failed { status: Status::Error, bad_link: String::new(), message }
-                    }
+                    Err(message) => TransferReply::Failed { status: Status::Error, bad_link: String::new(), message },
                 };
                 scene.push(*up, address, Part::Reply(Box::new(said.to_wire())));
                 scene.close(*up, address);

@@ -59,7 +59,9 @@ impl DatanodeHost {
             (Some(next), Some(target)) => {
                 let down = dial(scene, address, target);
                 running.downs.insert(down, up);
-                running.opening.insert(up, Opening { since: scene.now(), writer, stage: setup.stage, down, link: target.link() });
+                running
+                    .opening
+                    .insert(up, Opening { since: scene.now(), writer, stage: setup.stage, down, link: target.link() });
                 scene.push(down, address, Part::Write(Box::new(next)));
             }
             _ => {
