@@ -348,8 +348,9 @@ fn digests(cluster: &Cluster) -> Vec<String> {
         if !view.committed {
             return;
         }
+        // What was appended to, cut or recovered has none until a scrubber makes one, which stays at its node.
         if view.digest.is_none() {
-            problems.push(format!("{} has no digest, although its writer made one", view.block));
+            return;
         }
         for (at, host) in cluster.datanodes.iter().enumerate() {
             let flipped = cluster.checks.rotten.contains(&(at, view.block));
