@@ -60,6 +60,29 @@ fn a_pipeline_stands_again_only_at_the_reserved_stamp_with_enough_nodes() {
 }
 
 #[test]
+fn a_stamp_that_was_reserved_for_a_block_is_no_other_blocks() {
+    for given_up in [false, true] {
+        let mut bench = Bench::new();
+        let mut draft = bench.create("ann", "/tmp/f", true).unwrap();
+        let stamp = bench.new_stamp("ann", &draft).unwrap();
+        if given_up {
+            let (block, of) = block_of(&draft);
+            let (inode, lease_epoch) = (draft.inode, draft.epoch);
+            let abandon = proto::log::AbandonBlock { inode, lease_epoch, id: block.raw(), stamp: of.raw() };
+            bench.run(by("ann"), Op::AbandonBlock(abandon)).result.unwrap();
+            bench.check();
+            let none = Draft { block: None, ..draft.clone() };
+            draft.block = Some(bench.add_block("ann", &none, 0).unwrap());
+        } else {
+            draft.block = Some(bench.add_block("ann", &draft, BLOCK).unwrap());
+        }
+        assert_eq!(bench.namespace.open_files()[0].reserved_stamp, None);
+        assert_eq!(code(bench.update_pipeline("ann", &mut draft, stamp, 0)), ErrorCode::StaleStamp);
+        bench.check();
+    }
+}
+
+#[test]
 fn stamps_are_for_the_open_last_block_of_whoever_writes() {
     let mut bench = Bench::new();
     let mut draft = bench

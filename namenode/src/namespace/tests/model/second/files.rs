@@ -130,6 +130,9 @@ impl State {
         }
     }
     fn settle(&mut self, id: Id, last: Ending) {
+        if !matches!(last, Ending::Settled) {
+            self.reserved.remove(&id);
+        }
         let blocks = &mut self.tree.file_mut(id).blocks;
         match (last, blocks.last_mut()) {
             (Ending::Commit(len), Some(block)) => block.len_bytes = Some(len),
@@ -182,6 +185,7 @@ impl State {
                         return refuse(ErrorCode::InvalidArgument);
                     }
                     blocks.pop();
+                    state.reserved.remove(&id);
                     Ok(())
                 }
                 _ if blocks.iter().any(|other| other.id == block) => refuse(ErrorCode::InvalidArgument),
