@@ -197,8 +197,10 @@ impl Lenders {
         let refused = |why: Refused| {
             self.counters.refuse();
             tracing::debug!(path, %why, "nothing is lent");
-            if matches!(why, Refused::Door(_)) {
-                self.doors.shut(path, now);
+            match why {
+                Refused::Door(_) => self.doors.shut(path, now),
+                Refused::Lane(_) => self.doors.turned_away(path, now, &door),
+                Refused::Block(_) => {}
             }
         };
         let asked = tokio::time::timeout(within, door.shared().borrow(&range.block, &range.token, now));
@@ -206,7 +208,7 @@ impl Lenders {
             Ok(Ok(loan)) => loan,
             Ok(Err(Refused::Block(why))) if door.is_over() && !door.has_answered() => {
                 // It takes no more readers than it has.
-                refused(Refused::Door(why));
+                refused(Refused::Lane(why));
                 return None;
             }
             Ok(Err(why)) => {
@@ -271,6 +273,9 @@ enum Refused {
     /// This door lends nothing to this client, whatever it asks for.
     #[error("{0}")]
     Door(String),
+    /// This connection to it is over.
+    #[error("{0}")]
+    Lane(String),
     /// Not this block, or not now.
     #[error("{0}")]
     Block(String),

@@ -159,7 +159,7 @@ impl Shared {
         let request = setup(block, token, returned).map_err(Refused::Block)?;
         unix::send_now(&self.stream, &request).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => Refused::Block(format!("the node takes nothing in: {error}")),
-            _ => Refused::Door(format!("send: {error}")),
+            _ => Refused::Lane(format!("send: {error}")),
         })?;
         let said = state.returned.len().min(MAX_NAMED);
         state.returned.drain(..said);

@@ -17,6 +17,8 @@ use super::door::Door;
 
 /// How long a door is left alone that does not open, or lends nothing by principle.
 pub(super) const SHUT: Duration = Duration::from_secs(30);
+/// How long no further connection is tried at a door that has some and took no more.
+const FULL: Duration = Duration::from_secs(2);
 /// Nodes of one machine.
 const MAX_DOORS: usize = 64;
 /// Connections to one of them.
@@ -36,6 +38,8 @@ enum Known {
 #[derive(Debug)]
 pub(super) struct Doors {
     known: Mutex<BTreeMap<String, Known>>,
+    /// Doors with connections that take no more of them, and until when that is believed.
+    full: Mutex<BTreeMap<String, Moment>>,
     /// Tasks that listen at the doors. They end with them.
     tasks: TaskTracker,
 }
@@ -49,7 +53,7 @@ enum Way {
 
 impl Doors {
     pub(super) fn new() -> Self {
-        Self { known: Mutex::default(), tasks: TaskTracker::new() }
+        Self { known: Mutex::default(), full: Mutex::default(), tasks: TaskTracker::new() }
     }
 
     /// A connection to the door at a path on which nothing is stuck; `None` if there is none to be had.
@@ -86,7 +90,7 @@ impl Doors {
             Some(Known::Open(lanes)) => {
                 let over: Vec<_> = lanes.extract_if(.., |lane| lane.is_over()).collect();
                 let free = lanes.iter().find(|lane| !lane.is_stuck(now)).cloned();
-                let room = lanes.len() < MAX_LANES;
+                let room = lanes.len() < MAX_LANES && !self.is_full(path, now);
                 drop(doors);
                 drop(over);
                 match free {
@@ -122,6 +126,27 @@ impl Doors {
     pub(super) fn shut(&self, path: &str, now: Moment) {
         let before = self.known.lock().insert(path.to_owned(), Known::ShutUntil(now.plus(SHUT)));
         drop(before);
+    }
+
+    /// The node took this connection and ended it without an answer: it takes no more readers than it has. Connections that
+    /// were made before are as good as they were; where there is none, the door is left alone for a while.
+    pub(super) fn turned_away(&self, path: &str, now: Moment, lane: &Arc<Door>) {
+        let mut doors = self.known.lock();
+        let Some(Known::Open(lanes)) = doors.get_mut(path) else { return };
+        let gone: Vec<_> = lanes.extract_if(.., |one| Arc::ptr_eq(one, lane) || one.is_over()).collect();
+        let others = !lanes.is_empty();
+        drop(doors);
+        drop(gone);
+        if others {
+            self.full.lock().insert(path.to_owned(), now.plus(FULL));
+        } else {
+            self.shut(path, now);
+        }
+    }
+    fn is_full(&self, path: &str, now: Moment) -> bool {
+        let mut full = self.full.lock();
+        full.retain(|_, until| now < *until);
+        full.contains_key(path)
     }
 
     /// Connections to a door that are not over.
