@@ -156,7 +156,7 @@ mutations! {
     Sc73UnknownIsGone = "sc-73-unknown-is-gone";
 
     // --- repair ---
-    /// Copies on nodes that have fallen silent count as the others: a good copy goes for them.
+    /// Copies on nodes that have fallen silent count as the others, and one that is heard of goes for them.
     Sc76SilentCopiesCount = "sc-76-silent-copies-count";
     /// A copy goes although news of the others is on its way.
     Sc77NewsIsNotWaitedFor = "sc-77-news-is-not-waited-for";

@@ -132,7 +132,8 @@ impl BlockManager {
             };
             let free = |storage: &StorageIndex| self.registry.at(*storage).available_bytes;
             let silent = |storage: &StorageIndex| self.registry.node_of(*storage).state != NodeState::Live;
-            let order = |s: &StorageIndex| (silent(s), crowd(s), Reverse(free(s)), Reverse(*s));
+            let goes_first = |s: &StorageIndex| silent(s) != base::mutated!(Sc76SilentCopiesCount);
+            let order = |s: &StorageIndex| (goes_first(s), crowd(s), Reverse(free(s)), Reverse(*s));
             let Some(victim) = left.iter().copied().max_by_key(order) else { break };
             left.retain(|storage| *storage != victim);
             victims.push(victim);
