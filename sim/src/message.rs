@@ -113,6 +113,8 @@ pub enum Timer {
     WriterTick(u64),
     /// Something comes to a writer from its own host.
     ToWriter(u64, Box<WriteEvent>),
+    /// A reader looks again for the open block of a file of which no node says how far it is.
+    OpenAgain(u64),
     /// Nobody waits any more for the answer that was to come on this connection.
     QuestionOver(u64, StreamId),
     /// A reader looks at the time.
@@ -148,6 +150,7 @@ impl Timer {
             Self::Scrub(_) => 17,
             Self::GoOn => 16,
             Self::QuestionOver(..) => 18,
+            Self::OpenAgain(_) => 19,
         }
     }
 }

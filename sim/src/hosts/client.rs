@@ -8,6 +8,7 @@
 mod calls;
 mod jobs;
 mod lanes;
+mod measuring;
 mod questions;
 mod reading;
 mod writing;
@@ -170,7 +171,10 @@ impl ClientHost {
     }
 
     fn part(&mut self, stream: StreamId, part: Part, scene: &mut Scene) {
-        if !self.writer_part(stream, &part, scene) && !self.question_part(stream, &part, scene) {
+        if !self.writer_part(stream, &part, scene)
+            && !self.question_part(stream, &part, scene)
+            && !self.measuring_part(stream, &part, scene)
+        {
             self.reader_part(stream, part, scene);
         }
     }
@@ -190,6 +194,7 @@ impl ClientHost {
             }
             Timer::WriterTick(job) => self.tell_writer(job, client::write::WriteEvent::Tick, scene),
             Timer::ToWriter(job, event) => self.tell_writer(job, *event, scene),
+            Timer::OpenAgain(job) => self.open_again(job, scene),
             Timer::QuestionOver(job, stream) => self.question_over(job, stream, scene),
             Timer::ReaderTick(job) => self.tick_reader(job, scene),
             Timer::ToReader(job, event) => self.tell_reader(job, *event, scene),

@@ -112,7 +112,9 @@ impl ClientHost {
 
     /// Nobody waits any longer.
     pub(super) fn question_over(&mut self, job: u64, stream: StreamId, scene: &mut Scene) {
-        let Some(questions) = self.questions(job) else { return };
+        let Some(questions) = self.questions(job) else {
+            return self.node_said(job, stream, ProbeAnswer::Silent, scene);
+        };
         if questions.transfer == Some(stream) {
             self.transferred(job, stream, Err("it was not made in time".to_owned()), scene);
         } else if questions.probe.as_ref().is_some_and(|probe| probe.streams.contains(&Some(stream))) {
@@ -154,7 +156,7 @@ impl ClientHost {
     }
 }
 
-fn answer_of(reply: &BlockOpResponse) -> ProbeAnswer {
+pub(super) fn answer_of(reply: &BlockOpResponse) -> ProbeAnswer {
     match reply::status_of(reply) {
         Status::Success => Progress::from_reply(reply).map_or(ProbeAnswer::Mute, |progress| {
             ProbeAnswer::At(ReplicaAt {
@@ -171,11 +173,11 @@ fn answer_of(reply: &BlockOpResponse) -> ProbeAnswer {
     }
 }
 
-fn named(block: &LocatedBlock) -> Option<BlockRef> {
+pub(super) fn named(block: &LocatedBlock) -> Option<BlockRef> {
     BlockRef::from_common(block.block.as_ref()?).ok()
 }
 
-fn ask(from: Address, at: &StorageLocation, question: Part, scene: &mut Scene) -> StreamId {
+pub(super) fn ask(from: Address, at: &StorageLocation, question: Part, scene: &mut Scene) -> StreamId {
     let port = u16::try_from(at.transfer_port).unwrap_or(FIRST_PORT);
     let stream = scene.network.open(from, address_of(port));
     scene.push(stream, from, question);

@@ -6,13 +6,14 @@ use client::read::{Hedge, HedgeConfig, HedgeEffect, HedgeEvent, ReadConfig, Read
 use namenode::service::request::Response;
 use proto::common::{LocatedBlock, StorageLocation};
 use proto::error::{ErrorCode, FsError, FsResult};
-use proto::namespace as n;
+use proto::namespace::{self as n, FileStatus};
 use transfer::{BlockRef, ReadSetup};
 
 use super::ClientHost;
 use super::calls::{Ended, Purpose};
 use super::jobs::{Job, Stage, open};
 use super::lanes::{Current, LaneId};
+use super::measuring::Measuring;
 use crate::coverage::Rare;
 use crate::hosts::datanode::{FIRST_PORT, address_of};
 use crate::hosts::millis;
@@ -37,6 +38,9 @@ pub(super) struct Reading {
     start_bytes: u64,
     /// The file was being written when it was opened.
     open: bool,
+    /// Its open block is asked for.
+    pub(super) measuring: Option<Measuring>,
+    pub(super) looks: u32,
 }
 
 /// What is left of a range of a block.
@@ -49,7 +53,9 @@ pub(super) struct Range {
 
 impl Reading {
     pub(super) const fn new(part: (u64, u64)) -> Self {
-        Self { part, ranges: Vec::new(), current: None, bytes: Vec::new(), len_bytes: 0, start_bytes: 0, open: false }
+        let (ranges, bytes) = (Vec::new(), Vec::new());
+        let (current, measuring) = (None, None);
+        Self { part, ranges, current, bytes, len_bytes: 0, start_bytes: 0, open: false, measuring, looks: 0 }
     }
 
     /// Cuts what is wanted into ranges of blocks. False: the blocks do not cover the file.
@@ -94,17 +100,32 @@ impl ClientHost {
         }
         let Some(reading) = self.reading(job) else { return };
         match opened {
-            Ok((_, blocks)) if blocks.iter().any(|block| block.open) => {
-                self.finish(Outcome::Failed(ErrorCode::NoReplica), scene);
-            }
             Ok((status, blocks)) => {
                 reading.open = status.open_for_write;
-                if !reading.plan(status.len_bytes, blocks) {
-                    scene.violation(format!("the blocks of a file of {} bytes do not cover it", status.len_bytes));
+                if blocks.last().is_some_and(|block| block.open) {
+                    return self.measure(job, status, blocks, scene);
                 }
-                self.next_range(job, scene);
+                self.plan_read(job, &status, blocks, scene);
             }
             Err(error) => self.finish(Outcome::Failed(error.code), scene),
+        }
+    }
+
+    /// Begins to read what is wanted of a file of this length.
+    pub(super) fn plan_read(&mut self, job: u64, status: &FileStatus, blocks: Vec<LocatedBlock>, scene: &mut Scene) {
+        let Some(reading) = self.reading(job) else { return };
+        if !reading.plan(status.len_bytes, blocks) {
+            scene.violation(format!("the blocks of a file of {} bytes do not cover it", status.len_bytes));
+        }
+        self.next_range(job, scene);
+    }
+
+    /// Looks again where the open block of the file is.
+    pub(super) fn open_again(&mut self, job: u64, scene: &mut Scene) {
+        let Some(Job { id, op: Op::Read { path, .. }, .. }) = &self.job else { return };
+        if *id == job {
+            let request = open(path, 0, 0);
+            self.ask(Purpose::Open, request, false, scene);
         }
     }
 
