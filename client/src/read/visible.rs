@@ -31,7 +31,8 @@ const LOOKS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Bytes of an open block that can be seen by what all its nodes say; `None`: nobody knows. `floor_bytes` are committed.
-pub(super) fn visible_bytes(answers: &[ProbeAnswer], stamp: u64, floor_bytes: u64) -> Option<u64> {
+#[must_use]
+pub fn visible_bytes(answers: &[ProbeAnswer], stamp: u64, floor_bytes: u64) -> Option<u64> {
     let told = |waiting: bool| {
         let of = |answer: &ProbeAnswer| match answer {
             ProbeAnswer::At(at) if at.stamp >= stamp && (at.waiting && !at.finalized) == waiting => Some(shown(at)),
