@@ -52,7 +52,7 @@ pub(super) struct Range {
 }
 
 impl Reading {
-    pub(super) const fn new(part: (u64, u64)) -> Self {
+    pub(super) fn new(part: (u64, u64)) -> Self {
         let (ranges, bytes) = (Vec::new(), Vec::new());
         let (current, measuring) = (None, None);
         Self { part, ranges, current, bytes, len_bytes: 0, start_bytes: 0, open: false, measuring, looks: 0 }
