@@ -235,6 +235,27 @@ impl LocalReader {
             Source::Stdin(_) => Ok(None),
         }
     }
+    /// What comes next, `most_bytes` at most, without waiting for more than there is; nothing only at the end.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read_some(&mut self, most_bytes: usize) -> io::Result<Bytes> {
+        let mut buffer = BytesMut::zeroed(most_bytes);
+        loop {
+            let read = match &mut self.file {
+                Source::File(file) => file.read(&mut buffer),
+                Source::Stdin(stdin) => stdin.read(&mut buffer),
+            };
+            match read {
+                Ok(have) => {
+                    buffer.truncate(have);
+                    return Ok(buffer.freeze());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
     /// The next `want_bytes`; fewer only at the end.
     ///
     /// # Errors

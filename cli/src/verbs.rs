@@ -11,6 +11,7 @@
 //! ```
 
 mod acl;
+mod append;
 mod block;
 mod cat;
 mod checksum;
@@ -33,6 +34,7 @@ mod filter;
 pub(crate) mod find;
 mod fsck;
 mod get;
+mod lease;
 mod ln;
 mod ls;
 mod mkdir;
@@ -55,6 +57,7 @@ mod touch;
 mod transfer;
 mod trash;
 mod tree;
+mod truncate;
 mod xattr;
 
 use std::time::Duration;
@@ -113,8 +116,12 @@ pub(crate) enum Verb {
     Cp(cp::CpOptions),
     /// Make a tree the same as another, on this machine or in the cluster
     Sync(Box<sync::SyncOptions>),
+    /// Write local files at the end of a file of the cluster
+    Append(append::AppendOptions),
     /// Append files to another without copying
     Concat(concat::ConcatOptions),
+    /// Make files shorter
+    Truncate(truncate::TruncateOptions),
     /// Move or rename files and directories
     Mv(mv::MvOptions),
     /// Make further names: hard and symbolic links
@@ -141,6 +148,8 @@ pub(crate) enum Verb {
     Snapshot(snapshot::SnapshotVerb),
     /// Look at the blocks of files
     Block(block::BlockVerb),
+    /// Look at files that are being written, or take them from their writers
+    Lease(lease::LeaseVerb),
     /// Look at the cluster
     Cluster(ClusterVerb),
     /// Look at the datanodes
@@ -194,6 +203,7 @@ impl Verb {
             Self::Get(options) if options.keeps_parts() => PARTS_ARE_KEPT,
             Self::Sync(options) if options.keeps_parts() => PARTS_ARE_KEPT,
             Self::Put(_) | Self::Get(_) | Self::Cp(_) | Self::Sync(_) => "files that were not whole are not there",
+            Self::Append(_) => "the file keeps what was flushed, and the cluster closes it",
             _ => "",
         }
     }
@@ -268,7 +278,9 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Touch(options) => touch::run(options, context).await,
         Verb::Cp(options) => cp::run(options, context).await,
         Verb::Sync(options) => sync::run(options, context).await,
+        Verb::Append(options) => append::run(options, context).await,
         Verb::Concat(options) => concat::run(options, context).await,
+        Verb::Truncate(options) => truncate::run(options, context).await,
         Verb::Mv(options) => mv::run(options, context).await,
         Verb::Ln(options) => ln::run(options, context).await,
         Verb::Rm(options) => rm::run(options, context).await,
@@ -282,6 +294,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Quota(quota) => quota::run(&quota.verb, context).await,
         Verb::Snapshot(snapshot) => snapshot::run(&snapshot.verb, context).await,
         Verb::Block(block) => block::run(&block.verb, context).await,
+        Verb::Lease(lease) => lease::run(&lease.verb, context).await,
         Verb::Cluster(ClusterVerb { verb: ClusterCommand::Status }) => cluster::status(context).await,
         Verb::Node(NodeVerb { verb: NodeCommand::Ls }) => cluster::nodes(context).await,
     }

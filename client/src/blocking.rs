@@ -42,7 +42,7 @@ use proto::error::{ErrorCode, FsError, FsResult};
 use proto::namespace::{DeleteResponse, FileStatus};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::{ClientBuilder, CreateOptions, Replace, Split, SplitOptions};
+use crate::{AppendOptions, ClientBuilder, CreateOptions, RecoveredLease, Replace, Split, SplitOptions, Truncated};
 pub use reader::Reader;
 pub use writer::Writer;
 
@@ -128,6 +128,31 @@ impl Client {
     pub fn create(&self, path: &str, options: CreateOptions) -> FsResult<Writer> {
         let writer = self.engine.run(self.client.create(path, options))??;
         Ok(Writer::new(writer, Arc::clone(&self.engine)))
+    }
+
+    /// As [`crate::Client::append`].
+    ///
+    /// # Errors
+    /// As there; [`ErrorCode::InvalidArgument`] inside an async runtime.
+    pub fn append(&self, path: &str, options: AppendOptions) -> FsResult<Writer> {
+        let writer = self.engine.run(self.client.append(path, options))??;
+        Ok(Writer::new(writer, Arc::clone(&self.engine)))
+    }
+
+    /// As [`crate::Client::truncate`].
+    ///
+    /// # Errors
+    /// As there; [`ErrorCode::InvalidArgument`] inside an async runtime.
+    pub fn truncate(&self, path: &str, len_bytes: u64) -> FsResult<Truncated> {
+        self.engine.run(self.client.truncate(path, len_bytes))?
+    }
+
+    /// As [`crate::Client::recover_lease`].
+    ///
+    /// # Errors
+    /// As there; [`ErrorCode::InvalidArgument`] inside an async runtime.
+    pub fn recover_lease(&self, path: &str) -> FsResult<RecoveredLease> {
+        self.engine.run(self.client.recover_lease(path))?
     }
 
     /// As [`crate::Client::open`].

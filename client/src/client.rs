@@ -23,7 +23,6 @@ use crate::list::Listing;
 use crate::read::buffers::Buffers;
 use crate::read::idle::IdleConnections;
 use crate::read::local::{Lenders, LocalFigures, LocalReads};
-use crate::read::pages::{Page, join_page, next_page_bytes};
 use crate::read::race::Hedging;
 use crate::read::{ReadConfig, Reader};
 use crate::retry::unread_success;
@@ -308,22 +307,13 @@ impl Client {
         self.inner.avoided.unreachable(self.inner.rpc.clock.now())
     }
 
-    /// Opens a file for reading.
+    /// Opens a file for reading. One that is being written is read up to what was flushed.
     ///
     /// # Errors
-    /// The namenode's refusals.
+    /// The namenode's refusals; [`ErrorCode::NoReplica`] if the file is being written and nobody can say how long it is.
     pub async fn open(&self, path: &str) -> FsResult<Reader> {
         let path = FsPath::parse(path)?;
-        let until = self.inner.deadline();
-        let mut opened = self.inner.open(&path, 0, 0, until).await?;
-        while let Some(at_bytes) = next_page_bytes(&opened) {
-            let page = self.inner.open(&path, at_bytes, 0, until).await?;
-            match join_page(&mut opened, page) {
-                Page::Joined => {}
-                Page::Replaced => opened = self.inner.open(&path, 0, 0, until).await?,
-                Page::Nothing => break,
-            }
-        }
+        let opened = self.inner.open_whole(&path).await?;
         Reader::new(Arc::clone(&self.inner), path, opened)
     }
 

@@ -91,6 +91,7 @@ impl Listing {
                 Some(joined) => joined.map_err(ended)??,
                 None => self.client.list_page(&self.path, &self.start_after).await?,
             };
+            check_names(&answer).map_err(|error| error.with_path(self.path.as_str()))?;
             self.more = answer.more && !answer.entries.is_empty();
             if let Some(last) = answer.entries.last() {
                 self.start_after.clone_from(&last.path);
@@ -107,5 +108,43 @@ impl Listing {
             let (client, path, start_after) = (self.client.clone(), self.path.clone(), self.start_after.clone());
             self.ahead.spawn(async move { client.list_page(&path, &start_after).await });
         }
+    }
+}
+
+/// Names become parts of paths, also on the caller's machine: whoever answers may not lead out of the directory by them.
+/// Only a file that is listed itself has no name.
+fn check_names(answer: &ListResponse) -> FsResult<()> {
+    let alone = answer.entries.len() == 1 && !answer.more;
+    let is_name = |name: &str| match name {
+        "" => alone,
+        "." | ".." => false,
+        name => !name.contains(['/', '\0']),
+    };
+    match answer.entries.iter().find(|entry| !is_name(&entry.path)) {
+        None => Ok(()),
+        Some(bad) => {
+            let text = format!("the namenode lists {:?}, which is not a name", bad.path);
+            Err(FsError::new(ErrorCode::Corrupt, text).with_hint("do not use this cluster before you know why"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_9_names_that_lead_elsewhere_are_refused() {
+        let answer = |names: &[&str], more| {
+            let entry = |name: &&str| FileStatus { path: (*name).to_owned(), ..FileStatus::default() };
+            ListResponse { entries: names.iter().map(entry).collect(), more, ..ListResponse::default() }
+        };
+        for bad in ["..", ".", "a/b", "/etc/passwd", "../x", "a\0b", ""] {
+            let error = check_names(&answer(&["ok", bad], false)).unwrap_err();
+            assert_eq!(error.code, ErrorCode::Corrupt, "{bad:?}");
+        }
+        assert!(check_names(&answer(&[""], true)).is_err());
+        assert!(check_names(&answer(&[""], false)).is_ok(), "a file that is listed itself");
+        assert!(check_names(&answer(&["...", "..a", "a..", "\\", "x y"], true)).is_ok());
     }
 }

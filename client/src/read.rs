@@ -12,7 +12,7 @@
 //!                       replica 2, from the first byte that was not delivered … then ask where the block is
 //! ```
 //!
-//! `examine` reads one replica alone, for those who check it.
+//! `examine` reads one replica alone, for those who check it. `visible` says how long a file is that is being written.
 //!
 //! A replica on this machine is read through descriptors that its node lends (`local`); the machine does not know.
 
@@ -35,7 +35,9 @@ mod ranges;
 mod reader;
 mod replica;
 mod sequence;
+mod shell;
 mod stream;
+mod visible;
 
 pub use async_reader::AsyncReader;
 pub use examine::ReplicaReader;

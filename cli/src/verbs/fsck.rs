@@ -31,7 +31,8 @@ With --full every datanode also reads its replicas of these files from its disks
 and with the digest that was made when they were written. Damaged ones are named, and replaced by the cluster. What only
 snapshots still have is left to the datanodes' own scrubbers.
 
-Ends with 6 if data are missing or damaged, or totals are wrong; files with too few copies, or open, are told only.
+Ends with 6 if data are missing or damaged, totals are wrong, or replicas could not be read; files with too few copies, or
+open, are told only.
 
 {PATHS_HELP}
 
@@ -94,8 +95,9 @@ impl Totals {
         self.calls += 1;
     }
     fn is_healthy(&self) -> bool {
-        let damaged = self.full.as_ref().is_some_and(|full| full.damaged > 0);
-        self.broken == 0 && self.contradictions == 0 && !damaged
+        // What could not be read is not known to be sound.
+        let doubtful = self.full.as_ref().is_some_and(|full| full.damaged + full.unread > 0);
+        self.broken == 0 && self.contradictions == 0 && !doubtful
     }
 }
 
@@ -118,7 +120,8 @@ pub(crate) async fn run(options: &FsckOptions, context: &Context) -> Outcome {
             }
         }
     }
-    if healthy || context.output.failed() > 0 { Ok(()) } else { Err(Failure::verdict(Status::PROBLEMS)) }
+    // A problem that was found counts more than a path that could not be looked at.
+    if healthy { Ok(()) } else { Err(Failure::verdict(Status::PROBLEMS)) }
 }
 
 async fn look(options: &FsckOptions, context: &Context, path: &str) -> Result<Totals, Failure> {
@@ -206,10 +209,11 @@ fn problem(file: &FsckFile) -> String {
 
 fn summary(totals: &Totals, path: &str) -> String {
     let mut health = Vec::new();
-    let damaged = totals.full.as_ref().map_or(0, |full| full.damaged);
+    let (damaged, unread) = totals.full.as_ref().map_or((0, 0), |full| (full.damaged, full.unread));
     for (count, what) in [
         (totals.broken, "files with missing or damaged data"),
         (damaged, "damaged replicas"),
+        (unread, "replicas that could not be read"),
         (totals.contradictions, "wrong totals"),
     ] {
         if count > 0 {
@@ -276,6 +280,8 @@ mod tests {
         let text = summary(&totals, "/");
         assert!(!totals.is_healthy() && text.contains("CRITICAL  1 damaged replicas"), "{text}");
         assert!(text.contains("1 damaged; 2 could not be read") && text.contains("1 blocks have none"), "{text}");
+        totals.full = Some(Full { replicas: 3, unread: 1, ..Full::default() });
+        assert!(!totals.is_healthy() && summary(&totals, "/").contains("CRITICAL  1 replicas that could not be read"));
         totals.full = None;
         totals.add(&wrong);
         assert!(!totals.is_healthy() && summary(&totals, "/").contains("1 wrong totals"));

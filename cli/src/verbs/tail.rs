@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base::config::HumanDuration;
 use clap::Args;
-use client::{FileStatus, FsError, Reader};
+use client::{ErrorCode, FileStatus, FsError, Reader};
 
 use super::Outcome;
 use super::context::Context;
@@ -20,8 +20,9 @@ use super::text::plain;
 #[command(
     after_help = PATHS_HELP,
     after_long_help = format!("\
-With -f it stays, and writes what is added to the files, until it is interrupted: it asks the namenode every --interval
-whether they are longer. A file that was replaced, or cut, is written from its beginning; one that is removed ends it.
+With -f it stays, and writes what is added to the files, until it is interrupted: it looks every --interval whether they
+are longer. Of a file that is being written it shows what was flushed. A file that was replaced, or cut, is written from its
+beginning; one that is removed ends it.
 
 {PATHS_HELP}
 
@@ -87,7 +88,8 @@ enum Step {
 
 impl Place {
     const fn step(self, status: &FileStatus) -> Step {
-        if status.inode != self.inode || status.len_bytes < self.shown_bytes {
+        // How long an open file is, is known only when its datanodes were asked: until then it seems shorter.
+        if status.inode != self.inode || !status.open_for_write && status.len_bytes < self.shown_bytes {
             Step::Anew
         } else if status.len_bytes > self.shown_bytes {
             Step::More(self.shown_bytes)
@@ -122,14 +124,15 @@ async fn follow(options: &TailOptions, context: &Context) -> Outcome {
 /// The file, if there is something new in it: as it is when it is opened, perhaps longer than it was when it was seen.
 async fn opened_if_new(context: &Context, path: &str, place: Place) -> Result<Option<Reader>, Failure> {
     let seen = async {
-        if place.step(&context.client.stat(path).await?) == Step::Wait {
+        let status = context.client.stat(path).await?;
+        if place.step(&status) == Step::Wait && !status.open_for_write {
             return Ok(None);
         }
         context.client.open(path).await.map(Some)
     };
     match seen.await {
-        // A namenode that is away comes back, or the next look says what is wrong.
-        Err(error) if error.retryable() => Ok(None),
+        // A namenode that is away comes back, or the next look says what is wrong; so do the datanodes of an open file.
+        Err(error) if error.retryable() || error.code == ErrorCode::NoReplica => Ok(None),
         other => other.map_err(|error: FsError| Failure::from(error).at(path)),
     }
 }
@@ -175,6 +178,10 @@ mod tests {
         let step = |inode, len_bytes| place.step(&FileStatus { inode, len_bytes, ..FileStatus::default() });
         assert_eq!([step(7, 10), step(7, 12)], [Step::Wait, Step::More(10)]);
         assert_eq!([step(7, 9), step(8, 10), step(8, 99)], [Step::Anew; 3]);
+        let open = |inode, len_bytes| {
+            place.step(&FileStatus { inode, len_bytes, open_for_write: true, ..FileStatus::default() })
+        };
+        assert_eq!([open(7, 9), open(7, 11), open(8, 9)], [Step::Wait, Step::More(10), Step::Anew]);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::AsyncWriter;
 use crate::io::into_io;
 
 /// A file that is being written. It appears, whole, when [`Writer::close`] succeeds; one that is dropped before publishes
-/// nothing. `flush` makes nothing durable.
+/// nothing that was not visible before. [`Write::flush`] makes nothing durable, and shows nothing: see
+/// [`Writer::hflush`] and [`Writer::sync_data`].
 #[derive(Debug)]
 pub struct Writer {
     writer: AsyncWriter,
@@ -22,6 +23,22 @@ pub struct Writer {
 impl Writer {
     pub(super) fn new(writer: crate::Writer, engine: Arc<Engine>) -> Self {
         Self { writer: writer.into_async(), engine }
+    }
+
+    /// As [`crate::Writer::flush`].
+    ///
+    /// # Errors
+    /// As there; [`ErrorCode::InvalidArgument`] inside an async runtime.
+    pub fn hflush(&mut self) -> FsResult<()> {
+        self.engine.run(self.writer.hflush())?
+    }
+
+    /// As [`crate::Writer::sync_data`].
+    ///
+    /// # Errors
+    /// As there; [`ErrorCode::InvalidArgument`] inside an async runtime.
+    pub fn sync_data(&mut self) -> FsResult<()> {
+        self.engine.run(self.writer.sync_data())?
     }
 
     /// Publishes the file: when this returns, its bytes are durable on every node of the pipeline and its name is in

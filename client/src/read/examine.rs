@@ -9,6 +9,7 @@ use proto::common::{LocatedBlock, StorageLocation};
 use proto::error::{ErrorCode, FsError, FsResult};
 
 use super::replica::{Range, Replica};
+use super::shell::{Shell, feed};
 use super::{Attempt, BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};
 use crate::client::{Client, Inner};
 use crate::write::sleep_until;
@@ -48,6 +49,18 @@ impl Client {
     }
 }
 
+impl Shell for ReplicaReader {
+    type Event = ReadEvent;
+    type Effect = ReadEffect;
+
+    fn decide(&mut self, event: ReadEvent, out: &mut Vec<ReadEffect>) {
+        self.machine.handle(event, self.inner.rpc.clock.now(), out);
+    }
+    fn perform(&mut self, effect: ReadEffect) -> impl Future<Output = Option<ReadEvent>> + Send {
+        self.act(effect)
+    }
+}
+
 impl ReplicaReader {
     /// The next bytes, verified against their checksums; `None` at the end, when the whole replica was sound.
     ///
@@ -60,7 +73,7 @@ impl ReplicaReader {
     pub async fn next(&mut self) -> FsResult<Option<Bytes>> {
         if !self.started {
             self.started = true;
-            self.handle(ReadEvent::Start).await;
+            feed(self, ReadEvent::Start).await;
         }
         loop {
             if let Some(bytes) = self.ready.pop_front() {
@@ -70,7 +83,7 @@ impl ReplicaReader {
                 return result.clone().map(|()| None);
             }
             let event = self.next_event().await;
-            self.handle(event).await;
+            feed(self, event).await;
         }
     }
 
@@ -91,19 +104,7 @@ impl ReplicaReader {
         }
     }
 
-    async fn handle(&mut self, event: ReadEvent) {
-        let mut next = Some(event);
-        while let Some(event) = next.take() {
-            let mut effects = Vec::new();
-            self.machine.handle(event, self.inner.rpc.clock.now(), &mut effects);
-            for effect in effects {
-                // An effect that is answered is the last of its batch.
-                next = self.perform(effect).await;
-            }
-        }
-    }
-
-    async fn perform(&mut self, effect: ReadEffect) -> Option<ReadEvent> {
+    async fn act(&mut self, effect: ReadEffect) -> Option<ReadEvent> {
         match effect {
             ReadEffect::Connect { attempt, location, block, token, offset_bytes, len_bytes } => {
                 let range = Range { block, token, offset_bytes, len_bytes };

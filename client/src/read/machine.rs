@@ -373,12 +373,16 @@ impl BlockReadMachine {
     }
 
     fn on_relocated(&mut self, result: FsResult<LocatedBlock>, now: Moment, out: &mut Vec<ReadEffect>) {
-        let same = |new: &LocatedBlock, old: &LocatedBlock| {
-            let key = |of: &LocatedBlock| of.block.as_ref().map(|block| (block.id, block.len_bytes));
-            key(new) == key(old)
+        // An open block has no length yet, or gets longer by an append; its stamp goes up with each of its pipelines.
+        let same = |new: &LocatedBlock, old: &LocatedBlock| match (&new.block, &old.block) {
+            (Some(of), Some(old)) => of.id == old.id && (new.open || of.len_bytes >= old.len_bytes),
+            _ => false,
         };
         match result {
-            Ok(located) if same(&located, &self.located) => {
+            Ok(mut located) if same(&located, &self.located) => {
+                if let (Some(new), Some(old)) = (&mut located.block, &self.located.block) {
+                    new.len_bytes = old.len_bytes;
+                }
                 self.located = located.into();
                 self.replica = 0;
                 self.connect(now, out);

@@ -18,6 +18,7 @@ use super::parallel::{join, read_all};
 use super::race::{RacedStream, Range as BlockRange};
 use super::ranges::{Cut, cut, merge, within};
 use super::sequence::Sequence;
+use super::visible::Look;
 
 use crate::client::{Inner, incomplete};
 use crate::splits::{BlockLocation, FileLayout};
@@ -29,7 +30,9 @@ const MAX_PACKETS: usize = 1024;
 /// results are taken in turn.
 const POSITIONAL_WAIT: Duration = Duration::from_secs(1);
 
-/// A file that is open for reading. What it shows is the file as it was when it was opened.
+/// A file that is open for reading. What it shows is the file as it was when it was opened; of a file that was being
+/// written, [`Reader::next`] looks at the end whether there is more by now, and so does [`Reader::refresh`]. It never
+/// becomes shorter (V-3).
 ///
 /// [`Reader::next`] goes through the file in sequence, and goes ahead of the application within
 /// [`ReadAhead`](super::ReadAhead). [`Reader::read_at`] and [`Reader::read_ranges`] read any ranges, at the same time
@@ -45,6 +48,7 @@ pub struct Reader {
     sequence: Sequence,
     /// The block of the position, and those after it that are open already.
     open: VecDeque<Ahead>,
+    look: Look,
 }
 
 impl Reader {
@@ -55,8 +59,8 @@ impl Reader {
         }
         let blocks: Vec<_> = opened.blocks.into_iter().map(Arc::new).collect();
         check_blocks(&blocks, status.len_bytes).map_err(|error| error.with_path(path.as_str()))?;
-        let (sequence, open) = (Sequence::default(), VecDeque::new());
-        Ok(Self { inner, path, status, blocks, position_bytes: 0, sequence, open })
+        let (sequence, open, look) = (Sequence::default(), VecDeque::new(), Look::default());
+        Ok(Self { inner, path, status, blocks, position_bytes: 0, sequence, open, look })
     }
 
     /// What is known of the file.
@@ -119,7 +123,12 @@ impl Reader {
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<FsResult<Option<Bytes>>> {
         loop {
             self.open_blocks();
-            let Some(current) = self.open.front_mut() else { return Poll::Ready(Ok(None)) };
+            let Some(current) = self.open.front_mut() else {
+                if self.status.open_for_write && ready!(self.poll_refresh(context))? {
+                    continue;
+                }
+                return Poll::Ready(Ok(None));
+            };
             match ready!(current.poll_next(context)) {
                 Ok(Some(bytes)) => {
                     self.position_bytes += bytes.len() as u64;
@@ -137,6 +146,36 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Looks whether a file that was being written is longer by now, or closed; true if there is more to read. A file that
+    /// was closed when it was opened stays as it was.
+    ///
+    /// # Errors
+    /// As [`Client::open`](crate::Client::open).
+    ///
+    /// # Cancel safety
+    /// The next call goes on with the look.
+    pub async fn refresh(&mut self) -> FsResult<bool> {
+        if !self.status.open_for_write {
+            return Ok(false);
+        }
+        poll_fn(|context| self.poll_refresh(context)).await
+    }
+
+    fn poll_refresh(&mut self, context: &mut Context<'_>) -> Poll<FsResult<bool>> {
+        let opened = ready!(self.look.poll(&self.inner, &self.path, context))?;
+        let status = opened.status.ok_or_else(incomplete)?;
+        if status.inode != self.status.inode || status.len_bytes < self.status.len_bytes {
+            // Another file has its name, or it was cut: this one is not followed any more.
+            self.status.open_for_write = false;
+            return Poll::Ready(Ok(false));
+        }
+        let blocks: Vec<_> = opened.blocks.into_iter().map(Arc::new).collect();
+        check_blocks(&blocks, status.len_bytes).map_err(|error| error.with_path(self.path.as_str()))?;
+        let longer = status.len_bytes > self.status.len_bytes;
+        (self.status, self.blocks) = (status, blocks);
+        Poll::Ready(Ok(longer))
     }
 
     /// Opens the block of the position, and as many after it as are due.

@@ -15,6 +15,7 @@ use super::idle;
 use super::local::LocalReplica;
 use super::race::Asked;
 use super::replica::{Range, Replica};
+use super::shell::{Shell, feed};
 use super::{Attempt, BlockReadMachine, ReadEffect, ReadEvent};
 use crate::client::Inner;
 use crate::write::sleep_until;
@@ -67,6 +68,18 @@ impl Source {
             Self::Remote(connection) => connection.next_packet().await,
             Self::Local(replica) => replica.next_packet().await,
         }
+    }
+}
+
+impl Shell for BlockStream {
+    type Event = ReadEvent;
+    type Effect = ReadEffect;
+
+    fn decide(&mut self, event: ReadEvent, out: &mut Vec<ReadEffect>) {
+        self.machine.handle(event, self.inner.rpc.clock.now(), out);
+    }
+    fn perform(&mut self, effect: ReadEffect) -> impl Future<Output = Option<ReadEvent>> + Send {
+        self.act(effect)
     }
 }
 
@@ -156,18 +169,10 @@ impl BlockStream {
     }
 
     async fn handle(&mut self, event: ReadEvent) {
-        let mut next = Some(event);
-        while let Some(event) = next.take() {
-            let mut effects = Vec::new();
-            self.machine.handle(event, self.inner.rpc.clock.now(), &mut effects);
-            for effect in effects {
-                // An effect that is answered is the last of its batch.
-                next = self.perform(effect).await;
-            }
-        }
+        feed(self, event).await;
     }
 
-    async fn perform(&mut self, effect: ReadEffect) -> Option<ReadEvent> {
+    async fn act(&mut self, effect: ReadEffect) -> Option<ReadEvent> {
         match effect {
             ReadEffect::Connect { attempt, location, block, token, offset_bytes, len_bytes } => {
                 self.asked.add(&location.node);

@@ -22,10 +22,13 @@ const MANY_BYTES: usize = 4 << 10;
 ///
 /// - `write` takes bytes into a buffer of a packet; a full one is handed over while the next is filled. An error of the
 ///   file comes with one of the next calls, and then with every one.
-/// - `flush` hands over what is buffered. It makes nothing durable, and nothing visible.
+/// - `flush` hands over what is buffered. It makes nothing durable, and nothing visible: those who write through layers
+///   flush often, and half a file is nothing to show. Who wants that calls [`AsyncWriter::hflush`] or
+///   [`AsyncWriter::sync_data`].
 /// - `shutdown` publishes: when it returns, the bytes are durable on every node of the pipeline and the name is in the
 ///   namespace. [`AsyncWriter::status`] says what was published.
-/// - Dropping it without `shutdown` publishes nothing, and what the file would have replaced stays.
+/// - Dropping it without `shutdown` publishes nothing, and what the file would have replaced stays. A file that can be
+///   seen already gets closed by the cluster, with everything that was flushed.
 ///
 /// # Cancel safety
 /// A `write` that is dropped before it is done has taken nothing. A `flush` or `shutdown` that is dropped is continued
@@ -102,6 +105,39 @@ impl AsyncWriter {
             State::Failed(error) => Some(error),
             _ => None,
         }
+    }
+
+    /// As [`Writer::flush`]: waits until everything so far is held by every node, and can be read.
+    ///
+    /// # Errors
+    /// As [`Writer::flush`].
+    ///
+    /// # Cancel safety
+    /// As [`Writer::flush`].
+    pub async fn hflush(&mut self) -> FsResult<()> {
+        self.flush_with(false).await
+    }
+
+    /// As [`Writer::sync_data`]: and is durable on each of them.
+    ///
+    /// # Errors
+    /// As [`Writer::flush`].
+    ///
+    /// # Cancel safety
+    /// As [`Writer::flush`].
+    pub async fn sync_data(&mut self) -> FsResult<()> {
+        self.flush_with(true).await
+    }
+
+    async fn flush_with(&mut self, sync: bool) -> FsResult<()> {
+        std::future::poll_fn(|context| self.poll_emptied(context)).await?;
+        self.begin(|mut writer, _| {
+            State::HandsOver(Box::pin(async move {
+                let flushed = if sync { writer.sync_data().await } else { writer.flush().await };
+                (writer, flushed)
+            }))
+        });
+        std::future::poll_fn(|context| self.poll_rest(context)).await
     }
 
     /// Goes on with what is under way; ready when the writer rests, or is over.

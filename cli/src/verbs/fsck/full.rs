@@ -64,6 +64,8 @@ pub(super) async fn read(context: &Context, path: &str, rate_bytes_per_s: u64) -
     while let Some(found) = walk.next().await {
         match found {
             Ok(found) => reading.entry(&found).await?,
+            // A directory that was removed since it was listed.
+            Err(failure) if failure.code() == ErrorCode::NotFound => {}
             Err(failure) => context.output.item_failed(&failure),
         }
     }

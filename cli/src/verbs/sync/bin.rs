@@ -48,14 +48,30 @@ impl Bin {
         }
     }
 
-    /// Puts what was made at `new`, beside `target`, in its place. If that fails `target` is there, or `new` is.
+    /// Puts what was made at `new`, beside `target`, in its place. If that fails `target` is there as it was, or `new` is.
     pub(super) async fn put_in_place(&self, new: &Side, target: &Side) -> Outcome {
         if let Err(failure) = self.remove(target).await {
-            self.discard(new).await;
-            return Err(failure);
+            if self.is_untouched(target).await {
+                self.discard(new).await;
+                return Err(failure);
+            }
+            return Err(self.kept(new, failure));
         }
-        let moved = rename(&self.shared, new, target).await;
-        moved.map_err(|failure| failure.or_hint(|| Some(format!("what was copied is whole, at {}", new.shown()))))
+        rename(&self.shared, new, target).await.map_err(|failure| self.kept(new, failure))
+    }
+
+    /// Is what could not be removed certainly as it was? Of a directory some may be gone.
+    async fn is_untouched(&self, target: &Side) -> bool {
+        let there = target.look(&self.shared.context).await;
+        there.is_ok_and(|there| there.is_some_and(|there| !there.is_directory()))
+    }
+
+    fn kept(&self, new: &Side, failure: Failure) -> Failure {
+        let text = format!("what was copied is whole, at {}", new.shown());
+        if failure.has_hint() {
+            self.shared.context.output.note(&text);
+        }
+        failure.or_hint(|| Some(text))
     }
 
     /// Removes for good what was made beside a target that stays. May be called if nothing is there.

@@ -212,6 +212,10 @@ async fn list_cluster(shared: &Shared, path: &str) -> Result<Vec<Entry<Origin>>,
         if status.path.is_empty() {
             return Err(at(FsError::new(ErrorCode::NotADirectory, "not a directory")));
         }
+        // What another copy is putting there is nobody's data, and what one left over nobody's either.
+        if local::is_temporary(OsStr::new(&status.path)) {
+            continue;
+        }
         let kind = if below(path, &status.path) == trash { Kind::Unfit("is your trash") } else { kind_of(&status) };
         entries.push(Entry { name: status.path.clone(), kind, origin: Origin::Cluster(Box::new(status)) });
     }

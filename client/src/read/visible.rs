@@ -1,0 +1,237 @@
+//! How much of a file that is being written can be seen: what the replicas of its open block say, and growing with it.
+//!
+//! ```text
+//!   open block ─▶ first node of its pipeline: what it and all behind it have acknowledged
+//!                  └ silent, or its writer is gone ─▶ all nodes: the least that one of them says
+//!                     └ nobody answers ─▶ where is it now? … in the end an error, never a shorter file (SC-88)
+//! ```
+//!
+//! Every node of a pipeline has acknowledged at least what its writer was told of, so that each answer is enough (V-1); the
+//! least of them is what is most likely to stay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::clock::Moment;
+use proto::common::LocatedBlock;
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::namespace::OpenResponse;
+use proto::path::FsPath;
+
+use super::pages::{Page, join_page, next_page_bytes};
+use super::reader::len_of;
+use crate::client::{Inner, incomplete};
+use crate::datanode::{progress, progress_of_all};
+use crate::write::{ProbeAnswer, ReplicaAt};
+
+/// Time for one node to say how far it is: it answers from memory.
+const ASK: Duration = Duration::from_millis(900);
+/// How often the block is looked for again if nobody answers, and the pause before.
+const LOOKS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Bytes of an open block that can be seen by what all its nodes say; `None`: nobody knows. `floor_bytes` are committed.
+pub(super) fn visible_bytes(answers: &[ProbeAnswer], stamp: u64, floor_bytes: u64) -> Option<u64> {
+    let told = |waiting: bool| {
+        let of = |answer: &ProbeAnswer| match answer {
+            ProbeAnswer::At(at) if at.stamp >= stamp && (at.waiting && !at.finalized) == waiting => Some(shown(at)),
+            _ => None,
+        };
+        answers.iter().filter_map(of).min()
+    };
+    // One that nobody writes may have been started anew, and have lost what was not synced.
+    let seen = told(false).or_else(|| told(true));
+    // The writer has the block, and has not come to any of its nodes yet (SC-33).
+    let unborn = floor_bytes == 0 && !answers.is_empty() && answers.iter().all(|one| *one == ProbeAnswer::Missing);
+    seen.or(unborn.then_some(0)).map(|bytes| bytes.max(floor_bytes))
+}
+
+/// What one replica shows.
+const fn shown(at: &ReplicaAt) -> u64 {
+    if at.finalized {
+        at.received_bytes
+    } else if at.waiting && at.acked_bytes == 0 {
+        // A node that was started anew does not know what it had acknowledged; that was no more than what it has.
+        at.stored_bytes
+    } else {
+        at.acked_bytes
+    }
+}
+
+/// Is the answer of the first node alone enough?
+const fn is_enough(answer: &ProbeAnswer, stamp: u64) -> bool {
+    matches!(answer, ProbeAnswer::At(at) if at.stamp >= stamp && !at.waiting && !at.finalized)
+}
+
+impl Inner {
+    /// The whole file as it can be seen now, with all pages of its blocks, and the length of an open one.
+    pub(crate) async fn open_whole(&self, path: &FsPath) -> FsResult<OpenResponse> {
+        let until = self.deadline();
+        let mut opened = self.open(path, 0, 0, until).await?;
+        while let Some(at_bytes) = next_page_bytes(&opened) {
+            let page = self.open(path, at_bytes, 0, until).await?;
+            match join_page(&mut opened, page) {
+                Page::Joined => {}
+                Page::Replaced => opened = self.open(path, 0, 0, until).await?,
+                Page::Nothing => break,
+            }
+        }
+        self.add_open_block(path, &mut opened, until).await?;
+        self.measure(path, &mut opened, until).await?;
+        Ok(opened)
+    }
+
+    /// An open block without a committed byte may have been left out where a page ended exactly before it.
+    async fn add_open_block(&self, path: &FsPath, opened: &mut OpenResponse, until: Moment) -> FsResult<()> {
+        let Some(status) = opened.status.as_ref().filter(|status| status.open_for_write) else { return Ok(()) };
+        if opened.blocks.is_empty() || opened.blocks.last().is_some_and(|last| last.open) {
+            return Ok(());
+        }
+        let (inode, end_bytes) = (status.inode, status.len_bytes);
+        let page = self.open(path, end_bytes, 0, until).await?;
+        if page.status.is_some_and(|status| status.inode == inode) {
+            opened.blocks.extend(page.blocks.into_iter().filter(|block| block.open && block.offset_bytes == end_bytes));
+        }
+        Ok(())
+    }
+
+    /// Asks the nodes of the open block, if there is one, how much of it there is.
+    async fn measure(&self, path: &FsPath, opened: &mut OpenResponse, until: Moment) -> FsResult<()> {
+        for look in 0..LOOKS {
+            let Some(last) = opened.blocks.last().filter(|last| last.open) else { return Ok(()) };
+            if let Some(bytes) = self.seen_of(last).await {
+                return set_len(opened, bytes);
+            }
+            if self.rpc.clock.now().plus(PAUSE) >= until || look + 1 == LOOKS {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            let (inode, at_bytes) = (opened.status.as_ref().map(|status| status.inode), last.offset_bytes);
+            let again = self.open(path, at_bytes, 0, until).await?;
+            if again.status.as_ref().map(|status| status.inode) != inode {
+                let text = "the file was replaced while it was opened";
+                return Err(FsError::new(ErrorCode::NotFound, text)
+                    .with_path(path.as_str())
+                    .with_hint("open it again"));
+            }
+            opened.status = again.status;
+            opened.blocks.retain(|block| block.offset_bytes < at_bytes);
+            opened.blocks.extend(again.blocks);
+        }
+        let text = "the file is being written, and no datanode says how much of its last block there is";
+        let error = FsError::new(ErrorCode::NoReplica, text).with_path(path.as_str());
+        Err(error
+            .with_hint("`blockyard node ls` shows which datanodes are dead; `blockyard lease ls` who writes the file"))
+    }
+
+    async fn seen_of(&self, block: &LocatedBlock) -> Option<u64> {
+        let stamp = block.block.as_ref()?.stamp;
+        let first = block.locations.first()?;
+        let floor_bytes = len_of(block);
+        let answer = progress(block, first, ASK).await;
+        if is_enough(&answer, stamp) {
+            return visible_bytes(&[answer], stamp, floor_bytes);
+        }
+        visible_bytes(&progress_of_all(block, ASK).await, stamp, floor_bytes)
+    }
+}
+
+/// The open block has this length.
+fn set_len(opened: &mut OpenResponse, bytes: u64) -> FsResult<()> {
+    let status = opened.status.as_mut().ok_or_else(incomplete)?;
+    let last = opened.blocks.last_mut().ok_or_else(incomplete)?;
+    let named = last.block.as_mut().ok_or_else(incomplete)?;
+    named.len_bytes = bytes;
+    status.len_bytes = status.len_bytes.max(last.offset_bytes.saturating_add(bytes));
+    Ok(())
+}
+
+type Looking = std::pin::Pin<Box<dyn Future<Output = FsResult<OpenResponse>> + Send>>;
+
+/// A look at an open file that is under way. Behind a lock only so that readers may be shared.
+#[derive(Default)]
+pub(super) struct Look(parking_lot::Mutex<Option<Looking>>);
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Look").finish_non_exhaustive()
+    }
+}
+
+impl Look {
+    /// Begins one, or goes on with it.
+    pub(super) fn poll(
+        &mut self,
+        inner: &Arc<Inner>,
+        path: &FsPath,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<FsResult<OpenResponse>> {
+        let slot = self.0.get_mut();
+        let looking = slot.get_or_insert_with(|| {
+            let (inner, path) = (Arc::clone(inner), path.clone());
+            Box::pin(async move { inner.open_whole(&path).await })
+        });
+        let opened = std::task::ready!(looking.as_mut().poll(context));
+        *slot = None;
+        std::task::Poll::Ready(opened)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(acked_bytes: u64) -> ProbeAnswer {
+        let stored_bytes = acked_bytes + 5;
+        ProbeAnswer::At(ReplicaAt {
+            stamp: 7,
+            received_bytes: stored_bytes,
+            stored_bytes,
+            acked_bytes,
+            ..Default::default()
+        })
+    }
+    fn restarted(stored_bytes: u64) -> ProbeAnswer {
+        let received_bytes = stored_bytes;
+        ProbeAnswer::At(ReplicaAt { stamp: 7, received_bytes, stored_bytes, waiting: true, ..Default::default() })
+    }
+    fn closed(len_bytes: u64) -> ProbeAnswer {
+        let (received_bytes, stored_bytes, acked_bytes) = (len_bytes, len_bytes, len_bytes);
+        ProbeAnswer::At(ReplicaAt {
+            stamp: 8,
+            received_bytes,
+            stored_bytes,
+            acked_bytes,
+            finalized: true,
+            waiting: false,
+        })
+    }
+
+    #[test]
+    fn v_1_what_was_acknowledged_is_seen_whoever_answers() {
+        use ProbeAnswer::{Missing, Mute, Silent};
+        let seen = |answers: &[ProbeAnswer]| visible_bytes(answers, 7, 0);
+        // The writer has heard of 40 bytes; those behind have acknowledged more.
+        assert_eq!(seen(&[at(40), at(60), at(80)]), Some(40));
+        assert_eq!(seen(&[Silent, at(60), at(80)]), Some(60));
+        assert_eq!(seen(&[Silent, Silent, at(80)]), Some(80));
+        assert_eq!(seen(&[closed(90), at(40)]), Some(40));
+        assert_eq!(seen(&[closed(90), Silent]), Some(90));
+        assert_eq!(seen(&[restarted(70), at(40)]), Some(40), "a node that was started anew knows less");
+        assert_eq!(seen(&[restarted(70), restarted(75), Missing]), Some(70));
+        let old = ProbeAnswer::At(ReplicaAt { stamp: 6, acked_bytes: 10, ..ReplicaAt::default() });
+        assert_eq!(seen(&[old, at(40)]), Some(40), "one of an older pipeline does not count");
+        assert_eq!(visible_bytes(&[at(40)], 7, 55), Some(55), "what is committed is seen in any case");
+        assert_eq!(seen(&[Mute, at(3)]), Some(3));
+    }
+
+    #[test]
+    fn sc_88_nobody_answers_is_not_an_empty_block() {
+        use ProbeAnswer::{Missing, Mute, Silent};
+        for answers in [&[][..], &[Silent], &[Silent, Missing], &[Mute, Missing], &[Mute]] {
+            assert_eq!(visible_bytes(answers, 7, 0), None, "{answers:?}");
+        }
+        assert_eq!(visible_bytes(&[Missing, Missing], 7, 100), None, "there was something, and it is gone");
+        assert_eq!(visible_bytes(&[Missing, Missing], 7, 0), Some(0), "sc_33: nobody has begun it");
+    }
+}
