@@ -17,6 +17,7 @@
 mod acceptor;
 mod agent;
 mod calls;
+mod catch_up;
 mod connection;
 mod copy;
 mod local;

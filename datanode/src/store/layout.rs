@@ -8,6 +8,7 @@
 //!   <volume>/meta.new                         a meta file that is being made anew, with the leaves of a digest
 //!   <volume>/current/<pool>/d3f/blk_<id>      data, raw
 //!   <volume>/current/<pool>/d3f/blk_<id>_<stamp>.meta
+//!   <volume>/current/<pool>/d3f/blk_<id>.open  what an open replica holds at least (see `side`)
 //!   <volume>/trash/blk_<id>_<stamp>.data|.meta   deleted a short while ago
 //! ```
 //!
@@ -67,6 +68,11 @@ pub(crate) fn meta_name(id: BlockId, stamp: GenerationStamp) -> String {
     format!("{id}_{}.meta", stamp.raw())
 }
 
+/// Name of the side record of an open replica. A scan passes it over.
+pub(crate) fn side_name(id: BlockId) -> String {
+    format!("{id}.open")
+}
+
 pub(crate) fn trash_name(id: BlockId, stamp: GenerationStamp) -> String {
     format!("{id}_{}.data", stamp.raw())
 }
@@ -109,7 +115,9 @@ mod tests {
 
     #[test]
     fn strangers_are_left_alone() {
-        for name in ["", "blk_", "blk_007", "blk_x", "blk_1_x.meta", "blk_1.meta", "lost+found", "blk_1_01.meta"] {
+        for name in
+            ["", "blk_", "blk_007", "blk_x", "blk_1_x.meta", "blk_1.meta", "lost+found", "blk_1_01.meta", "blk_1.open"]
+        {
             assert_eq!(parse(name), Name::Other, "{name}");
         }
         for name in ["d", "d100", "dff0", "d0f", "x00", "d+1"] {

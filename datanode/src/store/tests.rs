@@ -1,6 +1,8 @@
 //! The store against a disk in memory: restarts, kills, power cuts, faults, full disks.
 
 mod digest;
+mod pipeline;
+mod recovery;
 mod scrub;
 
 use std::path::Path;

@@ -63,7 +63,16 @@ const ELSEWHERE: &[(CrashPoint, &str)] = &[
     (CrashPoint::LeavesSync, OF_LEAVES),
     (CrashPoint::LeavesRename, OF_LEAVES),
     (CrashPoint::LeavesRemove, OF_LEAVES),
+    (CrashPoint::SideCreate, OF_REOPENING),
+    (CrashPoint::SideSync, OF_REOPENING),
+    (CrashPoint::SideRemove, OF_REOPENING),
+    (CrashPoint::RestampRename, OF_REOPENING),
+    (CrashPoint::ReplicaCut, OF_REOPENING),
 ];
+
+/// Points of going on with a replica: after a failure, for an append, in a recovery, and of making a part of a chunk durable.
+const OF_REOPENING: &str = "a workload of whole files without failures appends to nothing and recovers nothing: \
+     sc_51_a_stop_at_any_step_of_an_append_or_a_recovery_leaves_one_truth in datanode/src/store/tests/recovery.rs";
 
 /// Points of giving a digest to a replica without one, which our own clients never leave behind.
 const OF_LEAVES: &str = "only replicas of writers without a digest get one from the scrubber: \
