@@ -162,6 +162,7 @@ impl Driver {
             if now >= self.next_tick {
                 self.next_tick = now.plus(self.tick);
                 self.core.take(Event::Tick, now, wall_ns, &mut out);
+                self.tell_of_gone(now, wall_ns, &mut out);
             }
             if std::mem::take(&mut self.go_on) {
                 self.core.take(Event::GoOn, now, wall_ns, &mut out);
@@ -170,6 +171,15 @@ impl Driver {
             self.carry_out(&mut out);
         }
         Err(self.failure.unwrap_or_default())
+    }
+
+    /// Of long work for callers that are gone nobody has anything.
+    fn tell_of_gone(&mut self, now: Moment, wall_ns: i64, out: &mut Vec<Effect>) {
+        if self.core.has_long_work() {
+            let gone = self.tickets.iter().filter(|(_, answer)| answer.is_closed());
+            let gone: Vec<Ticket> = gone.map(|(ticket, _)| *ticket).collect();
+            gone.into_iter().for_each(|ticket| self.core.take(Event::Gone(ticket), now, wall_ns, out));
+        }
     }
 
     fn take_handful(&mut self, first: Message, out: &mut Vec<Effect>) -> Next {
