@@ -304,6 +304,9 @@ impl Store {
     }
     /// Ends construction; returns what was open.
     pub(crate) fn clear_open(&mut self, slot: u32) -> Option<Open> {
+        if !self.inode(slot).has(records::flags::OPEN) {
+            return None;
+        }
         self.reweigh(slot, |store| store.drop_open(slot))
     }
     fn drop_open(&mut self, slot: u32) -> Option<Open> {

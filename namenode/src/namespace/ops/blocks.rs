@@ -6,7 +6,7 @@ use proto::log::{AbandonBlock, AddBlock, CommittedBlock};
 
 use super::pipeline::check_length;
 use crate::namespace::store::NONE;
-use crate::namespace::store::records::Block;
+use crate::namespace::store::records::{Block, Open};
 use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, NewBlock, Outcome, StorageIndex, registry};
 
@@ -105,6 +105,7 @@ impl Namespace {
 
     /// Appends a block with the next id and stamp.
     pub(super) fn allocate(&mut self, slot: u32, homes: &[u32], effects: &mut Vec<BlockEffect>) -> NewBlock {
+        self.forget_stamp(slot);
         let (block, stamp) = (self.next.block, self.next.stamp);
         self.next.block = block.next();
         self.next.stamp = stamp.next();
@@ -174,6 +175,7 @@ impl Namespace {
             LastBlock::Settled => {}
             LastBlock::Drop => self.drop_last(slot, effects),
             LastBlock::Commit { slot: last, len_bytes, homes, digest } => {
+                self.forget_stamp(slot);
                 self.store.commit_block(last, len_bytes, &homes, digest);
                 let block = self.store.block(last);
                 effects.push(BlockEffect::Committed {
@@ -187,6 +189,14 @@ impl Namespace {
         }
     }
 
+    /// A stamp was reserved for a block that is not the open last one any more. That of a recovery ends with it.
+    fn forget_stamp(&mut self, slot: u32) {
+        let open = self.store.open_of(slot).filter(|open| open.reserved_stamp != 0 && open.recovery.is_none());
+        if let Some(open) = open.cloned() {
+            self.store.set_open(slot, Open { reserved_stamp: 0, ..open });
+        }
+    }
+
     /// Visible bytes that a file gets by that.
     pub(super) fn more_when_settled(&self, last: &LastBlock) -> u64 {
         match last {
@@ -196,6 +206,7 @@ impl Namespace {
     }
 
     fn drop_last(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
+        self.forget_stamp(slot);
         if let Some(block) = self.store.pop_block(slot) {
             effects.push(freed(&block));
         }
