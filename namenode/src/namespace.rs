@@ -33,6 +33,7 @@ mod ops;
 mod query;
 mod registry;
 mod resolve;
+mod services;
 mod sessions;
 mod store;
 mod summary;
@@ -52,6 +53,7 @@ use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch, LogIndex, Sessio
 use proto::log::command::Op;
 use proto::log::{CallerRecord, Command, Entry, Settings};
 use registry::Registry;
+pub use services::NodeService;
 use sessions::{Admission, Sessions};
 use store::Store;
 use store::history::Purge;
@@ -312,6 +314,7 @@ impl Namespace {
             Op::CreateSnapshot(create) => self.create_snapshot(call, create),
             Op::RenameSnapshot(rename) => self.rename_snapshot(call, rename),
             Op::DeleteSnapshot(delete) => self.delete_snapshot(call, delete),
+            Op::SetNodeService(set) => self.set_node_service(call, set),
             Op::NewStamp(_)
             | Op::UpdatePipeline(_)
             | Op::Publish(_)
@@ -319,8 +322,7 @@ impl Namespace {
             | Op::Truncate(_)
             | Op::BeginRecovery(_)
             | Op::RecoverLease(_)
-            | Op::FinishRecovery(_)
-            | Op::SetNodeService(_) => Err(FsError::new(ErrorCode::Unsupported, "this command is not made yet")),
+            | Op::FinishRecovery(_) => Err(FsError::new(ErrorCode::Unsupported, "this command is not made yet")),
             Op::Format(_) | Op::Tick(_) => Ok(Outcome::Done),
         }
     }

@@ -15,6 +15,7 @@ pub mod admit;
 pub mod answer;
 mod attributes;
 mod fsck;
+pub(crate) mod jobs;
 pub mod read;
 pub mod request;
 #[cfg(test)]

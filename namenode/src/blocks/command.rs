@@ -222,7 +222,11 @@ impl BlockManager {
             }
             _ => return Go::No,
         };
-        let others = self.others(block, storage, leading);
+        let mut others = self.others(block, storage, leading);
+        if reason == Reason::Surplus {
+            // What is about to leave, or to be away, is no reason to remove what stays.
+            others.retain(|other| self.registry.in_service(*other));
+        }
         let heard_out: Vec<_> =
             others.iter().copied().filter(|other| self.streams[other.0 as usize].is_heard_out()).collect();
         if (self.nodes_of(&heard_out).len() as u32) < needed {

@@ -91,6 +91,7 @@ impl NamenodeCore {
         self.look_at_leases(now);
         self.log_access_times(now);
         self.look_at_trash(now, wall_ns);
+        self.end_maintenance(now);
         if now.since(self.upkeep.last_entry) >= self.config.idle_entry {
             self.step(Step::Time, [Op::Tick(log::Tick {})]);
         }
@@ -124,7 +125,7 @@ impl NamenodeCore {
     }
 
     /// Puts the cluster's own operations to the log, one group of a kind at a time.
-    fn step(&mut self, step: Step, ops: impl IntoIterator<Item = Op>) {
+    pub(super) fn step(&mut self, step: Step, ops: impl IntoIterator<Item = Op>) {
         if !self.upkeep.begin(step) {
             return;
         }

@@ -8,6 +8,7 @@ mod limits;
 mod model;
 mod outcomes;
 mod scars;
+mod services;
 mod slices;
 mod snapshots;
 mod whole;
