@@ -45,6 +45,7 @@ pub mod blocking;
 mod client;
 pub mod io;
 mod list;
+mod operations;
 pub mod read;
 pub mod retry;
 mod rpc;
@@ -60,7 +61,7 @@ pub use proto::common::{LocatedBlock, StorageLocation};
 pub use proto::error::{ErrorCode, FsError, FsResult};
 pub use proto::namespace::{
     AclChange, AclEntry, AclScope, AclTag, ContentSummaryResponse, DeleteResponse, DiffEntry, DiffKind, FileKind,
-    FileStatus, FsckFile, FsckResponse, GetAclResponse, NodeStatus, SnapshotStatus, Xattr,
+    FileStatus, FsckFile, FsckResponse, GetAclResponse, JobStatus, NodeService, NodeStatus, SnapshotStatus, Xattr,
 };
 pub use read::{AsyncReader, LocalFigures, LocalReads, Reader, ReplicaReader};
 pub use rpc::Carrier;

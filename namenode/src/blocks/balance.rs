@@ -40,6 +40,8 @@ const UNDER_WAY_OF_NODE: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Time after which a move whose old copy does not go is left to itself.
 const GIVE_UP: Duration = Duration::from_secs(600);
+/// Time within which a node says how full it is, or is not waited for.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
 /// Balances that are remembered when they have ended.
 const REMEMBERED: usize = 8;
 
@@ -225,19 +227,24 @@ impl BlockManager {
     pub(super) fn balance_step(&mut self, names: &dyn Names, now: Moment) {
         let Some(mut run) = self.balance.running.take() else { return };
         let ended = self.look_after(&mut run, names, now);
-        run.recent.retain(|(one, at)| !self.heard_since(one.from, *at) || !self.heard_since(one.to, *at));
+        run.recent.retain(|(one, at)| {
+            let heard = self.heard_since(one.from, *at) && self.heard_since(one.to, *at);
+            !heard && now.since(*at) < TOLD_WITHIN
+        });
         run.refill(now);
         run.pace.sample(now, run.moved_bytes);
-        let (places, all_flows) = self.wanted_flows(&run);
-        run.left_bytes = all_flows.iter().map(|flow| flow.bytes).sum();
-        let even = all_flows.is_empty();
+        let (places, wanted, all_flows) = self.wanted_flows(&run);
+        run.left_bytes = wanted.iter().map(|flow| flow.bytes).sum();
+        let even = wanted.is_empty();
         let mut found = false;
         // What lacks copies goes first: it needs the same disks and links.
         if !even && !self.repair.has_ready() {
             found = self.begin_some(&mut run, &places, &all_flows, names, now);
         }
-        let over = even && run.moves.is_empty();
-        let stuck = !even && run.moves.is_empty() && !found && self.is_barren(&run, &places, &all_flows);
+        // Before nodes have said how full they are now, nothing is concluded.
+        let settled = run.moves.is_empty() && run.recent.is_empty();
+        let over = even && settled;
+        let stuck = !even && settled && !found && all_flows.is_empty();
         self.balance.running = Some(run);
         // Judged with the moves known: which copy is the one too many.
         for block in ended {
@@ -294,8 +301,9 @@ impl BlockManager {
         self.registry.node_of(storage).last_contact.is_some_and(|contact| contact >= at)
     }
 
-    /// How full nodes are, by kind of medium, with what is under way counted as done; and what is to flow between them.
-    fn wanted_flows(&self, run: &Run) -> (Vec<Place>, Vec<Flow>) {
+    /// How full nodes are, by kind of medium, with what is under way counted as done; what is to flow between them;
+    /// and what can.
+    fn wanted_flows(&self, run: &Run) -> (Vec<Place>, Vec<Flow>, Vec<Flow>) {
         let mut places: Vec<Place> = Vec::new();
         for (index, node) in self.registry.nodes() {
             if !node.service.is_in_service() || node.state != NodeState::Live {
@@ -333,7 +341,7 @@ impl BlockManager {
             }
         }
         let media: BTreeSet<&str> = places.iter().map(|place| place.media.as_str()).collect();
-        let mut all = Vec::new();
+        let (mut all, mut possible) = (Vec::new(), Vec::new());
         for medium in media {
             let of: Vec<usize> = (0..places.len()).filter(|at| places[*at].media == medium).collect();
             let said: i128 = of.iter().map(|at| places[*at].said).sum();
@@ -344,10 +352,17 @@ impl BlockManager {
                 let used = nearer(share, place.said, place.expected).max(0);
                 Fullness { used_bytes: u64::try_from(used).unwrap_or(u64::MAX), size_bytes: place.size }
             };
-            let among = flows(&of.iter().map(full).collect::<Vec<_>>(), run.threshold_percent);
-            all.extend(among.into_iter().map(|flow| Flow { from: of[flow.from], to: of[flow.to], ..flow }));
+            let fullness: Vec<_> = of.iter().map(full).collect();
+            // A disk that was looked through for another node in vain gives to others.
+            let may = |from: usize, to: usize| {
+                let (from, to) = (&places[of[from]], &places[of[to]]);
+                from.disks.iter().any(|disk| !run.barren.contains(&(*disk, to.node)))
+            };
+            let placed = |flow: Flow| Flow { from: of[flow.from], to: of[flow.to], ..flow };
+            all.extend(flows(&fullness, run.threshold_percent, |_, _| true).into_iter().map(placed));
+            possible.extend(flows(&fullness, run.threshold_percent, may).into_iter().map(placed));
         }
-        (places, all)
+        (places, all, possible)
     }
 
     /// Begins moves along the flows. True if one was begun, or might be in the next step.
@@ -375,13 +390,6 @@ impl BlockManager {
             }
         }
         begun > 0 || looks == 0
-    }
-
-    /// Was every disk that is to give looked through in vain?
-    fn is_barren(&self, run: &Run, places: &[Place], all: &[Flow]) -> bool {
-        let ways =
-            |flow: &Flow| places[flow.from].disks.iter().map(|disk| (*disk, places[flow.to].node)).collect::<Vec<_>>();
-        all.iter().flat_map(ways).all(|way| run.barren.contains(&way))
     }
 
     fn have_hands(&self, run: &Run, from: NodeIndex, to: NodeIndex) -> bool {

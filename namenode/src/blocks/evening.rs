@@ -39,8 +39,9 @@ struct Side {
 
 const PARTS: u128 = 1_000_000;
 
-/// What is to be moved until everybody is within `threshold_percent` of the mean; nothing if they are.
-pub(super) fn flows(all: &[Fullness], threshold_percent: u32) -> Vec<Flow> {
+/// What is to be moved until everybody is within `threshold_percent` of the mean; nothing if they are. Between some nothing
+/// can move (`may`): then others give and take as much of it as they can.
+pub(super) fn flows(all: &[Fullness], threshold_percent: u32, may: impl Fn(usize, usize) -> bool) -> Vec<Flow> {
     let used: u128 = all.iter().map(|one| u128::from(one.used_bytes)).sum();
     let size: u128 = all.iter().map(|one| u128::from(one.size_bytes)).sum();
     if size == 0 {
@@ -63,8 +64,8 @@ pub(super) fn flows(all: &[Fullness], threshold_percent: u32) -> Vec<Flow> {
     takers.sort_by_key(|side| (Reverse(side.off), side.place));
     let mut flows = Vec::new();
     // First those that are too full, to the emptiest; then those that are too empty, from the fullest that are left.
-    pair(&mut givers, &mut takers, |giver, _| giver.beyond, &mut flows);
-    pair(&mut givers, &mut takers, |_, taker| taker.beyond, &mut flows);
+    pair(&mut givers, &mut takers, |giver, taker| giver.beyond && may(giver.place, taker.place), &mut flows);
+    pair(&mut givers, &mut takers, |giver, taker| taker.beyond && may(giver.place, taker.place), &mut flows);
     flows
 }
 
@@ -131,11 +132,14 @@ mod tests {
     #[test]
     fn a_new_empty_node_takes_from_the_fullest() {
         let all = [full(50, 100), full(30, 100), full(40, 100), full(0, 100)];
-        assert_eq!(flows(&all, 10), [Flow { from: 0, to: 3, bytes: 20 }, Flow { from: 2, to: 3, bytes: 10 }]);
-        assert_eq!(flows(&all[..3], 10), []);
-        assert_eq!(flows(&[full(50, 100), full(500, 1000)], 0), [], "equally full, whatever the sizes");
-        assert_eq!(flows(&[], 10), []);
-        assert_eq!(flows(&[full(0, 0), full(5, 10)], 1), []);
+        let any = |_, _| true;
+        assert_eq!(flows(&all, 10, any), [Flow { from: 0, to: 3, bytes: 20 }, Flow { from: 2, to: 3, bytes: 10 }]);
+        assert_eq!(flows(&all[..3], 10, any), []);
+        assert_eq!(flows(&[full(50, 100), full(500, 1000)], 0, any), [], "equally full, whatever the sizes");
+        assert_eq!(flows(&[], 10, any), []);
+        assert_eq!(flows(&[full(0, 0), full(5, 10)], 1, any), []);
+        let not_the_first = flows(&all, 10, |from, _| from != 0);
+        assert_eq!(not_the_first, [Flow { from: 2, to: 3, bytes: 10 }]);
     }
 
     #[test]
@@ -150,7 +154,7 @@ mod tests {
             all in prop::collection::vec((0_u64..1000, 0_u64..1000), 1..12), threshold in 0_u32..30,
         ) {
             let all: Vec<_> = all.into_iter().map(|(used, free)| full(used * 1000, (used + free + 1) * 1000)).collect();
-            let flows = flows(&all, threshold);
+            let flows = flows(&all, threshold, |_, _| true);
             let before = off(&all);
             let now = off(&after(&all, &flows));
             for (place, (was, is)) in before.iter().zip(&now).enumerate() {

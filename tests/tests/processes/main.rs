@@ -23,6 +23,7 @@ mod listings;
 mod local_reads;
 mod main_job;
 mod nodes;
+mod operations;
 mod readers;
 mod repair;
 mod rules;
