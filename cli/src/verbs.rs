@@ -12,6 +12,7 @@
 
 mod acl;
 mod append;
+mod balance;
 mod block;
 mod cat;
 mod checksum;
@@ -34,11 +35,13 @@ mod filter;
 pub(crate) mod find;
 mod fsck;
 mod get;
+mod jobs;
 mod lease;
 mod ln;
 mod ls;
 mod mkdir;
 mod mv;
+mod node;
 mod output;
 mod paths;
 mod progress;
@@ -152,8 +155,12 @@ pub(crate) enum Verb {
     Lease(lease::LeaseVerb),
     /// Look at the cluster
     Cluster(ClusterVerb),
-    /// Look at the datanodes
-    Node(NodeVerb),
+    /// Look at the datanodes, and take them out of service
+    Node(node::NodeVerb),
+    /// Look at long work of the cluster
+    Jobs(jobs::JobsVerb),
+    /// Even out how full the datanodes are
+    Balance(balance::BalanceOptions),
 }
 
 /// Verbs below `cluster`.
@@ -167,19 +174,6 @@ pub(crate) struct ClusterVerb {
 enum ClusterCommand {
     /// Health, capacity and counts
     Status,
-}
-
-/// Verbs below `node`.
-#[derive(Debug, Args)]
-pub(crate) struct NodeVerb {
-    #[command(subcommand)]
-    verb: NodeCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum NodeCommand {
-    /// The datanodes, with their state and room
-    Ls,
 }
 
 /// What a verb ends with: the number of items that failed is in the context.
@@ -296,6 +290,8 @@ async fn dispatch(verb: &Verb, context: &Context) -> Outcome {
         Verb::Block(block) => block::run(&block.verb, context).await,
         Verb::Lease(lease) => lease::run(&lease.verb, context).await,
         Verb::Cluster(ClusterVerb { verb: ClusterCommand::Status }) => cluster::status(context).await,
-        Verb::Node(NodeVerb { verb: NodeCommand::Ls }) => cluster::nodes(context).await,
+        Verb::Node(node) => node::run(&node.verb, context).await,
+        Verb::Jobs(jobs) => jobs::run(&jobs.verb, context).await,
+        Verb::Balance(options) => balance::run(options, context).await,
     }
 }

@@ -47,6 +47,7 @@ mod datanode;
 pub mod io;
 mod leases;
 mod list;
+mod operations;
 pub mod read;
 pub mod retry;
 mod rpc;
@@ -63,7 +64,7 @@ pub use proto::common::{LocatedBlock, StorageLocation};
 pub use proto::error::{ErrorCode, FsError, FsResult};
 pub use proto::namespace::{
     AclChange, AclEntry, AclScope, AclTag, ContentSummaryResponse, DeleteResponse, DiffEntry, DiffKind, FileKind,
-    FileStatus, FsckFile, FsckResponse, GetAclResponse, LeaseStatus, NodeStatus, SnapshotStatus, Xattr,
+    FileStatus, FsckFile, FsckResponse, GetAclResponse, JobStatus, LeaseStatus, NodeService, NodeStatus, SnapshotStatus, Xattr,
 };
 pub use read::{AsyncReader, LocalFigures, LocalReads, Reader, ReplicaReader};
 pub use rpc::Carrier;

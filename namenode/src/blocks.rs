@@ -11,10 +11,14 @@
 //! Every decision is taken from the tables as they are at that moment, by [`judge`](BlockManager), and
 //! checked once more when a command leaves. Time, randomness and the namespace are arguments.
 
+mod balance;
 mod command;
+mod drain;
+mod evening;
 mod facts;
 mod hand;
 mod heartbeat;
+mod jobs;
 mod judge;
 mod locate;
 mod orders;
@@ -27,6 +31,7 @@ mod replicas;
 mod reports;
 mod safe_mode;
 mod scan;
+mod service_state;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -45,6 +50,7 @@ use proto::ids::{BlockId, NodeId, StorageId, Term};
 pub use command::NodeBusiness;
 pub use facts::{Facts, Names};
 pub use heartbeat::Turn;
+pub use jobs::{Blocker, JobKind, JobState, JobView, Why};
 pub use locate::{Located, Place};
 pub use recovery::{Due, Recovered, ToRecover};
 pub use registry::{Address, Node, NodeIndex, NodeState, Registry, RegistryError, Storage, StorageIndex};
@@ -54,6 +60,8 @@ pub use reports::{Malformed, Part, Plan, Progress, Stream};
 pub use safe_mode::{SafeMode, Sight};
 
 use recovery::Recoveries;
+use balance::Balance;
+use drain::Drains;
 use removal::Removal;
 use repair::Repair;
 use scan::{Over, Passes};
@@ -117,6 +125,8 @@ struct Leading {
 pub struct BlockCounts {
     /// Committed blocks with fewer copies than asked for, those without any included.
     pub under_replicated: u64,
+    /// Blocks that have as many, but too many of them on nodes that leave or are in maintenance.
+    pub moving: u64,
     /// Those of them with one copy or none on nodes that are heard of.
     pub endangered: u64,
     /// Committed blocks without any copy on a node that is alive.
@@ -142,6 +152,8 @@ pub struct BlockManager {
     removal: Removal,
     suspects: Suspects,
     recovery: Recoveries,
+    drains: Drains,
+    balance: Balance,
     safe_mode: SafeMode,
     leading: Option<Leading>,
     passes: Passes,
@@ -182,6 +194,8 @@ impl BlockManager {
             removal: Removal::default(),
             suspects: Suspects::default(),
             recovery: Recoveries::default(),
+            drains: Drains::default(),
+            balance: Balance::default(),
             safe_mode: SafeMode::new(now),
             leading: None,
             passes: Passes::default(),
@@ -217,6 +231,7 @@ impl BlockManager {
     pub fn counts(&self) -> BlockCounts {
         BlockCounts {
             under_replicated: self.repair.under_count(),
+            moving: self.repair.moving_count(),
             endangered: self.repair.endangered_count(),
             missing: self.repair.missing_count(),
             corrupt: self.repair.corrupt_count(),
@@ -506,6 +521,7 @@ impl BlockManager {
         self.leading = Some(Leading { term, since: now, quorum_at: None });
         // Numbers of commands are never used twice, not by another leader either: nodes remember them.
         self.next_number = self.next_number.max(term.raw() << 32);
+        self.drains.begin_anew(now);
         self.scan_everything();
     }
     /// This member leads no more: what it meant to command is forgotten (scar SC-70).
@@ -515,6 +531,7 @@ impl BlockManager {
         self.removal.clear();
         self.suspects.clear();
         self.recovery.clear();
+        self.balance.clear();
         self.outboxes.clear();
         self.passes.clear();
     }
@@ -537,6 +554,7 @@ impl BlockManager {
         self.removal.clear();
         self.suspects.clear();
         self.recovery.clear();
+        self.balance.clear();
         self.outboxes.clear();
         self.open_targets.clear();
         self.registry.forget_open_writes();

@@ -22,6 +22,7 @@ mod commit;
 mod config;
 mod event;
 mod intake;
+mod jobs;
 mod lease;
 mod long;
 mod nodes;
@@ -157,6 +158,7 @@ impl NamenodeCore {
             config,
         };
         core.sync_storages();
+        core.sync_services(now);
         Ok(OpenedCore {
             core,
             writer: opened.writer,

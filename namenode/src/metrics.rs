@@ -86,11 +86,13 @@ impl Collector for State {
 }
 
 impl State {
-    fn values(&self) -> [(&'static str, &'static str, u64); 24] {
+    fn values(&self) -> [(&'static str, &'static str, u64); 29] {
         self.shared.with((0, 0), |view| {
             let names = view.namespace.counts();
             let blocks = view.blocks.counts();
             let (live, stale, dead) = view.blocks.node_counts();
+            let (leaving, maintenance) = view.blocks.nodes_out_of_service();
+            let (moves, _, moved_bytes) = view.blocks.balance_figures();
             let registry = view.blocks.registry();
             let counted = registry.storages().filter(|(index, _)| registry.counts(*index)).map(|(_, storage)| storage);
             let sum = counted.fold((0, 0, 0), |(capacity, used, free), storage| {
@@ -116,6 +118,11 @@ impl State {
                 ("blockyard_datanodes_live", "Live datanodes", live),
                 ("blockyard_datanodes_stale", "Stale datanodes", stale),
                 ("blockyard_datanodes_dead", "Dead datanodes", dead),
+                ("blockyard_datanodes_decommissioning", "Datanodes that leave, or have left", leaving),
+                ("blockyard_datanodes_maintenance", "Datanodes in maintenance", maintenance),
+                ("blockyard_blocks_moving", "Blocks that lack copies only in place of those that leave", blocks.moving),
+                ("blockyard_balance_moves", "Blocks that are being moved to even out datanodes", moves),
+                ("blockyard_balance_moved_bytes", "Bytes that the balance under way has moved", moved_bytes),
                 ("blockyard_capacity_total_bytes", "Size of all storages", sum.0),
                 ("blockyard_capacity_used_bytes", "Bytes of blocks", sum.1),
                 ("blockyard_capacity_free_bytes", "Bytes that blocks may still take", sum.2),

@@ -33,6 +33,7 @@ mod ops;
 mod query;
 mod registry;
 mod resolve;
+mod services;
 mod sessions;
 mod store;
 mod summary;
@@ -52,6 +53,7 @@ use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch, LogIndex, Sessio
 use proto::log::command::Op;
 use proto::log::{CallerRecord, Command, Entry, Settings};
 use registry::Registry;
+pub use services::NodeService;
 use sessions::{Admission, Sessions};
 use store::Store;
 use store::history::Purge;
@@ -320,7 +322,7 @@ impl Namespace {
             Op::BeginRecovery(begin) => self.begin_recovery(call, begin, effects),
             Op::RecoverLease(recover) => self.recover_lease(call, recover, effects),
             Op::FinishRecovery(finish) => self.finish_recovery(call, finish, effects),
-            Op::SetNodeService(_) => Err(FsError::new(ErrorCode::Unsupported, "this command is not made yet")),
+            Op::SetNodeService(set) => self.set_node_service(call, set),
             Op::Format(_) | Op::Tick(_) => Ok(Outcome::Done),
         }
     }

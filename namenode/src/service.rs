@@ -17,6 +17,7 @@ pub mod admit;
 pub mod answer;
 mod attributes;
 mod fsck;
+pub(crate) mod jobs;
 mod leases;
 mod pipeline;
 pub mod read;

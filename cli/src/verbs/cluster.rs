@@ -88,6 +88,8 @@ fn status_json(status: &Status) -> Value {
         "pending_copy": status.pending_copy, "pending_delete": status.pending_delete,
         "capacity": status.capacity_bytes, "used": status.used_bytes, "available": status.available_bytes,
         "live_nodes": status.live_nodes, "dead_nodes": status.dead_nodes, "open_files": status.open_files,
+        "moving": status.moving, "leaving_nodes": status.leaving_nodes,
+        "maintenance_nodes": status.maintenance_nodes,
         "term": status.term, "applied_index": status.applied_index,
     })
 }
@@ -125,10 +127,16 @@ fn status_text(status: &Status) -> String {
         "blocks",
         format!("{}, {} to copy, {} to delete", status.blocks, status.pending_copy, status.pending_delete),
     ));
-    rows.push(("nodes", format!("{} live, {} dead", status.live_nodes, status.dead_nodes)));
+    rows.push(("nodes", format!("{} live, {} dead{}", status.live_nodes, status.dead_nodes, out_of_service(status))));
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
     let hint = if status.dead_nodes > 0 { "hint: blockyard node ls\n" } else { "" };
     table(&rows, &[]) + hint
+}
+
+/// Nodes that leave or are in maintenance, if there are any.
+fn out_of_service(status: &Status) -> String {
+    let some = |count: u64, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
+    some(status.leaving_nodes, "decommissioned or leaving") + &some(status.maintenance_nodes, "in maintenance")
 }
 
 /// Runs `node ls`.
@@ -137,9 +145,10 @@ pub(crate) async fn nodes(context: &Context) -> Outcome {
     if context.output.is_json() {
         return nodes.iter().try_for_each(|node| context.output.object(&node_json(node)));
     }
-    let head = ["node", "address", "state", "seen", "blocks", "used", "available", "disks"].map(str::to_owned).to_vec();
+    let head = ["node", "address", "state", "service", "seen", "blocks", "used", "available", "disks"];
+    let head = head.map(str::to_owned).to_vec();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(nodes.iter().map(node_row)).collect();
-    let mut text = table(&rows, &[4, 5, 6, 7]);
+    let mut text = table(&rows, &[5, 6, 7, 8]);
     nodes.iter().for_each(|node| text.push_str(&disks_out_of_order(node)));
     context.output.block(&text)
 }
@@ -163,7 +172,9 @@ fn node_json(node: &NodeStatus) -> Value {
         .collect();
     json!({
         "v": 1, "type": "node", "id": node.node, "host": node.host, "port": node.transfer_port,
-        "http": node.http_address, "rack": node.rack, "state": node.state, "last_contact_ms": node.last_contact_ms,
+        "http": node.http_address, "rack": node.rack, "state": node.state, "service": node.service,
+        "service_ends_in_ms": (node.service_ends_in_ms > 0).then_some(node.service_ends_in_ms),
+        "last_contact_ms": node.last_contact_ms,
         "blocks": node.blocks, "version": node.version, "storages": storages,
     })
 }
@@ -180,12 +191,21 @@ fn node_row(node: &NodeStatus) -> Vec<String> {
         node.node.clone(),
         format!("{}:{}", node.host, node.transfer_port),
         node.state.clone(),
+        service(node),
         format!("{} ago", duration(node.last_contact_ms)),
         node.blocks.to_string(),
         size(used),
         size(available),
         if states.is_empty() { disks.to_string() } else { format!("{disks} ({})", states.join(", ")) },
     ]
+}
+
+/// Its service, and when that ends by itself.
+fn service(node: &NodeStatus) -> String {
+    match node.service_ends_in_ms {
+        0 => node.service.clone(),
+        ms => format!("{} ({} left)", node.service, duration(ms)),
+    }
 }
 
 #[cfg(test)]

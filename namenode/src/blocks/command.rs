@@ -225,7 +225,11 @@ impl BlockManager {
             }
             _ => return Go::No,
         };
-        let others = self.others(block, storage, leading);
+        let mut others = self.others(block, storage, leading);
+        if reason == Reason::Surplus {
+            // What is about to leave, or to be away, is no reason to remove what stays.
+            others.retain(|other| self.registry.in_service(*other));
+        }
         let is_heard_out = |other: &StorageIndex| {
             self.streams[other.0 as usize].is_heard_out() || base::mutated!(Sc77NewsIsNotWaitedFor)
         };

@@ -46,7 +46,7 @@ impl BlockManager {
         };
         let good = self.counting(block);
         let arrived = |target: StorageIndex| good.contains(&target);
-        let lost = |target: StorageIndex| !self.registry.counts(target);
+        let lost = |target: StorageIndex| !self.registry.counts(target) || !self.registry.in_service(target);
         let dead = |source: NodeIndex| self.registry.node(source).state == NodeState::Dead;
         let pending = self.repair.prune(block, |copy| {
             (copy.stamp != facts.stamp && !base::mutated!(Sc69CopyOfAnOldStampCounts))
@@ -57,21 +57,24 @@ impl BlockManager {
         });
         let holders = self.nodes_of(&good);
         let live = holders.len() as u32;
-        let copies = self.copies_that_count(&holders);
-        let lacking = facts.replication.saturating_sub(copies);
-        let pending = self.repair.keep(block, &pending, lacking as usize) as u32;
+        let standing = self.standing(block, &holders, facts.replication);
+        let lacking = facts.replication.saturating_sub(standing.towards);
+        let needed = (lacking as usize).max(self.balance.copies_of(block));
+        let pending = self.repair.keep(block, &pending, needed) as u32;
         if lacking == 0 {
             self.repair.forgive(block);
         }
-        if copies < facts.replication && !self.repair.is_settling(block, now) {
+        if lacking > 0 && !self.repair.is_settling(block, now) {
             let heard = holders.iter().any(|node| self.registry.node(*node).state == NodeState::Live);
             let ready = heard && pending < lacking;
-            self.repair.set_under(block, copies, ready);
+            self.repair.set_under(block, standing.level, ready);
             if live == 0 {
                 self.repair.set_missing(block);
+            } else if standing.moves_only {
+                self.repair.set_moving(block);
             }
         }
-        self.judge_surplus(block, &good, live, facts);
+        self.judge_surplus(block, &good, facts, now);
     }
 
     /// Copies, as repair counts them: a silent node's copy counts until the node is dead, unless it would leave
@@ -113,33 +116,43 @@ impl BlockManager {
         }
     }
 
-    /// Wishes the copies away that are more than asked for: a second one on a node first, then one on a silent
-    /// node (scar SC-76: it may be gone soon), then from the rack with most copies, then from the fullest disk.
-    fn judge_surplus(&mut self, block: BlockId, good: &[StorageIndex], live: u32, facts: Facts) {
-        let mut left = good.to_vec();
+    /// Wishes the copies away that are more than asked for, those on nodes that leave or are in maintenance left alone: a
+    /// second one on a node first, then the one that is being moved, then one on a silent node (scar SC-76: it may be gone
+    /// soon), then, as long as no rack loses its last copy, one on a node that was gone lately, then from the rack with most
+    /// copies, then from the fullest disk.
+    fn judge_surplus(&mut self, block: BlockId, good: &[StorageIndex], facts: Facts, now: Moment) {
+        let mut left: Vec<StorageIndex> = good.iter().copied().filter(|s| self.registry.in_service(*s)).collect();
         let mut victims = Vec::new();
         let mut nodes = BTreeSet::new();
-        for storage in good {
+        for storage in &left {
             if !nodes.insert(self.registry.at(*storage).node) {
                 victims.push(*storage);
             }
         }
         left.retain(|storage| !victims.contains(storage));
-        for _ in facts.replication.max(1)..live {
+        let moved = self.balance.leaves(block).filter(|_| self.arrived(block));
+        for _ in facts.replication.max(1)..nodes.len() as u32 {
             let crowd = |storage: &StorageIndex| {
                 let rack = &self.registry.node_of(*storage).rack;
                 left.iter().filter(|other| self.registry.node_of(**other).rack == *rack).count()
             };
             let free = |storage: &StorageIndex| self.registry.at(*storage).available_bytes;
             let silent = |storage: &StorageIndex| self.registry.node_of(*storage).state != NodeState::Live;
+            let returned = |storage: &StorageIndex| self.was_gone_lately(*storage, now);
             let goes_first = |s: &StorageIndex| silent(s) != base::mutated!(Sc76SilentCopiesCount);
-            let order = |s: &StorageIndex| (goes_first(s), crowd(s), Reverse(free(s)), Reverse(*s));
+            let order = |s: &StorageIndex| {
+                let crowd = crowd(s);
+                (moved == Some(*s), goes_first(s), crowd > 1, returned(s), crowd, Reverse(free(s)), Reverse(*s))
+            };
             let Some(victim) = left.iter().copied().max_by_key(order) else { break };
             left.retain(|storage| *storage != victim);
             victims.push(victim);
         }
         for storage in left {
             self.removal.retract(storage, block);
+        }
+        for storage in good.iter().filter(|storage| !self.registry.in_service(**storage)) {
+            self.removal.retract(*storage, block);
         }
         for storage in victims {
             self.removal.want(storage, block, Reason::Surplus);
@@ -206,7 +219,11 @@ impl BlockManager {
     pub fn tick(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness) -> bool {
         for (node, state) in self.registry.look(now, self.config.stale_after, self.config.dead_after) {
             let id = &self.registry.node(node).id;
-            if state == NodeState::Dead {
+            let service = self.registry.node(node).service;
+            if state == NodeState::Dead && service.is_maintenance() {
+                tracing::info!(node = %id, "a datanode in maintenance is away: its blocks wait for it");
+                self.outboxes.remove(&node);
+            } else if state == NodeState::Dead {
                 tracing::warn!(node = %id, "a datanode is dead: its blocks are copied again");
                 self.outboxes.remove(&node);
             } else {
@@ -224,6 +241,7 @@ impl BlockManager {
         let more = self.step(names, now);
         self.refill(now);
         self.order_copies(names, now, random);
+        self.balance_step(names, now);
         more
     }
 
@@ -234,7 +252,8 @@ impl BlockManager {
         }
         let due = self.judge_due(names, now, STEP);
         self.scan_step(names, now);
-        due == STEP || !self.passes.is_empty()
+        let looking = self.drain_step(names, now);
+        due == STEP || !self.passes.is_empty() || looking
     }
 
     /// Blocks that settle or wait for another look.
@@ -314,10 +333,12 @@ impl BlockManager {
         blocks.last().copied().filter(|_| blocks.len() == LOOK)
     }
 
-    /// Nodes by state: live, stale, dead.
+    /// Nodes by state: live, stale, dead. Those that may be away are not counted as dead.
     #[must_use]
     pub fn node_counts(&self) -> (u64, u64, u64) {
         let count = |state| self.registry.nodes().filter(|(_, node)| node.state == state).count() as u64;
-        (count(NodeState::Live), count(NodeState::Stale), count(NodeState::Dead))
+        let dead = |(index, node): &(NodeIndex, &_)| self.is_missed(*index, node);
+        let dead = self.registry.nodes().filter(dead).count() as u64;
+        (count(NodeState::Live), count(NodeState::Stale), dead)
     }
 }

@@ -65,7 +65,7 @@ impl BlockManager {
         storages.rotate_left(first);
         storages.sort_by_key(|storage| {
             let node = self.registry.node_of(*storage);
-            (node.state != NodeState::Live, !reader.is_near(node))
+            (node.state != NodeState::Live, !reader.is_near(node), !node.service.is_in_service())
         });
         Located {
             nodes: storages.iter().map(|storage| self.registry.node_of(*storage).id.clone()).collect(),

@@ -31,6 +31,7 @@ use super::placement::{self, Wanted};
 use super::registry::{NodeIndex, NodeState, StorageIndex};
 use super::repair::{At, Copying, ENDANGERED, RETRY};
 use super::replicas::Odd;
+use crate::namespace::NodeService;
 
 /// Blocks for which a tick orders copies.
 const ORDERS: usize = 64;
@@ -100,7 +101,7 @@ impl BlockManager {
     }
 
     /// What a node may have in hand. Copies of endangered blocks have as many streams again for themselves, and no rate.
-    fn hand(&self, node: NodeIndex, urgent: bool) -> Hand {
+    pub(super) fn hand(&self, node: NodeIndex, urgent: bool) -> Hand {
         let (config, node) = (&self.config, self.registry.node(node));
         let streams = if node.copy_streams == 0 { config.copies_per_node } else { node.copy_streams };
         let ahead_bytes = match node.copy_rate_bytes_per_s {
@@ -127,8 +128,11 @@ impl BlockManager {
         let Some(facts) = names.facts(block) else { return false };
         let mut good = self.counting(block);
         let holders = self.nodes_of(&good);
-        let copies = self.copies_that_count(&holders);
-        let urgent = copies <= ENDANGERED;
+        let standing = self.standing(block, &holders, facts.replication);
+        let (copies, urgent) = (standing.towards, standing.level <= ENDANGERED);
+        // Copies on nodes that leave say nothing of the racks of those that stay.
+        let (staying, leaving): (Vec<_>, Vec<_>) =
+            holders.into_iter().partition(|node| self.registry.node(*node).service != NodeService::Decommissioned);
         if let Some(only) = only {
             good.retain(|storage| self.registry.at(*storage).node == only);
         }
@@ -150,13 +154,13 @@ impl BlockManager {
             .map(|(node, _)| node)
             .collect();
         let refused = self.repair.refused_by(block).to_vec();
-        let others = || targeted().chain(full.iter().copied());
+        let others = || targeted().chain(full.iter().copied()).chain(leaving.iter().copied());
         let mut want = Wanted {
             copies: lacking,
             block_size_bytes: facts.len_bytes,
             writer_host: String::new(),
             exclude: odd.iter().map(|(storage, _)| node(*storage)).chain(others()).chain(refused.clone()).collect(),
-            holders: holders.into_iter().collect(),
+            holders: staying,
         };
         let mut targets = placement::choose(&self.registry, &want, random);
         if targets.is_empty() && full.is_empty() && !refused.is_empty() {
@@ -184,7 +188,7 @@ impl BlockManager {
     }
 
     /// Puts the command for one copy into its source's outbox. Pool and token are added when it leaves.
-    fn order(
+    pub(super) fn order(
         &mut self,
         block: BlockId,
         facts: Facts,

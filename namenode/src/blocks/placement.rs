@@ -5,6 +5,8 @@
 //!   3rd  the rack of the second                 more  any
 //! ```
 //!
+//! Nodes that are out of service, for good or for a while, get nothing.
+//!
 //! Among the candidates of a step one is drawn with its free space, divided by its load, as weight. The
 //! draw comes from a [`Randomness`] that the caller passes, so that the simulation repeats itself.
 
@@ -31,7 +33,7 @@ pub struct Wanted {
 
 /// Does a storage take another block of this size? An open block elsewhere in the queue counts an eighth:
 /// most blocks end far below the block size, and a full volume refuses cleanly by itself.
-fn has_room(registry: &Registry, index: StorageIndex, block_size_bytes: u64) -> bool {
+pub(super) fn has_room(registry: &Registry, index: StorageIndex, block_size_bytes: u64) -> bool {
     let storage = registry.at(index);
     let promised = u64::from(storage.open_writes).saturating_mul(block_size_bytes / 8);
     let in_service = storage.failure.is_none() && storage.limited.is_none();
@@ -76,6 +78,7 @@ impl Choice<'_> {
         for state in [NodeState::Live, NodeState::Stale] {
             let nodes = self.registry.nodes().filter(|(index, node)| {
                 node.state == state
+                    && node.service.is_in_service()
                     && !self.wanted.exclude.contains(index)
                     && !self.wanted.holders.contains(index)
                     && !self.taken.contains(index)

@@ -16,6 +16,7 @@ use proto::cluster::StorageReport;
 use proto::common::StorageLocation;
 use proto::ids::{NodeId, StorageId};
 
+use crate::namespace::NodeService;
 pub use crate::namespace::StorageIndex;
 
 /// A node, by order of its first appearance.
@@ -83,6 +84,10 @@ pub struct Node {
     pub state: NodeState,
     /// Last heartbeat or registration.
     pub last_contact: Option<Moment>,
+    /// When it was heard of again after a silence, or registered once more, the last time.
+    pub returned_at: Option<Moment>,
+    /// What its administrator wants it to be, as of the log.
+    pub service: NodeService,
     /// Transfers under way, as it said last.
     pub active_transfers: u32,
     /// Copies for others that it makes at a time, as it said last; 0: it does not say.
@@ -223,6 +228,8 @@ impl Registry {
             storages: Vec::new(),
             state: NodeState::Dead,
             last_contact: None,
+            returned_at: None,
+            service: NodeService::InService,
             active_transfers: 0,
             copy_streams: 0,
             copy_rate_bytes_per_s: 0,
@@ -242,6 +249,9 @@ impl Registry {
         node.version = address.version;
         node.machine = address.machine;
         node.local_socket = address.local_socket;
+        if node.last_contact.is_some() {
+            node.returned_at = Some(now);
+        }
         node.last_contact = Some(now);
         node.state = NodeState::Live;
         index
@@ -251,6 +261,9 @@ impl Registry {
     pub fn heartbeat(&mut self, index: NodeIndex, active_transfers: u32, now: Moment) -> bool {
         let node = &mut self.nodes[index.0 as usize];
         let was_silent = node.state != NodeState::Live;
+        if was_silent {
+            node.returned_at = Some(now);
+        }
         node.last_contact = Some(now);
         node.state = NodeState::Live;
         node.active_transfers = active_transfers;
@@ -364,6 +377,15 @@ impl Registry {
     pub fn counts(&self, index: StorageIndex) -> bool {
         let storage = self.at(index);
         storage.failure.is_none() && self.node(storage.node).state != NodeState::Dead
+    }
+    /// Notes what a node is to the cluster.
+    pub(super) fn set_service(&mut self, index: NodeIndex, service: NodeService) {
+        self.nodes[index.0 as usize].service = service;
+    }
+    /// Is the node of this storage one that takes blocks, and whose copies count towards the number wanted?
+    #[must_use]
+    pub fn in_service(&self, index: StorageIndex) -> bool {
+        self.node_of(index).service.is_in_service()
     }
     /// Notes that an open block was placed here, or that it is open no more.
     pub fn open_write(&mut self, index: StorageIndex, opened: bool) {

@@ -63,6 +63,8 @@ pub(super) struct Repair {
     under: BTreeMap<BlockId, u32>,
     ready: BTreeSet<(u32, BlockId)>,
     missing: BTreeSet<BlockId>,
+    /// Blocks of `under` that lack nothing but copies in place of those on nodes that leave.
+    moving: BTreeSet<BlockId>,
     corrupt: BTreeSet<BlockId>,
     due: BTreeSet<(Moment, BlockId)>,
     settling: BTreeMap<BlockId, Moment>,
@@ -86,6 +88,7 @@ impl Repair {
             self.endangered -= u64::from(level <= ENDANGERED);
         }
         self.missing.remove(&block);
+        self.moving.remove(&block);
         self.corrupt.remove(&block);
     }
 
@@ -100,6 +103,10 @@ impl Repair {
     }
     pub(super) fn set_missing(&mut self, block: BlockId) {
         self.missing.insert(block);
+    }
+    /// What the block lacks it has on nodes that leave: nothing was lost.
+    pub(super) fn set_moving(&mut self, block: BlockId) {
+        self.moving.insert(block);
     }
     pub(super) fn set_corrupt(&mut self, block: BlockId) {
         self.corrupt.insert(block);
@@ -251,8 +258,16 @@ impl Repair {
         *self = Self::default();
     }
 
+    /// Blocks with fewer copies than wanted, wherever these are.
     pub(super) fn under_count(&self) -> u64 {
-        self.under.len() as u64
+        (self.under.len() - self.moving.len()) as u64
+    }
+    pub(super) fn moving_count(&self) -> u64 {
+        self.moving.len() as u64
+    }
+    /// Is a block waiting for a copy that could be made?
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
     pub(super) const fn endangered_count(&self) -> u64 {
         self.endangered

@@ -369,6 +369,13 @@ impl Replicas {
         let all = (storage, BlockId::from_raw(i64::MIN))..=(storage, BlockId::from_raw(i64::MAX));
         self.odd_of_storage.range(all).map(|(_, block)| *block).take(limit).collect()
     }
+    /// Up to `limit` odd replicas of a storage after a block, by block.
+    #[must_use]
+    pub fn odd_on_after(&self, storage: StorageIndex, after: Option<BlockId>, limit: usize) -> Vec<BlockId> {
+        let from = after.map_or(BlockId::from_raw(i64::MIN), BlockId::next);
+        let rest = (storage, from)..=(storage, BlockId::from_raw(i64::MAX));
+        self.odd_of_storage.range(rest).map(|(_, block)| *block).take(limit).collect()
+    }
     /// Blocks of which a good replica is known.
     #[must_use]
     pub fn known_blocks(&self) -> u64 {

@@ -1,5 +1,7 @@
 //! The block map against datanodes of a few lines, and a namespace that is a table.
 
+mod balance;
+mod drain;
 mod harness;
 mod nodes;
 mod placement;
@@ -9,5 +11,6 @@ mod removal;
 mod repair;
 mod reports;
 mod safe_mode;
+mod services;
 mod storms;
 mod verify;

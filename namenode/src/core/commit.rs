@@ -27,6 +27,7 @@ impl NamenodeCore {
         self.applied = committed.index;
         self.upkeep.note_entry(committed.payload.len());
         self.sync_storages();
+        self.sync_services(now);
         self.carry_over(&applied, now);
         self.note_leases(&entry, &applied, now);
         let ours =

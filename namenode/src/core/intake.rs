@@ -12,6 +12,7 @@ use proto::namespace as n;
 use super::batch::{Then, Waiting};
 use super::{Effect, NamenodeCore};
 use crate::service::admit::{admit, session};
+use crate::service::jobs;
 use crate::service::read::{Read, not_formatted};
 use crate::service::request::{Request, Response, Ticket};
 use crate::service::write::Prepared;
@@ -100,6 +101,14 @@ impl NamenodeCore {
             Request::ReportBadReplica(report) => {
                 self.bad_replica(report, now);
                 let response = Ok(Response::ReportBadReplica(n::ReportBadReplicaResponse {}));
+                out.push(Effect::Reply { ticket, response });
+            }
+            Request::Balance(_) => {
+                let response = self.balance(&caller, &request, now);
+                out.push(Effect::Reply { ticket, response });
+            }
+            Request::CancelJob(cancel) if jobs::is_balance(&cancel.job) => {
+                let response = self.balance(&caller, &request, now);
                 out.push(Effect::Reply { ticket, response });
             }
             _ => self.read_or_change(ticket, caller, request, (now, wall_ns), out),
@@ -285,6 +294,7 @@ const fn is_read(request: &Request) -> bool {
             | Request::Open(_)
             | Request::ClusterStatus(_)
             | Request::ListNodes(_)
+            | Request::ListJobs(_)
             | Request::ContentSummary(_)
             | Request::GetXattrs(_)
             | Request::GetAcl(_)
@@ -300,7 +310,7 @@ pub(super) fn overloaded() -> FsError {
     FsError::new(ErrorCode::Overloaded, "too many calls are waiting").with_hint("try again in a moment")
 }
 
-fn safe_mode(reason: &str) -> FsError {
+pub(super) fn safe_mode(reason: &str) -> FsError {
     FsError::new(ErrorCode::SafeMode, format!("the namenode is in safe mode: {reason}"))
         .with_hint("it ends by itself when the datanodes have reported their blocks")
 }

@@ -3,6 +3,7 @@
 mod cluster;
 mod files;
 mod harness;
+mod jobs;
 mod long;
 mod pipelines;
 mod recovery;

@@ -103,6 +103,7 @@ impl NamenodeCore {
         self.look_at_recoveries(now);
         self.log_access_times(now);
         self.look_at_trash(now, wall_ns);
+        self.end_maintenance(now);
         if now.since(self.upkeep.last_entry) >= self.config.idle_entry {
             self.step(Step::Time, [Op::Tick(log::Tick {})]);
         }
@@ -136,7 +137,7 @@ impl NamenodeCore {
     }
 
     /// Puts the cluster's own operations to the log, one group of a kind at a time.
-    fn step(&mut self, step: Step, ops: impl IntoIterator<Item = Op>) {
+    pub(super) fn step(&mut self, step: Step, ops: impl IntoIterator<Item = Op>) {
         if !self.upkeep.begin(step) {
             return;
         }

@@ -353,6 +353,11 @@ impl Namespace {
                 mixer.bytes(text.as_bytes());
             }
         }
+        // None in images that are older than services of nodes.
+        for (node, service) in self.registry.services().iter() {
+            let (number, until_ms) = service.parts();
+            mixer.bytes(node.as_str().as_bytes()).word(u64::from(number)).word(until_ms);
+        }
         for text in self.store.interned.texts().iter() {
             mixer.bytes(text.as_bytes());
         }

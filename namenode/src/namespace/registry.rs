@@ -9,9 +9,10 @@ use proto::ids::{ClusterId, NodeId, PoolId, StorageId};
 use proto::log::{Format, RegisterStorage, SetBlockKey, Settings, UpdateSettings};
 use rustc_hash::FxBuildHasher;
 
+use super::services::Services;
 use super::store::records::{BLOCK_SIZE_UNIT, Kind};
 use super::store::{Store, fresh};
-use super::{BlockKey, Call, Identity, Namespace, Outcome, StorageIndex, StorageRecord, access};
+use super::{BlockKey, Call, Identity, Namespace, NodeService, Outcome, StorageIndex, StorageRecord, access};
 
 /// Storages: their numbers have 24 bits.
 pub(crate) const MAX_STORAGES: usize = 1 << 24;
@@ -37,6 +38,7 @@ pub(crate) struct Registry {
     records: Arc<Vec<StorageRecord>>,
     numbers: HashMap<StorageId, u32, FxBuildHasher>,
     nodes: BTreeSet<NodeId>,
+    services: Services,
 }
 
 impl Registry {
@@ -46,9 +48,22 @@ impl Registry {
     pub(crate) fn find(&self, storage: &StorageId) -> Option<u32> {
         self.numbers.get(storage).copied()
     }
-    /// Number of nodes that ever had a storage.
+    /// Has this node ever had a storage?
+    pub(crate) fn has_node(&self, node: &NodeId) -> bool {
+        self.nodes.contains(node)
+    }
+    /// Number of nodes that ever had a storage, and were not told to go.
     pub(crate) fn nodes(&self) -> usize {
-        self.nodes.len()
+        let leave = self.services.iter().filter(|(_, service)| *service == NodeService::Decommissioned).count();
+        self.nodes.len().saturating_sub(leave)
+    }
+    /// Nodes that are out of service.
+    pub(crate) const fn services(&self) -> &Services {
+        &self.services
+    }
+    /// Takes a node that is known out of service, or back.
+    pub(crate) fn set_service(&mut self, node: NodeId, service: NodeService) {
+        self.services.set(node, service);
     }
     /// Distinct nodes among storages.
     pub(crate) fn nodes_of(&self, storages: &[u32]) -> usize {
@@ -156,7 +171,8 @@ impl Namespace {
         Ok(Outcome::Done)
     }
 
-    /// Copies that `complete` and a further block ask for: min(2, replication, registered nodes), at least 1.
+    /// Copies that `complete` and a further block ask for: min(2, replication, registered nodes that were not told to go),
+    /// at least 1.
     #[must_use]
     pub fn minimum_copies(&self, replication: u32) -> u32 {
         let nodes = u32::try_from(self.registry.nodes()).unwrap_or(u32::MAX);

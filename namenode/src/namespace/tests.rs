@@ -11,6 +11,7 @@ mod outcomes;
 mod pipelines;
 mod recoveries;
 mod scars;
+mod services;
 mod slices;
 mod snapshots;
 mod truncates;

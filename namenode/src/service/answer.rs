@@ -73,6 +73,11 @@ impl View<'_> {
             (Request::CreateSnapshot(_), Outcome::Named(path)) => {
                 Response::CreateSnapshot(n::CreateSnapshotResponse { path })
             }
+            (Request::SetNodeState(r), Outcome::Named(node)) => {
+                let job = super::jobs::job_of(r.service(), &node);
+                Response::SetNodeState(n::SetNodeStateResponse { node, job })
+            }
+            (Request::CancelJob(_), Outcome::Named(_)) => Response::CancelJob(n::CancelJobResponse {}),
             (Request::SetQuota(_), Outcome::Done) => Response::SetQuota(n::SetQuotaResponse {}),
             (Request::SetXattr(_), Outcome::Done) => Response::SetXattr(n::SetXattrResponse {}),
             (Request::RemoveXattr(_), Outcome::Done) => Response::RemoveXattr(n::RemoveXattrResponse {}),

@@ -51,6 +51,7 @@ impl View<'_> {
             },
             Request::ClusterStatus(_) => self.cluster_status().map(Response::ClusterStatus),
             Request::ListNodes(_) => Ok(Response::ListNodes(self.list_nodes(now))),
+            Request::ListJobs(r) => self.list_jobs(r, now).map(Response::ListJobs),
             Request::GetXattrs(r) => {
                 self.namespace.xattrs(who, r).map(|xattrs| Response::GetXattrs(n::GetXattrsResponse { xattrs }))
             }
@@ -153,6 +154,9 @@ impl View<'_> {
             directories: names.directories,
             blocks: names.blocks,
             under_replicated: blocks.under_replicated,
+            moving: blocks.moving,
+            leaving_nodes: self.blocks.nodes_out_of_service().0,
+            maintenance_nodes: self.blocks.nodes_out_of_service().1,
             missing: blocks.missing,
             corrupt: blocks.corrupt,
             pending_copy: blocks.pending_copy,
@@ -175,7 +179,7 @@ impl View<'_> {
     }
 
     fn list_nodes(&self, now: base::clock::Moment) -> n::ListNodesResponse {
-        let node = |(_, node): (NodeIndex, &Node)| n::NodeStatus {
+        let node = |(index, node): (NodeIndex, &Node)| n::NodeStatus {
             node: node.id.as_str().to_owned(),
             host: node.host.clone(),
             transfer_port: u32::from(node.transfer_port),
@@ -186,6 +190,8 @@ impl View<'_> {
             blocks: node.storages.iter().map(|storage| self.blocks.replicas().count_on(*storage)).sum(),
             storages: node.storages.iter().map(|storage| self.storage_status(*storage)).collect(),
             version: node.version.clone(),
+            service: self.blocks.service_word(index).to_owned(),
+            service_ends_in_ms: self.service_ends_in_ms(node.service),
         };
         n::ListNodesResponse { nodes: self.blocks.registry().nodes().map(node).collect() }
     }

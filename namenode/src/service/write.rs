@@ -69,6 +69,10 @@ impl View<'_> {
             Request::Delete(r) => {
                 Op::Delete(log::Delete { path: r.path.clone(), recursive: r.recursive, checked_inode: 0 })
             }
+            Request::SetNodeState(_) | Request::CancelJob(_) => match self.node_service(request, remembered) {
+                Ok(op) => op,
+                Err(error) => return Some(Err(error)),
+            },
             Request::NewStamp(r) => return Some(self.new_stamp(r, remembered, random)),
             other => super::pipeline::command(other).or_else(|| super::attributes::command(other, self.wall_ns))?,
         };

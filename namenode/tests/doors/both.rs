@@ -227,5 +227,5 @@ samples! {
     SetNodeStateRequest _ => { node: "nobody".into() }
     ListJobsRequest _ => {}
     CancelJobRequest _ => { job: "none".into() }
-    BalanceRequest _ => {}
+    BalanceRequest _ => { threshold_percent: 101 }
 }

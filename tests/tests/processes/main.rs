@@ -24,6 +24,7 @@ mod local_reads;
 mod main_job;
 mod mutations;
 mod nodes;
+mod operations;
 mod readers;
 mod reliability;
 mod repair;

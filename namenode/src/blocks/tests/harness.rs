@@ -161,10 +161,12 @@ impl Bench {
         self.map.registry().storage(&StorageId::parse(name).unwrap()).unwrap()
     }
     fn storage_reports(&self, node: usize) -> Vec<StorageReport> {
+        let used = |disk: &Disk| disk.held.values().map(|record| record.len_bytes).sum::<u64>();
         let report = |disk: &Disk| StorageReport {
             storage: disk.name.clone(),
             capacity_bytes: 1 << 40,
-            available_bytes: disk.available_bytes,
+            used_bytes: used(disk),
+            available_bytes: disk.available_bytes.saturating_sub(used(disk)),
             failed: disk.failed,
             failure: if disk.failed { "broken".into() } else { String::new() },
             incarnation: disk.incarnation,

@@ -29,7 +29,7 @@ use crate::namespace::store::records::{Block, Inode, Kind, Open, Pin, Recovering
 use crate::namespace::store::sharded::SHARDS;
 use crate::namespace::store::totals::Totals;
 use crate::namespace::store::{NONE, Store};
-use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord, Sweep};
+use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, NodeService, StorageRecord, Sweep};
 
 /// Longest media and rack, as at registration.
 const MAX_TEXT_BYTES: usize = 255;
@@ -208,6 +208,17 @@ impl Loader {
         check(registry.records().len() < MAX_STORAGES, || "too many storages".into())?;
         check(registry.find(&storage).is_none(), || "a storage twice".into())?;
         check(record.media.len() <= MAX_TEXT_BYTES && record.rack.len() <= MAX_TEXT_BYTES, || "a long text".into())?;
+        let service = match (record.service, record.service_until_ms) {
+            (0, 0) => NodeService::InService,
+            (service, until_ms) => {
+                check(!registry.has_node(&node), || "a service that is not with the first storage of its node".into())?;
+                let service = NodeService::from_parts(service, until_ms).filter(|service| !service.is_in_service());
+                service.ok_or("a service that does not exist")?
+            }
+        };
+        if !service.is_in_service() {
+            registry.set_service(node.clone(), service);
+        }
         registry.push(StorageRecord { storage, node, media: record.media, rack: record.rack });
         Ok(())
     }

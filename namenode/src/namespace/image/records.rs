@@ -50,6 +50,12 @@ pub(super) struct Storage {
     pub(super) media: String,
     #[prost(string, tag = "4")]
     pub(super) rack: String,
+    /// Of its node, in the first record of it: 2 decommissioned, 3 maintenance; 0: in service.
+    #[prost(uint32, tag = "5")]
+    pub(super) service: u32,
+    /// End of the maintenance in ms of the log's time; 0: none.
+    #[prost(uint64, tag = "6")]
+    pub(super) service_until_ms: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,6 +1,6 @@
 //! The frozen view and its encoding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::records::{
     Text,
 };
 use super::{MAGIC, Section, VERSION, history};
+use crate::namespace::services::Services;
 use crate::namespace::sessions::Session;
 use crate::namespace::store::NONE;
 use crate::namespace::store::cuts::{Cut, CutKey};
@@ -28,7 +29,7 @@ use crate::namespace::store::records::{Inode, Kind, Open, rare};
 use crate::namespace::store::sharded::Sharded;
 use crate::namespace::store::slab::Pages;
 use crate::namespace::store::{Acl, Quota, Xattr};
-use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord, Sweep};
+use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, NodeService, StorageRecord, Sweep};
 
 /// A namespace at one moment, independent of what happens to the original. Holding it costs the memory of the
 /// pages that change meanwhile.
@@ -37,6 +38,7 @@ pub struct FrozenNamespace {
     settings: Settings,
     keys: Vec<BlockKey>,
     storages: Arc<Vec<StorageRecord>>,
+    services: Services,
     strings: Arc<Vec<Arc<str>>>,
     inodes: Pages<Inode>,
     names: NamePages,
@@ -73,6 +75,7 @@ impl FrozenNamespace {
             settings: namespace.settings.clone(),
             keys: namespace.keys.clone(),
             storages: namespace.registry.records().clone(),
+            services: namespace.registry.services().clone(),
             strings: store.interned.texts().clone(),
             inodes: store.inodes.freeze(),
             names: store.names.pages().clone(),
@@ -222,12 +225,19 @@ impl FrozenNamespace {
         for text in self.strings.iter() {
             frames.put(Section::Strings, &Text { text: text.as_ref().to_owned() })?;
         }
+        let mut told = BTreeSet::new();
         for record in self.storages.iter() {
+            // The service is its node's, and stands with the first storage of it.
+            let first = !self.services.is_empty() && told.insert(&record.node);
+            let service = if first { self.services.get(&record.node) } else { NodeService::InService };
+            let (service, service_until_ms) = if service.is_in_service() { (0, 0) } else { service.parts() };
             let record = Storage {
                 storage: record.storage.to_string(),
                 node: record.node.to_string(),
                 media: record.media.clone(),
                 rack: record.rack.clone(),
+                service,
+                service_until_ms,
             };
             frames.put(Section::Storages, &record)?;
         }

@@ -1,0 +1,349 @@
+//! Nodes that leave or are to be away: how far they are, and what is in the way.
+//!
+//! ```text
+//!   look: good replicas of each disk ─▶ odd ones ─▶ open blocks placed there ─▶ found ──┬─▶ nothing is left: done
+//!           ▲  some blocks at a time, in turn with scans                                ├─▶ copies are coming: running
+//!           └───────────── again a moment later ◀───────────────────────────────────────┴─▶ nothing can come: blocked
+//! ```
+//!
+//! Nothing is counted by hand between two looks: a look counts everything from the tables as they are, so that it cannot
+//! drift (scar SC-72). What is ordered to empty the node is ordered by `judge` and `orders`, as for every block that lacks
+//! copies. A node that leaves is done when every block of it has as many copies elsewhere as are wanted, the open ones
+//! included (scar SC-75); one that is to be away when every block has one copy elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use base::clock::Moment;
+use proto::cluster::ReplicaState;
+use proto::ids::{BlockId, NodeId};
+
+use super::BlockManager;
+use super::facts::{Facts, Names};
+use super::jobs::{Blocker, Pace, Why};
+use super::placement::has_room;
+use super::registry::{NodeIndex, NodeState, StorageIndex};
+use super::replicas::{Class, classify};
+use crate::namespace::NodeService;
+
+/// Blocks that a step looks at.
+const STEP: usize = 256;
+/// Time from one look to the next: this long, and ever more the longer the last one took.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A look that took so long is followed by a pause of so many times that.
+const PAUSE_FACTOR: u32 = 3;
+/// Blockers that are named.
+const NAMED: usize = 10;
+
+/// The nodes that are being emptied, and whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Drains {
+    /// As of the log, by node.
+    pub(super) services: Vec<(NodeId, NodeService)>,
+    by_node: BTreeMap<NodeIndex, Drain>,
+    turn: Option<NodeIndex>,
+}
+
+/// One node that is being emptied.
+#[derive(Debug)]
+pub(super) struct Drain {
+    pub(super) service: NodeService,
+    pub(super) began: Moment,
+    look: Option<Look>,
+    next_at: Moment,
+    /// What the last whole look found.
+    pub(super) found: Option<Found>,
+    pub(super) pace: Pace,
+}
+
+/// What a look found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) total_blocks: u64,
+    pub(super) total_bytes: u64,
+    pub(super) done_blocks: u64,
+    pub(super) done_bytes: u64,
+    /// Blocks whose copies are made, or will be.
+    pub(super) waiting: u64,
+    /// Blocks, or other reasons, for which nothing can be done by itself.
+    pub(super) blocked: u64,
+    /// The first of them.
+    pub(super) named: Vec<Blocker>,
+}
+
+impl Found {
+    pub(super) const fn is_done(&self) -> bool {
+        self.waiting == 0 && self.blocked == 0
+    }
+    fn block(&mut self, blocker: Blocker) {
+        self.blocked += 1;
+        if self.named.len() < NAMED {
+            self.named.push(blocker);
+        }
+    }
+}
+
+/// Where a look stands.
+#[derive(Debug)]
+struct Look {
+    began: Moment,
+    stage: Stage,
+    found: Found,
+    /// Open blocks that were counted: they may be met as replicas and as placements.
+    open: BTreeSet<BlockId>,
+}
+
+/// What a look goes over; the number is of the node's disk.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Good(usize, Option<BlockId>),
+    Odd(usize, Option<BlockId>),
+    Open(Option<BlockId>),
+}
+
+impl Drains {
+    /// A node has another service.
+    pub(super) fn changed(&mut self, node: NodeIndex, service: NodeService, now: Moment) {
+        if service.is_in_service() {
+            self.by_node.remove(&node);
+        } else {
+            self.by_node.insert(node, Drain::new(service, now));
+        }
+    }
+    /// This member leads from now on: what it knew of progress may be old.
+    pub(super) fn begin_anew(&mut self, now: Moment) {
+        self.by_node.values_mut().for_each(|drain| *drain = Drain::new(drain.service, now));
+    }
+    /// The nodes, with what is known of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeIndex, &Drain)> {
+        self.by_node.iter().map(|(node, drain)| (*node, drain))
+    }
+    pub(super) fn get(&self, node: NodeIndex) -> Option<&Drain> {
+        self.by_node.get(&node)
+    }
+    /// The next node that is to be looked at.
+    fn next(&mut self, is_due: impl Fn(NodeIndex, &Drain) -> bool) -> Option<NodeIndex> {
+        let due = |(node, drain): &(&NodeIndex, &Drain)| is_due(**node, drain);
+        let behind = self.turn.and_then(|turn| self.by_node.range(turn..).filter(|(node, _)| **node > turn).find(due));
+        let next = behind.or_else(|| self.by_node.iter().find(due)).map(|(node, _)| *node);
+        self.turn = next;
+        next
+    }
+}
+
+impl Drain {
+    fn new(service: NodeService, now: Moment) -> Self {
+        Self { service, began: now, look: None, next_at: now, found: None, pace: Pace::default() }
+    }
+    /// Was everything elsewhere when it was looked at last?
+    pub(super) fn is_done(&self) -> bool {
+        self.found.as_ref().is_some_and(Found::is_done)
+    }
+}
+
+impl BlockManager {
+    /// A bounded step of looking at nodes that are being emptied. True if there is more to look at now.
+    pub(super) fn drain_step(&mut self, names: &dyn Names, now: Moment) -> bool {
+        let (registry, streams) = (&self.registry, &self.streams);
+        let due = |node: NodeIndex, drain: &Drain| {
+            // Whoever was done and is gone is not asked again: its copies are in nobody's way. One of which nothing was ever
+            // heard was done only as far as was known then.
+            let known = registry.node(node).storages.iter().all(|storage| streams[storage.0 as usize].complete());
+            let gone = known && drain.is_done() && registry.node(node).state == NodeState::Dead;
+            !gone && (drain.look.is_some() || drain.next_at <= now)
+        };
+        let Some(node) = self.drains.next(due) else { return false };
+        let Some(mut drain) = self.drains.by_node.remove(&node) else { return false };
+        let mut look = drain.look.take().unwrap_or_else(|| Look {
+            began: now,
+            stage: Stage::Good(0, None),
+            found: Found::default(),
+            open: BTreeSet::new(),
+        });
+        let over = self.look_on(node, drain.service, &mut look, names);
+        if over {
+            self.end_look(node, &mut drain, look, now);
+        } else {
+            drain.look = Some(look);
+        }
+        self.drains.by_node.insert(node, drain);
+        !over
+    }
+
+    fn end_look(&self, node: NodeIndex, drain: &mut Drain, mut look: Look, now: Moment) {
+        if let Some(why) = self.unheard(node) {
+            look.found.block(Blocker { block: None, why });
+        }
+        let (was_done, id) = (drain.is_done(), &self.registry.node(node).id);
+        drain.pace.sample(now, look.found.done_bytes);
+        drain.next_at = now.plus(PAUSE.max(now.since(look.began) * PAUSE_FACTOR));
+        drain.found = Some(look.found);
+        if drain.is_done() && !was_done {
+            tracing::info!(node = %id, service = ?drain.service, "everything that the datanode holds is elsewhere: it may go");
+        }
+    }
+
+    /// Why what is known of this node is not enough to let it go.
+    fn unheard(&self, node: NodeIndex) -> Option<Why> {
+        let term = self.leading?.term;
+        let mut disks = self.registry.node(node).storages.iter().filter(|s| self.registry.at(**s).failure.is_none());
+        let dead = self.registry.node(node).state == NodeState::Dead;
+        let stream = |storage: &StorageIndex| &self.streams[storage.0 as usize];
+        if !dead {
+            return disks.any(|disk| !stream(disk).full_in(term)).then_some(Why::NotReported);
+        }
+        // What a dead node has nobody can say, unless it said so before: it may be what other blocks lack.
+        let unknown = disks.any(|disk| !stream(disk).complete());
+        let lacking = self.repair.under_count();
+        match (unknown, self.passes.is_empty()) {
+            (false, _) => None,
+            // Not every block was looked at by this leader yet.
+            (true, false) => Some(Why::NotReported),
+            (true, true) => (lacking > 0).then_some(Why::Silent { lacking }),
+        }
+    }
+
+    /// Looks at the next blocks of a node. True: that was all of them.
+    fn look_on(&self, node: NodeIndex, service: NodeService, look: &mut Look, names: &dyn Names) -> bool {
+        let mut left = STEP;
+        while left > 0 {
+            let looked = match look.stage {
+                Stage::Good(disk, after) => match self.registry.node(node).storages.get(disk) {
+                    Some(storage) => {
+                        let blocks = self.replicas.blocks_on(*storage, after, left);
+                        blocks.iter().for_each(|block| self.look_at_good(*block, service, look, names));
+                        look.stage =
+                            blocks.last().map_or(Stage::Good(disk + 1, None), |last| Stage::Good(disk, Some(*last)));
+                        blocks.len()
+                    }
+                    None => {
+                        look.stage = Stage::Odd(0, None);
+                        0
+                    }
+                },
+                Stage::Odd(disk, after) => match self.registry.node(node).storages.get(disk) {
+                    Some(storage) => {
+                        let blocks = self.replicas.odd_on_after(*storage, after, left);
+                        blocks.iter().for_each(|block| self.look_at_odd(*block, *storage, service, look, names));
+                        look.stage =
+                            blocks.last().map_or(Stage::Odd(disk + 1, None), |last| Stage::Odd(disk, Some(*last)));
+                        blocks.len()
+                    }
+                    None => {
+                        look.stage = Stage::Open(None);
+                        0
+                    }
+                },
+                Stage::Open(after) => {
+                    let from = after.map_or(BlockId::from_raw(i64::MIN), BlockId::next);
+                    let some: Vec<_> = self.open_targets.range(from..).take(left).collect();
+                    for (block, storages) in &some {
+                        if storages.iter().any(|storage| self.registry.at(*storage).node == node) {
+                            self.look_at_open(**block, service, look, names);
+                        }
+                    }
+                    match some.last() {
+                        Some((last, _)) => look.stage = Stage::Open(Some(**last)),
+                        None => return true,
+                    }
+                    some.len()
+                }
+            };
+            left -= looked;
+        }
+        false
+    }
+
+    fn look_at_good(&self, block: BlockId, service: NodeService, look: &mut Look, names: &dyn Names) {
+        let Some(facts) = names.facts(block).filter(|facts| facts.committed) else { return };
+        let found = &mut look.found;
+        found.total_blocks += 1;
+        found.total_bytes += facts.len_bytes;
+        match self.in_the_way(block, facts, service) {
+            None => {
+                found.done_blocks += 1;
+                found.done_bytes += facts.len_bytes;
+            }
+            Some(Why::Copying) => found.waiting += 1,
+            Some(why) => found.block(Blocker { block: Some(block), why }),
+        }
+    }
+
+    /// Why a committed block of a node is not yet safe elsewhere; `None`: it is.
+    fn in_the_way(&self, block: BlockId, facts: Facts, service: NodeService) -> Option<Why> {
+        let holders = self.nodes_of(&self.counting(block));
+        let node = |index: &NodeIndex| self.registry.node(*index);
+        let heard = |index: &&NodeIndex| node(index).state == NodeState::Live;
+        let staying = || holders.iter().filter(|index| node(index).service.is_in_service());
+        let have = match service {
+            NodeService::Maintenance { .. } => staying().filter(heard).count() as u32,
+            _ => self.standing(block, &holders, facts.replication).towards,
+        };
+        let wanted = if service.is_maintenance() { 1 } else { facts.replication };
+        if have >= wanted {
+            return None;
+        }
+        if !holders.iter().any(|index| heard(&index)) {
+            return Some(Why::NoCopy);
+        }
+        if self.repair.targets_of(block).next().is_some() {
+            return Some(Why::Copying);
+        }
+        let mut places = 0;
+        let mut room = false;
+        for (index, place) in self.registry.nodes() {
+            if place.service.is_in_service() && place.state != NodeState::Dead && !holders.contains(&index) {
+                places += 1;
+                room |= place.storages.iter().any(|storage| has_room(&self.registry, *storage, facts.len_bytes));
+            }
+        }
+        match (places, room) {
+            (0, _) => Some(Why::NotEnoughNodes { have, wanted }),
+            (_, false) => Some(Why::NoRoom { len_bytes: facts.len_bytes }),
+            _ => Some(Why::Copying),
+        }
+    }
+
+    fn look_at_odd(
+        &self,
+        block: BlockId,
+        storage: StorageIndex,
+        service: NodeService,
+        look: &mut Look,
+        names: &dyn Names,
+    ) {
+        let Some(odd) = self.replicas.odd_at(block, storage) else { return };
+        let Some(facts) = names.facts(block) else { return };
+        match classify(&odd, block, names) {
+            Class::Open | Class::Unknown => self.look_at_open(block, service, look, names),
+            // It is no copy; but where there is no other one, it is what is left of the block.
+            Class::Corrupt | Class::Stale if facts.committed && self.counting(block).is_empty() => {
+                look.found.total_blocks += 1;
+                look.found.total_bytes += facts.len_bytes;
+                look.found.block(Blocker { block: Some(block), why: Why::OnlyDamaged });
+            }
+            _ => {}
+        }
+    }
+
+    /// A block that is being written, with a replica on the node.
+    fn look_at_open(&self, block: BlockId, service: NodeService, look: &mut Look, names: &dyn Names) {
+        let Some(facts) = names.facts(block) else { return };
+        if !look.open.insert(block) {
+            return;
+        }
+        let odd = self.replicas.odd_of(block);
+        let written = odd.iter().filter(|(_, odd)| odd.stamp >= facts.stamp && odd.state != ReplicaState::Corrupt);
+        let placed = self.open_targets.get(&block).into_iter().flatten().copied();
+        let storages: Vec<_> = written.map(|(storage, _)| *storage).chain(placed).collect();
+        let stays = |storage: &&StorageIndex| self.registry.counts(**storage) && self.registry.in_service(**storage);
+        let staying: BTreeSet<_> = storages.iter().filter(stays).map(|s| self.registry.at(*s).node).collect();
+        let wanted = if service.is_maintenance() { 1 } else { facts.replication };
+        look.found.total_blocks += 1;
+        if staying.len() as u32 >= wanted {
+            look.found.done_blocks += 1;
+        } else {
+            look.found.block(Blocker { block: Some(block), why: Why::Open { have: staying.len() as u32, wanted } });
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Nodes that are out of service, and what their copies are worth.
+//!
+//! ```text
+//!   copy on a node that …      is read, and a source   counts towards the number wanted
+//!   is in service              yes                     yes, unless it is dead
+//!   leaves (decommissioned)    yes, even the only one  no
+//!   is in maintenance          while it is there       yes, there or not, as long as another one is in service
+//! ```
+//!
+//! A copy in maintenance whose node is silent is not lost and is not made again: the node is expected to be away. Only of a
+//! block that has no copy in service is one made.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use base::clock::Moment;
+use proto::ids::{BlockId, NodeId};
+
+use super::BlockManager;
+use super::drain::Drain;
+use super::registry::{Node, NodeIndex, NodeState, StorageIndex};
+use super::repair::ENDANGERED;
+use crate::namespace::NodeService;
+
+/// Time for which a node that came back must stay before its copies are as good as others.
+const STEADY: Duration = Duration::from_secs(600);
+
+/// How far the copies of a block go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Copies towards the number wanted.
+    pub(super) towards: u32,
+    /// How endangered it is: copies that can be read, and more than that is never said of a block that lost none.
+    pub(super) level: u32,
+    /// Nothing was lost: what it lacks is to take the place of copies that leave.
+    pub(super) moves_only: bool,
+}
+
+impl BlockManager {
+    /// How far the copies of a block on these nodes go.
+    pub(super) fn standing(&self, block: BlockId, holders: &BTreeSet<NodeIndex>, replication: u32) -> Standing {
+        let reachable = self.copies_that_count(holders);
+        if self.drains.services.is_empty() {
+            return Standing { towards: reachable, level: reachable, moves_only: false };
+        }
+        let node = |index: &NodeIndex| self.registry.node(*index);
+        let staying: BTreeSet<_> =
+            holders.iter().copied().filter(|index| node(index).service.is_in_service()).collect();
+        let with_those_away = self.copies_that_count(&staying) + self.away(block);
+        let heard = staying.iter().any(|index| node(index).state == NodeState::Live);
+        let towards = if heard { with_those_away } else { with_those_away.min(replication.saturating_sub(1)) };
+        let moves_only = reachable >= replication;
+        Standing { towards, level: if moves_only { reachable.max(ENDANGERED + 1) } else { reachable }, moves_only }
+    }
+
+    /// Nodes in maintenance with a good copy, heard of or not.
+    fn away(&self, block: BlockId) -> u32 {
+        let away = |storage: &StorageIndex| {
+            self.registry.node_of(*storage).service.is_maintenance()
+                && self.registry.at(*storage).failure.is_none()
+                && !self.removal.is_sent(*storage, block)
+        };
+        let nodes: BTreeSet<_> =
+            self.replicas.each_good(block).filter(away).map(|storage| self.registry.at(storage).node).collect();
+        nodes.len() as u32
+    }
+
+    /// Nodes out of service, as they were told last.
+    #[must_use]
+    pub fn services(&self) -> &[(NodeId, NodeService)] {
+        &self.drains.services
+    }
+
+    /// Takes over which nodes are out of service. Blocks on nodes of which that is news are looked at again.
+    pub fn set_services(&mut self, services: Vec<(NodeId, NodeService)>, now: Moment) {
+        if services == self.drains.services {
+            return;
+        }
+        let wanted =
+            |id: &NodeId| services.iter().find(|(node, _)| node == id).map_or(NodeService::InService, |(_, s)| *s);
+        let news = self.registry.nodes().filter(|(_, node)| node.service != wanted(&node.id));
+        for (index, service) in news.map(|(index, node)| (index, wanted(&node.id))).collect::<Vec<_>>() {
+            self.registry.set_service(index, service);
+            self.drains.changed(index, service, now);
+            let node = &self.registry.node(index).id;
+            tracing::info!(%node, ?service, "a datanode has another service");
+            if self.registry.node(index).state == NodeState::Live {
+                self.rescan_node(index);
+            } else {
+                self.lost_node(index);
+            }
+        }
+        self.drains.services = services;
+    }
+
+    /// Is this copy on a node that was away not long ago (scar SC-76)? Nodes that come and go every minute do not keep the
+    /// copies of nodes that stay from being the ones that are kept.
+    pub(super) fn was_gone_lately(&self, storage: StorageIndex, now: Moment) -> bool {
+        self.registry.node_of(storage).returned_at.is_some_and(|at| now.since(at) < STEADY)
+    }
+
+    /// Is a node dead that should not be? One in maintenance is away, and one that was emptied is gone.
+    pub(super) fn is_missed(&self, index: NodeIndex, node: &Node) -> bool {
+        let emptied = || self.drains.get(index).is_some_and(Drain::is_done);
+        node.state == NodeState::Dead
+            && match node.service {
+                NodeService::InService => true,
+                NodeService::Decommissioned => !emptied(),
+                NodeService::Maintenance { .. } => false,
+            }
+    }
+
+    /// Nodes by service: that leave or have left, that are in maintenance.
+    #[must_use]
+    pub fn nodes_out_of_service(&self) -> (u64, u64) {
+        let count = |wanted: fn(NodeService) -> bool| {
+            self.drains.services.iter().filter(|(_, service)| wanted(*service)).count() as u64
+        };
+        (count(|service| service == NodeService::Decommissioned), count(NodeService::is_maintenance))
+    }
+}
