@@ -109,7 +109,8 @@ async fn v_4_of_two_appenders_one_has_the_file_until_it_is_taken_from_it() {
     let mut first = ana.append("/f", AppendOptions::default()).await.unwrap();
     first.write_all(b"first").await.unwrap();
     first.flush().await.unwrap();
-    let fast = Client::builder().connect(cluster.uri()).user("root").timeout(Duration::from_millis(300)).build().unwrap();
+    let fast =
+        Client::builder().connect(cluster.uri()).user("root").timeout(Duration::from_millis(300)).build().unwrap();
     assert_eq!(fast.append("/f", AppendOptions::default()).await.unwrap_err().code, ErrorCode::FileOpen);
     let (leases, more) = ben.list_leases("", 0, 0).await.unwrap();
     assert_eq!((leases.len(), more, leases[0].path.as_str()), (1, false, "/f"));

@@ -59,9 +59,9 @@ pub use replicas::{Class, Odd, Replicas, Reported, classify};
 pub use reports::{Malformed, Part, Plan, Progress, Stream};
 pub use safe_mode::{SafeMode, Sight};
 
-use recovery::Recoveries;
 use balance::Balance;
 use drain::Drains;
+use recovery::Recoveries;
 use removal::Removal;
 use repair::Repair;
 use scan::{Over, Passes};
