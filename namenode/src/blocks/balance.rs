@@ -187,7 +187,7 @@ impl BlockManager {
     pub fn cancel_balance(&mut self, name: &str, now: Moment) -> bool {
         let is_it = self.balance.running.as_ref().is_some_and(|run| run.name == name);
         if is_it && let Some(run) = self.balance.running.take() {
-            self.end(run, JobState::Cancelled, now);
+            self.end_balance(run, JobState::Cancelled, now);
         }
         is_it
     }
@@ -198,7 +198,7 @@ impl BlockManager {
         self.balance.ended.iter().any(|job| job.name == name)
     }
 
-    fn end(&mut self, run: Run, state: JobState, now: Moment) {
+    fn end_balance(&mut self, run: Run, state: JobState, now: Moment) {
         for (block, one) in &run.moves {
             self.repair.prune(*block, |copy| copy.target == one.to);
         }
@@ -253,7 +253,7 @@ impl BlockManager {
         if (over || stuck)
             && let Some(run) = self.balance.running.take()
         {
-            self.end(run, if over { JobState::Done } else { JobState::Blocked }, now);
+            self.end_balance(run, if over { JobState::Done } else { JobState::Blocked }, now);
         }
     }
 
