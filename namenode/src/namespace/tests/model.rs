@@ -396,6 +396,7 @@ impl Twins {
 
     /// Steps of a writer.
     fn write(&mut self, step: &Step, at: usize) {
+        self.model.now_ns = 1_000_000 * self.bench.log.len() as i64;
         let draft = self.model.drafts[at].clone();
         let by_holder = match step {
             Step::AddBlock { by_holder, .. }

@@ -510,7 +510,12 @@ impl World {
         let roots = self.roots();
         let Some(root) = (number as usize / 8).checked_rem(roots.len()).map(|at| roots[at].clone()) else { return };
         let name = |number: u32| format!("s{}", number % 4);
-        let (user, name, to) = (if number & 1 == 0 { user } else { 0 }, name(number / 256), name(number / 1024));
+        let (user, any, to) = (if number & 1 == 0 { user } else { 0 }, name(number / 256), name(number / 1024));
+        // Mostly one that is there.
+        let top = self.state.find(ROOT, &root, Last::Follow).unwrap();
+        let there = self.state.snapshots.get(&top).map_or(&[][..], |snapshots| snapshots);
+        let picked = (number as usize / 256).checked_rem(there.len()).filter(|_| number & 0x3000 != 0);
+        let name = picked.map_or(any, |at| there[at].name.clone());
         let who = &PEOPLE[user];
         if number & 6 == 0 {
             let expected = self.state.rename_snapshot(who, &root, &name, &to);
