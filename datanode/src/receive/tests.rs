@@ -357,3 +357,128 @@ fn an_end_that_is_not_where_the_sender_says_is_refused() {
         assert_ne!(replica.state, ReplicaState::Finalized);
     }
 }
+
+/// A set-up that goes on with the block at stamp `new`.
+fn resumed(nodes: &[&Node], stage: WriteStage, new: u64, (min_bytes, max_bytes): (u64, u64)) -> WriteSetup {
+    let ceiling = GenerationStamp::from_raw(GenerationStamp::FIRST.raw() + 9);
+    let claims = Claims {
+        pool: PoolId::new("1"),
+        block: BlockId::FIRST,
+        floor: GenerationStamp::FIRST,
+        ceiling,
+        modes: vec![Mode::Write],
+        user: "ana".into(),
+        expires_ms: 1000,
+    };
+    let ids: Vec<_> = nodes.iter().map(|node| node.id().clone()).collect();
+    let token = token::mint(&master(), 1, &claims, &ids);
+    let new_stamp = GenerationStamp::from_raw(GenerationStamp::FIRST.raw() + new);
+    WriteSetup { token, stage, new_stamp, min_bytes, max_bytes, ..write_setup(nodes) }
+}
+
+fn resumed_pipeline(nodes: &[&Node], stage: WriteStage, new: u64, lengths: (u64, u64)) -> Vec<BlockReceiver> {
+    let last = nodes.len() - 1;
+    let begin = |(n, node): (usize, &&Node)| {
+        BlockReceiver::new(node.begin_write(&resumed(nodes, stage, new, lengths), 0).unwrap(), n != last)
+    };
+    nodes.iter().enumerate().map(begin).collect()
+}
+
+#[test]
+fn sc_44_a_sync_is_durable_on_every_node_before_its_ack_and_survives_a_common_power_cut() {
+    for seed in 0..60 {
+        let disks = [MemDisk::new(), MemDisk::new(), MemDisk::new()];
+        let owned: Vec<Node> = disks.iter().zip(1..).map(|(disk, name)| node(disk, name)).collect();
+        let nodes: Vec<&Node> = owned.iter().collect();
+        let whole = data(3000);
+        let mut receivers = pipeline(&nodes);
+        let mut synced = Packet::with_data(FORMAT, 0, 0, whole.slice(..700));
+        synced.head.sync = true;
+        // What comes after it, inside the same chunk, was not asked to be durable.
+        let later = Packet::with_data(FORMAT, 1, 512, whole.slice(512..1000 + seed as usize));
+        let acks = run(&nodes, &mut receivers, &[synced, later]);
+        assert!(acks.iter().all(|ack| ack.replies == [Status::Success; 3]));
+        drop((receivers, owned));
+        for (disk, name) in disks.iter().zip(1..) {
+            disk.power_cut(&base::random::SeededRandom::new(seed * 3 + name));
+            let node = node(disk, name);
+            let (storage, _) = node.store().replica(BlockId::FIRST).unwrap();
+            let recovery = GenerationStamp::from_raw(2000);
+            let found = node.store().prepare_recovery(&storage, BlockId::FIRST, recovery).unwrap().unwrap();
+            assert!(found.len_bytes >= 700, "seed {seed} node {name}: {}", found.len_bytes);
+        }
+    }
+}
+
+#[test]
+fn sc_37_leaves_that_changed_on_the_way_are_refused_before_anything_is_used() {
+    let disk = MemDisk::new();
+    let node = node(&disk, 1);
+    let packet = Packet { leaves: Bytes::from(vec![7; 32]), ..Packet::with_data(FORMAT, 0, 0, data(700)) };
+    for crc in [None, Some(5)] {
+        let mut receivers = pipeline(&[&node]);
+        let damaged = PacketView { leaves_crc: crc, ..packet.view() };
+        let mut effects = Vec::new();
+        receivers[0].on_packet(&node, &damaged, &mut effects);
+        let told = effects.iter().find_map(|effect| match effect {
+            ReceiveEffect::Ack(ack) => Some(ack.replies.clone()),
+            _ => None,
+        });
+        assert_eq!(told, Some(vec![Status::ErrorChecksum]), "{crc:?}");
+        assert!(!effects.contains(&ReceiveEffect::Forward), "{crc:?}");
+        assert_eq!(receivers[0].sink().writer().len_bytes(), 0, "{crc:?}");
+    }
+}
+
+#[test]
+fn sc_41_the_mark_that_readers_see_moves_with_acks_of_all_behind_and_with_no_other() {
+    let disks = [MemDisk::new(), MemDisk::new()];
+    let owned: Vec<Node> = disks.iter().zip(1..).map(|(disk, name)| node(disk, name)).collect();
+    let nodes: Vec<&Node> = owned.iter().collect();
+    let mut receivers = pipeline(&nodes);
+    let whole = data(1500);
+    let mut effects = Vec::new();
+    let acked = |node: &Node| node.store().progress(&block()).unwrap().acked_bytes;
+    for (seqno, end) in [(0, 700), (1, 1024)] {
+        let packet = Packet::with_data(FORMAT, seqno, seqno as u64 * 512, whole.slice(seqno as usize * 512..end));
+        receivers[0].on_packet(nodes[0], &packet.view(), &mut effects);
+    }
+    assert_eq!(acked(nodes[0]), 0, "the next node has said nothing");
+    receivers[0].on_downstream_ack(Ack::single(0, Status::Success), &mut effects);
+    assert_eq!(acked(nodes[0]), 700);
+    receivers[0].on_downstream_ack(Ack::single(7, Status::Success), &mut effects);
+    assert_eq!(acked(nodes[0]), 700, "an ack of another packet is no ack of this one");
+    assert_eq!(nodes[0].store().progress(&block()).unwrap().stored_bytes, 1024);
+}
+
+#[test]
+fn sc_35_the_receiver_of_the_old_pipeline_says_no_more_when_the_new_one_stands() {
+    let disks = [MemDisk::new(), MemDisk::new()];
+    let owned: Vec<Node> = disks.iter().zip(1..).map(|(disk, name)| node(disk, name)).collect();
+    let nodes: Vec<&Node> = owned.iter().collect();
+    let whole = data(3000);
+    let sent = packets(&whole, 1024);
+    let mut old = pipeline(&nodes);
+    run(&nodes, &mut old, &sent[..1]);
+    let mut new = resumed_pipeline(&nodes, WriteStage::PipelineSetupStreamingRecovery, 1, (1024, 3000));
+    let late = run(&nodes, &mut old, &sent[1..]);
+    assert_eq!(late.len(), 1, "{late:?}");
+    assert_eq!(late[0].first_bad(), Some(0));
+    let acks = run(&nodes, &mut new, &sent[1..]);
+    let last = acks.last().unwrap();
+    assert_eq!((last.first_bad(), last.receipts.len()), (None, 2));
+    drop(old);
+    nodes.iter().for_each(|node| assert_eq!(read_all(node, 0, 3000).1, whole));
+    // Nobody heard of the end: it is told again, with receipts of the new stamp.
+    let mut closing = resumed_pipeline(&nodes, WriteStage::PipelineCloseRecovery, 2, (3000, 3000));
+    let (mut below, mut above) = (Vec::new(), Vec::new());
+    closing[1].on_close(nodes[1], &mut below);
+    closing[0].on_close(nodes[0], &mut above);
+    assert_eq!(above, [], "the next node has not closed yet");
+    let Some(ReceiveEffect::Ack(ack)) = below.first().cloned() else { panic!("{below:?}") };
+    closing[0].on_downstream_ack(ack, &mut above);
+    let Some(ReceiveEffect::Ack(ack)) = above.first() else { panic!("{above:?}") };
+    assert_eq!((ack.seqno, ack.first_bad(), ack.receipts.len()), (CLOSE_RECOVERY_SEQNO, None, 2));
+    assert!(ack.receipts.iter().all(|receipt| receipt.stamp == 1003));
+    assert_eq!(above.last(), Some(&ReceiveEffect::Finished));
+}

@@ -262,7 +262,7 @@ mod tests {
         let inside = open.enter(BlockId::FIRST).unwrap();
         assert!(open.try_enter().is_none());
         let other = Arc::clone(&open);
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let stopping = base::task::thread("stopper", move || {
             let held = other.stop(BlockId::FIRST).map(drop);
             sender.send(held.is_ok()).unwrap();
