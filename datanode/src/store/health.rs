@@ -142,9 +142,12 @@ impl Volume {
     /// takes none; "full" and "no more descriptors" are none.
     pub(crate) fn guard<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(StoreError::Io { operation, path, source }) = &result
-            && !is_full(source)
             && !is_exhausted(source)
         {
+            if is_full(source) {
+                self.state.lock().is_full = true;
+                return result;
+            }
             let reason = format!("{operation} {path}: {source}");
             if is_read_only(source) { self.takes_no_writes(reason) } else { self.condemn(reason) }
         }
@@ -231,26 +234,7 @@ impl Volume {
     }
     /// Writes, syncs and reads a little. A full disk, and one that takes no writes, is read only.
     fn try_disk(&self) -> Result<(), StoreError> {
-        let path = self.dir.join(layout::CHECK);
-        let io = |operation| StoreError::io(operation, &path);
-        let written = (|| {
-            match self.disk.remove_file(&path, CrashPoint::CheckRemove) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                other => other.map_err(io("remove"))?,
-            }
-            let file = self.disk.create_new(&path, CrashPoint::CheckCreate).map_err(io("create"))?;
-            let bytes = [0x5a; CHECK_BYTES];
-            file.write_at(&bytes, 0).map_err(io("write"))?;
-            file.sync(CrashPoint::CheckSync).map_err(io("sync"))?;
-            let mut read = [0; CHECK_BYTES];
-            file.read_medium_at(&mut read, 0).map_err(io("read"))?;
-            if read != bytes {
-                let other = std::io::Error::new(std::io::ErrorKind::InvalidData, "it gives back something else");
-                return Err(io("read")(other));
-            }
-            self.disk.remove_file(&path, CrashPoint::CheckRemove).map_err(io("remove"))
-        })();
-        match written {
+        match self.try_a_file() {
             Err(StoreError::Io { source, .. }) if is_full(&source) || is_read_only(&source) => {
                 let identity = self.dir.join(layout::IDENTITY);
                 let file = self.disk.open(&identity, OpenMode::Read).map_err(StoreError::io("open", &identity))?;
@@ -258,6 +242,32 @@ impl Volume {
             }
             other => other,
         }
+    }
+    /// A disk that refused something for want of room gets nothing before it takes a file again: bytes are not all that can
+    /// run out (F-10).
+    pub(crate) fn look_for_room(&self) {
+        if self.state.lock().is_full && self.try_a_file().is_ok() {
+            self.state.lock().is_full = false;
+        }
+    }
+    fn try_a_file(&self) -> Result<(), StoreError> {
+        let path = self.dir.join(layout::CHECK);
+        let io = |operation| StoreError::io(operation, &path);
+        match self.disk.remove_file(&path, CrashPoint::CheckRemove) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.map_err(io("remove"))?,
+        }
+        let file = self.disk.create_new(&path, CrashPoint::CheckCreate).map_err(io("create"))?;
+        let bytes = [0x5a; CHECK_BYTES];
+        file.write_at(&bytes, 0).map_err(io("write"))?;
+        file.sync(CrashPoint::CheckSync).map_err(io("sync"))?;
+        let mut read = [0; CHECK_BYTES];
+        file.read_medium_at(&mut read, 0).map_err(io("read"))?;
+        if read != bytes {
+            let other = std::io::Error::new(std::io::ErrorKind::InvalidData, "it gives back something else");
+            return Err(io("read")(other));
+        }
+        self.disk.remove_file(&path, CrashPoint::CheckRemove).map_err(io("remove"))
     }
 
     /// Enters something that may wait for the disk behind other calls: a lock that is held across them, for one.

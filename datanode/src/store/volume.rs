@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub(crate) health: Health,
     /// Is the room for deletes set aside?
     pub(crate) holds_room: bool,
+    /// The disk refused something for want of room, and has taken nothing since.
+    pub(crate) is_full: bool,
     /// Writers at work, by number: a replica that was deleted and begun anew has another one.
     writers: BTreeMap<BlockId, u64>,
     next_writer: u64,
@@ -263,6 +265,7 @@ impl Volume {
                 checked: BTreeSet::new(),
                 health: Health::default(),
                 holds_room: false,
+                is_full: false,
                 writers: BTreeMap::new(),
                 next_writer: 1,
                 open: BTreeMap::new(),
@@ -353,10 +356,12 @@ impl Volume {
     /// writer announced, or less where less is there: writing then finds out.
     pub(crate) fn reserve(&self, wanted_bytes: u64) -> Result<u64, StoreError> {
         self.refresh_space()?;
+        self.look_for_room();
         let needed_bytes = wanted_bytes.clamp(MIN_ROOM_BYTES, MAX_NEEDED_BYTES);
         if self.room_bytes() < needed_bytes && self.state.lock().trash.front().is_some() {
             self.empty_trash(None)?;
             self.refresh_space()?;
+            self.look_for_room();
         }
         let room_bytes = self.room_bytes();
         if room_bytes < needed_bytes {
@@ -369,7 +374,7 @@ impl Volume {
     pub(crate) fn room_bytes(&self) -> u64 {
         let state = self.state.lock();
         let kept = state.reserved_bytes.saturating_add(self.options.reserve_bytes);
-        state.space.available_bytes.saturating_sub(kept)
+        if state.is_full { 0 } else { state.space.available_bytes.saturating_sub(kept) }
     }
 
     /// What heartbeats and registrations say of this volume. No disk call.
@@ -385,7 +390,7 @@ impl Volume {
             media: "DISK".to_owned(),
             capacity_bytes: state.space.capacity_bytes,
             used_bytes: state.used_bytes,
-            available_bytes: if health == VolumeState::Working { available_bytes } else { 0 },
+            available_bytes: if health == VolumeState::Working && !state.is_full { available_bytes } else { 0 },
             failed: health.is_out(),
             failure: why.to_owned(),
             state: health.as_str().to_owned(),
@@ -541,6 +546,7 @@ impl Volume {
         let writes = self.takes_writes();
         let emptied = before.filter(|_| writes).map_or(Ok(()), |before| self.empty_trash(Some(before)));
         if writes {
+            self.look_for_room();
             self.hold_room();
         }
         if let Err(error) = emptied.and_then(|()| self.refresh_space()) {

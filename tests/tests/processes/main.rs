@@ -17,6 +17,7 @@ mod crash_points;
 mod descriptors;
 mod dev;
 mod digest;
+mod disks;
 mod full_disk;
 mod kills;
 mod listings;

@@ -313,3 +313,25 @@ fn sc_52_an_error_on_data_or_checksums_and_a_missing_file_reach_the_namenode_as_
         assert_eq!(read(&store, 2).unwrap(), bytes(2, 5000));
     }
 }
+
+#[test]
+fn f_10_a_disk_that_runs_out_of_names_gets_nothing_before_it_takes_a_file_again() {
+    let (disk, store) = joined(2);
+    let storages = storages(&store);
+    // Bytes are there: it is the inodes that are gone.
+    disk.inject(DiskFault::lasting(DiskFaultKind::Full).at(DiskCall::Create).on("/disk0/"));
+    let refused = store.create(&block(1), Some(&storages[0]), ChunkFormat::CRC32C_512);
+    assert!(refused.unwrap_err().is_full());
+    let report = store.reports().remove(0);
+    assert_eq!((report.state.as_str(), report.available_bytes), ("working", 0));
+    (2..6).for_each(|n| assert_eq!(store_block(&store, n, 100).unwrap().storage, storages[1]));
+    store.tend(at(5));
+    assert_eq!(store.reports()[0].available_bytes, 0, "still");
+    disk.clear_faults();
+    store.tend(at(10));
+    assert!(store.reports()[0].available_bytes > 0);
+    let mut writer = store.create(&block(1), Some(&storages[0]), ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(1, 100)).unwrap();
+    writer.finalise().unwrap();
+    assert_eq!(store.counts().reserved_bytes, 0);
+}
