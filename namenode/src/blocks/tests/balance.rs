@@ -81,7 +81,7 @@ fn l_7_racks_are_kept() {
     }
     // The rack /b is two nodes and has every second copy: it cannot be as empty as the mean.
     assert_eq!(job(&bench).state, JobState::Blocked);
-    assert!(held(&bench).iter().all(|blocks| (8..=24).contains(blocks)), "{:?}", held(&bench));
+    assert!(held(&bench).iter().all(|blocks| (6..=26).contains(blocks)), "{:?}", held(&bench));
 }
 
 #[test]
