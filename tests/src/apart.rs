@@ -19,6 +19,8 @@ use crate::wait;
 const READY: Duration = Duration::from_secs(60);
 /// The machine from which commands run.
 pub const CLIENT: &str = "client";
+/// A machine from which others look.
+pub const OBSERVER: &str = "observer";
 /// The machine of the namenode.
 pub const NAMENODE: &str = "namenode";
 
@@ -54,8 +56,9 @@ impl Apart {
     #[must_use]
     pub fn start(datanodes: u16, settings: &[&str]) -> Option<Self> {
         let nodes: Vec<String> = (1..=datanodes).map(datanode).collect();
+        let others = [CLIENT, OBSERVER].map(str::to_owned);
         let machines: Vec<String> =
-            [NAMENODE.to_owned()].into_iter().chain(nodes.iter().cloned()).chain([CLIENT.to_owned()]).collect();
+            [NAMENODE.to_owned()].into_iter().chain(nodes.iter().cloned()).chain(others).collect();
         let net = Net::new(&machines)?;
         let home = tempfile::Builder::new().prefix("blockyard-apart-").tempdir().expect("temporary folder");
         let fs = format!("blockyard://{}:8020", net.address(NAMENODE));
@@ -129,10 +132,15 @@ impl Apart {
     /// `blockyard ARGS` on the client's machine, not yet started.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
+        self.command_on(CLIENT, args)
+    }
+    /// `blockyard ARGS` on a machine, not yet started.
+    #[must_use]
+    pub fn command_on(&self, machine: &str, args: &[&str]) -> Command {
         let mut command = command::blockyard(args);
         // Without the network there would be nothing to cut.
         command.env("BLOCKYARD_FS", &self.fs).env("BLOCKYARD_LOCAL_READS", "off");
-        let mut command = self.net.on(CLIENT, &command);
+        let mut command = self.net.on(machine, &command);
         command.stdin(Stdio::null());
         command
     }
@@ -140,6 +148,11 @@ impl Apart {
     #[must_use]
     pub fn run(&self, args: &[&str]) -> Ended {
         command::run(self.command(args))
+    }
+    /// Runs `blockyard ARGS` on the machine from which others look.
+    #[must_use]
+    pub fn observe(&self, args: &[&str]) -> Ended {
+        command::run(self.command_on(OBSERVER, args))
     }
     /// Runs `blockyard ARGS` on the client's machine with bytes on its standard input.
     #[must_use]
@@ -219,6 +232,21 @@ impl Flow {
             self.moved += piece.len();
         }
         true
+    }
+    /// The next line that it prints, without its end; `None` when it has ended.
+    ///
+    /// # Panics
+    /// If its output cannot be read.
+    pub fn line(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        loop {
+            match self.take(1)[..] {
+                [] => return None,
+                [b'\n'] => return Some(String::from_utf8_lossy(&line).into_owned()),
+                [byte] => line.push(byte),
+                _ => unreachable!("one byte was asked for"),
+            }
+        }
     }
     /// Takes so many bytes from it, fewer only if it ends.
     ///

@@ -73,7 +73,7 @@ fn a_network_leaves_nothing_behind_also_when_its_test_fails() {
     let mut pids: Vec<i32> = nodes().iter().map(|node| cluster.pid(node)).collect();
     pids.push(cluster.pid(tests::apart::NAMENODE));
     let prefix = cluster.net().prefix().to_owned();
-    assert_eq!(cluster.net().there().len(), usize::from(DATANODES) + 3, "a namespace for each machine and the switch");
+    assert_eq!(cluster.net().there().len(), usize::from(DATANODES) + 4, "a namespace for each machine and the switch");
     cluster.cut("dn1", &Cut::Both);
     cluster.signal("dn2", rustix::process::Signal::STOP);
     let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
