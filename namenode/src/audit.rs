@@ -64,6 +64,9 @@ fn names(request: &Request) -> (String, String) {
         Request::AbandonBlock(r) => inode(r.inode),
         Request::Complete(r) => inode(r.inode),
         Request::Discard(r) => inode(r.inode),
+        Request::NewStamp(r) => inode(r.inode),
+        Request::UpdatePipeline(r) => inode(r.inode),
+        Request::Publish(r) => inode(r.inode),
         Request::Concat(r) => (r.sources.join(","), r.target.clone()),
         other => {
             let [src, dst] = crate::service::paths(other);

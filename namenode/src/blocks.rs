@@ -4,6 +4,7 @@
 //!   reports ─▶ streams ─▶ replicas (good │ odd) ─▶ judge ─┬▶ repair  ─▶ copy commands ─┐
 //!   effects of apply ────────▲                            └▶ removal ─▶ deletes ───────┼─▶ heartbeat replies
 //!   heartbeats ─▶ registry ─▶ placement ◀── add block ◀──────────────────────────────────┘
+//!   files whose writers are gone ─▶ recovery ─▶ prepare, finish ─▶ heartbeat replies
 //! ```
 //!
 //! Nothing here is logged: after a restart it is rebuilt from reports, and every member keeps it warm.
@@ -18,6 +19,7 @@ mod judge;
 mod locate;
 mod orders;
 pub mod placement;
+mod recovery;
 mod registry;
 mod removal;
 mod repair;
@@ -44,12 +46,14 @@ pub use command::NodeBusiness;
 pub use facts::{Facts, Names};
 pub use heartbeat::Turn;
 pub use locate::{Located, Place};
+pub use recovery::{Due, Recovered, ToRecover};
 pub use registry::{Address, Node, NodeIndex, NodeState, Registry, RegistryError, Storage, StorageIndex};
 pub use removal::Reason;
 pub use replicas::{Class, Odd, Replicas, Reported, classify};
 pub use reports::{Malformed, Part, Plan, Progress, Stream};
 pub use safe_mode::{SafeMode, Sight};
 
+use recovery::Recoveries;
 use removal::Removal;
 use repair::Repair;
 use scan::{Over, Passes};
@@ -137,6 +141,7 @@ pub struct BlockManager {
     repair: Repair,
     removal: Removal,
     suspects: Suspects,
+    recovery: Recoveries,
     safe_mode: SafeMode,
     leading: Option<Leading>,
     passes: Passes,
@@ -176,6 +181,7 @@ impl BlockManager {
             repair: Repair::default(),
             removal: Removal::default(),
             suspects: Suspects::default(),
+            recovery: Recoveries::default(),
             safe_mode: SafeMode::new(now),
             leading: None,
             passes: Passes::default(),
@@ -508,6 +514,7 @@ impl BlockManager {
         self.repair.clear();
         self.removal.clear();
         self.suspects.clear();
+        self.recovery.clear();
         self.outboxes.clear();
         self.passes.clear();
     }
@@ -529,6 +536,7 @@ impl BlockManager {
         self.repair.clear();
         self.removal.clear();
         self.suspects.clear();
+        self.recovery.clear();
         self.outboxes.clear();
         self.open_targets.clear();
         self.registry.forget_open_writes();

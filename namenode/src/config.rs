@@ -47,6 +47,8 @@ pub struct NamenodeConfig {
     pub delete_delay: HumanDuration,
     /// Deletes per minute that no user asked for; beyond it they stop and an alarm is logged.
     pub unasked_deletes_per_minute: u32,
+    /// Silence of a writer after which its file is taken away as soon as somebody else wants to write it.
+    pub lease_soft_limit: HumanDuration,
     /// Silence after which a writer's lease is taken away.
     pub lease_hard_limit: HumanDuration,
     /// Time that deleted files stay in the trash; `0s` is no trash, deletes are final.
@@ -92,6 +94,7 @@ impl Default for NamenodeConfig {
             settle: HumanDuration(blocks.settle),
             delete_delay: HumanDuration(blocks.delete_delay),
             unasked_deletes_per_minute: blocks.unasked_deletes_per_minute,
+            lease_soft_limit: HumanDuration(SECOND * 60),
             lease_hard_limit: HumanDuration(SECOND * 1200),
             trash_interval: HumanDuration(Duration::ZERO),
             trash_checkpoint: HumanDuration(Duration::ZERO),
@@ -160,6 +163,9 @@ impl NamenodeConfig {
         }
         if self.lease_hard_limit.0 < SECOND {
             return bad("lease_hard_limit", "write at least 1s");
+        }
+        if self.lease_soft_limit.0 < TENTH || self.lease_soft_limit.0 > self.lease_hard_limit.0 {
+            return bad("lease_soft_limit", "write at least 100ms, and not more than lease_hard_limit");
         }
         if self.max_calls == 0 || self.call_deadline.0.is_zero() {
             return bad("max_calls", "max_calls and call_deadline must not be 0");
@@ -238,6 +244,7 @@ impl NamenodeConfig {
                 ..BlocksConfig::default()
             },
             heartbeat_interval: self.heartbeat_interval.0,
+            lease_soft_limit: self.lease_soft_limit.0,
             image_every_bytes: self.image_every.0,
             bootstrap: Some(Bootstrap {
                 superuser: self.superuser.clone(),
@@ -261,13 +268,15 @@ mod tests {
     fn each_bad_setting_is_named() {
         assert_eq!(good().validate(), Ok(()));
         type Break = fn(&mut NamenodeConfig);
-        let cases: [(&str, Break); 8] = [
+        let cases: [(&str, Break); 10] = [
             ("dir", |c| c.dir = PathBuf::new()),
             ("superuser", |c| c.superuser = "a b".into()),
             ("replication", |c| c.replication = 0),
             ("block_size", |c| c.block_size = ByteSize(1000)),
             ("listen", |c| c.listen = SocketAddr::from(([0, 0, 0, 0], 1))),
             ("stale_after", |c| c.stale_after = HumanDuration(SECOND)),
+            ("lease_soft_limit", |c| c.lease_soft_limit = HumanDuration(SECOND * 1201)),
+            ("lease_hard_limit", |c| c.lease_hard_limit = HumanDuration(TENTH)),
             ("dead_after", |c| c.dead_after = HumanDuration(SECOND)),
             ("directories", |c| c.directories = vec!["/x 9999 ana".into()]),
         ];

@@ -25,6 +25,7 @@ mod intake;
 mod lease;
 mod long;
 mod nodes;
+mod recovery;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use proto::ids::{ClusterId, LogIndex};
 
 pub use config::{Bootstrap, CoreConfig, InitialDirectory};
 pub use event::{Effect, Event, ImageJob};
+pub use lease::Leases;
 pub use shared::Shared;
 
 use crate::blocks::BlockManager;
@@ -49,8 +51,8 @@ use crate::consensus::{Consensus, ConsensusError, Identity, ImageStore, LogWrite
 use crate::namespace::{self, Namespace};
 use batch::{Flight, Waiting};
 use intake::{Parked, Reads};
-use lease::Leases;
 use long::LongWork;
+use recovery::Scan;
 use upkeep::Upkeep;
 
 /// The namenode's decisions. One thread owns it.
@@ -69,7 +71,7 @@ pub struct NamenodeCore {
     parked: Vec<Parked>,
     reads: Reads,
     long: LongWork,
-    leases: Leases,
+    scan: Scan,
     upkeep: Upkeep,
     applied: LogIndex,
     started: Moment,
@@ -147,7 +149,7 @@ impl NamenodeCore {
             parked: Vec::new(),
             reads: Reads::default(),
             long: LongWork::default(),
-            leases: Leases::default(),
+            scan: Scan::default(),
             upkeep: Upkeep::new(now),
             applied,
             started: now,

@@ -295,7 +295,7 @@ impl Namespace {
             Op::Rename(rename) => self.rename(call, rename, effects),
             Op::Delete(delete) => self.delete(call, delete, effects),
             Op::Reclaim(reclaim) => Ok(self.reclaim(reclaim, effects)),
-            Op::ReleaseLease(release) => self.release_lease(release, effects),
+            Op::ReleaseLease(release) => self.release_lease(call, release, effects),
             Op::RegisterStorage(register) => self.register_storage(register),
             Op::SetBlockKey(key) => self.set_block_key(key),
             Op::UpdateSettings(update) => self.update_settings(call, update),
@@ -312,15 +312,15 @@ impl Namespace {
             Op::CreateSnapshot(create) => self.create_snapshot(call, create),
             Op::RenameSnapshot(rename) => self.rename_snapshot(call, rename),
             Op::DeleteSnapshot(delete) => self.delete_snapshot(call, delete),
-            Op::NewStamp(_)
-            | Op::UpdatePipeline(_)
-            | Op::Publish(_)
-            | Op::Append(_)
-            | Op::Truncate(_)
-            | Op::BeginRecovery(_)
-            | Op::RecoverLease(_)
-            | Op::FinishRecovery(_)
-            | Op::SetNodeService(_) => Err(FsError::new(ErrorCode::Unsupported, "this command is not made yet")),
+            Op::NewStamp(new) => self.new_stamp(call, new),
+            Op::UpdatePipeline(update) => self.update_pipeline(call, update, effects),
+            Op::Publish(publish) => self.publish(call, publish, effects),
+            Op::Append(append) => self.append(call, append, effects),
+            Op::Truncate(truncate) => self.truncate(call, truncate, effects),
+            Op::BeginRecovery(begin) => self.begin_recovery(call, begin, effects),
+            Op::RecoverLease(recover) => self.recover_lease(call, recover, effects),
+            Op::FinishRecovery(finish) => self.finish_recovery(call, finish, effects),
+            Op::SetNodeService(_) => Err(FsError::new(ErrorCode::Unsupported, "this command is not made yet")),
             Op::Format(_) | Op::Tick(_) => Ok(Outcome::Done),
         }
     }

@@ -6,6 +6,8 @@
 //!   read      answers from namespace and block map, changing nothing
 //!   walk      the same where it may take more than one hold of the locks
 //!   write     a client's change ─▶ a command for the log (placement, receipts), or a refusal, or "wait"
+//!   pipeline  stamps, pipelines and appends: what of the two above concerns files that are written on
+//!   leases    who writes what
 //!   answer    the outcome of apply ─▶ the client's answer (locations, tokens)
 //! ```
 //!
@@ -15,6 +17,8 @@ pub mod admit;
 pub mod answer;
 mod attributes;
 mod fsck;
+mod leases;
+mod pipeline;
 pub mod read;
 pub mod request;
 #[cfg(test)]
@@ -29,6 +33,7 @@ use proto::ids::{BlockId, GenerationStamp, NodeId, Term};
 use proto::log::CallerRecord;
 
 use crate::blocks::{BlockManager, Facts, Names};
+use crate::core::Leases;
 use crate::namespace::Namespace;
 
 /// What service functions look at: one consistent moment of the state.
@@ -40,6 +45,8 @@ pub struct View<'a> {
     pub blocks: &'a BlockManager,
     /// Facts of the member.
     pub member: MemberStatus,
+    /// When sessions were heard of.
+    pub leases: &'a Leases,
     /// Wall time, ns since the Unix epoch; for token expiry.
     pub wall_ns: i64,
     /// Life of a block token, in ms.
@@ -87,17 +94,32 @@ impl View<'_> {
         block: (BlockId, GenerationStamp),
         nodes: &[NodeId],
     ) -> Bytes {
-        mint(self.namespace, (self.wall_ns, self.token_life_ms), (user, modes), block, nodes)
+        let (block, stamp) = block;
+        self.mint_range(user, modes, block, (stamp, stamp), nodes)
+    }
+
+    /// As [`View::mint`], for replicas from one stamp on, and for writing up to another one.
+    #[must_use]
+    pub fn mint_range(
+        &self,
+        user: &str,
+        modes: &[token::Mode],
+        block: BlockId,
+        stamps: (GenerationStamp, GenerationStamp),
+        nodes: &[NodeId],
+    ) -> Bytes {
+        mint(self.namespace, (self.wall_ns, self.token_life_ms), (user, modes), (block, stamps), nodes)
     }
 }
 
-/// A token for one block at one stamp on these nodes, with the newest key; empty before there is one.
+/// A token for one block on these nodes, for replicas from one stamp on, and for writing up to another one. With the newest
+/// key; empty before there is one.
 #[must_use]
 pub fn mint(
     namespace: &Namespace,
     (wall_ns, life_ms): (i64, i64),
     (user, modes): (&str, &[token::Mode]),
-    (block, stamp): (BlockId, GenerationStamp),
+    (block, (floor, ceiling)): (BlockId, (GenerationStamp, GenerationStamp)),
     nodes: &[NodeId],
 ) -> Bytes {
     let (Some(key), Some(identity)) = (namespace.block_keys().last(), namespace.identity()) else {
@@ -107,8 +129,8 @@ pub fn mint(
     let claims = token::Claims {
         pool: identity.pool.clone(),
         block,
-        floor: stamp,
-        ceiling: stamp,
+        floor,
+        ceiling,
         modes: modes.to_vec(),
         user: user.to_owned(),
         expires_ms: (wall_ns / 1_000_000).saturating_add(life_ms),

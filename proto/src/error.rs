@@ -52,8 +52,8 @@ error_codes! {
     NameTooLong = 9, "name_too_long", false;
     /// An argument out of its range.
     InvalidArgument = 10, "invalid_argument", false;
-    /// Someone else writes this file.
-    FileOpen = 11, "file_open", false;
+    /// Someone else writes this file, or it is being recovered.
+    FileOpen = 11, "file_open", true;
     /// The caller's lease on the file is over.
     LeaseLost = 12, "lease_lost", false;
     /// The namenode is starting up and changes nothing yet.

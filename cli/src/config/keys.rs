@@ -157,6 +157,12 @@ pub(crate) const KEYS: &[Key] = &[
         "removal of replicas",
         "Replicas a minute that may be removed without a user having asked; beyond it they stop and an alarm is logged.",
     ),
+    key(
+        "namenode.lease_soft_limit",
+        Kind::Duration,
+        "files being written",
+        "Silence of a writer after which its file is taken away as soon as somebody else wants to write it.",
+    ),
     once(
         "namenode.lease_hard_limit",
         Kind::Duration,

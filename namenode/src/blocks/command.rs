@@ -71,6 +71,9 @@ impl BlockManager {
     /// What a node did with commands.
     pub(super) fn results(&mut self, node: NodeIndex, results: &[CommandResult], names: &dyn Names, now: Moment) {
         for result in results {
+            if self.recovery_result(node, result, now) {
+                continue;
+            }
             if result.ok {
                 self.repair.source_is_done(result.number, node);
                 continue;

@@ -23,6 +23,9 @@ impl Load {
     pub(super) fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
     /// For choosing the least busy node.
     pub(super) const fn copies(&self) -> u32 {
         self.copies

@@ -96,6 +96,8 @@ impl BlockManager {
             } else if !self.active() {
                 return false;
             } else if turn.wishes.is_none() {
+                // What the results above decided goes out with this reply.
+                turn.commands.extend(self.recovery_commands(turn.node, now));
                 turn.wishes = Some(self.wishes_for(turn.node));
             } else if !turn.copies {
                 if let Some(wishes) = &mut turn.wishes

@@ -37,14 +37,12 @@ impl BlockManager {
         }
         self.judged += 1;
         self.judge_odd(block, names);
-        let Some(facts) = names.facts(block) else {
+        // Nothing is copied of a block that is gone, or open: a copy under way belongs to a stamp that will not count.
+        let Some(facts) = names.facts(block).filter(|facts| facts.committed) else {
             self.repair.prune(block, |_| true);
             self.repair.forgive(block);
             return;
         };
-        if !facts.committed {
-            return;
-        }
         let good = self.counting(block);
         let arrived = |target: StorageIndex| good.contains(&target);
         let lost = |target: StorageIndex| !self.registry.counts(target);
@@ -161,8 +159,20 @@ impl BlockManager {
                     self.repair.settle(*block, now.plus(self.config.settle));
                 }
             }
-            // Neither is told yet.
-            BlockEffect::Restamped { .. } | BlockEffect::Reopened { .. } => {}
+            BlockEffect::Restamped { block, storages, .. } => {
+                self.close(*block);
+                self.open_at(*block, storages);
+                self.judge(*block, names, now);
+            }
+            // Until it is whole again its copies are neither too few nor too many: they are about to change.
+            BlockEffect::Reopened { block, stamp, finished_bytes, replication, storages, .. } => {
+                let (stamp, len_bytes, replication) = (*stamp, *finished_bytes, *replication);
+                let before = Facts { stamp, len_bytes, committed: true, replication };
+                self.replicas.reconsider(*block, Some(before), names);
+                self.close(*block);
+                self.open_at(*block, storages);
+                self.judge(*block, names, now);
+            }
             BlockEffect::Replicated { block, .. } => self.judge(*block, names, now),
             BlockEffect::Freed { block, stamp, len_bytes, committed, .. } => {
                 self.close(*block);
@@ -206,6 +216,7 @@ impl BlockManager {
         if !self.active() {
             return false;
         }
+        self.look_at_recoveries(now);
         let more = self.step(names, now);
         self.refill(now);
         self.order_copies(names, now, random);
@@ -249,10 +260,10 @@ impl BlockManager {
     }
 
     fn scan_step(&mut self, names: &dyn Names, now: Moment) {
-        if !self.passes.is_empty() {
+        // Other passes may be under way all the time, so they neither count as this one nor put it off.
+        if now.since(self.scanned_at) >= self.config.rescan_every {
             self.scanned_at = now;
-        } else if now.since(self.scanned_at) >= self.config.rescan_every {
-            self.scan_everything();
+            [Over::All, Over::Odd].into_iter().for_each(|over| self.passes.begin_if_none(over));
         }
         let Some(pass) = self.passes.next() else { return };
         // Of a storage that fails and comes back, nothing is to wait for a step that finds nothing.

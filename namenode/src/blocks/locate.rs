@@ -1,7 +1,10 @@
 //! Where a block can be read: nearest first, stale nodes last.
 
+use std::collections::BTreeSet;
+
+use proto::cluster::ReplicaState;
 use proto::common::StorageLocation;
-use proto::ids::{BlockId, NodeId};
+use proto::ids::{BlockId, GenerationStamp, NodeId};
 
 use super::BlockManager;
 use super::registry::{Node, NodeState, StorageIndex};
@@ -69,6 +72,60 @@ impl BlockManager {
             locations: storages.into_iter().map(|storage| self.location_for(storage, reader)).collect(),
             corrupt,
         }
+    }
+
+    /// Locations of an open block: its pipeline, first node first, then whoever else has reported a replica that counts.
+    /// Which of them knows how much of it there is, they are asked.
+    #[must_use]
+    pub fn locate_open(
+        &self,
+        (block, stamp): (BlockId, GenerationStamp),
+        pipeline: &[StorageIndex],
+        reader: Place<'_>,
+    ) -> Located {
+        let odd = self.replicas.odd_of(block);
+        let useless = |storage: &StorageIndex| {
+            let odd = odd.iter().find(|(other, _)| other == storage);
+            odd.is_some_and(|(_, odd)| odd.marked || odd.state == ReplicaState::Corrupt || odd.stamp < stamp)
+        };
+        let reported = odd.iter().map(|(storage, _)| *storage).filter(|storage| !pipeline.contains(storage));
+        let mut storages: Vec<_> = pipeline.iter().copied().chain(reported).collect();
+        storages.retain(|storage| {
+            (storage.0 as usize) < self.streams.len() && self.reachable(*storage) && !useless(storage)
+        });
+        storages.sort_by_key(|storage| self.registry.node_of(*storage).state != NodeState::Live);
+        Located {
+            nodes: storages.iter().map(|storage| self.registry.node_of(*storage).id.clone()).collect(),
+            locations: storages.into_iter().map(|storage| self.location_for(storage, reader)).collect(),
+            corrupt: false,
+        }
+    }
+
+    /// Storages whose replica of a block is whole at this stamp and length, as far as is known: one of each node, the
+    /// writer's own first, silent ones last. `logged`: of the log, which are believed until their node says otherwise.
+    #[must_use]
+    pub fn known_good(
+        &self,
+        (block, stamp, len_bytes): (BlockId, GenerationStamp, u64),
+        logged: &[StorageIndex],
+        writer_host: &str,
+    ) -> Vec<StorageIndex> {
+        let odd = self.replicas.odd_of(block);
+        let unheard = |storage: &StorageIndex| !odd.iter().any(|(other, _)| other == storage);
+        let mut storages = self.proven(block, stamp, len_bytes);
+        storages.extend(logged.iter().copied().filter(unheard));
+        storages.retain(|storage| {
+            (storage.0 as usize) < self.streams.len()
+                && self.reachable(*storage)
+                && !self.removal.is_sent(*storage, block)
+        });
+        let mut nodes = BTreeSet::new();
+        storages.retain(|storage| nodes.insert(self.registry.at(*storage).node));
+        storages.sort_by_key(|storage| {
+            let node = self.registry.node_of(*storage);
+            (node.state != NodeState::Live, writer_host.is_empty() || node.host != writer_host)
+        });
+        storages
     }
 
     fn location_for(&self, storage: StorageIndex, reader: Place<'_>) -> StorageLocation {

@@ -42,6 +42,10 @@ const ORDERS_OF_HEARTBEAT: usize = 32;
 const LOOKS_OF_HEARTBEAT: (usize, usize) = (64, 128);
 /// When a block is tried again that found all hands full.
 const FULL_RETRY: Duration = Duration::from_millis(500);
+/// Rate of a copy that is believed to go on, if its source is not held to a lower one.
+const SLOWEST_BYTES_PER_S: u64 = 4 << 20;
+/// Nothing is waited for longer than this beyond the time that every copy has.
+const LONGEST_SEND_S: u64 = 24 * 3600;
 /// A node is given no more ahead than it sends in so many seconds.
 const AHEAD_S: u64 = 5;
 
@@ -211,10 +215,21 @@ impl BlockManager {
             receiver,
             stamp: facts.stamp,
             len_bytes: facts.len_bytes,
-            deadline: now.plus(self.config.copy_timeout),
+            deadline: now.plus(self.config.copy_timeout).plus(self.time_to_send(source, facts.len_bytes, urgent)),
             at: At::Ordered,
         };
         self.repair.started(block, copying);
+    }
+
+    /// Time that a source needs to send a copy, behind those that it has in hand: at the rate that it is held to. One that
+    /// is held to none is as slow as a bad disk.
+    fn time_to_send(&self, source: NodeIndex, len_bytes: u64, urgent: bool) -> Duration {
+        let rate = match self.registry.node(source).copy_rate_bytes_per_s {
+            rate if rate > 0 && !urgent => rate.min(SLOWEST_BYTES_PER_S),
+            _ => SLOWEST_BYTES_PER_S,
+        };
+        let bytes = self.repair.reading(source).bytes().saturating_add(len_bytes);
+        Duration::from_secs((bytes / rate).min(LONGEST_SEND_S))
     }
 
     /// May a copy be written over this replica? Its node moves what is half-written or damaged out of the way;

@@ -74,16 +74,24 @@ pub fn classify(odd: &Odd, block: BlockId, names: &dyn Names) -> Class {
         return if removed { Class::Removed } else { Class::Unknown };
     };
     if odd.stamp > facts.stamp {
-        return Class::Unknown;
+        // Of an open block: a pipeline that is not in the log yet.
+        return if facts.committed { Class::Unknown } else { Class::Open };
     }
     if odd.marked || odd.state == ReplicaState::Corrupt {
         return Class::Corrupt;
     }
-    if !facts.committed || odd.state == ReplicaState::BeingWritten {
+    // Also one that fell out of the pipeline is kept until the block is whole: a recovery may need it.
+    if !facts.committed {
         return Class::Open;
     }
-    if odd.stamp < facts.stamp || odd.state != ReplicaState::Finalized {
+    if odd.stamp < facts.stamp {
         return Class::Stale;
+    }
+    match odd.state {
+        // Its last report is on its way.
+        ReplicaState::BeingWritten => return Class::Open,
+        ReplicaState::Finalized => {}
+        _ => return Class::Stale,
     }
     if odd.len_bytes == facts.len_bytes { Class::Good } else { Class::Corrupt }
 }

@@ -58,6 +58,12 @@ impl Passes {
             None => self.0.push_back(Pass { over, after: None, end: End::Last }),
         }
     }
+    /// Looks at everything, unless that is under way already.
+    pub(super) fn begin_if_none(&mut self, over: Over) {
+        if !self.0.iter().any(|pass| pass.over == over) {
+            self.begin(over);
+        }
+    }
     /// The pass whose turn it is.
     pub(super) fn next(&mut self) -> Option<Pass> {
         self.0.pop_front()

@@ -5,6 +5,7 @@ use base::clock::Moment;
 use bytes::Bytes;
 use prost::Message;
 use proto::error::{ErrorCode, FsError};
+use proto::ids::InodeId;
 use proto::log::command::Op;
 use proto::log::{CallerRecord, Command, Entry};
 
@@ -32,6 +33,8 @@ pub(super) enum Then {
     Register { ticket: Ticket, caller: Caller, request: Box<Request>, last: bool },
     /// The step is noted as done.
     Upkeep(Step),
+    /// The recovery of a file goes on.
+    Recovery(InodeId),
 }
 
 /// The cluster's own operations, of which one is under way at a time.
@@ -58,7 +61,15 @@ const MAX_FLIGHTS: usize = 2;
 fn grows(op: &Op) -> bool {
     !matches!(
         op,
-        Op::Delete(_) | Op::Discard(_) | Op::AbandonBlock(_) | Op::Reclaim(_) | Op::ReleaseLease(_) | Op::Tick(_)
+        Op::Delete(_)
+            | Op::Discard(_)
+            | Op::AbandonBlock(_)
+            | Op::Reclaim(_)
+            | Op::ReleaseLease(_)
+            | Op::Tick(_)
+            | Op::BeginRecovery(_)
+            | Op::FinishRecovery(_)
+            | Op::RecoverLease(_)
     )
 }
 
@@ -151,6 +162,9 @@ impl NamenodeCore {
             }
             Then::Register { .. } => {}
             Then::Upkeep(step) => self.upkeep.done(step),
+            Then::Recovery(inode) => {
+                self.shared.blocks.write().recovery_was_refused(inode, self.upkeep.ticked);
+            }
         }
     }
 
@@ -180,7 +194,7 @@ impl NamenodeCore {
                     FsError::new(ErrorCode::OutcomeUnknown, "the leader changed while the call was under way")
                         .with_hint("the same call again is answered with what became of it")
                 }
-                Then::Register { .. } | Then::Upkeep(_) => refusal.clone(),
+                Then::Register { .. } | Then::Upkeep(_) | Then::Recovery(_) => refusal.clone(),
             };
             self.refuse(then, error, out);
         }

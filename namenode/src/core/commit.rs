@@ -3,7 +3,7 @@
 use base::clock::Moment;
 use parking_lot::RwLockWriteGuard;
 use prost::Message;
-use proto::error::FsError;
+use proto::error::{ErrorCode, FsError};
 use proto::ids::LogIndex;
 use proto::log::Entry;
 
@@ -28,6 +28,7 @@ impl NamenodeCore {
         self.upkeep.note_entry(committed.payload.len());
         self.sync_storages();
         self.carry_over(&applied, now);
+        self.note_leases(&entry, &applied, now);
         let ours =
             |flight: &super::Flight| (flight.proposed.index, flight.proposed.term) == (committed.index, committed.term);
         if self.flights.get(&committed.context).is_some_and(ours)
@@ -85,6 +86,12 @@ impl NamenodeCore {
                 let response = applied.result.map_err(decided).and_then(|outcome| {
                     self.shared.with((wall_ns, life_ms), |view: &View<'_>| view.answer(&user, &request, outcome))
                 });
+                let response = match response {
+                    Err(error) if error.code == ErrorCode::FileOpen => {
+                        Err(decided(self.want_open_file(&request, error, now)))
+                    }
+                    response => response,
+                };
                 out.push(Effect::Reply { ticket, response });
             }
             Then::Register { ticket, request, last: true, caller } => {
@@ -93,6 +100,7 @@ impl NamenodeCore {
                 out.push(Effect::Reply { ticket, response });
             }
             Then::Register { .. } => {}
+            Then::Recovery(inode) => self.recovery_applied(inode, applied.result, now),
             Then::Upkeep(step) => {
                 if let Err(error) = &applied.result {
                     tracing::warn!(?step, %error, "an operation of the cluster itself was refused");
@@ -134,7 +142,7 @@ impl NamenodeCore {
                 state_hash = format_args!("{hash:016x}"),
                 "this namenode leads"
             );
-            self.leases.begin(now);
+            self.begin_leases(now);
             self.upkeep.last_entry = now;
             self.shared.blocks.write().lead(role.term, now);
             self.look_at_safe_mode(now);

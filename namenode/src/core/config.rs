@@ -28,6 +28,8 @@ pub struct CoreConfig {
     pub report_wait: Duration,
     /// Life of a block token.
     pub token_life: Duration,
+    /// Silence of a writer after which others may have its file.
+    pub lease_soft_limit: Duration,
     /// Commands in one entry.
     pub max_batch_commands: usize,
     /// Bytes of commands in one entry.
@@ -50,6 +52,7 @@ impl Default for CoreConfig {
             idle_entry: Duration::from_secs(60),
             report_wait: Duration::from_millis(400),
             token_life: Duration::from_secs(10 * 3600),
+            lease_soft_limit: Duration::from_secs(60),
             max_batch_commands: 4096,
             max_batch_bytes: 1 << 20,
             max_waiting: 65_536,

@@ -89,7 +89,7 @@ impl NamenodeCore {
             return;
         }
         if let Some(session) = session(request.header()) {
-            self.leases.touch(session, now);
+            self.shared.leases.write().touch(session, now);
         }
         match &request {
             Request::RenewLease(_) => {
@@ -292,6 +292,7 @@ const fn is_read(request: &Request) -> bool {
             | Request::ListSnapshots(_)
             | Request::DiffSnapshots(_)
             | Request::Fsck(_)
+            | Request::ListLeases(_)
     )
 }
 

@@ -311,7 +311,8 @@ fn completed(
 /// The token with which a copy may be written on its targets.
 fn token_of(copy: &CopyReplica, namespace: &Namespace, user: &str, wall: (i64, i64)) -> Bytes {
     let Some(block) = &copy.block else { return Bytes::new() };
-    let block = (BlockId::from_raw(block.id), GenerationStamp::from_raw(block.stamp));
+    let stamp = GenerationStamp::from_raw(block.stamp);
+    let block = (BlockId::from_raw(block.id), (stamp, stamp));
     let nodes: Vec<NodeId> = copy.targets.iter().filter_map(|target| NodeId::parse(&target.node).ok()).collect();
     mint(namespace, wall, (user, &[Mode::Copy, Mode::Write]), block, &nodes)
 }

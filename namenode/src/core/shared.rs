@@ -5,6 +5,7 @@ use parking_lot::RwLock;
 use proto::error::FsResult;
 
 use super::access_times::Accesses;
+use super::lease::Leases;
 use crate::blocks::BlockManager;
 use crate::namespace::Namespace;
 use crate::service::read::Read;
@@ -13,7 +14,7 @@ use crate::service::walk::Walk;
 use crate::service::{MemberStatus, View};
 
 /// Namespace and block map behind locks that are held for less than a millisecond: longer work is done in slices, with
-/// the locks released in between. Rank: namespace first.
+/// the locks released in between. Rank: namespace, block map, member, leases.
 pub struct Shared {
     /// The namespace.
     pub namespace: RwLock<Namespace>,
@@ -21,6 +22,8 @@ pub struct Shared {
     pub blocks: RwLock<BlockManager>,
     /// Facts of the member, set by the core.
     pub member: RwLock<MemberStatus>,
+    /// When sessions were heard of, as far as this member knows as a leader.
+    pub(super) leases: RwLock<Leases>,
     /// Files that were read, until the log has their access times.
     pub(super) accesses: Accesses,
 }
@@ -31,6 +34,7 @@ impl Shared {
             namespace: RwLock::new(namespace),
             blocks: RwLock::new(blocks),
             member: RwLock::new(MemberStatus::default()),
+            leases: RwLock::new(Leases::default()),
             accesses: Accesses::default(),
         }
     }
@@ -40,7 +44,8 @@ impl Shared {
         let namespace = self.namespace.read();
         let blocks = self.blocks.read();
         let member = *self.member.read();
-        run(&View { namespace: &namespace, blocks: &blocks, member, wall_ns, token_life_ms })
+        let leases = self.leases.read();
+        run(&View { namespace: &namespace, blocks: &blocks, member, leases: &leases, wall_ns, token_life_ms })
     }
 
     /// Answers a read at once or begins with it, if this member is the only voter and leads: everything acknowledged is

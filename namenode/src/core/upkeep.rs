@@ -26,6 +26,8 @@ pub(super) struct Upkeep {
     image_retry: Option<Moment>,
     leases_at: Moment,
     accesses_at: Moment,
+    /// The last tick.
+    pub(super) ticked: Moment,
     pub(super) trash: Trash,
 }
 
@@ -36,6 +38,8 @@ const STEPS_PER_TICK: usize = 16;
 const RECLAIM_STEP: u32 = 128;
 /// Time between two looks at leases.
 const LEASE_LOOK: Duration = Duration::from_secs(1);
+/// Leases that are released with one look.
+const RELEASES: usize = 512;
 /// Time between two entries of access times.
 const ACCESS_TIMES_EVERY: Duration = Duration::from_secs(10);
 /// Time after which an image that could not be written is tried again.
@@ -54,6 +58,7 @@ impl Upkeep {
             image_retry: None,
             leases_at: now,
             accesses_at: now,
+            ticked: now,
             trash: Trash::new(now),
         }
     }
@@ -74,6 +79,7 @@ impl NamenodeCore {
     /// Time passed.
     pub(super) fn tick(&mut self, now: Moment, wall_ns: i64, out: &mut Vec<Effect>) {
         self.consensus.tick();
+        self.upkeep.ticked = now;
         self.shared.member.write().uptime_ms = now.since(self.started).as_millis() as u64;
         if self.role.serving && self.alone() {
             self.shared.blocks.write().quorum_confirmed(now);
@@ -88,7 +94,9 @@ impl NamenodeCore {
             return;
         }
         self.bootstrap();
+        self.scan_leases(now);
         self.look_at_leases(now);
+        self.look_at_recoveries(now);
         self.log_access_times(now);
         self.look_at_trash(now, wall_ns);
         if now.since(self.upkeep.last_entry) >= self.config.idle_entry {
@@ -197,14 +205,19 @@ impl NamenodeCore {
             return;
         }
         self.upkeep.leases_at = now;
-        let (open, limit_ms) = {
-            let namespace = self.shared.namespace.read();
-            (namespace.open_files(), namespace.settings().lease_hard_limit_ms)
-        };
-        if limit_ms == 0 {
+        self.find_recoveries();
+        if self.upkeep.running.contains(&Step::ReleaseLease) {
             return;
         }
-        let expired = self.leases.expired(open, Duration::from_millis(limit_ms), now);
+        let expired = {
+            let namespace = self.shared.namespace.read();
+            let limit_ms = namespace.settings().lease_hard_limit_ms;
+            if limit_ms == 0 {
+                return;
+            }
+            let lease = |inode| namespace.lease(inode).map(|view| view.lease);
+            self.shared.leases.write().expired(Duration::from_millis(limit_ms), now, RELEASES, lease)
+        };
         let release = |lease: crate::namespace::OpenLease| {
             Op::ReleaseLease(log::ReleaseLease {
                 session: lease.session.map(|session| session.as_bytes().to_vec().into()).unwrap_or_default(),

@@ -220,6 +220,8 @@ pub enum BlockEffect {
         stamp: GenerationStamp,
         /// The length that it keeps at least.
         len_bytes: u64,
+        /// The length at which it was finished: that of its replicas.
+        finished_bytes: u64,
         /// Copies wanted.
         replication: u32,
         /// Storages in the log.
@@ -238,7 +240,7 @@ pub enum BlockEffect {
         block: BlockId,
         /// Its last stamp.
         stamp: GenerationStamp,
-        /// Its committed length; 0 if it was under construction.
+        /// Its committed length; what it held at least if it was open.
         len_bytes: u64,
         /// Had it its final length?
         committed: bool,
@@ -250,7 +252,7 @@ pub enum BlockEffect {
 pub struct BlockState {
     /// Its stamp.
     pub stamp: GenerationStamp,
-    /// Its committed length; 0 while it is under construction.
+    /// Its committed length. While it is open, what it holds at least: 0 for a new one.
     pub len_bytes: u64,
     /// Has it its final length?
     pub committed: bool,
@@ -265,7 +267,7 @@ pub struct BlockView {
     pub block: BlockId,
     /// Its stamp.
     pub stamp: GenerationStamp,
-    /// Its committed length; 0 while it is under construction.
+    /// Its committed length. While it is open, what it holds at least: 0 for a new one.
     pub len_bytes: u64,
     /// Has it its final length?
     pub committed: bool,
@@ -275,7 +277,8 @@ pub struct BlockView {
     pub inode: InodeId,
     /// Where it begins in that file.
     pub offset_bytes: u64,
-    /// Storages in the log: targets while under construction, proven copies once committed.
+    /// Storages in the log: while it is open its pipeline, first node first (of a block that was reopened, until its
+    /// pipeline stands: the proven copies of before); proven copies once committed.
     pub storages: Vec<StorageIndex>,
     /// Start of the root of its digest, if its writer made one.
     pub digest: Option<[u8; 16]>,
@@ -286,7 +289,10 @@ pub struct BlockView {
 pub struct OpenFile {
     /// The file.
     pub status: FileStatus,
-    /// Its committed blocks in the range that was asked for, in order.
+    /// Its blocks in the range that was asked for, in order. `committed` says of each whether its length is final, as far
+    /// as readers are concerned. The last block of a file that is being written is there too, if the range reaches to
+    /// where it begins or beyond: it is not committed, and how much of it can be seen its replicas know (`len_bytes` at
+    /// least). A snapshot has final lengths only; so has a block that a truncate makes shorter.
     pub blocks: Vec<BlockView>,
 }
 
@@ -301,10 +307,14 @@ pub struct WriteView {
     pub replication: u32,
     /// Number of its blocks.
     pub blocks: u64,
-    /// Bytes in committed blocks.
+    /// Its visible bytes: those of committed blocks, and what its open last block holds at least.
     pub len_bytes: u64,
     /// Its last block.
     pub last_block: Option<BlockView>,
+    /// Reserved for its open last block by `NewStamp` or `Append`, and not in force yet.
+    pub reserved_stamp: Option<GenerationStamp>,
+    /// Not in the tree before it is published or complete.
+    pub unpublished: bool,
 }
 
 /// A file under construction.
@@ -314,10 +324,43 @@ pub struct OpenLease {
     pub inode: InodeId,
     /// The lease in force.
     pub lease_epoch: LeaseEpoch,
-    /// Who writes; `None` if the writer is gone, or writes without a session.
+    /// Who writes; `None` if the file is being recovered, if the writer is gone (in logs before version 4, which left it
+    /// at that), or writes without a session.
     pub session: Option<SessionId>,
-    /// Not in the tree before it is complete.
+    /// Not in the tree before it is published or complete.
     pub unpublished: bool,
+    /// Reserved for its open last block, and not in force yet. During a recovery: that of the recovery.
+    pub reserved_stamp: Option<GenerationStamp>,
+    /// Nobody writes it: the replicas of its last block are to be asked, and `FinishRecovery` closes it.
+    pub recovery: Option<Recovery>,
+}
+
+/// The recovery of a file's last block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recovery {
+    /// Its stamp: each `BeginRecovery` gives a higher one, and only the last one counts.
+    pub stamp: GenerationStamp,
+    /// Of a truncate: the length that the block must get, which is also what it shows by now. Replicas that are longer
+    /// are cut.
+    pub target_len_bytes: Option<u64>,
+}
+
+/// A file under construction with all that a recovery, or somebody who lists leases, asks of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeaseView {
+    /// Who writes, and under which lease.
+    pub lease: OpenLease,
+    /// Its path; of an unpublished file where it will appear. Empty if only snapshots hold it, or if the directory of an
+    /// unpublished file is gone.
+    pub path: String,
+    /// Its owner.
+    pub owner: String,
+    /// Its visible bytes, as in [`WriteView`].
+    pub len_bytes: u64,
+    /// Most bytes of a block.
+    pub block_size_bytes: u64,
+    /// Its last block, whether open or not.
+    pub last_block: Option<BlockView>,
 }
 
 /// Numbers of the whole namespace.

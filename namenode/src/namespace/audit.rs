@@ -47,12 +47,21 @@ impl Namespace {
             if inode.has(flags::OPEN) {
                 open.insert(id);
             }
+            self.audit_open(slot);
             let mut extent = (0, 0);
             for block in store.chain(slot) {
                 let record = store.block(block);
                 assert_eq!((record.inode, store.block_slot(record.id)), (slot, Some(block)));
                 assert!(blocks.insert(record.id), "a block in two files");
                 extent = (extent.0 + 1, extent.1 + record.len_bytes);
+                assert!(record.committed() || store.extent(slot).last == block, "only the last block is open");
+                assert!(!record.is_cut() && (record.is_visible() || !record.committed()), "a finished block has bytes");
+            }
+            for block in store.cut_slots(slot) {
+                let record = store.block(block);
+                assert!(record.is_cut() && record.committed() && record.is_visible(), "what was cut off is finished");
+                assert_eq!((record.inode, store.block_slot(record.id)), (slot, Some(block)));
+                assert!(blocks.insert(record.id), "a block in two places");
             }
             if inode.kind == Kind::File {
                 assert_eq!((store.extent(slot).count, store.extent(slot).len_bytes), extent);
@@ -75,9 +84,33 @@ impl Namespace {
 }
 
 impl Namespace {
+    /// Whoever writes a file, and what is reserved for it.
+    fn audit_open(&self, slot: u32) {
+        let (store, id) = (&self.store, self.store.inode(slot).id);
+        let last = store.extent(slot).last;
+        let block = (last != NONE).then(|| store.block(last)).filter(|block| !block.committed());
+        let Some(open) = store.open_of(slot) else {
+            assert!(!store.recovering.contains(&id), "nobody recovers what is closed");
+            let waits = store.inode(slot).has(flags::DETACHED);
+            assert!(block.is_none() || waits, "a closed file has no open block (SC-13)");
+            return;
+        };
+        assert_eq!(open.recovery.is_some(), store.recovering.contains(&id), "the index of recoveries");
+        if open.reserved_stamp != 0 {
+            assert!(open.reserved_stamp < self.next.stamp.raw(), "a stamp that was given");
+            assert!(
+                block.is_some_and(|block| block.stamp < open.reserved_stamp),
+                "for an open last block, above its own"
+            );
+        }
+        let Some(recovery) = open.recovery else { return };
+        assert!(open.session.is_none() && open.pin.is_none() && open.reserved_stamp != 0, "a recovery is nobody's");
+        assert!(recovery.target_len_bytes.is_none_or(|target| block.is_some_and(|block| block.len_bytes == target)));
+    }
+
     /// Sizes of the side tables, of what was ever linked and of what waits: all 0 once everything is gone.
     #[cfg(test)]
-    pub(super) fn leftovers(&self) -> [usize; 9] {
+    pub(super) fn leftovers(&self) -> [usize; 10] {
         let store = &self.store;
         [
             store.targets.len(),
@@ -87,6 +120,7 @@ impl Namespace {
             store.born.len(),
             store.ghosts.len(),
             store.versions.len(),
+            store.cuts.len(),
             store.snapshots().len(),
             self.queue.len() + self.sweeps.len(),
         ]
@@ -120,7 +154,8 @@ fn audit_owner(store: &Store, slot: u32) {
     );
     if inode.has(flags::HELD) {
         assert!(inode.has_rare(rare::GHOSTS), "a snapshot holds it");
-        assert!(!inode.has(flags::OPEN), "nobody writes what is gone (SC-11)");
+        let recovered = store.open_of(slot).is_some_and(|open| open.recovery.is_some());
+        assert!(!inode.has(flags::OPEN) || recovered, "nobody writes what is gone (SC-11)");
     }
     // Flags of rare things decide: they must be what a load of an image makes them.
     assert_eq!(inode.has_rare(rare::LINKS), !store.links_of(slot).is_empty());
@@ -131,6 +166,7 @@ fn audit_owner(store: &Store, slot: u32) {
     assert_eq!(rare(rare::XATTRS), store.xattrs.get(&id).is_some());
     assert_eq!(rare(rare::QUOTA), store.quotas.get(&id).is_some());
     assert_eq!(rare(rare::BORN), store.born.get(&id).is_some());
+    assert_eq!(rare(rare::CUTS), store.cuts_of(id).next().is_some());
     assert_eq!(inode.is_symlink(), store.targets.get(&id).is_some());
 }
 
@@ -154,6 +190,11 @@ fn audit_history(store: &Store, purged: bool) {
         assert!(store.slot(key.inode).is_some(), "a state of something");
         let seen = !purged || store.has_snapshot(version.root, 0, key.snapshot);
         assert!(seen, "a snapshot sees the state {key:?}");
+    }
+    for (key, cut) in store.cuts.sorted() {
+        assert!(store.block(cut.slot).is_cut(), "a cut of a block");
+        let seen = !purged || store.has_snapshot(cut.root, cut.born, key.died);
+        assert!(seen, "a snapshot sees the cut {key:?}");
     }
     for root in store.snapshots().keys() {
         let Some(slot) = store.slot(*root) else { panic!("snapshots of nothing") };

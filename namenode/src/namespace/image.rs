@@ -22,8 +22,10 @@ pub use write::FrozenNamespace;
 
 /// First bytes of an image body.
 const MAGIC: [u8; 8] = *b"BYNSIMG1";
-/// Version of the layout. Version 1 is version 2 without what came with it: it is read as well.
-const VERSION: u32 = 2;
+/// Version of the layout. Older ones lack what came later, and are read as well.
+const VERSION: u32 = 3;
+/// Since then blocks that have a length may be open, or cut off, and leases may have stamps.
+const SINCE_RECOVERY: u32 = 3;
 /// Oldest version that is read.
 const OLDEST_VERSION: u32 = 1;
 

@@ -2,6 +2,7 @@
 //! below the line where an operation takes `&mut self.store` there is no `?`.
 
 pub(super) mod acl;
+mod append;
 mod attributes;
 mod blocks;
 mod close;
@@ -12,9 +13,12 @@ mod leases;
 mod links;
 mod make;
 mod mkdir;
+mod pipeline;
 mod quota;
+mod recovery;
 mod rename;
 pub(super) mod snapshots;
+mod truncate;
 pub(super) mod xattrs;
 
 #[cfg(test)]
@@ -23,6 +27,8 @@ pub(super) use concat::{MAX_MOVED_BLOCKS, MAX_SOURCES};
 pub(super) use delete::CHECKED_AT_ONCE;
 #[cfg(test)]
 pub(super) use links::MAX_NAMES;
+#[cfg(test)]
+pub(super) use truncate::MAX_CUT_BLOCKS;
 
 /// Added to the mode of directories that are made on the way, so that their maker can go on below them.
 const OWNER_WRITE_EXECUTE: u16 = 0o300;

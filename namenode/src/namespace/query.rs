@@ -13,12 +13,14 @@ use super::access::{READ, Who};
 use super::hash::Mixer;
 use super::registry::root;
 use super::resolve::Last;
+use super::store::cuts::PastBlock;
 use super::store::hash_kind;
+use super::store::records::Open;
 use super::view::Seen;
 use super::walk::{ListWalk, NAMES_AT_ONCE, StatWalk, Walk};
 use super::{
-    BlockKey, BlockState, BlockView, Counts, Identity, Namespace, OpenFile, OpenLease, StorageIndex, StorageRecord,
-    WriteView,
+    BlockKey, BlockState, BlockView, Counts, Identity, LeaseView, Namespace, OpenFile, OpenLease, Recovery,
+    StorageIndex, StorageRecord, WriteView,
 };
 
 impl Namespace {
@@ -67,8 +69,8 @@ impl Namespace {
         self.walk_whole(who, ListWalk::new(path.clone(), start_after, limit))
     }
 
-    /// A file and at most `limit` of its blocks, from the first committed one that has a byte of the range on. Needs
-    /// the right to read it.
+    /// A file and at most `limit` of its blocks, from the first one that has a byte of the range on; of a file that is
+    /// being written also the open last one, if the range ends behind its beginning. Needs the right to read it.
     ///
     /// # Errors
     /// As [`Namespace::stat`], and `IsADirectory`.
@@ -84,14 +86,37 @@ impl Namespace {
             _ => return Err(FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(path.as_str())),
         };
         self.need_at(&who, slot, snapshot, READ, path)?;
-        let kept = self.version(slot, snapshot).map_or(u64::MAX, |version| version.blocks);
+        let blocks = match snapshot {
+            None => self.blocks_now(slot, &range, limit),
+            Some(snapshot) => self.blocks_then(slot, snapshot, &range, limit),
+        };
+        Ok(OpenFile { status: self.status_of(seen, path.as_str()), blocks })
+    }
+    fn blocks_now(&self, slot: u32, range: &Range<u64>, limit: usize) -> Vec<BlockView> {
+        // What is being cut has its length already, and no replica may show more.
+        let final_length = self.store.open_of(slot).is_some_and(Open::is_being_cut);
         let inside = |(slot, offset_bytes): &(u32, u64)| {
             let block = self.store.block(*slot);
-            block.committed() && *offset_bytes < range.end && offset_bytes.saturating_add(block.len_bytes) > range.start
+            let reaches = offset_bytes.saturating_add(block.len_bytes) > range.start || !block.committed();
+            *offset_bytes < range.end && reaches
         };
-        let blocks = self.chain_from(slot).take(usize::try_from(kept).unwrap_or(usize::MAX)).filter(inside).take(limit);
-        let blocks = blocks.map(|(slot, offset_bytes)| self.view(slot, offset_bytes)).collect();
-        Ok(OpenFile { status: self.status_of(seen, path.as_str()), blocks })
+        let view = |(slot, offset_bytes)| {
+            let view = self.view(slot, offset_bytes);
+            BlockView { committed: view.committed || final_length, ..view }
+        };
+        self.chain_from(slot).filter(inside).take(limit).map(view).collect()
+    }
+    fn blocks_then(&self, slot: u32, snapshot: u64, range: &Range<u64>, limit: usize) -> Vec<BlockView> {
+        let inside = |block: &PastBlock| {
+            block.offset_bytes < range.end && block.offset_bytes.saturating_add(block.len_bytes) > range.start
+        };
+        let view = |past: PastBlock| {
+            let view = self.view(past.slot, past.offset_bytes);
+            // A digest is of the whole block.
+            let digest = view.digest.filter(|_| view.len_bytes == past.len_bytes);
+            BlockView { committed: true, len_bytes: past.len_bytes, digest, ..view }
+        };
+        self.store.blocks_at(slot, snapshot).into_iter().filter(inside).take(limit).map(view).collect()
     }
 
     /// A block by its id, in constant time.
@@ -115,10 +140,12 @@ impl Namespace {
         self.store.digest(slot).copied().filter(|_| same)
     }
 
-    /// Calls `each` for every block, by ascending inode, then by position: to fill a block map after a restart.
+    /// Calls `each` for every block, by ascending inode, then by position: to fill a block map after a restart. Blocks
+    /// that only snapshots see come behind those of their file, with no place in it (0).
     pub fn for_each_block(&self, mut each: impl FnMut(BlockView)) {
         for (_, slot) in self.store.by_id.freeze().iter() {
             self.views(slot).for_each(&mut each);
+            self.store.cut_slots(slot).map(|block| self.view(block, 0)).for_each(&mut each);
         }
     }
 
@@ -180,17 +207,23 @@ impl Namespace {
         let slot = self.writable(inode.raw(), epoch.raw(), session)?;
         let file = self.store.inode(slot);
         let extent = self.store.extent(slot);
-        let last_block = (extent.count > 0).then(|| {
-            let uncounted = self.store.block(extent.last).len_bytes;
-            self.view(extent.last, extent.len_bytes - uncounted)
-        });
+        let open = self.store.open_of(slot);
         Ok(WriteView {
             inode,
             block_size_bytes: file.block_size_bytes(),
             replication: u32::from(file.replication),
             blocks: extent.count,
             len_bytes: extent.len_bytes,
-            last_block,
+            last_block: self.last_view(slot),
+            reserved_stamp: open.and_then(reserved),
+            unpublished: open.is_some_and(|open| open.pin.is_some()),
+        })
+    }
+    fn last_view(&self, slot: u32) -> Option<BlockView> {
+        let extent = self.store.extent(slot);
+        (extent.count > 0).then(|| {
+            let own_bytes = self.store.block(extent.last).len_bytes;
+            self.view(extent.last, extent.len_bytes - own_bytes)
         })
     }
 
@@ -248,16 +281,50 @@ impl Namespace {
             sessions: self.sessions.len() as u64,
         }
     }
-    /// Every file under construction, by inode.
+    /// Every file under construction, by inode. There may be very many: see [`Namespace::open_files_after`].
     #[must_use]
     pub fn open_files(&self) -> Vec<OpenLease> {
-        let lease = |(id, open): (&u64, &super::store::records::Open)| OpenLease {
-            inode: InodeId::from_raw(*id),
-            lease_epoch: LeaseEpoch::from_raw(open.epoch),
-            session: open.session,
-            unpublished: open.pin.is_some(),
+        self.store.open.sorted().into_iter().map(|(id, open)| lease_of(*id, open)).collect()
+    }
+    /// Up to `limit` files under construction after an inode, by inode: for looks in bounded steps. Files of trees that
+    /// are gone and wait to be reclaimed are among them; nobody can do anything about those.
+    #[must_use]
+    pub fn open_files_after(&self, after: Option<InodeId>, limit: usize) -> Vec<OpenLease> {
+        let after = after.map(InodeId::raw);
+        self.store.open.after(after, limit).into_iter().map(|(id, open)| lease_of(*id, open)).collect()
+    }
+    /// The files that are being recovered, by inode, but for those of trees that are gone. Costs nothing while there
+    /// are none, however many files are open.
+    pub fn recovering(&self) -> impl Iterator<Item = OpenLease> {
+        let alive = |id: &u64| self.store.slot(*id).is_some_and(|slot| self.may_recover(slot));
+        let of = |id: u64| self.store.open.get(&id).map(|open| lease_of(id, open));
+        self.store.recovering.iter().copied().filter(alive).filter_map(of)
+    }
+    /// A file under construction, unless it is of a tree that is gone.
+    #[must_use]
+    pub fn lease(&self, inode: InodeId) -> Option<LeaseView> {
+        let slot = self.store.slot(inode.raw()).filter(|slot| self.may_recover(*slot))?;
+        let open = self.store.open_of(slot)?;
+        let file = self.store.inode(slot);
+        let path = match &open.pin {
+            Some(pin) => {
+                let parent = self.store.slot(pin.parent).filter(|parent| self.store.alive(*parent));
+                parent.map_or_else(String::new, |parent| match self.store.path(parent).as_str() {
+                    "/" => format!("/{}", pin.name),
+                    above => format!("{above}/{}", pin.name),
+                })
+            }
+            None if self.store.alive(slot) => self.store.path(slot),
+            None => String::new(),
         };
-        self.store.open.sorted().into_iter().map(lease).collect()
+        Some(LeaseView {
+            lease: lease_of(inode.raw(), open),
+            path,
+            owner: self.store.text(file.owner).to_owned(),
+            len_bytes: self.store.extent(slot).len_bytes,
+            block_size_bytes: file.block_size_bytes(),
+            last_block: self.last_view(slot),
+        })
     }
     /// Inodes of unlinked trees that wait for `Reclaim`; the leader proposes it while this is not 0.
     #[must_use]
@@ -299,6 +366,9 @@ impl Namespace {
         if let Some(purge) = &self.purge {
             mixer.word(purge.phase as u64).word(purge.shard as u64).word(purge.number).word(purge.snapshot);
             mixer.bytes(purge.name.as_bytes());
+            if purge.position != 0 {
+                mixer.word(purge.position);
+            }
         }
         for sweep in &self.sweeps {
             mixer.word(sweep.directory).word(sweep.died).bytes(sweep.after.as_bytes());
@@ -314,5 +384,23 @@ impl Namespace {
     #[must_use]
     pub const fn log_time_ms(&self) -> u64 {
         self.log_time_ms
+    }
+}
+
+fn reserved(open: &Open) -> Option<GenerationStamp> {
+    (open.reserved_stamp != 0).then(|| GenerationStamp::from_raw(open.reserved_stamp))
+}
+
+fn lease_of(id: u64, open: &Open) -> OpenLease {
+    OpenLease {
+        inode: InodeId::from_raw(id),
+        lease_epoch: LeaseEpoch::from_raw(open.epoch),
+        session: open.session,
+        unpublished: open.pin.is_some(),
+        reserved_stamp: reserved(open),
+        recovery: open.recovery.map(|recovery| Recovery {
+            stamp: GenerationStamp::from_raw(open.reserved_stamp),
+            target_len_bytes: recovery.target_len_bytes,
+        }),
     }
 }

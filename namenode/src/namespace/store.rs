@@ -15,6 +15,7 @@
 mod attributes;
 mod blocks;
 pub(crate) mod children;
+pub(crate) mod cuts;
 mod free;
 pub(crate) mod history;
 pub(crate) mod ids;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 
 pub(crate) use blocks::Extent;
 use children::Children;
+use cuts::{Cut, CutKey};
 use history::{Ghost, GhostKey, Snapshot, Version, VersionKey};
 use ids::IdTable;
 pub(crate) use ids::NONE;
@@ -72,6 +74,7 @@ pub(crate) mod hash_kind {
     pub(crate) const GHOST: u64 = 12;
     pub(crate) const VERSION: u64 = 13;
     pub(crate) const SNAPSHOT: u64 = 14;
+    pub(crate) const CUT: u64 = 15;
 }
 
 /// What a directory has beside its inode. Derived: rebuilt on load.
@@ -100,6 +103,8 @@ pub(crate) struct Store {
     /// Id and stamp of blocks whose numbers do not fit the record.
     pub(crate) wide_blocks: Wide,
     pub(crate) open: Sharded<u64, Open>,
+    /// Those of them that are being recovered. Derived.
+    pub(crate) recovering: BTreeSet<u64>,
     pub(crate) interned: Interned,
     /// What symbolic links name, by inode.
     pub(crate) targets: Sharded<u64, Arc<str>>,
@@ -114,6 +119,7 @@ pub(crate) struct Store {
     pub(crate) born: Sharded<u64, u64>,
     pub(crate) ghosts: Sharded<GhostKey, Ghost>,
     pub(crate) versions: Sharded<VersionKey, Arc<Version>>,
+    pub(crate) cuts: Sharded<CutKey, Cut>,
     /// Ghosts by inode. Derived.
     ghosts_of: Spread<u64, BTreeSet<GhostKey>>,
     /// Further entries of inodes that have some: slots of their records by the inode's slot. Derived.
@@ -142,6 +148,7 @@ impl Store {
             more_homes: Sharded::new(),
             wide_blocks: Sharded::new(),
             open: Sharded::new(),
+            recovering: BTreeSet::new(),
             interned: Interned::default(),
             targets: Sharded::new(),
             xattrs: Sharded::new(),
@@ -152,6 +159,7 @@ impl Store {
             born: Sharded::new(),
             ghosts: Sharded::new(),
             versions: Sharded::new(),
+            cuts: Sharded::new(),
             ghosts_of: Spread::new(),
             links: Spread::new(),
             extents: Spread::new(),
@@ -272,9 +280,17 @@ impl Store {
 
     /// Marks a file as under construction, or changes who writes it.
     pub(crate) fn set_open(&mut self, slot: u32, open: Open) {
+        self.reweigh(slot, |store| store.put_open(slot, open));
+    }
+    fn put_open(&mut self, slot: u32, open: Open) {
         let id = self.inode(slot).id;
         let added = open_hash(id, &open);
         let unpublished = open.pin.is_some();
+        if open.recovery.is_some() {
+            self.recovering.insert(id);
+        } else if !self.recovering.is_empty() {
+            self.recovering.remove(&id);
+        }
         let removed = self.open.insert(id, open).map_or(0, |before| open_hash(id, &before));
         self.hash = self.hash.wrapping_add(added).wrapping_sub(removed);
         self.mark(slot, |inode| {
@@ -288,8 +304,12 @@ impl Store {
     }
     /// Ends construction; returns what was open.
     pub(crate) fn clear_open(&mut self, slot: u32) -> Option<Open> {
+        self.reweigh(slot, |store| store.drop_open(slot))
+    }
+    fn drop_open(&mut self, slot: u32) -> Option<Open> {
         let id = self.inode(slot).id;
         let before = self.open.remove(&id)?;
+        self.recovering.remove(&id);
         self.hash = self.hash.wrapping_sub(open_hash(id, &before));
         self.mark(slot, |inode| inode.flags &= !(records::flags::OPEN | records::flags::UNPUBLISHED));
         Some(before)
@@ -333,6 +353,13 @@ fn open_hash(id: u64, open: &Open) -> u64 {
     mixer.word(id).word(open.epoch).bytes(open.session.as_ref().map_or(&[], |session| session.as_bytes()));
     if let Some(pin) = &open.pin {
         mixer.word(pin.parent).word(u64::from(pin.overwrite)).bytes(pin.name.as_bytes());
+    }
+    // Only where there is something: images that are older than recoveries keep their hash.
+    if open.reserved_stamp != 0 {
+        mixer.word(open.reserved_stamp).word(u64::from(open.recovery.is_some()));
+    }
+    if let Some(target_len_bytes) = open.recovery.and_then(|recovery| recovery.target_len_bytes) {
+        mixer.word(target_len_bytes);
     }
     mixer.finish()
 }

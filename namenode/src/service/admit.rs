@@ -44,6 +44,10 @@ fn check_writer(request: &Request, header: &RequestHeader) -> FsResult<()> {
             | Request::AbandonBlock(_)
             | Request::Complete(_)
             | Request::Discard(_)
+            | Request::NewStamp(_)
+            | Request::UpdatePipeline(_)
+            | Request::Publish(_)
+            | Request::Append(_)
     );
     if writes && header.session.is_empty() {
         return Err(FsError::new(ErrorCode::InvalidArgument, "files are written in a session")
@@ -164,13 +168,17 @@ mod tests {
     #[test]
     fn sc_33_writers_show_a_session() {
         let none = || header(&[], 0, 0);
-        let requests = |header: Option<RequestHeader>| -> [Request; 5] {
+        let requests = |header: Option<RequestHeader>| -> [Request; 9] {
             [
                 n::CreateRequest { header: header.clone(), path: "/f".into(), ..Default::default() }.into(),
                 n::AddBlockRequest { header: header.clone(), ..Default::default() }.into(),
                 n::AbandonBlockRequest { header: header.clone(), ..Default::default() }.into(),
                 n::CompleteRequest { header: header.clone(), ..Default::default() }.into(),
-                n::DiscardRequest { header, ..Default::default() }.into(),
+                n::DiscardRequest { header: header.clone(), ..Default::default() }.into(),
+                n::NewStampRequest { header: header.clone(), ..Default::default() }.into(),
+                n::UpdatePipelineRequest { header: header.clone(), ..Default::default() }.into(),
+                n::PublishRequest { header: header.clone(), ..Default::default() }.into(),
+                n::AppendRequest { header, path: "/f".into(), ..Default::default() }.into(),
             ]
         };
         for request in requests(none()) {
@@ -196,7 +204,7 @@ mod tests {
             (&huge, ErrorCode::NameTooLong),
         ] {
             let (header, path) = (header(&[1; 16], 1, 1), path.to_owned());
-            let requests: [Request; 8] = [
+            let requests: [Request; 11] = [
                 n::MkdirRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
                 n::CreateRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
                 n::RenameRequest { header: header.clone(), from: path.clone(), to: "/x".into(), replace: true }.into(),
@@ -204,7 +212,10 @@ mod tests {
                 n::DeleteRequest { header: header.clone(), path: path.clone(), recursive: true }.into(),
                 StatRequest { header: header.clone(), path: path.clone(), no_follow: false }.into(),
                 n::ListRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
-                n::OpenRequest { header, path: path.clone(), ..Default::default() }.into(),
+                n::OpenRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
+                n::AppendRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
+                n::TruncateRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
+                n::RecoverLeaseRequest { header, path: path.clone() }.into(),
             ];
             for request in requests {
                 let error = admit(&request).unwrap_err();

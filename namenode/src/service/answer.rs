@@ -34,6 +34,29 @@ impl View<'_> {
             (Request::Delete(_), Outcome::Deleted { files, directories }) => {
                 Response::Delete(n::DeleteResponse { files, directories })
             }
+            (Request::NewStamp(r), Outcome::NewStamp { stamp, more }) => {
+                let block = self.restamped(user, r, stamp, &more)?;
+                Response::NewStamp(n::NewStampResponse { block: Some(block) })
+            }
+            (Request::UpdatePipeline(_), Outcome::Done) => Response::UpdatePipeline(n::UpdatePipelineResponse {}),
+            (Request::Publish(_), Outcome::Status(status)) => {
+                Response::Publish(n::PublishResponse { status: Some(status) })
+            }
+            (Request::Append(r), Outcome::Appending { inode, lease_epoch, status, last }) => {
+                Response::Append(n::AppendResponse {
+                    inode: inode.raw(),
+                    lease_epoch: lease_epoch.raw(),
+                    status: Some(status),
+                    new_stamp: last.as_ref().map_or(0, |last| last.new_stamp.raw()),
+                    last: last.map(|last| self.reopened(user, &r.client_host, &last)),
+                })
+            }
+            (Request::Truncate(_), Outcome::Truncated { status, done }) => {
+                Response::Truncate(n::TruncateResponse { status: Some(status), done })
+            }
+            (Request::RecoverLease(_), Outcome::Recovering { status, closed }) => {
+                Response::RecoverLease(n::RecoverLeaseResponse { closed, status: Some(status) })
+            }
             (Request::AbandonBlock(_), Outcome::Done) => Response::AbandonBlock(n::AbandonBlockResponse {}),
             (Request::Discard(_), Outcome::Done) => Response::Discard(n::DiscardResponse {}),
             (Request::Rename(_), Outcome::Done) => Response::Rename(n::RenameResponse {}),

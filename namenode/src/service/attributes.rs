@@ -29,6 +29,10 @@ pub(crate) const fn paths(request: &Request) -> [Option<&String>; 2] {
         Request::ListSnapshots(r) if !r.path.is_empty() => [Some(&r.path), None],
         Request::DiffSnapshots(r) => [Some(&r.path), None],
         Request::Fsck(r) => [Some(&r.path), None],
+        Request::Append(r) => [Some(&r.path), None],
+        Request::Truncate(r) => [Some(&r.path), None],
+        Request::RecoverLease(r) => [Some(&r.path), None],
+        Request::ListLeases(r) if !r.path.is_empty() => [Some(&r.path), None],
         _ => [None, None],
     }
 }

@@ -90,13 +90,17 @@ impl FsckRead {
 
 impl View<'_> {
     fn judge_block(&self, block: proto::ids::BlockId, judged: &mut n::FsckFile) {
+        judged.blocks += 1;
+        // Nobody can say yet what there should be of it.
+        if self.namespace.block(block).is_some_and(|now| !now.committed) {
+            return;
+        }
         let (replicas, registry) = (self.blocks.replicas(), self.blocks.registry());
         // Copies on dead nodes and failed disks are remembered, but nobody can read them.
         let mut good = replicas.good(block);
         good.retain(|storage| registry.counts(*storage));
         let good = registry.nodes_among(&good);
         let damaged = !replicas.odd_of(block).is_empty();
-        judged.blocks += 1;
         judged.missing += u64::from(good == 0 && !damaged);
         judged.corrupt += u64::from(good == 0 && damaged);
         judged.under_replicated += u64::from(good > 0 && good < judged.replication as usize);

@@ -10,6 +10,7 @@ use proto::namespace as n;
 use proto::path::FsPath;
 
 use super::View;
+use super::leases::LeaseRead;
 use super::request::{Request, Response};
 use super::walk::{Kind, OPEN_BLOCKS, OpenRead, Walk};
 use crate::blocks::{Node, NodeIndex, Place, StorageIndex};
@@ -42,6 +43,10 @@ impl View<'_> {
             },
             Request::Open(request) => match self.open(who, request) {
                 Ok(open) => return Some(self.begin(who, Kind::Open(open))),
+                Err(error) => Err(error),
+            },
+            Request::ListLeases(r) => match LeaseRead::new(r, now) {
+                Ok(leases) => return Some(self.begin(who, Kind::Leases(leases))),
                 Err(error) => Err(error),
             },
             Request::ClusterStatus(_) => self.cluster_status().map(Response::ClusterStatus),
@@ -106,7 +111,16 @@ impl View<'_> {
     }
 
     pub(super) fn located(&self, user: &str, block: &BlockView, reader: Place<'_>) -> LocatedBlock {
-        let found = self.blocks.locate(block.block, &block.storages, block.replication, reader);
+        // What is open in the block map may be final for a reader: of a file that is cut, or in a snapshot.
+        let open = self.namespace.block(block.block).is_some_and(|now| !now.committed);
+        let found = if open {
+            self.blocks.locate_open((block.block, block.stamp), &block.storages, reader)
+        } else {
+            self.blocks.locate(block.block, &block.storages, block.replication, reader)
+        };
+        let reserved = if open { self.namespace.lease(block.inode) } else { None };
+        let ceiling = reserved.and_then(|view| view.lease.reserved_stamp).unwrap_or(block.stamp).max(block.stamp);
+        let stamps = (block.stamp, ceiling);
         LocatedBlock {
             block: Some(Block {
                 pool: self.pool().to_owned(),
@@ -115,10 +129,10 @@ impl View<'_> {
                 len_bytes: block.len_bytes,
             }),
             offset_bytes: block.offset_bytes,
-            token: self.mint(user, &[Mode::Read], (block.block, block.stamp), &found.nodes).to_vec().into(),
+            token: self.mint_range(user, &[Mode::Read], block.block, stamps, &found.nodes).to_vec().into(),
             locations: found.locations,
             corrupt: found.corrupt,
-            open: false,
+            open: open && !block.committed,
             digest: block.digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest)),
         }
     }

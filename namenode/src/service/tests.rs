@@ -16,6 +16,7 @@ use super::walk::{LOCATIONS_AT_ONCE, OPEN_BLOCKS};
 use super::write::Prepared;
 use super::{MemberStatus, View};
 use crate::blocks::{BlockManager, BlocksConfig};
+use crate::core::Leases;
 use crate::namespace::{Namespace, NewBlock, Outcome};
 
 const SESSION: [u8; 16] = [7; 16];
@@ -23,6 +24,7 @@ const SESSION: [u8; 16] = [7; 16];
 struct Bench {
     namespace: Namespace,
     blocks: BlockManager,
+    leases: Leases,
     call: u64,
 }
 
@@ -33,7 +35,7 @@ fn root() -> CallerRecord {
 impl Bench {
     fn new() -> Self {
         let blocks = BlockManager::new(BlocksConfig::default(), Moment::default());
-        let mut bench = Self { namespace: Namespace::new(), blocks, call: 0 };
+        let mut bench = Self { namespace: Namespace::new(), blocks, leases: Leases::default(), call: 0 };
         let settings = Settings {
             superuser_group: "supergroup".into(),
             default_replication: 3,
@@ -84,6 +86,7 @@ impl Bench {
             namespace: &self.namespace,
             blocks: &self.blocks,
             member: MemberStatus::default(),
+            leases: &self.leases,
             wall_ns: 0,
             token_life_ms: 1000,
         }

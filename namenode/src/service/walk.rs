@@ -8,6 +8,7 @@ use proto::path::FsPath;
 
 use super::View;
 use super::fsck::FsckRead;
+use super::leases::LeaseRead;
 use super::request::{Request, Response};
 use crate::blocks::Place;
 use crate::namespace::walk::{DiffWalk, ListWalk, NAMES_AT_ONCE, SnapshotsWalk, StatWalk, SummaryWalk, Walk as _};
@@ -39,6 +40,7 @@ pub(super) enum Kind {
     Snapshots(SnapshotsWalk),
     Diff(Box<DiffWalk>),
     Fsck(Box<FsckRead>),
+    Leases(LeaseRead),
 }
 
 impl Kind {
@@ -102,6 +104,7 @@ impl Kind {
             Self::Snapshots(walk) => Response::ListSnapshots(n::ListSnapshotsResponse { snapshots: walk.answer() }),
             Self::Diff(walk) => Response::DiffSnapshots(n::DiffSnapshotsResponse { entries: walk.answer() }),
             Self::Fsck(read) => Response::Fsck(read.answer()),
+            Self::Leases(read) => Response::ListLeases(read.answer()),
         }
     }
 }
@@ -119,6 +122,7 @@ impl View<'_> {
             Kind::Snapshots(walk) => walk.step(namespace, &caller, &mut left),
             Kind::Diff(walk) => walk.step(namespace, &caller, &mut left),
             Kind::Fsck(read) => read.step(self, &caller, &mut left),
+            Kind::Leases(read) => Ok(read.step(self, who, &mut left)),
         }
     }
 }

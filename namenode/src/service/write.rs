@@ -17,8 +17,8 @@ use proto::namespace as n;
 use super::View;
 use super::admit::session;
 use super::request::Request;
-use crate::blocks::StorageIndex;
 use crate::blocks::placement::{self, Wanted};
+use crate::blocks::{NodeIndex, StorageIndex};
 use crate::namespace::WriteView;
 
 /// What becomes of a change.
@@ -30,7 +30,7 @@ pub enum Prepared {
     NotYet(FsError),
 }
 
-fn names(view: &View<'_>, storages: &[StorageIndex]) -> Vec<String> {
+pub(super) fn names(view: &View<'_>, storages: &[StorageIndex]) -> Vec<String> {
     let name = |storage: &StorageIndex| view.blocks.registry().at(*storage).id.as_str().to_owned();
     storages.iter().map(name).collect()
 }
@@ -69,7 +69,8 @@ impl View<'_> {
             Request::Delete(r) => {
                 Op::Delete(log::Delete { path: r.path.clone(), recursive: r.recursive, checked_inode: 0 })
             }
-            other => super::attributes::command(other, self.wall_ns)?,
+            Request::NewStamp(r) => return Some(self.new_stamp(r, remembered, random)),
+            other => super::pipeline::command(other).or_else(|| super::attributes::command(other, self.wall_ns))?,
         };
         Some(Ok(Prepared::Propose(op)))
     }
@@ -127,7 +128,7 @@ impl View<'_> {
         Err(FsError::new(ErrorCode::NotEnoughNodes, text).with_hint(hint))
     }
 
-    fn writing(&self, (inode, epoch): (u64, u64), session: Option<SessionId>) -> FsResult<WriteView> {
+    pub(super) fn writing(&self, (inode, epoch): (u64, u64), session: Option<SessionId>) -> FsResult<WriteView> {
         self.namespace.file_for_write(InodeId::from_raw(inode), LeaseEpoch::from_raw(epoch), session)
     }
 
@@ -144,16 +145,21 @@ impl View<'_> {
                 Err(too_few) => return Ok(Prepared::NotYet(too_few)),
             }
         }
-        let node = |name: &String| self.blocks.registry().node_by_id(&NodeId::parse(name).ok()?);
         let wanted = Wanted {
             copies: file.replication as usize,
             block_size_bytes: file.block_size_bytes,
             writer_host: r.client_host.clone(),
-            exclude: r.exclude_nodes.iter().filter_map(node).collect(),
+            exclude: self.nodes_named(&r.exclude_nodes),
             holders: Vec::new(),
         };
         op.storages = names(self, &self.choose(&wanted, random)?);
         Ok(Prepared::Propose(Op::AddBlock(op)))
+    }
+
+    /// Nodes by name; names that are not registered are left out.
+    pub(super) fn nodes_named(&self, names: &[String]) -> BTreeSet<NodeIndex> {
+        let node = |name: &String| self.blocks.registry().node_by_id(&NodeId::parse(name).ok()?);
+        names.iter().filter_map(node).collect()
     }
 
     fn complete(&self, r: &n::CompleteRequest, remembered: bool) -> FsResult<Prepared> {

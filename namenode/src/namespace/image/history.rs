@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use super::records::{
-    AclRecord, AttributesRecord, GhostRecord, HistoryRecord, InodeRecord, SnapshotRecord, VersionRecord, XattrRecord,
+    AclRecord, AttributesRecord, CutRecord, GhostRecord, HistoryRecord, InodeRecord, SnapshotRecord, VersionRecord,
+    XattrRecord,
 };
 use crate::namespace::ops::acl::MAX_ENTRIES;
 use crate::namespace::ops::xattrs;
+use crate::namespace::store::cuts::{Cut, CutKey};
 use crate::namespace::store::history::{Ghost, GhostKey, Snapshot, Version, VersionKey};
 use crate::namespace::store::records::Inode;
 use crate::namespace::store::{Acl, AclName, Quota, Store, Xattr};
@@ -101,6 +103,12 @@ pub(super) fn ghost_record(key: &GhostKey, ghost: &Ghost) -> HistoryRecord {
     HistoryRecord { ghost: Some(ghost), ..HistoryRecord::default() }
 }
 
+pub(super) fn cut_record(key: &CutKey, cut: &Cut, block: i64) -> HistoryRecord {
+    let record =
+        CutRecord { inode: key.inode, position: key.position, died: key.died, block, born: cut.born, root: cut.root };
+    HistoryRecord { cut: Some(record), ..HistoryRecord::default() }
+}
+
 pub(super) fn version_record(key: &VersionKey, version: &Version) -> HistoryRecord {
     let inode = &version.inode;
     let fields = InodeRecord {
@@ -136,14 +144,21 @@ pub(super) fn take(
     last: u64,
     inode_of: impl Fn(&InodeRecord) -> Result<Inode, Fault>,
 ) -> Result<(), Fault> {
-    match (&record.birth, &record.ghost, &record.version) {
-        (Some(birth), None, None) => {
+    match (&record.birth, &record.ghost, &record.version, &record.cut) {
+        (Some(birth), None, None, None) => {
             let slot = store.slot(birth.entry).ok_or("the birth of no entry")?;
             check(birth.born > 0 && birth.born <= last && store.born_of(slot) == 0, "an impossible birth")?;
             store.set_born(slot, birth.born);
         }
-        (None, Some(ghost), None) => take_ghost(store, ghost, last)?,
-        (None, None, Some(version)) => take_version(store, version, last, inode_of)?,
+        (None, Some(ghost), None, None) => take_ghost(store, ghost, last)?,
+        (None, None, Some(version), None) => take_version(store, version, last, inode_of)?,
+        (None, None, None, Some(cut)) => {
+            check(cut.born < cut.died && cut.died <= last, "a cut that no snapshot could see")?;
+            let key = CutKey { inode: cut.inode, position: cut.position, died: cut.died };
+            let slot = store.block_slot(cut.block).ok_or("a cut of no block")?;
+            let cut = Cut { slot, born: cut.born, root: cut.root };
+            check(store.load_cut(key, cut), "a cut of a block that is not cut off, or twice")?;
+        }
         _ => return Err("a record of no or of several kinds".to_owned()),
     }
     Ok(())

@@ -20,15 +20,15 @@ use super::records::{
     AnswerOfCall, AttributesRecord, End, Key, Meta, OpenRecord, Queued, SessionRecord, SnapshotRecord, Storage,
     SweepRecord, Text,
 };
-use super::{MAGIC, OLDEST_VERSION, Section, VERSION, history};
+use super::{MAGIC, OLDEST_VERSION, SINCE_RECOVERY, Section, VERSION, history};
 use crate::namespace::access::check_principal;
 use crate::namespace::registry::{MAX_KEYS, MAX_STORAGES, check_settings};
 use crate::namespace::sessions::{MAX_OUTCOMES, MAX_RANGES_OF_LOWEST, MAX_SESSIONS, Session};
-use crate::namespace::store::NONE;
 use crate::namespace::store::history::{Phase, Purge, Snapshot};
-use crate::namespace::store::records::{Block, Inode, Kind, Open, Pin, flags, rare};
+use crate::namespace::store::records::{Block, Inode, Kind, Open, Pin, Recovering, flags, rare};
 use crate::namespace::store::sharded::SHARDS;
 use crate::namespace::store::totals::Totals;
+use crate::namespace::store::{NONE, Store};
 use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, StorageRecord, Sweep};
 
 /// Longest media and rack, as at registration.
@@ -60,7 +60,7 @@ pub(in crate::namespace) fn read(reader: &mut (dyn Read + Send)) -> Result<Names
         scope.spawn(move || read_ahead(frames, &ahead));
         // The receiver goes with this closure: a reader that is ahead of a damaged record stops then.
         let read = read;
-        load(&read)
+        load(&read, found)
     })
 }
 
@@ -78,8 +78,8 @@ fn read_ahead(mut frames: FrameReader<'_>, ahead: &SyncSender<Result<Frame, Imag
     }
 }
 
-fn load(frames: &Receiver<Result<Frame, ImageError>>) -> Result<Namespace, ImageError> {
-    let mut loader = Loader::default();
+fn load(frames: &Receiver<Result<Frame, ImageError>>, version: u32) -> Result<Namespace, ImageError> {
+    let mut loader = Loader { version, ..Loader::default() };
     loader.namespace.store.begin_loading();
     loop {
         let ended = || ImageError::Io(std::io::Error::other("the thread that reads ahead ended"));
@@ -93,6 +93,8 @@ fn load(frames: &Receiver<Result<Frame, ImageError>>) -> Result<Namespace, Image
 
 #[derive(Default)]
 struct Loader {
+    /// Of the layout.
+    version: u32,
     namespace: Namespace,
     meta: Option<()>,
     records: u64,
@@ -103,6 +105,8 @@ struct Loader {
     links: Vec<(u32, u64)>,
     /// Inode of the last block.
     last_block: u64,
+    /// Blocks that were cut off.
+    cut_blocks: usize,
     /// Sessions whose answers are not all there, and how many are missing.
     sessions: std::collections::VecDeque<(SessionId, Session, u32)>,
     last_session: Option<SessionId>,
@@ -274,13 +278,18 @@ impl Loader {
         let file = *store.inode(slot);
         check(file.is_file() && store.block_slot(record.id).is_none(), || format!("block {} is twice", record.id))?;
         let last = store.extent(slot).last;
-        let settled = last == NONE || store.block(last).committed();
-        check(settled, || format!("block {} comes after an open one", record.id))?;
         let flags = u8::try_from(record.flags).map_err(|error| error.to_string())?;
-        check(flags <= flags::COMMITTED, || "unknown flags".into())?;
-        let committed = flags == flags::COMMITTED;
-        check(committed || file.has(flags::OPEN | flags::DETACHED), || "an open block in a closed file".into())?;
-        check(committed == (record.len_bytes > 0), || "the length contradicts the state".into())?;
+        let (old, cut) = (self.version < SINCE_RECOVERY, flags & flags::CUT != 0);
+        let known = if old { flags::COMMITTED } else { flags::COMMITTED | flags::CUT };
+        check(flags & !known == 0, || "unknown flags".into())?;
+        let settled = cut || last == NONE || store.block(last).committed();
+        check(settled, || format!("block {} comes after an open one", record.id))?;
+        let committed = flags & flags::COMMITTED != 0;
+        let may_be_open = !cut && file.has(flags::OPEN | flags::DETACHED);
+        check(committed || may_be_open, || "an open block in a closed file".into())?;
+        // An open block with a length was finished before.
+        let fits = if committed { record.len_bytes > 0 } else { !old || record.len_bytes == 0 };
+        check(fits, || "the length contradicts the state".into())?;
         check(record.len_bytes <= file.block_size_bytes(), || "a block above the block size".into())?;
         let digest = match record.digest {
             [] => None,
@@ -289,7 +298,12 @@ impl Loader {
         check(store.blocks.has_room(1), || "too many blocks".into())?;
         let block =
             Block { id: record.id, stamp: record.stamp, len_bytes: record.len_bytes, flags, ..Block::default() };
-        store.load_block(slot, block, homes, digest);
+        if cut {
+            self.cut_blocks += 1;
+            store.load_cut_block(slot, block, homes, digest);
+        } else {
+            store.load_block(slot, block, homes, digest);
+        }
         Ok(())
     }
 
@@ -333,11 +347,13 @@ impl Loader {
                 1 => Phase::Versions,
                 2 => Phase::Births,
                 3 => Phase::Ghosts,
+                4 => Phase::Cuts,
                 other => return Err(format!("an unknown phase {other} of a purge")),
             };
             let shard = record.shard as usize;
             check(self.namespace.purge.is_none() && shard < SHARDS, || "a purge twice, or nowhere".into())?;
-            self.namespace.purge = Some(Purge { phase, shard, number: directory, name: after, snapshot: died });
+            self.namespace.purge =
+                Some(Purge { phase, shard, number: directory, name: after, snapshot: died, position: record.position });
             return Ok(());
         }
         self.namespace.sweeps.push(Sweep { directory, after, died });
@@ -375,7 +391,10 @@ impl Loader {
             [] => None,
             bytes => Some(SessionId::from_slice(bytes).ok_or("a session is 16 bytes")?),
         };
-        store.set_open(slot, Open { epoch: record.epoch, session, pin });
+        let recovery = record.recovering.then_some(Recovering { target_len_bytes: record.target_len_bytes });
+        let open = Open { epoch: record.epoch, session, pin, reserved_stamp: record.reserved_stamp, recovery };
+        check_recovery(store, slot, &open, (record.target_len_bytes, next.stamp.raw()))?;
+        store.set_open(slot, open);
         Ok(())
     }
 
@@ -426,6 +445,8 @@ impl Loader {
         self.namespace.store.end_loading();
         self.check_queue()?;
         self.check_held()?;
+        let cuts = self.namespace.store.cuts.len();
+        check(self.cut_blocks == cuts, || "a block that was cut off from nowhere".into())?;
         let floating = self.floating()?;
         self.count_totals(floating)?;
         let Self { mut namespace, state_hash, .. } = self;
@@ -559,6 +580,27 @@ fn inode_of(record: &InodeFields<'_>) -> Result<Inode, Fault> {
     let unsized_ = inode.block_size_units == 0 && inode.replication == 0;
     check(if inode.is_file() { sized } else { unsized_ }, || "block size or replication contradict the kind".into())?;
     Ok(inode)
+}
+
+/// A stamp is reserved for an open last block only, and a recovery is nobody's and has one.
+fn check_recovery(
+    store: &Store,
+    slot: u32,
+    open: &Open,
+    (target_len_bytes, next_stamp): (Option<u64>, u64),
+) -> Result<(), Fault> {
+    let last = store.extent(slot).last;
+    let block = (last != NONE).then(|| store.block(last)).filter(|block| !block.committed());
+    let stamp = open.reserved_stamp;
+    if stamp != 0 {
+        let fits = block.is_some_and(|block| block.stamp < stamp) && stamp < next_stamp;
+        check(fits, || format!("stamp {stamp} is reserved by mistake"))?;
+    }
+    let plain = open.recovery.is_none() && target_len_bytes.is_none();
+    let nobodys = open.session.is_none() && open.pin.is_none();
+    let recovers = open.recovery.is_some() && nobodys && stamp != 0;
+    let target = target_len_bytes.is_none_or(|target| block.is_some_and(|block| block.len_bytes == target));
+    check(plain || (recovers && target), || "an impossible recovery".into())
 }
 
 fn check(right: bool, what: impl FnOnce() -> Fault) -> Result<(), Fault> {

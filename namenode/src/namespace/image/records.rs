@@ -146,7 +146,7 @@ pub(super) struct SnapshotRecord {
     pub(super) created_ns: i64,
 }
 
-/// Exactly one of the three.
+/// Exactly one of them.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct HistoryRecord {
     #[prost(message, optional, tag = "1")]
@@ -155,6 +155,24 @@ pub(super) struct HistoryRecord {
     pub(super) ghost: Option<GhostRecord>,
     #[prost(message, optional, tag = "3")]
     pub(super) version: Option<VersionRecord>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) cut: Option<CutRecord>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct CutRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) inode: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) position: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) died: u64,
+    #[prost(sint64, tag = "4")]
+    pub(super) block: i64,
+    #[prost(uint64, tag = "5")]
+    pub(super) born: u64,
+    #[prost(uint64, tag = "6")]
+    pub(super) root: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -207,11 +225,14 @@ pub(super) struct SweepRecord {
     pub(super) after: String,
     #[prost(uint64, tag = "3")]
     pub(super) died: u64,
-    /// Not 0: no sweep, but where the search for what no snapshot sees stands (1 states, 2 births, 3 ghosts).
+    /// Not 0: no sweep, but where the search for what no snapshot sees stands (1 states, 2 births, 3 ghosts, 4 cuts).
     #[prost(uint32, tag = "4")]
     pub(super) purge: u32,
     #[prost(uint32, tag = "5")]
     pub(super) shard: u32,
+    /// Of a cut: the number of its block.
+    #[prost(uint64, tag = "6")]
+    pub(super) position: u64,
 }
 
 /// Written and read by hand (`encode`, `decode`); the tests hold that against this.
@@ -249,6 +270,14 @@ pub(super) struct OpenRecord {
     pub(super) pin_name: String,
     #[prost(bool, tag = "6")]
     pub(super) pin_overwrite: bool,
+    /// Since version 3. 0: none.
+    #[prost(uint64, tag = "7")]
+    pub(super) reserved_stamp: u64,
+    #[prost(bool, tag = "8")]
+    pub(super) recovering: bool,
+    /// Only while it is being cut.
+    #[prost(uint64, optional, tag = "9")]
+    pub(super) target_len_bytes: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

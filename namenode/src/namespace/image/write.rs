@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,11 +19,12 @@ use super::records::{
 use super::{MAGIC, Section, VERSION, history};
 use crate::namespace::sessions::Session;
 use crate::namespace::store::NONE;
+use crate::namespace::store::cuts::{Cut, CutKey};
 use crate::namespace::store::history::{Ghost, GhostKey, Purge, Snapshot, Version, VersionKey};
 use crate::namespace::store::ids::FrozenIds;
 use crate::namespace::store::names::NamePages;
 use crate::namespace::store::packed::{PackedBlock, Wide};
-use crate::namespace::store::records::{Inode, Kind, Open};
+use crate::namespace::store::records::{Inode, Kind, Open, rare};
 use crate::namespace::store::sharded::Sharded;
 use crate::namespace::store::slab::Pages;
 use crate::namespace::store::{Acl, Quota, Xattr};
@@ -53,6 +55,7 @@ pub struct FrozenNamespace {
     born: Sharded<u64, u64>,
     ghosts: Sharded<GhostKey, Ghost>,
     versions: Sharded<VersionKey, Arc<Version>>,
+    cuts: Sharded<CutKey, Cut>,
     sweeps: Vec<Sweep>,
     purge: Option<Purge>,
     last_snapshot: u64,
@@ -88,6 +91,7 @@ impl FrozenNamespace {
             born: store.born.clone(),
             ghosts: store.ghosts.clone(),
             versions: store.versions.clone(),
+            cuts: store.cuts.clone(),
             sweeps: namespace.sweeps.clone(),
             purge: namespace.purge.clone(),
             last_snapshot: namespace.last_snapshot,
@@ -186,6 +190,12 @@ impl FrozenNamespace {
         for (key, version) in self.versions.sorted() {
             frames.put(Section::History, &history::version_record(key, version))?;
         }
+        for (key, cut) in self.cuts.sorted() {
+            frames.put(
+                Section::History,
+                &history::cut_record(key, cut, self.blocks.get(cut.slot).unpack(cut.slot, &self.wide_blocks).id),
+            )?;
+        }
         for sweep in &self.sweeps {
             let (directory, after, died) = (sweep.directory, sweep.after.to_string(), sweep.died);
             frames.put(Section::Sweeps, &SweepRecord { directory, after, died, ..SweepRecord::default() })?;
@@ -197,6 +207,7 @@ impl FrozenNamespace {
                 died: purge.snapshot,
                 purge: purge.phase as u32,
                 shard: purge.shard as u32,
+                position: purge.position,
             };
             frames.put(Section::Sweeps, &record)?;
         }
@@ -245,22 +256,32 @@ impl FrozenNamespace {
     fn write_blocks(&self, frames: &mut FrameWriter<'_>, id: u64, inode: &Inode) -> Result<(), ImageError> {
         let mut at = if inode.is_file() { inode.content } else { NONE };
         while at != NONE {
-            let packed = self.blocks.get(at);
-            let block = packed.unpack(at, &self.wide_blocks);
-            let more = if packed.is_full() { self.more_homes.get(&at) } else { None };
-            let homes = packed.inline_homes().chain(more.into_iter().flatten().copied());
-            let fields = BlockFields {
-                inode: id,
-                id: block.id,
-                stamp: block.stamp,
-                len_bytes: block.len_bytes,
-                flags: u32::from(block.flags),
-                digest: packed.digest().map_or(&[], |digest| digest),
-            };
-            frames.put_encoded(Section::Blocks, |out| encode_block(&fields, homes, out))?;
-            at = block.next;
+            at = self.write_block(frames, id, at)?;
+        }
+        if inode.has_rare(rare::CUTS) {
+            let (from, to) = CutKey::all_of(id);
+            for (_, cut) in self.cuts.range(id as usize, (Bound::Included(from), Bound::Included(to))) {
+                self.write_block(frames, id, cut.slot)?;
+            }
         }
         Ok(())
+    }
+    /// Writes a block of an inode; returns the slot of the one behind it.
+    fn write_block(&self, frames: &mut FrameWriter<'_>, id: u64, at: u32) -> Result<u32, ImageError> {
+        let packed = self.blocks.get(at);
+        let block = packed.unpack(at, &self.wide_blocks);
+        let more = if packed.is_full() { self.more_homes.get(&at) } else { None };
+        let homes = packed.inline_homes().chain(more.into_iter().flatten().copied());
+        let fields = BlockFields {
+            inode: id,
+            id: block.id,
+            stamp: block.stamp,
+            len_bytes: block.len_bytes,
+            flags: u32::from(block.flags),
+            digest: packed.digest().map_or(&[], |digest| digest),
+        };
+        frames.put_encoded(Section::Blocks, |out| encode_block(&fields, homes, out))?;
+        Ok(block.next)
     }
 
     fn write_sessions(&self, frames: &mut FrameWriter<'_>) -> Result<(), ImageError> {
@@ -321,5 +342,8 @@ fn open_record(inode: u64, open: &Open) -> OpenRecord {
         pin_parent: pin.map_or(0, |pin| pin.parent),
         pin_name: pin.map_or_else(String::new, |pin| pin.name.to_string()),
         pin_overwrite: pin.is_some_and(|pin| pin.overwrite),
+        reserved_stamp: open.reserved_stamp,
+        recovering: open.recovery.is_some(),
+        target_len_bytes: open.recovery.and_then(|recovery| recovery.target_len_bytes),
     }
 }

@@ -4,6 +4,7 @@ use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{BlockId, GenerationStamp};
 use proto::log::{AbandonBlock, AddBlock, CommittedBlock};
 
+use super::pipeline::check_length;
 use crate::namespace::store::NONE;
 use crate::namespace::store::records::Block;
 use crate::namespace::store::totals::Totals;
@@ -52,8 +53,7 @@ impl Namespace {
             return Ok(());
         }
         let (inode, copies) = (self.store.inode(slot), u64::from(self.store.inode(slot).replication));
-        let settled_bytes = if let LastBlock::Commit { len_bytes, .. } = last { *len_bytes } else { 0 };
-        let len_bytes = self.store.extent(slot).len_bytes + settled_bytes + inode.block_size_bytes();
+        let len_bytes = self.store.extent(slot).len_bytes + self.more_when_settled(last) + inode.block_size_bytes();
         let space_bytes = len_bytes.saturating_mul(copies);
         let Some(pin) = self.store.open_of(slot).and_then(|open| open.pin.as_ref()) else {
             return self.check_space_of_names(slot, space_bytes, self.store.weight(slot).space_bytes, &[]);
@@ -89,6 +89,7 @@ impl Namespace {
         if block.committed() {
             return Err(registry::invalid("the block has its final length".to_owned()));
         }
+        check_droppable(&block)?;
 
         self.drop_last(slot, effects);
         Ok(Outcome::Done)
@@ -124,7 +125,7 @@ impl Namespace {
             return match extent.last {
                 NONE => Ok(LastBlock::Settled),
                 last if self.store.block(last).committed() => Ok(LastBlock::Settled),
-                _ if extent.count == 1 => Ok(LastBlock::Drop),
+                last if extent.count == 1 && !self.store.block(last).is_visible() => Ok(LastBlock::Drop),
                 _ => Err(registry::invalid("the last block is open, and the call does not name it".to_owned())),
             };
         };
@@ -141,6 +142,7 @@ impl Namespace {
             };
         }
         if said.len_bytes == 0 {
+            check_droppable(&block)?;
             return Ok(LastBlock::Drop);
         }
         self.judge_commit(slot, extent.last, said)
@@ -148,10 +150,7 @@ impl Namespace {
 
     fn judge_commit(&self, slot: u32, last: u32, said: &CommittedBlock) -> FsResult<LastBlock> {
         let inode = self.store.inode(slot);
-        let most = inode.block_size_bytes();
-        if said.len_bytes > most {
-            return Err(registry::invalid(format!("the block has {} bytes, {most} at most", said.len_bytes)));
-        }
+        check_length(&self.store, slot, &self.store.block(last), said.len_bytes)?;
         let digest = match said.digest.as_ref() {
             [] => None,
             bytes => Some(
@@ -188,6 +187,14 @@ impl Namespace {
         }
     }
 
+    /// Visible bytes that a file gets by that.
+    pub(super) fn more_when_settled(&self, last: &LastBlock) -> u64 {
+        match last {
+            LastBlock::Commit { slot, len_bytes, .. } => len_bytes.saturating_sub(self.store.block(*slot).len_bytes),
+            LastBlock::Settled | LastBlock::Drop => 0,
+        }
+    }
+
     fn drop_last(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
         if let Some(block) = self.store.pop_block(slot) {
             effects.push(freed(&block));
@@ -205,7 +212,16 @@ pub(super) fn freed(block: &Block) -> BlockEffect {
     }
 }
 
-fn check_stamp(block: &Block, said: u64) -> FsResult<()> {
+/// A block that readers have seen stays.
+fn check_droppable(block: &Block) -> FsResult<()> {
+    if !block.is_visible() {
+        return Ok(());
+    }
+    Err(registry::invalid(format!("the block had {} bytes before it was opened again: it stays", block.len_bytes)))
+}
+
+/// Every call for an open block names its stamp: that of before a repair, or of a recovery that was overtaken, is refused.
+pub(super) fn check_stamp(block: &Block, said: u64) -> FsResult<()> {
     if block.stamp == said {
         return Ok(());
     }

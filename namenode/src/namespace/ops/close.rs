@@ -11,10 +11,10 @@ use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome};
 
 /// Where an unpublished file goes.
-struct Place {
-    directory: u32,
-    name: Box<str>,
-    old: Option<u32>,
+pub(super) struct Place {
+    pub(super) directory: u32,
+    pub(super) name: Box<str>,
+    pub(super) old: Option<u32>,
 }
 
 impl Namespace {
@@ -38,11 +38,7 @@ impl Namespace {
         }
 
         self.settle(slot, last, effects);
-        self.end_lease(slot);
-        self.store.edit(slot, |inode| {
-            inode.mtime_ns = call.now_ns;
-            inode.ctime_ns = call.now_ns;
-        });
+        self.close_file(slot, call.now_ns);
         if let Some(place) = place {
             self.put_in_place(place.directory, &place.name, slot, place.old, call.now_ns, effects);
         }
@@ -50,7 +46,7 @@ impl Namespace {
         Ok(Outcome::Complete(self.status(slot, &path)))
     }
 
-    /// An unpublished file vanishes; a visible one stays listed as open, and nobody's.
+    /// An unpublished file vanishes; a visible one is closed at what its replicas hold (see [`super::recovery`]).
     pub(in crate::namespace) fn discard(
         &mut self,
         call: &Call<'_>,
@@ -59,19 +55,19 @@ impl Namespace {
     ) -> FsResult<Outcome> {
         let slot = self.writable(discard.inode, discard.lease_epoch, call.session)?;
 
-        self.abandon_file(slot, effects);
+        self.abandon_file(call, slot, effects);
         Ok(Outcome::Done)
     }
 
     /// What a file will add to its directory once its last block is settled.
     fn weight_when_closed(&self, slot: u32, last: &LastBlock) -> Totals {
-        let len_bytes = self.store.extent(slot).len_bytes
-            + if let LastBlock::Commit { len_bytes, .. } = last { *len_bytes } else { 0 };
+        let len_bytes = self.store.extent(slot).len_bytes + self.more_when_settled(last);
         let space_bytes = len_bytes.saturating_mul(u64::from(self.store.inode(slot).replication));
         Totals { files: 1, len_bytes, space_bytes, ..Totals::default() }
     }
 
-    fn place(&self, who: &Who<'_>, pin: &Pin) -> FsResult<Place> {
+    /// Where an unpublished file would go now, if the caller may put it there.
+    pub(super) fn place(&self, who: &Who<'_>, pin: &Pin) -> FsResult<Place> {
         let directory = self.store.slot(pin.parent).filter(|slot| self.store.alive(*slot)).ok_or_else(|| {
             FsError::new(ErrorCode::NotFound, "the directory of the file was deleted while it was written")
                 .with_path(&*pin.name)

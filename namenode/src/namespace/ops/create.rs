@@ -6,7 +6,7 @@
 //! ```
 
 use proto::error::{ErrorCode, FsError, FsResult};
-use proto::ids::{InodeId, LeaseEpoch};
+use proto::ids::{InodeId, LeaseEpoch, SessionId};
 use proto::log::Create;
 use proto::path::FsPath;
 
@@ -192,10 +192,11 @@ impl Namespace {
         self.touch(directory, now_ns);
     }
 
-    fn take_lease(&mut self, slot: u32, session: Option<proto::ids::SessionId>, pin: Option<Pin>) -> LeaseEpoch {
+    /// Somebody begins to write a file.
+    pub(super) fn take_lease(&mut self, slot: u32, session: Option<SessionId>, pin: Option<Pin>) -> LeaseEpoch {
         let epoch = self.next.epoch;
         self.next.epoch = epoch.next();
-        self.store.set_open(slot, Open { epoch: epoch.raw(), session, pin });
+        self.store.set_open(slot, Open::by(epoch.raw(), session, pin));
         self.sessions.lease_taken(session);
         epoch
     }

@@ -16,7 +16,7 @@ use super::blocks::freed;
 use crate::namespace::access::{EXECUTE, WRITE, Who};
 use crate::namespace::resolve::Last;
 use crate::namespace::store::NONE;
-use crate::namespace::store::records::{flags, rare};
+use crate::namespace::store::records::{Block, Open, flags, rare};
 use crate::namespace::walk::{Need, RightsWalk};
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome, Sweep, registry};
 
@@ -106,11 +106,19 @@ impl Namespace {
             self.end_writing(slot, effects);
         }
     }
-    /// Ends construction; a last block without its final length goes.
+    /// Ends construction; a last block without its final length goes. One that was opened again stays, because a snapshot
+    /// may see what it had before: a recovery finishes it at just that.
     fn end_writing(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
-        self.end_lease(slot);
         let last = self.store.extent(slot).last;
-        if last != NONE && !self.store.block(last).committed() {
+        let open = (last != NONE).then(|| self.store.block(last)).filter(|block| !block.committed());
+        if let Some(block) = open.filter(Block::is_visible) {
+            if !self.store.open_of(slot).is_some_and(Open::is_being_cut) {
+                self.recover(slot, Some(block.len_bytes));
+            }
+            return;
+        }
+        self.end_lease(slot);
+        if open.is_some() {
             effects.extend(self.store.pop_block(slot).as_ref().map(freed));
         }
     }
@@ -174,7 +182,7 @@ impl Namespace {
             let id = self.store.inode(slot).id;
             self.store.directory(slot).children.len() == 0 && self.store.ghosts_in(id, "").next().is_none()
         } else {
-            self.store.extent(slot).count <= FREED_AT_ONCE_BLOCKS
+            self.is_small_file(slot)
         };
         if small {
             self.free_inode(slot, effects);
@@ -187,6 +195,12 @@ impl Namespace {
         self.detach(slot);
     }
 
+    fn is_small_file(&self, slot: u32) -> bool {
+        let most = FREED_AT_ONCE_BLOCKS;
+        let cuts = self.store.cut_slots(slot).take(most as usize + 1).count() as u64;
+        self.store.extent(slot).count + cuts <= most
+    }
+
     fn detach(&mut self, slot: u32) {
         self.store.mark(slot, |inode| inode.flags |= flags::DETACHED);
         self.queue.push(self.store.inode(slot).id);
@@ -197,10 +211,11 @@ impl Namespace {
         let limit = u64::from(reclaim.limit);
         let mut work = 0;
         if let Some(purge) = self.purge.take() {
-            let (next, looked_at, released) = self.store.purge(&purge, reclaim.limit as usize);
-            self.purge = next;
-            self.release(released);
-            work += 1 + looked_at as u64;
+            let purged = self.store.purge(&purge, reclaim.limit as usize);
+            self.purge = purged.next;
+            self.release(purged.released);
+            effects.extend(purged.blocks.iter().map(freed));
+            work += 1 + purged.looked_at as u64;
         }
         while work < limit && !self.sweeps.is_empty() {
             work += self.sweep(limit - work, effects);
@@ -243,7 +258,7 @@ impl Namespace {
             return 1;
         }
         let inode = self.store.inode(entry);
-        if !inode.is_dir() && self.store.extent(entry).count <= FREED_AT_ONCE_BLOCKS {
+        if !inode.is_dir() && self.is_small_file(entry) {
             return self.reclaim_one(entry, effects);
         }
         if !inode.is_dir() {
@@ -255,11 +270,17 @@ impl Namespace {
 
     /// Frees up to `most` blocks of a queued file, and the file with the last of them.
     fn reclaim_file(&mut self, slot: u32, most: u64, effects: &mut Vec<BlockEffect>) -> u64 {
-        if self.store.extent(slot).count < most {
-            self.queue.pop();
-            return self.reclaim_one(slot, effects);
+        let cuts = self.store.drop_cuts_of(slot, most as usize);
+        effects.extend(cuts.iter().map(freed));
+        let (done, rest) = (cuts.len() as u64, most - cuts.len() as u64);
+        if rest == 0 {
+            return most;
         }
-        let blocks = (0..most).map_while(|_| self.store.take_first_block(slot));
+        if self.store.extent(slot).count < rest {
+            self.queue.pop();
+            return done + self.reclaim_one(slot, effects);
+        }
+        let blocks = (0..rest).map_while(|_| self.store.take_first_block(slot));
         effects.extend(blocks.map(|block| freed(&block)));
         most
     }
@@ -275,7 +296,8 @@ impl Namespace {
     fn free_inode(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
         self.end_lease(slot);
         if self.store.inode(slot).is_file() {
-            let blocks = self.store.clear_blocks(slot);
+            let mut blocks = self.store.clear_blocks(slot);
+            blocks.append(&mut self.store.drop_cuts_of(slot, usize::MAX));
             effects.extend(blocks.iter().map(freed));
         }
         if self.store.inode(slot).has(flags::SNAPSHOTTABLE) {
@@ -288,6 +310,7 @@ impl Namespace {
     fn release(&mut self, slots: Vec<u32>) {
         for slot in slots {
             self.store.mark(slot, |inode| inode.flags &= !flags::HELD);
+            self.end_lease(slot);
             self.pending += self.store.weight(slot).names();
             self.detach(slot);
         }

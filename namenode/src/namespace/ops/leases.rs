@@ -5,7 +5,7 @@ use proto::ids::SessionId;
 use proto::log::ReleaseLease;
 
 use crate::namespace::store::records::Open;
-use crate::namespace::{BlockEffect, Namespace, Outcome};
+use crate::namespace::{BlockEffect, Call, Namespace, Outcome};
 
 impl Namespace {
     /// The slot of a file that the holder of this lease may go on writing. Every writer's call comes through here:
@@ -23,6 +23,7 @@ impl Namespace {
         match self.store.open_of(slot) {
             None => Err(lost("is not being written")),
             Some(open) if open.epoch != epoch || open.session != session => Err(lost("is not this writer's any more")),
+            Some(open) if open.recovery.is_some() => Err(lost("is being closed by the cluster")),
             Some(_) => Ok(slot),
         }
     }
@@ -30,6 +31,7 @@ impl Namespace {
     /// Inode 0 means every file of the session.
     pub(in crate::namespace) fn release_lease(
         &mut self,
+        call: &Call<'_>,
         release: &ReleaseLease,
         effects: &mut Vec<BlockEffect>,
     ) -> FsResult<Outcome> {
@@ -43,13 +45,18 @@ impl Namespace {
         };
 
         for slot in held {
-            self.abandon_file(slot, effects);
+            self.abandon_file(call, slot, effects);
         }
         Ok(Outcome::Done)
     }
 
-    /// The writer is gone. What nobody can see vanishes; a visible file stays open, with a new epoch and no holder.
-    pub(super) fn abandon_file(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
+    /// The writer is gone. What nobody can see vanishes; a visible file is recovered. Entries of versions before 4 left
+    /// it open, with a new epoch and no holder, and do.
+    pub(super) fn abandon_file(&mut self, call: &Call<'_>, slot: u32, effects: &mut Vec<BlockEffect>) {
+        if call.version >= 4 {
+            self.take_from_writer(slot, call.now_ns, effects);
+            return;
+        }
         if self.store.open_of(slot).is_some_and(|open| open.pin.is_some()) {
             self.discard_tree(slot, effects);
             return;
@@ -57,7 +64,7 @@ impl Namespace {
         self.end_lease(slot);
         let epoch = self.next.epoch;
         self.next.epoch = epoch.next();
-        self.store.set_open(slot, Open { epoch: epoch.raw(), session: None, pin: None });
+        self.store.set_open(slot, Open::by(epoch.raw(), None, None));
     }
 
     /// Ends construction, if it is under way.

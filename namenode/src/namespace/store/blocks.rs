@@ -12,7 +12,7 @@ pub(crate) struct Extent {
     pub(crate) last: u32,
     /// Number of blocks.
     pub(crate) count: u64,
-    /// Bytes in committed blocks.
+    /// Bytes in committed blocks, and the floor of an open one.
     pub(crate) len_bytes: u64,
 }
 
@@ -42,7 +42,7 @@ impl Store {
             first => Extent { last: first, count: 1, len_bytes: self.blocks.get(first).len_bytes() },
         }
     }
-    fn set_extent(&mut self, inode: u32, extent: Extent) {
+    pub(super) fn set_extent(&mut self, inode: u32, extent: Extent) {
         if extent.count > 1 {
             self.extents.insert(inode, extent);
         } else {
@@ -69,8 +69,28 @@ impl Store {
     pub(crate) fn load_block(&mut self, inode: u32, block: Block, homes: &[u32], digest: Option<[u8; 16]>) {
         self.append_block(inode, block, homes, digest);
     }
-    fn append_block(&mut self, inode: u32, mut block: Block, homes: &[u32], digest: Option<[u8; 16]>) -> u32 {
+    fn append_block(&mut self, inode: u32, block: Block, homes: &[u32], digest: Option<[u8; 16]>) -> u32 {
         let mut extent = self.extent(inode);
+        let slot = self.insert_block(inode, block, homes, digest);
+        if extent.last == NONE {
+            self.inodes.get_mut(inode).content = slot;
+        } else {
+            self.blocks.get_mut(extent.last).set_next(slot);
+        }
+        extent.last = slot;
+        extent.count += 1;
+        extent.len_bytes += block.len_bytes;
+        self.set_extent(inode, extent);
+        slot
+    }
+    /// Adds the record of a block, which is in no chain yet.
+    pub(super) fn insert_block(
+        &mut self,
+        inode: u32,
+        mut block: Block,
+        homes: &[u32],
+        digest: Option<[u8; 16]>,
+    ) -> u32 {
         block.inode = inode;
         block.next = NONE;
         let (packed, wide) = PackedBlock::new(&block);
@@ -83,16 +103,7 @@ impl Store {
         if let Some(digest) = digest {
             self.blocks.get_mut(slot).set_digest(digest);
         }
-        if extent.last == NONE {
-            self.inodes.get_mut(inode).content = slot;
-        } else {
-            self.blocks.get_mut(extent.last).set_next(slot);
-        }
         self.committed += u64::from(block.committed());
-        extent.last = slot;
-        extent.count += 1;
-        extent.len_bytes += block.len_bytes;
-        self.set_extent(inode, extent);
         self.hash = self.hash.wrapping_add(self.block_hash(slot));
         slot
     }
@@ -115,7 +126,7 @@ impl Store {
         let inode = self.block(slot).inode;
         let mut extent = self.extent(inode);
         let block = self.blocks.get_mut(slot);
-        extent.len_bytes += len_bytes;
+        extent.len_bytes = extent.len_bytes - block.len_bytes() + len_bytes;
         block.set_len_bytes(len_bytes);
         block.set_flag(flags::COMMITTED);
         self.committed += 1;
@@ -126,6 +137,37 @@ impl Store {
             None => self.blocks.get_mut(slot).clear_digest(),
         }
         self.set_extent(inode, extent);
+        self.hash = self.hash.wrapping_add(self.block_hash(slot));
+    }
+    /// Opens the last block of a file again. It keeps `floor_bytes`: all that it has, or less if it is being cut.
+    pub(crate) fn reopen_block(&mut self, slot: u32, floor_bytes: u64) {
+        let inode = self.block(slot).inode;
+        self.reweigh(inode, |store| store.open_block_again(slot, floor_bytes));
+    }
+    fn open_block_again(&mut self, slot: u32, floor_bytes: u64) {
+        self.hash = self.hash.wrapping_sub(self.block_hash(slot));
+        let inode = self.block(slot).inode;
+        let mut extent = self.extent(inode);
+        let block = self.blocks.get_mut(slot);
+        extent.len_bytes = extent.len_bytes - block.len_bytes() + floor_bytes;
+        block.set_len_bytes(floor_bytes);
+        block.clear_flag(flags::COMMITTED);
+        // It is of the bytes that there were.
+        block.clear_digest();
+        self.committed -= 1;
+        self.set_extent(inode, extent);
+        self.hash = self.hash.wrapping_add(self.block_hash(slot));
+    }
+    /// Gives an open block another stamp, and the storages of its pipeline.
+    pub(crate) fn restamp_block(&mut self, slot: u32, stamp: u64, homes: &[u32]) {
+        self.hash = self.hash.wrapping_sub(self.block_hash(slot));
+        let id = self.block(slot).id;
+        if self.blocks.get_mut(slot).set_numbers(id, stamp) {
+            self.wide_blocks.insert(slot, (id, stamp));
+        } else if self.wide_blocks.len() > 0 {
+            self.wide_blocks.remove(&slot);
+        }
+        self.write_homes(slot, homes);
         self.hash = self.hash.wrapping_add(self.block_hash(slot));
     }
     /// Removes the last block of a file; returns it.
@@ -203,7 +245,7 @@ impl Store {
             self.hash = self.hash.wrapping_add(self.block_hash(*slot));
         }
     }
-    fn drop_block(&mut self, slot: u32) -> Block {
+    pub(super) fn drop_block(&mut self, slot: u32) -> Block {
         self.hash = self.hash.wrapping_sub(self.block_hash(slot));
         let block = self.block(slot);
         self.committed -= u64::from(block.committed());
@@ -218,7 +260,7 @@ impl Store {
         block
     }
     /// What a block adds to the state hash. The order of a file's blocks is the order of their ids.
-    fn block_hash(&self, slot: u32) -> u64 {
+    pub(super) fn block_hash(&self, slot: u32) -> u64 {
         let block = self.block(slot);
         let mut mixer = Mixer::new(hash_kind::BLOCK);
         mixer

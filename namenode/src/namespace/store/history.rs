@@ -19,7 +19,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::attributes::{Acl, Xattr};
-use super::records::{Inode, Kind, flags, rare};
+use super::cuts::CutKey;
+use super::records::{Block, Inode, Kind, flags, rare};
 use super::sharded::{SHARDS, ShardKey};
 use super::{NONE, Store, hash_kind};
 use crate::namespace::hash::Mixer;
@@ -109,7 +110,7 @@ impl ShardKey for VersionKey {
 pub(crate) struct Version {
     /// Its fields; slots in it mean nothing.
     pub(crate) inode: Inode,
-    /// Committed blocks, from the first.
+    /// Blocks with a length: the first ones of the file, and cuts behind them (see [`super::cuts`]).
     pub(crate) blocks: u64,
     pub(crate) len_bytes: u64,
     pub(crate) xattrs: Option<Arc<[Xattr]>>,
@@ -144,6 +145,21 @@ pub(crate) struct Purge {
     pub(crate) number: u64,
     pub(crate) name: Box<str>,
     pub(crate) snapshot: u64,
+    /// Of a cut: the number of its block.
+    pub(crate) position: u64,
+}
+
+/// What a purge step did.
+#[derive(Debug, Default)]
+pub(crate) struct Purged {
+    /// Where to go on.
+    pub(crate) next: Option<Purge>,
+    /// Pieces of history that were looked at.
+    pub(crate) looked_at: usize,
+    /// Slots that nothing holds any more.
+    pub(crate) released: Vec<u32>,
+    /// Blocks that nothing needs any more.
+    pub(crate) blocks: Vec<Block>,
 }
 
 /// What is looked through, in this order. The numbers are durable.
@@ -152,15 +168,17 @@ pub(crate) enum Phase {
     Versions = 1,
     Births = 2,
     Ghosts = 3,
+    /// Only if there are any.
+    Cuts = 4,
 }
 
 impl Purge {
     /// From the beginning.
     pub(crate) fn start() -> Self {
-        Self { phase: Phase::Versions, shard: 0, number: 0, name: "".into(), snapshot: 0 }
+        Self { phase: Phase::Versions, shard: 0, number: 0, name: "".into(), snapshot: 0, position: 0 }
     }
     /// After a page of a shard, which was its last one or not.
-    fn next(&self, last_page: bool, last: Option<(u64, Box<str>, u64)>) -> Option<Self> {
+    fn next(&self, last_page: bool, last: Option<(u64, Box<str>, u64)>, cuts: bool) -> Option<Self> {
         if !last_page {
             let (number, name, snapshot) = last?;
             return Some(Self { number, name, snapshot, ..self.clone() });
@@ -169,7 +187,8 @@ impl Purge {
             (phase, shard) if shard < SHARDS => (phase, shard),
             (Phase::Versions, _) => (Phase::Births, 0),
             (Phase::Births, _) => (Phase::Ghosts, 0),
-            (Phase::Ghosts, _) => return None,
+            (Phase::Ghosts, _) if cuts => (Phase::Cuts, 0),
+            (Phase::Ghosts | Phase::Cuts, _) => return None,
         };
         Some(Self { phase, shard, ..Self::start() })
     }
@@ -245,7 +264,7 @@ impl Store {
         }
     }
     /// The snapshots that see an inode, by all its names.
-    fn cover_of_inode(&self, slot: u32) -> Cover {
+    pub(super) fn cover_of_inode(&self, slot: u32) -> Cover {
         let mut cover = self.cover(slot, 0);
         for link in self.links_of(slot) {
             self.cover_from(self.inode(*link).parent, self.born_of(*link), &mut cover);
@@ -264,10 +283,9 @@ impl Store {
         if cover.newest == 0 || self.version_at(id, cover.newest).is_some() {
             return;
         }
-        let committed = self.chain(slot).filter(|block| self.block(*block).committed()).count() as u64;
         let version = Version {
             inode: *self.inode(slot),
-            blocks: committed,
+            blocks: self.chain(slot).filter(|block| self.block(*block).is_visible()).count() as u64,
             len_bytes: self.extent(slot).len_bytes,
             xattrs: self.xattrs.get(&id).cloned(),
             acl: self.acls.get(&id).cloned(),
@@ -440,64 +458,77 @@ impl Store {
         names.into_iter().flatten().filter_map(move |(_, id)| of_id(*id))
     }
 
-    /// Looks at up to `most` pieces of history from a place on, and removes what no snapshot sees any more. Returns where
-    /// to go on, how many were looked at, and the slots that nothing holds any more.
-    pub(crate) fn purge(&mut self, at: &Purge, most: usize) -> (Option<Purge>, usize, Vec<u32>) {
+    /// Looks at up to `most` pieces of history from a place on, and removes what no snapshot sees any more.
+    pub(crate) fn purge(&mut self, at: &Purge, most: usize) -> Purged {
         match at.phase {
-            Phase::Versions => {
-                let after = (at.number > 0 || at.snapshot > 0)
-                    .then_some(VersionKey { inode: at.number, snapshot: at.snapshot });
-                let page: Vec<(VersionKey, u64)> = self
-                    .versions
-                    .shard_after(at.shard, after)
-                    .take(most)
-                    .map(|(key, version)| (*key, version.root))
-                    .collect();
-                for (key, root) in &page {
-                    let below = VersionKey { inode: key.inode, snapshot: 0 };
-                    let earlier = (Bound::Included(below), Bound::Excluded(*key));
-                    let before = self.versions.range(key.inode as usize, earlier).next_back();
-                    let after = before.map_or(0, |(key, _)| key.snapshot);
-                    if !self.has_snapshot(*root, after, key.snapshot) {
-                        self.drop_version(*key);
-                    }
-                }
-                let last = page.last().map(|(key, _)| (key.inode, "".into(), key.snapshot));
-                (at.next(page.len() < most, last), page.len(), Vec::new())
-            }
-            Phase::Births => {
-                let oldest = self.snapshots.values().filter_map(|all| all.first()).map(|one| one.id).min();
-                let oldest = oldest.unwrap_or(u64::MAX);
-                let after = (at.number > 0).then_some(at.number);
-                let page: Vec<(u64, u64)> =
-                    self.born.shard_after(at.shard, after).take(most).map(|(id, born)| (*id, *born)).collect();
-                // An entry that every snapshot that is left sees is like one without a birth.
-                for (id, _) in page.iter().filter(|(_, born)| *born < oldest) {
-                    if let Some(slot) = self.slot(*id) {
-                        self.set_born(slot, 0);
-                    }
-                }
-                let last = page.last().map(|(id, _)| (*id, "".into(), 0));
-                (at.next(page.len() < most, last), page.len(), Vec::new())
-            }
-            Phase::Ghosts => {
-                let after = (at.number > 0).then(|| GhostKey {
-                    directory: at.number,
-                    name: at.name.clone(),
-                    died: at.snapshot,
-                });
-                let page: Vec<(GhostKey, Ghost)> =
-                    self.ghosts.shard_after(at.shard, after).take(most).map(|(key, one)| (key.clone(), *one)).collect();
-                let unseen: Vec<&GhostKey> = page
-                    .iter()
-                    .filter(|(key, ghost)| !self.has_snapshot(ghost.root, ghost.born, key.died))
-                    .map(|(key, _)| key)
-                    .collect();
-                let released = unseen.into_iter().filter_map(|key| self.drop_ghost(key)).collect();
-                let last = page.last().map(|(key, _)| (key.directory, key.name.clone(), key.died));
-                (at.next(page.len() < most, last), page.len(), released)
+            Phase::Versions => self.purge_versions(at, most),
+            Phase::Births => self.purge_births(at, most),
+            Phase::Ghosts => self.purge_ghosts(at, most),
+            Phase::Cuts => self.purge_cuts(at, most),
+        }
+    }
+    fn purge_versions(&mut self, at: &Purge, most: usize) -> Purged {
+        let after =
+            (at.number > 0 || at.snapshot > 0).then_some(VersionKey { inode: at.number, snapshot: at.snapshot });
+        let page: Vec<(VersionKey, u64)> =
+            self.versions.shard_after(at.shard, after).take(most).map(|(key, version)| (*key, version.root)).collect();
+        for (key, root) in &page {
+            let below = VersionKey { inode: key.inode, snapshot: 0 };
+            let earlier = (Bound::Included(below), Bound::Excluded(*key));
+            let before = self.versions.range(key.inode as usize, earlier).next_back();
+            let after = before.map_or(0, |(key, _)| key.snapshot);
+            if !self.has_snapshot(*root, after, key.snapshot) {
+                self.drop_version(*key);
             }
         }
+        let last = page.last().map(|(key, _)| (key.inode, "".into(), key.snapshot));
+        Purged { next: at.next(page.len() < most, last, false), looked_at: page.len(), ..Purged::default() }
+    }
+    fn purge_births(&mut self, at: &Purge, most: usize) -> Purged {
+        let oldest = self.snapshots.values().filter_map(|all| all.first()).map(|one| one.id).min();
+        let oldest = oldest.unwrap_or(u64::MAX);
+        let after = (at.number > 0).then_some(at.number);
+        let page: Vec<(u64, u64)> =
+            self.born.shard_after(at.shard, after).take(most).map(|(id, born)| (*id, *born)).collect();
+        // An entry that every snapshot that is left sees is like one without a birth.
+        for (id, _) in page.iter().filter(|(_, born)| *born < oldest) {
+            if let Some(slot) = self.slot(*id) {
+                self.set_born(slot, 0);
+            }
+        }
+        let last = page.last().map(|(id, _)| (*id, "".into(), 0));
+        Purged { next: at.next(page.len() < most, last, false), looked_at: page.len(), ..Purged::default() }
+    }
+    fn purge_ghosts(&mut self, at: &Purge, most: usize) -> Purged {
+        let after =
+            (at.number > 0).then(|| GhostKey { directory: at.number, name: at.name.clone(), died: at.snapshot });
+        let page: Vec<(GhostKey, Ghost)> =
+            self.ghosts.shard_after(at.shard, after).take(most).map(|(key, one)| (key.clone(), *one)).collect();
+        let unseen: Vec<&GhostKey> = page
+            .iter()
+            .filter(|(key, ghost)| !self.has_snapshot(ghost.root, ghost.born, key.died))
+            .map(|(key, _)| key)
+            .collect();
+        let released = unseen.into_iter().filter_map(|key| self.drop_ghost(key)).collect();
+        let last = page.last().map(|(key, _)| (key.directory, key.name.clone(), key.died));
+        let next = at.next(page.len() < most, last, self.cuts.len() > 0);
+        Purged { next, looked_at: page.len(), released, ..Purged::default() }
+    }
+    fn purge_cuts(&mut self, at: &Purge, most: usize) -> Purged {
+        let after = (at.number > 0).then_some(CutKey { inode: at.number, position: at.position, died: at.snapshot });
+        let page: Vec<(CutKey, u64, u64)> =
+            self.cuts.shard_after(at.shard, after).take(most).map(|(key, cut)| (*key, cut.root, cut.born)).collect();
+        let unseen = page.iter().filter(|(key, root, born)| !self.has_snapshot(*root, *born, key.died));
+        let unseen: Vec<CutKey> = unseen.map(|(key, ..)| *key).collect();
+        let blocks = unseen.into_iter().filter_map(|key| self.drop_cut(key)).collect();
+        let last = page.last().map(|(key, ..)| (key.inode, "".into(), key.died));
+        let mut next = at.next(page.len() < most, last, false);
+        if let (Some(next), Some((key, ..))) = (&mut next, page.last())
+            && next.number > 0
+        {
+            next.position = key.position;
+        }
+        Purged { next, looked_at: page.len(), blocks, ..Purged::default() }
     }
 
     /// Does a snapshot see an entry?

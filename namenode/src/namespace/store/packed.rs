@@ -73,15 +73,22 @@ impl PackedBlock {
     pub(crate) fn new(block: &Block) -> (Self, bool) {
         let mut packed = Self { inode: block.inode, next: block.next, flags: block.flags, ..Self::default() };
         packed.set_len_bytes(block.len_bytes);
-        let id = block.id.wrapping_sub(BlockId::FIRST.raw()).cast_unsigned();
-        let stamp = block.stamp.wrapping_sub(GenerationStamp::FIRST.raw());
+        let wide = packed.set_numbers(block.id, block.stamp);
+        (packed, wide)
+    }
+    /// Sets id and stamp; true if they must be kept aside.
+    pub(crate) const fn set_numbers(&mut self, id: i64, stamp: u64) -> bool {
+        let id = id.wrapping_sub(BlockId::FIRST.raw()).cast_unsigned();
+        let stamp = stamp.wrapping_sub(GenerationStamp::FIRST.raw());
         let wide = id >= NARROW || stamp >= NARROW;
         if wide {
-            packed.marks |= WIDE;
+            self.marks |= WIDE;
+            (self.id, self.stamp) = ([0; 5], [0; 5]);
         } else {
-            (packed.id, packed.stamp) = (to_five(id), to_five(stamp));
+            self.marks &= !WIDE;
+            (self.id, self.stamp) = (to_five(id), to_five(stamp));
         }
-        (packed, wide)
+        wide
     }
     /// What it says.
     pub(crate) fn unpack(&self, slot: u32, wide: &Wide) -> Block {
@@ -116,6 +123,9 @@ impl PackedBlock {
     }
     pub(crate) const fn set_flag(&mut self, flag: u8) {
         self.flags |= flag;
+    }
+    pub(crate) const fn clear_flag(&mut self, flag: u8) {
+        self.flags &= !flag;
     }
     pub(crate) const fn digest(&self) -> Option<&[u8; 16]> {
         if self.marks & DIGEST == 0 { None } else { Some(&self.digest) }

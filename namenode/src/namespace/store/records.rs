@@ -49,6 +49,8 @@ pub(crate) mod flags {
     pub(crate) const ALL: u8 = OPEN | UNPUBLISHED | DETACHED | HELD | SNAPSHOTTABLE;
     /// Of a block: it has its final length.
     pub(crate) const COMMITTED: u8 = 1;
+    /// Of a block: a truncate cut it off, and only snapshots see it ([`super::super::cuts`]).
+    pub(crate) const CUT: u8 = 2;
 }
 
 /// What an inode has in side tables, so that the tables of rare things are looked into for those few only. Derived:
@@ -68,6 +70,8 @@ pub(crate) mod rare {
     pub(crate) const VERSIONS: u8 = 32;
     /// The entry is younger than some snapshot.
     pub(crate) const BORN: u8 = 64;
+    /// Blocks that were cut off, and that snapshots see.
+    pub(crate) const CUTS: u8 = 128;
 }
 
 /// An inode with its first entry; or a further entry of one ([`Kind::Link`]).
@@ -145,11 +149,11 @@ impl Inode {
 pub(crate) struct Block {
     pub(crate) id: i64,
     pub(crate) stamp: u64,
-    /// 0 until committed.
+    /// Its final length; until it is committed its floor: what it holds at least.
     pub(crate) len_bytes: u64,
     /// Slot of the file.
     pub(crate) inode: u32,
-    /// Slot of the next block of the file, or [`NONE`].
+    /// Slot of the next block of the file, or [`NONE`]; [`NONE`] for blocks that were cut off.
     pub(crate) next: u32,
     pub(crate) flags: u8,
 }
@@ -164,6 +168,14 @@ impl Block {
     pub(crate) const fn committed(&self) -> bool {
         self.flags & flags::COMMITTED != 0
     }
+    pub(crate) const fn is_cut(&self) -> bool {
+        self.flags & flags::CUT != 0
+    }
+    /// Does it belong to the visible length of its file? A new block does once it is committed; one that was reopened
+    /// does all the time.
+    pub(crate) const fn is_visible(&self) -> bool {
+        self.len_bytes > 0
+    }
 }
 
 /// What a file under construction has beside its inode. The only place that says who writes (scar SC-13).
@@ -175,6 +187,29 @@ pub(crate) struct Open {
     pub(crate) session: Option<SessionId>,
     /// Where the file will appear, if it is unpublished.
     pub(crate) pin: Option<Pin>,
+    /// The highest stamp that was reserved for its open last block and is not in force yet; 0 if there is none. That of
+    /// a recovery is in force when the recovery ends.
+    pub(crate) reserved_stamp: u64,
+    /// Nobody writes it any more: the replicas of its last block are asked what they hold.
+    pub(crate) recovery: Option<Recovering>,
+}
+
+/// How the recovery of a last block must end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Recovering {
+    /// The length that the block gets, which it shows already; else what its replicas hold.
+    pub(crate) target_len_bytes: Option<u64>,
+}
+
+impl Open {
+    /// Somebody begins to write.
+    pub(crate) const fn by(epoch: u64, session: Option<SessionId>, pin: Option<Pin>) -> Self {
+        Self { epoch, session, pin, reserved_stamp: 0, recovery: None }
+    }
+    /// Is its last block made shorter, rather than longer?
+    pub(crate) fn is_being_cut(&self) -> bool {
+        self.recovery.is_some_and(|recovery| recovery.target_len_bytes.is_some())
+    }
 }
 
 /// The place of an unpublished file, by inode: a rename of the directory in between moves it along (scar SC-02).

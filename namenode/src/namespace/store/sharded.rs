@@ -1,7 +1,8 @@
 //! Ordered maps for the rare things, in 64 shared shards: a frozen view costs 64 clones, and the first change of a
 //! shard after it copies that shard only.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -81,6 +82,23 @@ impl<K: ShardKey, V: Clone> Sharded<K, V> {
     pub(crate) fn shard_after(&self, shard: usize, after: Option<K>) -> impl Iterator<Item = (&K, &V)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.shards[shard % SHARDS].range((from, Bound::Unbounded))
+    }
+    /// Up to `most` keys after a key, by key: each shard is looked into once, and then as often as it has the next one.
+    pub(crate) fn after(&self, after: Option<K>, most: usize) -> Vec<(&K, &V)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut shards: Vec<_> =
+            self.shards.iter().map(|shard| shard.range((from.clone(), Bound::Unbounded)).peekable()).collect();
+        let firsts = shards.iter_mut().enumerate().filter_map(|(at, shard)| Some(Reverse((shard.peek()?.0, at))));
+        let mut next: BinaryHeap<Reverse<(&K, usize)>> = firsts.collect();
+        let mut found = Vec::new();
+        while found.len() < most
+            && let Some(Reverse((_, at))) = next.pop()
+            && let Some(shard) = shards.get_mut(at)
+        {
+            found.extend(shard.next());
+            next.extend(shard.peek().map(|(key, _)| Reverse((*key, at))));
+        }
+        found
     }
     /// Everything, by key.
     pub(crate) fn sorted(&self) -> Vec<(&K, &V)> {

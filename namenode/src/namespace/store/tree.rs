@@ -94,8 +94,11 @@ impl Store {
     }
     fn file_weight(&self, slot: u32) -> Totals {
         let (inode, extent) = (self.inode(slot), self.extent(slot));
-        let open = extent.last != NONE && !self.block(extent.last).committed();
-        let charged_bytes = extent.len_bytes + if open { inode.block_size_bytes() } else { 0 };
+        // An open block counts in full, whatever of it there is, unless it only gets shorter.
+        let open = (extent.last != NONE).then(|| self.block(extent.last)).filter(|last| !last.committed());
+        let grows = open.filter(|_| !self.open_of(slot).is_some_and(super::records::Open::is_being_cut));
+        let rest_bytes = grows.map_or(0, |last| inode.block_size_bytes().saturating_sub(last.len_bytes));
+        let charged_bytes = extent.len_bytes + rest_bytes;
         let space_bytes = charged_bytes.saturating_mul(u64::from(inode.replication));
         Totals { files: 1, len_bytes: extent.len_bytes, space_bytes, ..Totals::default() }
     }

@@ -199,7 +199,15 @@ impl Twins {
                 }
                 BlockEffect::Replicated { block, .. } => assert!(self.blocks.contains_key(&block.raw())),
                 BlockEffect::Committed { block, stamp, .. } => {
-                    assert_eq!(self.blocks.insert(block.raw(), (stamp.raw(), true)), Some((stamp.raw(), false)));
+                    let before = self.blocks.insert(block.raw(), (stamp.raw(), true));
+                    assert!(before.is_some_and(|(old, done)| old <= stamp.raw() && !done), "an open block is finished");
+                }
+                BlockEffect::Restamped { block, stamp, .. } => {
+                    let before = self.blocks.insert(block.raw(), (stamp.raw(), false));
+                    assert!(before.is_some_and(|(old, done)| old < stamp.raw() && !done), "stamps of a block rise");
+                }
+                BlockEffect::Reopened { block, stamp, .. } => {
+                    assert_eq!(self.blocks.insert(block.raw(), (stamp.raw(), false)), Some((stamp.raw(), true)));
                 }
                 BlockEffect::Freed { block, stamp, committed, .. } => {
                     assert_eq!(self.blocks.remove(&block.raw()), Some((stamp.raw(), *committed)));

@@ -1,0 +1,491 @@
+//! Recovery of the last blocks of files whose writers are gone, or that a truncate cuts: soft state of the leader.
+//!
+//! ```text
+//!   note ─▶ waiting ─┬─ its stamp is another leader's or an earlier try's ─▶ BeginRecovery (log) ─▶ waiting
+//!                    └─▶ round: PrepareRecovery to its storages ─▶ answers ─▶ decide.rs ─▶ FinishReplica ─▶ answers
+//!                          │                                                                              │
+//!                          │ nothing can be decided: resting, longer each time                            ▼
+//!                          └──────────────▶ waiting                                     FinishRecovery (log)
+//! ```
+//!
+//! The stamp of a recovery fences whoever wrote before, and earlier recoveries (scar SC-26): the namespace gives a higher
+//! one with each `BeginRecovery`, and takes the end of the last one only. So a new leader begins each of them again, and
+//! whatever commands of an earlier one are still under way, nothing comes of them.
+//!
+//! Bounded: so many files at a time have a round or a command in the log; of the others only their inode is kept. A
+//! round ends by itself after a time (scar SC-28), and its file waits before the next one, longer each time (SC-94).
+
+mod decide;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use base::clock::Moment;
+use proto::cluster::node_command::Kind;
+use proto::cluster::{CommandResult, FinishReplica, NodeCommand, PrepareRecovery};
+use proto::common::Block;
+use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch};
+
+use super::BlockManager;
+use super::registry::{NodeIndex, NodeState, StorageIndex};
+use decide::{Bounds, Decision, Participant, Said, Why, decide};
+
+/// Files that are worked on at a time.
+const MAX_RUNNING: usize = 256;
+/// A command without a result is sent again with a heartbeat after this time: the reply may have been lost.
+const AGAIN: Duration = Duration::from_secs(3);
+/// Time that the others have from the moment at which they were told to finish their replicas, once one has.
+const FINISH: Duration = Duration::from_secs(5);
+/// Time to fetch that command and to carry it out; after it nobody is waited for.
+const FINISH_AT_MOST: Duration = Duration::from_secs(12);
+/// Rest before a file is tried again; doubled each time up to the longest one.
+const REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// A file's last block that is to be recovered, as the namespace has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToRecover {
+    /// The file.
+    pub inode: InodeId,
+    /// Its lease.
+    pub lease_epoch: LeaseEpoch,
+    /// Its last block.
+    pub block: BlockId,
+    /// The block's stamp: lower ones count for nothing.
+    pub stamp: GenerationStamp,
+    /// The stamp of this recovery.
+    pub recovery_stamp: GenerationStamp,
+    /// Bytes that the block has at least.
+    pub floor_bytes: u64,
+    /// The length that a truncate gives it.
+    pub target_bytes: Option<u64>,
+    /// Its pipeline, as the log has it.
+    pub homes: Vec<StorageIndex>,
+}
+
+/// How a recovery ended at the storages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// What was to be recovered.
+    pub what: ToRecover,
+    /// Length of the block on each of the storages.
+    pub len_bytes: u64,
+    /// None: nothing was ever written, and the block goes.
+    pub storages: Vec<StorageIndex>,
+}
+
+/// What the leader has to do for a file next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The file.
+    pub inode: InodeId,
+    /// Its stamp was given in this term, and no round used it: a round may begin. Else it needs another one first.
+    pub fresh: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Asking,
+    Finishing { len_bytes: u64, since: Moment },
+}
+
+/// A storage of a round, and the command that it was sent last.
+#[derive(Debug)]
+struct Asked {
+    home: bool,
+    said: Said,
+    number: u64,
+    /// First and last time.
+    sent: Option<(Moment, Moment)>,
+    /// Is it one of those that finish?
+    chosen: bool,
+    finished: Option<bool>,
+}
+
+#[derive(Debug)]
+struct Round {
+    what: ToRecover,
+    began: Moment,
+    stage: Stage,
+    asked: BTreeMap<StorageIndex, Asked>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Waiting {
+        fresh: bool,
+    },
+    /// A command is in the log.
+    Logged,
+    Round(Box<Round>),
+    Resting {
+        until: Moment,
+        why: Why,
+    },
+}
+
+#[derive(Debug)]
+struct File {
+    tries: u32,
+    place: Place,
+}
+
+/// All recoveries.
+#[derive(Debug, Default)]
+pub(super) struct Recoveries {
+    files: BTreeMap<InodeId, File>,
+    waiting: BTreeSet<InodeId>,
+    resting: BTreeSet<(Moment, InodeId)>,
+    /// Files with a round or a command in the log.
+    running: BTreeSet<InodeId>,
+    /// Open questions, by the number of their command.
+    numbers: BTreeMap<u64, (InodeId, StorageIndex)>,
+    /// Rounds in which a node has a part.
+    of_node: BTreeSet<(NodeIndex, InodeId)>,
+    ended: Vec<Recovered>,
+}
+
+impl Recoveries {
+    fn put(&mut self, inode: InodeId, place: Place) {
+        self.leave(inode);
+        match place {
+            Place::Waiting { .. } => drop(self.waiting.insert(inode)),
+            Place::Resting { until, .. } => drop(self.resting.insert((until, inode))),
+            Place::Logged | Place::Round(_) => drop(self.running.insert(inode)),
+        }
+        self.files.entry(inode).or_insert(File { tries: 0, place: Place::Logged }).place = place;
+    }
+    /// Takes a file out of the index of its place.
+    fn leave(&mut self, inode: InodeId) {
+        let Some(file) = self.files.get(&inode) else { return };
+        match &file.place {
+            Place::Waiting { .. } => drop(self.waiting.remove(&inode)),
+            Place::Resting { until, .. } => drop(self.resting.remove(&(*until, inode))),
+            Place::Logged => drop(self.running.remove(&inode)),
+            Place::Round(round) => {
+                round.asked.values().for_each(|asked| {
+                    self.numbers.remove(&asked.number);
+                });
+                self.of_node.retain(|(_, other)| *other != inode);
+                self.running.remove(&inode);
+            }
+        }
+    }
+    fn forget(&mut self, inode: InodeId) {
+        self.leave(inode);
+        self.files.remove(&inode);
+    }
+    fn round(&mut self, inode: InodeId) -> Option<&mut Round> {
+        match &mut self.files.get_mut(&inode)?.place {
+            Place::Round(round) => Some(round),
+            _ => None,
+        }
+    }
+    fn rest(&mut self, inode: InodeId, why: Why, now: Moment) {
+        let tries = self.files.get(&inode).map_or(0, |file| file.tries);
+        let rest = REST.saturating_mul(1 << tries.min(10)).min(LONGEST_REST);
+        self.put(inode, Place::Resting { until: now.plus(rest), why });
+        if let Some(file) = self.files.get_mut(&inode) {
+            file.tries = tries.saturating_add(1);
+        }
+    }
+    fn wake(&mut self, now: Moment) {
+        while let Some((until, inode)) = self.resting.first().copied()
+            && until <= now
+        {
+            self.put(inode, Place::Waiting { fresh: false });
+        }
+    }
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl BlockManager {
+    /// A file is to be recovered. `fresh`: it was given this stamp by an entry of this leader's term. A round that goes
+    /// on at this stamp is left alone.
+    pub fn recovery_is_due(&mut self, inode: InodeId, stamp: GenerationStamp, fresh: bool) {
+        let goes_on = self.recovery.round(inode).is_some_and(|round| round.what.recovery_stamp == stamp);
+        if self.leading.is_some() && !goes_on {
+            self.recovery.put(inode, Place::Waiting { fresh });
+        }
+    }
+    /// A file is closed, gone, or somebody's again.
+    pub fn recovery_is_over(&mut self, inode: InodeId) {
+        self.recovery.forget(inode);
+    }
+    /// A command for this file is on its way into the log.
+    pub fn recovery_is_logged(&mut self, inode: InodeId) {
+        self.recovery.put(inode, Place::Logged);
+    }
+    /// Nothing came of a command for this file.
+    pub fn recovery_was_refused(&mut self, inode: InodeId, now: Moment) {
+        if self.recovery.files.get(&inode).is_some_and(|file| matches!(file.place, Place::Logged)) {
+            self.recovery.rest(inode, Why::Refused, now);
+        }
+    }
+    /// Is something under way for this file, or about to be?
+    #[must_use]
+    pub fn is_recovering(&self, inode: InodeId) -> bool {
+        self.recovery.files.contains_key(&inode)
+    }
+    /// Files that are being recovered, those that wait included.
+    #[must_use]
+    pub fn recoveries(&self) -> u64 {
+        self.recovery.files.len() as u64
+    }
+
+    /// The files that come next, as many as may be worked on.
+    pub fn recoveries_due(&mut self, now: Moment) -> Vec<Due> {
+        if !self.active() {
+            return Vec::new();
+        }
+        let recovery = &mut self.recovery;
+        recovery.wake(now);
+        let room = MAX_RUNNING.saturating_sub(recovery.running.len());
+        let fresh = |inode: &InodeId| {
+            let place = recovery.files.get(inode).map(|file| &file.place);
+            Due { inode: *inode, fresh: matches!(place, Some(Place::Waiting { fresh: true })) }
+        };
+        recovery.waiting.iter().take(room).map(fresh).collect()
+    }
+
+    /// Begins a round.
+    pub fn recover(&mut self, what: ToRecover, now: Moment) {
+        tracing::info!(inode = %what.inode, block = %what.block, stamp = %what.recovery_stamp, "a block is being recovered");
+        let inode = what.inode;
+        let round = Round { what, began: now, stage: Stage::Asking, asked: BTreeMap::new() };
+        self.recovery.put(inode, Place::Round(Box::new(round)));
+        self.ask_more(inode);
+    }
+
+    /// Asks the storages of the pipeline, and those that have reported a replica that may count.
+    fn ask_more(&mut self, inode: InodeId) {
+        let Some(round) = self.recovery.round(inode) else { return };
+        let (block, stamp, homes) = (round.what.block, round.what.stamp, round.what.homes.clone());
+        let known: BTreeSet<StorageIndex> = round.asked.keys().copied().collect();
+        let reported = self.replicas.odd_of(block).into_iter().filter(|(_, odd)| odd.stamp >= stamp);
+        let storages: BTreeSet<StorageIndex> =
+            homes.iter().copied().chain(reported.map(|(storage, _)| storage)).collect();
+        for storage in storages.difference(&known) {
+            if (storage.0 as usize) < self.streams.len() {
+                let number = self.number();
+                let node = self.registry.at(*storage).node;
+                let home = homes.contains(storage);
+                let asked = Asked { home, said: Said::Nothing, number, sent: None, chosen: false, finished: None };
+                self.recovery.numbers.insert(number, (inode, *storage));
+                self.recovery.of_node.insert((node, inode));
+                if let Some(round) = self.recovery.round(inode) {
+                    round.asked.insert(*storage, asked);
+                }
+            }
+        }
+    }
+
+    /// The result of a command, if it is of a recovery. False: it is none.
+    pub(super) fn recovery_result(&mut self, node: NodeIndex, result: &CommandResult, now: Moment) -> bool {
+        let Some((inode, storage)) = self.recovery.numbers.get(&result.number).copied() else { return false };
+        if self.registry.at(storage).node != node {
+            return true;
+        }
+        let Some(round) = self.recovery.round(inode) else { return true };
+        let finishing = matches!(round.stage, Stage::Finishing { .. });
+        let Some(asked) = round.asked.get_mut(&storage) else { return true };
+        if !result.ok {
+            let node = &self.registry.node(node).id;
+            tracing::warn!(%inode, %node, error = %result.error, "a datanode cannot take part in a recovery");
+        }
+        if finishing {
+            asked.finished = Some(result.ok);
+        } else {
+            asked.said = result.replica.filter(|_| result.ok).map_or(Said::Unable, Said::Found);
+        }
+        self.recovery.numbers.remove(&result.number);
+        self.go_on_recovering(inode, now);
+        true
+    }
+
+    /// Commands for the storages of a node: those that it was not sent, or may not have received.
+    pub(super) fn recovery_commands(&mut self, node: NodeIndex, now: Moment) -> Vec<NodeCommand> {
+        let mut commands = Vec::new();
+        let all = (node, InodeId::from_raw(0))..=(node, InodeId::from_raw(u64::MAX));
+        let inodes: Vec<InodeId> = self.recovery.of_node.range(all).map(|(_, inode)| *inode).collect();
+        for inode in inodes {
+            let registry = &self.registry;
+            let Some(round) = self.recovery.round(inode) else { continue };
+            let Round { what, stage, asked, .. } = round;
+            let stage = &*stage;
+            for (storage, asked) in asked.iter_mut().filter(|(storage, _)| registry.at(**storage).node == node) {
+                let waits = match stage {
+                    Stage::Asking => asked.said == Said::Nothing,
+                    Stage::Finishing { .. } => asked.chosen && asked.finished.is_none(),
+                };
+                if !waits || asked.sent.is_some_and(|(_, last)| now.since(last) < AGAIN) {
+                    continue;
+                }
+                asked.sent = Some((asked.sent.map_or(now, |(first, _)| first), now));
+                let storage = registry.at(*storage).id.as_str().to_owned();
+                commands.push(NodeCommand { number: asked.number, kind: Some(command(what, stage, storage)) });
+            }
+        }
+        commands
+    }
+
+    /// Takes the ends of rounds that came about since the last call.
+    pub fn take_recovered(&mut self) -> Vec<Recovered> {
+        std::mem::take(&mut self.recovery.ended)
+    }
+
+    /// Time passed: looks at every round.
+    pub(super) fn look_at_recoveries(&mut self, now: Moment) {
+        let rounds: Vec<InodeId> = self.recovery.running.iter().copied().collect();
+        for inode in rounds {
+            if self.recovery.round(inode).is_some_and(|round| matches!(round.stage, Stage::Asking)) {
+                self.ask_more(inode);
+            }
+            self.go_on_recovering(inode, now);
+        }
+    }
+
+    fn go_on_recovering(&mut self, inode: InodeId, now: Moment) {
+        let Some(round) = self.recovery.round(inode) else { return };
+        match round.stage {
+            Stage::Asking => self.decide_round(inode, now),
+            Stage::Finishing { len_bytes, since } => self.end_round(inode, len_bytes, since, now),
+        }
+    }
+
+    fn decide_round(&mut self, inode: InodeId, now: Moment) {
+        let registry = &self.registry;
+        let Some(round) = self.recovery.round(inode) else { return };
+        let gone = |storage: StorageIndex| {
+            let node = registry.node_of(storage);
+            // A node that has not spoken since this namenode started may be about to.
+            registry.at(storage).failure.is_some() || (node.state == NodeState::Dead && node.last_contact.is_some())
+        };
+        let part = |(storage, asked): (&StorageIndex, &Asked)| {
+            let said = if asked.said == Said::Nothing && gone(*storage) { Said::Unable } else { asked.said };
+            (*storage, Participant { home: asked.home, said })
+        };
+        let (storages, participants): (Vec<StorageIndex>, Vec<Participant>) = round.asked.iter().map(part).unzip();
+        let Round { what, began, .. } = &*round;
+        let bounds = Bounds { stamp: what.stamp, floor_bytes: what.floor_bytes, target_bytes: what.target_bytes };
+        match decide(&bounds, &participants, now.since(*began)) {
+            Decision::Wait => {}
+            Decision::Finish { len_bytes, on } => {
+                let on = on.into_iter().filter_map(|at| storages.get(at).copied()).collect();
+                self.begin_finishing(inode, len_bytes, on, now);
+            }
+            Decision::Drop => self.end(inode, 0, Vec::new()),
+            Decision::Again(why) => self.recovery.rest(inode, why, now),
+        }
+    }
+
+    /// The length is decided.
+    fn begin_finishing(&mut self, inode: InodeId, len_bytes: u64, on: BTreeSet<StorageIndex>, now: Moment) {
+        let numbers: Vec<(StorageIndex, u64)> = on.into_iter().map(|storage| (storage, self.number())).collect();
+        let Some(round) = self.recovery.round(inode) else { return };
+        round.stage = Stage::Finishing { len_bytes, since: now };
+        let before: Vec<u64> = round.asked.values().map(|asked| asked.number).collect();
+        for (storage, number) in &numbers {
+            if let Some(asked) = round.asked.get_mut(storage) {
+                (asked.chosen, asked.number, asked.sent) = (true, *number, None);
+            }
+        }
+        before.iter().for_each(|number| {
+            self.recovery.numbers.remove(number);
+        });
+        self.recovery.numbers.extend(numbers.into_iter().map(|(storage, number)| (number, (inode, storage))));
+    }
+
+    fn end_round(&mut self, inode: InodeId, len_bytes: u64, since: Moment, now: Moment) {
+        let Some(round) = self.recovery.round(inode) else { return };
+        let chosen = || round.asked.iter().filter(|(_, asked)| asked.chosen);
+        let finished: Vec<StorageIndex> =
+            chosen().filter(|(_, asked)| asked.finished == Some(true)).map(|(storage, _)| *storage).collect();
+        let late = |asked: &Asked| {
+            now.since(since) >= FINISH_AT_MOST || asked.sent.is_some_and(|(first, _)| now.since(first) >= FINISH)
+        };
+        let unheard = |asked: &Asked| asked.finished.is_none();
+        let waits = if finished.is_empty() {
+            now.since(since) < FINISH_AT_MOST && chosen().any(|(_, asked)| unheard(asked))
+        } else {
+            chosen().any(|(_, asked)| unheard(asked) && !late(asked))
+        };
+        if waits {
+            return;
+        }
+        if finished.is_empty() {
+            self.recovery.rest(inode, Why::NobodyFinished, now);
+        } else {
+            self.end(inode, len_bytes, finished);
+        }
+    }
+
+    fn end(&mut self, inode: InodeId, len_bytes: u64, storages: Vec<StorageIndex>) {
+        let Some(round) = self.recovery.round(inode) else { return };
+        let what = round.what.clone();
+        self.recovery.ended.push(Recovered { what, len_bytes, storages });
+        self.recovery.put(inode, Place::Logged);
+    }
+
+    /// What the recovery of a file waits for, for people. Empty: nothing is known of one.
+    #[must_use]
+    pub fn recovery_waits_for(&self, inode: InodeId, now: Moment) -> String {
+        let Some(file) = self.recovery.files.get(&inode) else { return String::new() };
+        match &file.place {
+            Place::Waiting { .. } if !self.active() => "the namenode to leave safe mode".to_owned(),
+            Place::Waiting { .. } => {
+                format!("its turn; {} others are being recovered", self.recovery.running.len())
+            }
+            Place::Logged => "the log".to_owned(),
+            Place::Resting { until, why } => {
+                let secs = until.since(now).as_secs();
+                format!("the next try in {secs} s, after {} without success: {}", tries(file.tries), why.as_str())
+            }
+            Place::Round(round) => self.round_waits_for(round),
+        }
+    }
+
+    fn round_waits_for(&self, round: &Round) -> String {
+        let (waits, what): (fn(&Asked) -> bool, _) = match round.stage {
+            Stage::Asking => (|asked| asked.said == Said::Nothing, "to say what it holds of"),
+            Stage::Finishing { .. } => (|asked| asked.chosen && asked.finished.is_none(), "to finish its replica of"),
+        };
+        let name = |(storage, _): (&StorageIndex, &Asked)| {
+            let node = self.registry.node_of(*storage);
+            format!("{} ({}:{}, {})", node.id, node.host, node.transfer_port, node.state.as_str())
+        };
+        let mut nodes: Vec<String> = round.asked.iter().filter(|(_, asked)| waits(asked)).map(name).collect();
+        let more = nodes.len().saturating_sub(NAMED);
+        nodes.truncate(NAMED);
+        let block = round.what.block;
+        match (nodes.is_empty(), more) {
+            (true, _) => format!("a datanode that holds {block} to report"),
+            (_, 0) => format!("datanode {} {what} {block}", nodes.join(" and ")),
+            (_, more) => format!("datanode {} and {more} others {what} {block}", nodes.join(", ")),
+        }
+    }
+}
+
+/// Datanodes that are named to people.
+const NAMED: usize = 3;
+
+fn tries(tries: u32) -> String {
+    if tries == 1 { "one".to_owned() } else { format!("{tries} tries") }
+}
+
+/// Pool and name of the storage are added by whoever sends it.
+fn command(what: &ToRecover, stage: &Stage, storage: String) -> Kind {
+    let block =
+        |len_bytes| Some(Block { pool: String::new(), id: what.block.raw(), stamp: what.stamp.raw(), len_bytes });
+    let recovery_stamp = what.recovery_stamp.raw();
+    match stage {
+        Stage::Asking => {
+            Kind::PrepareRecovery(PrepareRecovery { storage, block: block(what.floor_bytes), recovery_stamp })
+        }
+        Stage::Finishing { len_bytes, .. } => {
+            Kind::FinishReplica(FinishReplica { storage, block: block(*len_bytes), recovery_stamp })
+        }
+    }
+}

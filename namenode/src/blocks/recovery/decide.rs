@@ -1,0 +1,357 @@
+//! What becomes of a block whose writer is gone: a pure function of what its storages said, and of how long they were
+//! waited for.
+//!
+//! ```text
+//!   answers ─▶ usable: at a stamp that counts, not damaged, not shorter than what must not be lost
+//!                │
+//!    some that speak for the pipeline ──▶ length = max(most acknowledged, least received of those)
+//!    only ones that were restarted    ──▶ the longest, after the others had their time
+//!    none usable                      ──▶ nothing was ever written: the block goes; or another try
+//! ```
+//!
+//! Why no acknowledged byte is lost. An acknowledgement of a flush passed every node of the pipeline, and a namenode
+//! knows the pipeline before anything is acknowledged in it. So each node of it that was not restarted since has
+//! received at least as much as was acknowledged by any of them, and one of them is enough to know. A finalised replica
+//! is durable, and its receipt may be out: all of it counts as acknowledged, and it is never cut (but by a truncate). A
+//! replica that was found at a start of its node may lack what was not synced (scar SC-27): such ones have a say only if
+//! there are no others, and then the longest wins, because all of them are beginnings of the same bytes; its stamp does
+//! not matter, for a copy of a higher stamp may have lost more in a power cut than one that left the pipeline before.
+
+use std::time::Duration;
+
+use proto::cluster::{ReplicaFound, ReplicaState};
+use proto::ids::GenerationStamp;
+
+/// A storage that does not answer for this long is left out, if others speak for the pipeline.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
+/// Time that is waited for others, if only restarted replicas were found.
+pub(super) const RESTARTED: Duration = Duration::from_secs(30);
+/// Time after which another try is made, if nobody answers or nothing of use was found.
+pub(super) const NOBODY: Duration = Duration::from_secs(20);
+/// Time after which a storage of the pipeline that has nothing is believed to speak for silent ones.
+pub(super) const NOTHING_WRITTEN: Duration = Duration::from_secs(60);
+
+/// What a recovery must keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Lowest stamp that counts: the block's.
+    pub(super) stamp: GenerationStamp,
+    /// Bytes that the block has at least: what it was committed with, if it is written again.
+    pub(super) floor_bytes: u64,
+    /// The length that a truncate gives it.
+    pub(super) target_bytes: Option<u64>,
+}
+
+/// A storage that was asked, and how far that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Participant {
+    /// Is it of the pipeline, as the log has it? Others only reported something.
+    pub(super) home: bool,
+    /// What it said.
+    pub(super) said: Said,
+}
+
+/// What a storage said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Nothing so far.
+    Nothing,
+    /// It cannot: its node is dead, its disk failed, or it refused.
+    Unable,
+    /// What it has.
+    Found(ReplicaFound),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// More answers may come.
+    Wait,
+    /// The block gets this length on these participants.
+    Finish {
+        /// Of all of them.
+        len_bytes: u64,
+        /// By their place.
+        on: Vec<usize>,
+    },
+    /// Nothing that counts was ever written: the block goes.
+    Drop,
+    /// Nothing can be decided from this: another try, later.
+    Again(Why),
+}
+
+/// Why nothing could be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// No storage answered.
+    NobodyAnswers,
+    /// Those that answered have nothing of use.
+    NothingOfUse,
+    /// None of those chosen finished its replica.
+    NobodyFinished,
+    /// The namespace did not take the end of it.
+    Refused,
+}
+
+impl Why {
+    /// For people.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::NobodyAnswers => "no datanode that may hold it answers",
+            Self::NothingOfUse => "every replica that was found is damaged, or shorter than what must not be lost",
+            Self::NobodyFinished => "no datanode finished its replica",
+            Self::Refused => "the namespace refused it",
+        }
+    }
+}
+
+/// A replica that may become the block.
+#[derive(Clone, Copy)]
+struct Usable {
+    at: usize,
+    len_bytes: u64,
+    acked_bytes: u64,
+    /// Does it speak for what was acknowledged?
+    speaks: bool,
+    restarted: bool,
+}
+
+fn usable(at: usize, participant: &Participant, bounds: &Bounds) -> Option<Usable> {
+    let Said::Found(found) = participant.said else { return None };
+    let finalized = found.state() == ReplicaState::Finalized;
+    let whole = finalized || matches!(found.state(), ReplicaState::BeingWritten | ReplicaState::WaitingRecovery);
+    let least = bounds.target_bytes.unwrap_or(bounds.floor_bytes);
+    if !whole || found.stamp < bounds.stamp.raw() || found.len_bytes < least {
+        return None;
+    }
+    let restarted = found.restarted && !finalized;
+    let acked_bytes = if finalized { found.len_bytes } else { found.acked_bytes.min(found.len_bytes) };
+    let speaks = finalized || (participant.home && !restarted);
+    Some(Usable { at, len_bytes: found.len_bytes, acked_bytes, speaks, restarted })
+}
+
+/// Was the storage found to have nothing of the block that counts?
+fn has_nothing(participant: &Participant, bounds: &Bounds) -> bool {
+    let Said::Found(found) = participant.said else { return false };
+    found.state() == ReplicaState::Deleted || found.stamp < bounds.stamp.raw()
+}
+
+/// Decides what becomes of the block.
+pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -> Decision {
+    let all_heard = asked.iter().all(|participant| participant.said != Said::Nothing);
+    let usable: Vec<Usable> =
+        asked.iter().enumerate().filter_map(|(at, participant)| usable(at, participant, bounds)).collect();
+    if usable.is_empty() {
+        return decide_without(bounds, asked, waited);
+    }
+    let received = usable.iter().filter(|replica| replica.speaks).map(|replica| replica.len_bytes).min();
+    let settled = waited >= if received.is_some() || bounds.target_bytes.is_some() { ANSWER } else { RESTARTED };
+    if !all_heard && !settled {
+        return Decision::Wait;
+    }
+    let len_bytes = match (bounds.target_bytes, received) {
+        (Some(target_bytes), _) => target_bytes,
+        (None, Some(received)) => {
+            let live = usable.iter().filter(|replica| !replica.restarted);
+            live.map(|replica| replica.acked_bytes).max().unwrap_or(0).max(received)
+        }
+        (None, None) => usable.iter().map(|replica| replica.len_bytes).max().unwrap_or(0),
+    };
+    if len_bytes == 0 && bounds.floor_bytes == 0 {
+        // Those that were restarted may have lost what a silent one still has.
+        let certain = received.is_some() || asked.iter().all(|participant| matches!(participant.said, Said::Found(_)));
+        return if certain || waited >= NOTHING_WRITTEN { Decision::Drop } else { Decision::Wait };
+    }
+    let on = usable.iter().filter(|replica| replica.len_bytes >= len_bytes).map(|replica| replica.at).collect();
+    Decision::Finish { len_bytes, on }
+}
+
+fn decide_without(bounds: &Bounds, asked: &[Participant], waited: Duration) -> Decision {
+    let homes = || asked.iter().filter(|participant| participant.home);
+    let empty = |participant: &Participant| has_nothing(participant, bounds);
+    let may_go = bounds.floor_bytes == 0 && bounds.target_bytes.is_none() && homes().any(empty);
+    if may_go && (waited >= NOTHING_WRITTEN || asked.iter().all(empty)) {
+        return Decision::Drop;
+    }
+    let any_found = asked.iter().any(|participant| matches!(participant.said, Said::Found(_)));
+    // Whoever cannot answer now may come back within the time, and others may report that they have something.
+    if may_go || waited < NOBODY {
+        return Decision::Wait;
+    }
+    Decision::Again(if any_found { Why::NothingOfUse } else { Why::NobodyAnswers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: u64 = 1010;
+    const BOUNDS: Bounds = Bounds { stamp: GenerationStamp::from_raw(STAMP), floor_bytes: 0, target_bytes: None };
+    const NOW: Duration = Duration::ZERO;
+    /// Twice the longest wait of a single try.
+    const LONG: Duration = Duration::from_secs(120);
+
+    fn found(state: ReplicaState, len_bytes: u64, acked_bytes: u64) -> ReplicaFound {
+        ReplicaFound { state: state as i32, stamp: STAMP, len_bytes, acked_bytes, restarted: false }
+    }
+    fn home(said: Said) -> Participant {
+        Participant { home: true, said }
+    }
+    fn written(len_bytes: u64, acked_bytes: u64) -> Participant {
+        home(Said::Found(found(ReplicaState::BeingWritten, len_bytes, acked_bytes)))
+    }
+    fn restarted(len_bytes: u64) -> Participant {
+        let found = found(ReplicaState::WaitingRecovery, len_bytes, 0);
+        home(Said::Found(ReplicaFound { restarted: true, ..found }))
+    }
+    fn finalized(len_bytes: u64) -> Participant {
+        home(Said::Found(found(ReplicaState::Finalized, len_bytes, 0)))
+    }
+    fn none() -> Participant {
+        home(Said::Found(ReplicaFound { stamp: 0, ..found(ReplicaState::Deleted, 0, 0) }))
+    }
+    fn damaged() -> Participant {
+        home(Said::Found(found(ReplicaState::Corrupt, 100, 0)))
+    }
+    fn finish(len_bytes: u64, on: &[usize]) -> Decision {
+        Decision::Finish { len_bytes, on: on.to_vec() }
+    }
+    fn at_stamp(participant: Participant, stamp: u64) -> Participant {
+        match participant.said {
+            Said::Found(found) => Participant { said: Said::Found(ReplicaFound { stamp, ..found }), ..participant },
+            _ => participant,
+        }
+    }
+
+    #[test]
+    fn d_2_the_length_is_what_all_received_and_never_less_than_what_any_acknowledged() {
+        let asked = [written(100, 80), written(95, 85), written(90, 90)];
+        assert_eq!(decide(&BOUNDS, &asked, NOW), finish(90, &[0, 1, 2]));
+        // Only the head of the pipeline is left: it has all that was acknowledged, and more.
+        assert_eq!(decide(&BOUNDS, &[written(100, 80), home(Said::Unable)], NOW), finish(100, &[0]));
+        // One that was overtaken is left out.
+        assert_eq!(decide(&BOUNDS, &[written(100, 100), written(60, 60)], NOW), finish(100, &[0]));
+    }
+
+    #[test]
+    fn l_6_who_does_not_answer_is_waited_for_ten_seconds_and_left_out() {
+        let asked = [written(100, 80), home(Said::Nothing), written(90, 90)];
+        assert_eq!(decide(&BOUNDS, &asked, NOW), Decision::Wait);
+        assert_eq!(decide(&BOUNDS, &asked, ANSWER), finish(90, &[0, 2]));
+    }
+
+    #[test]
+    fn sc_27_restarted_replicas_do_not_outvote_those_that_were_there_all_the_time() {
+        // What was not synced is gone from two of them.
+        assert_eq!(decide(&BOUNDS, &[restarted(10), written(100, 100), restarted(20)], NOW), finish(100, &[1]));
+        assert_eq!(decide(&BOUNDS, &[restarted(100), written(100, 100), restarted(20)], NOW), finish(100, &[0, 1]));
+        // Alone they wait for the others, then the longest has most.
+        let asked = [restarted(10), home(Said::Nothing), restarted(20)];
+        assert_eq!(decide(&BOUNDS, &asked, ANSWER), Decision::Wait);
+        assert_eq!(decide(&BOUNDS, &asked, RESTARTED), finish(20, &[2]));
+        assert_eq!(decide(&BOUNDS, &[restarted(10), restarted(20)], NOW), finish(20, &[1]));
+    }
+
+    #[test]
+    fn d_3_a_power_cut_after_a_new_stamp_takes_the_longest_whatever_its_stamp() {
+        let asked = [at_stamp(restarted(0), STAMP + 5), restarted(100)];
+        assert_eq!(decide(&BOUNDS, &asked, NOW), finish(100, &[1]));
+    }
+
+    #[test]
+    fn one_that_is_not_of_the_pipeline_does_not_speak_for_it() {
+        // A node that was just about to be taken in has nothing yet; the homes were restarted.
+        let new = Participant { home: false, ..at_stamp(written(0, 0), STAMP + 5) };
+        assert_eq!(decide(&BOUNDS, &[restarted(100), new], NOW), finish(100, &[0]));
+        assert_eq!(decide(&BOUNDS, &[written(100, 50), new], NOW), finish(100, &[0]));
+        // What it has is as good as any other's.
+        let caught_up = Participant { home: false, ..at_stamp(written(100, 0), STAMP + 5) };
+        assert_eq!(decide(&BOUNDS, &[written(100, 50), caught_up], NOW), finish(100, &[0, 1]));
+    }
+
+    #[test]
+    fn d_4_a_finalised_replica_is_never_cut_because_its_receipt_may_be_out() {
+        assert_eq!(decide(&BOUNDS, &[finalized(100), written(90, 80), written(100, 90)], NOW), finish(100, &[0, 2]));
+        let restarted_node = match finalized(100).said {
+            Said::Found(found) => home(Said::Found(ReplicaFound { restarted: true, ..found })),
+            other => home(other),
+        };
+        assert_eq!(decide(&BOUNDS, &[restarted_node, written(90, 80)], NOW), finish(100, &[0]));
+        // One that an earlier recovery finished may be shorter than what another was acknowledged with.
+        assert_eq!(decide(&BOUNDS, &[at_stamp(finalized(90), STAMP + 1), written(100, 100)], NOW), finish(100, &[1]));
+    }
+
+    #[test]
+    fn d_6_an_append_that_got_nowhere_leaves_what_was_committed() {
+        let bounds = Bounds { floor_bytes: 100, ..BOUNDS };
+        let asked = [finalized(100), at_stamp(written(150, 100), STAMP + 1), finalized(100)];
+        assert_eq!(decide(&bounds, &asked, NOW), finish(100, &[0, 1, 2]));
+        assert_eq!(decide(&bounds, &[written(99, 0), finalized(100)], NOW), finish(100, &[1]));
+        assert_eq!(decide(&bounds, &[none(), none()], NOW), Decision::Wait, "somebody must have it");
+        assert_eq!(decide(&bounds, &[none(), none()], NOBODY), Decision::Again(Why::NothingOfUse));
+    }
+
+    #[test]
+    fn sc_65_replicas_of_older_stamps_count_for_nothing() {
+        let asked = [written(100, 100), at_stamp(written(200, 200), STAMP - 1)];
+        assert_eq!(decide(&BOUNDS, &asked, NOW), finish(100, &[0]));
+    }
+
+    #[test]
+    fn a_truncate_cuts_whatever_is_long_enough() {
+        let bounds = Bounds { floor_bytes: 100, target_bytes: Some(40), ..BOUNDS };
+        assert_eq!(decide(&bounds, &[finalized(100), finalized(100), written(30, 0)], NOW), finish(40, &[0, 1]));
+        // Cut by an earlier try.
+        assert_eq!(decide(&bounds, &[at_stamp(finalized(40), STAMP + 1), none()], NOW), finish(40, &[0]));
+        assert_eq!(decide(&bounds, &[home(Said::Nothing), finalized(100)], NOW), Decision::Wait);
+        assert_eq!(decide(&bounds, &[home(Said::Nothing), finalized(100)], ANSWER), finish(40, &[1]));
+    }
+
+    #[test]
+    fn sc_33_a_block_that_nobody_wrote_goes() {
+        assert_eq!(decide(&BOUNDS, &[none(), none(), none()], NOW), Decision::Drop);
+        let one_is_dead = [none(), home(Said::Unable), none()];
+        assert_eq!(decide(&BOUNDS, &one_is_dead, ANSWER), Decision::Wait, "it may come back, and have something");
+        assert_eq!(decide(&BOUNDS, &one_is_dead, NOTHING_WRITTEN), Decision::Drop);
+        assert_eq!(decide(&BOUNDS, &[written(0, 0), written(0, 0)], NOW), Decision::Drop);
+        let lost_all = [restarted(0), home(Said::Unable)];
+        assert_eq!(decide(&BOUNDS, &lost_all, RESTARTED), Decision::Wait);
+        assert_eq!(decide(&BOUNDS, &lost_all, NOTHING_WRITTEN), Decision::Drop);
+        let stranger = Participant { home: false, ..none() };
+        assert_eq!(decide(&BOUNDS, &[home(Said::Nothing), stranger], LONG), Decision::Again(Why::NothingOfUse));
+    }
+
+    #[test]
+    fn nobody_at_all_is_asked_again() {
+        let asked = [home(Said::Nothing), home(Said::Unable)];
+        assert_eq!(decide(&BOUNDS, &asked, ANSWER), Decision::Wait);
+        assert_eq!(decide(&BOUNDS, &asked, NOBODY), Decision::Again(Why::NobodyAnswers));
+        assert_eq!(decide(&BOUNDS, &[], NOBODY), Decision::Again(Why::NobodyAnswers));
+    }
+
+    #[test]
+    fn sc_28_every_state_of_the_replicas_with_one_permanent_fault_ends() {
+        let states =
+            [none(), written(0, 0), written(100, 0), written(100, 100), restarted(0), restarted(100), finalized(100)];
+        let faults = [home(Said::Nothing), home(Said::Unable), damaged(), at_stamp(damaged(), 0)];
+        for first in states {
+            for second in states {
+                for fault in faults {
+                    for at in 0..3 {
+                        let mut asked = vec![first, second];
+                        asked.insert(at, fault);
+                        let acked = asked.iter().filter_map(|participant| usable(0, participant, &BOUNDS));
+                        let acked = acked.filter(|replica| !replica.restarted).map(|r| r.acked_bytes).max();
+                        match decide(&BOUNDS, &asked, Duration::from_secs(60)) {
+                            Decision::Finish { len_bytes, on } => {
+                                assert!(len_bytes >= acked.unwrap_or(0) && !on.is_empty() && !on.contains(&at));
+                            }
+                            Decision::Drop => assert_eq!(acked.unwrap_or(0), 0, "{asked:?}"),
+                            other => panic!("{other:?} of {asked:?}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

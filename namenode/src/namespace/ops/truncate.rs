@@ -1,0 +1,103 @@
+//! `truncate`: a closed file gets shorter.
+//!
+//! ```text
+//!   at a boundary:   the blocks behind go (those that a snapshot sees stay as cuts)                   done
+//!   inside a block:  it shows its new length at once, and its replicas are cut by a recovery          not done
+//! ```
+//!
+//! What a snapshot sees of a block is never taken away (scar SC-12). To cut inside such a block its first part would have
+//! to be copied into a new one; that is refused.
+
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::log::Truncate;
+use proto::path::FsPath;
+
+use super::blocks::freed;
+use crate::namespace::store::records::{Open, Recovering};
+use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
+
+/// Most blocks that one call cuts off: nobody can look meanwhile.
+pub(in crate::namespace) const MAX_CUT_BLOCKS: u64 = 5000;
+
+/// The block in which a file is cut.
+struct Edge {
+    position: u64,
+    offset_bytes: u64,
+    /// Bytes of it that stay; 0 at a boundary.
+    kept_bytes: u64,
+}
+
+impl Namespace {
+    pub(in crate::namespace) fn truncate(
+        &mut self,
+        call: &Call<'_>,
+        truncate: &Truncate,
+        effects: &mut Vec<BlockEffect>,
+    ) -> FsResult<Outcome> {
+        let who = self.who_calls(call)?;
+        let path = FsPath::parse(&truncate.path)?;
+        let slot = self.closed_file(&who, &path)?;
+        self.work += self.store.links_of(slot).len();
+        let (len_bytes, whole) = (truncate.len_bytes, self.store.extent(slot));
+        if len_bytes > whole.len_bytes {
+            let text = format!("the file has {} bytes, it cannot be cut to {len_bytes}", whole.len_bytes);
+            return Err(registry::invalid(text).with_path(path.as_str()));
+        }
+        let Some(edge) = self.edge(slot, len_bytes) else {
+            return Ok(Outcome::Truncated { status: self.status(slot, path.as_str()), done: true });
+        };
+        let keep = edge.position + u64::from(edge.kept_bytes > 0);
+        let cut = whole.count - keep;
+        if cut > MAX_CUT_BLOCKS {
+            let text = format!("{cut} blocks would go, one call cuts off {MAX_CUT_BLOCKS}");
+            return Err(registry::invalid(text).with_path(path.as_str()).with_hint("cut it in several calls"));
+        }
+        self.check_edge(slot, &edge, &path)?;
+        self.check_room(0)?;
+        self.work += whole.count as usize;
+
+        self.store.edit(slot, |inode| {
+            inode.mtime_ns = call.now_ns;
+            inode.ctime_ns = call.now_ns;
+        });
+        effects.extend(self.store.cut_off(slot, keep).iter().map(freed));
+        let done = edge.kept_bytes == 0;
+        if !done {
+            self.cut_replicas(slot, edge.kept_bytes, effects);
+        }
+        Ok(Outcome::Truncated { status: self.status(slot, path.as_str()), done })
+    }
+
+    /// Where a file is cut; `None` if it keeps all it has.
+    fn edge(&self, slot: u32, len_bytes: u64) -> Option<Edge> {
+        let (mut position, mut offset_bytes) = (0, 0);
+        for block in self.store.chain(slot) {
+            let end_bytes = offset_bytes + self.store.block(block).len_bytes;
+            if len_bytes < end_bytes {
+                return Some(Edge { position, offset_bytes, kept_bytes: len_bytes - offset_bytes });
+            }
+            (position, offset_bytes) = (position + 1, end_bytes);
+        }
+        None
+    }
+
+    /// Does a snapshot need what would be cut off inside a block?
+    fn check_edge(&self, slot: u32, edge: &Edge, path: &FsPath) -> FsResult<()> {
+        if edge.kept_bytes == 0 || self.store.bytes_needed(slot, edge.position, edge.offset_bytes) <= edge.kept_bytes {
+            return Ok(());
+        }
+        let text = "a snapshot sees this file longer, and only whole blocks can be cut off it then";
+        let hint = format!("cut it at {} bytes, where the block begins, or delete the snapshot", edge.offset_bytes);
+        Err(FsError::new(ErrorCode::Unsupported, text).with_path(path.as_str()).with_hint(hint))
+    }
+
+    /// The last block shows its new length from now on; a recovery that nobody has to ask for cuts its replicas.
+    fn cut_replicas(&mut self, slot: u32, kept_bytes: u64, effects: &mut Vec<BlockEffect>) {
+        let epoch = self.next.epoch;
+        self.next.epoch = epoch.next();
+        let recovery = Some(Recovering { target_len_bytes: Some(kept_bytes) });
+        self.store.set_open(slot, Open { recovery, ..Open::by(epoch.raw(), None, None) });
+        self.reserve_stamp(slot);
+        self.reopen(slot, self.store.extent(slot).last, kept_bytes, effects);
+    }
+}

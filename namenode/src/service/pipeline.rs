@@ -1,0 +1,149 @@
+//! Files that are written on: stamps, pipelines, appends. What is chosen before `apply`, and what the writer is told.
+
+use std::collections::BTreeSet;
+
+use auth::token::Mode;
+use base::random::Randomness;
+use bytes::Bytes;
+use proto::common::{Block, LocatedBlock};
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::ids::{BlockId, GenerationStamp, InodeId};
+use proto::log;
+use proto::log::command::Op;
+use proto::namespace as n;
+
+use super::View;
+use super::admit::session;
+use super::request::Request;
+use super::write::{Prepared, names};
+use crate::blocks::StorageIndex;
+use crate::blocks::placement::{self, Wanted};
+use crate::namespace::ReopenedBlock;
+
+/// What a writer that repairs its pipeline may do with a block: also have one node send it to another.
+const REPAIR: [Mode; 3] = [Mode::Write, Mode::Read, Mode::Copy];
+
+/// The command of a request of this kind for which nothing has to be chosen.
+pub(super) fn command(request: &Request) -> Option<Op> {
+    Some(match request {
+        Request::UpdatePipeline(r) => {
+            let block = r.block.clone().unwrap_or_default();
+            Op::UpdatePipeline(log::UpdatePipeline {
+                inode: r.inode,
+                lease_epoch: r.lease_epoch,
+                id: block.id,
+                stamp: block.stamp,
+                new_stamp: r.new_stamp,
+                len_bytes: block.len_bytes,
+                storages: r.storages.clone(),
+            })
+        }
+        Request::Publish(r) => Op::Publish(log::Publish { inode: r.inode, lease_epoch: r.lease_epoch }),
+        Request::Append(r) => Op::Append(log::Append { path: r.path.clone(), new_block: r.new_block }),
+        Request::Truncate(r) => Op::Truncate(log::Truncate { path: r.path.clone(), len_bytes: r.len_bytes }),
+        Request::RecoverLease(r) => Op::RecoverLease(log::RecoverLease { path: r.path.clone() }),
+        _ => return None,
+    })
+}
+
+impl View<'_> {
+    /// Chooses further storages for a pipeline: on nodes that are not in it and did not fail, if possible without a replica
+    /// of the block from before. Fewer than wanted, or none, are an answer as well.
+    pub(super) fn new_stamp(
+        &self,
+        r: &n::NewStampRequest,
+        remembered: bool,
+        random: &dyn Randomness,
+    ) -> FsResult<Prepared> {
+        let block = r.block.clone().unwrap_or_default();
+        let mut op = log::NewStamp {
+            inode: r.inode,
+            lease_epoch: r.lease_epoch,
+            id: block.id,
+            stamp: block.stamp,
+            more: Vec::new(),
+        };
+        // What was chosen the first time is in the answer that is remembered.
+        if !remembered {
+            let file = self.writing((r.inode, r.lease_epoch), session(r.header.as_ref()))?;
+            let registry = self.blocks.registry();
+            let keep: BTreeSet<_> = self.kept(&r.keep)?.into_iter().map(|storage| registry.at(storage).node).collect();
+            let old = self.blocks.replicas().odd_of(BlockId::from_raw(block.id));
+            let mut wanted = Wanted {
+                copies: (r.more as usize).min((file.replication as usize).saturating_sub(keep.len())),
+                block_size_bytes: file.block_size_bytes,
+                writer_host: r.client_host.clone(),
+                exclude: self.nodes_named(&r.exclude_nodes),
+                holders: keep.into_iter().collect(),
+            };
+            let failed = wanted.exclude.clone();
+            wanted.exclude.extend(old.iter().map(|(storage, _)| registry.at(*storage).node));
+            let mut chosen = placement::choose(registry, &wanted, random);
+            if chosen.len() < wanted.copies {
+                // Over what a node has of an earlier pipeline.
+                wanted.copies -= chosen.len();
+                wanted.holders.extend(chosen.iter().map(|storage| registry.at(*storage).node));
+                wanted.exclude = failed;
+                chosen.extend(placement::choose(registry, &wanted, random));
+            }
+            op.more = names(self, &chosen);
+        }
+        Ok(Prepared::Propose(Op::NewStamp(op)))
+    }
+
+    /// Storages that stay in a pipeline.
+    fn kept(&self, keep: &[String]) -> FsResult<Vec<StorageIndex>> {
+        let kept = self.blocks.storages_named(keep);
+        if kept.len() == keep.len() {
+            return Ok(kept);
+        }
+        Err(FsError::new(ErrorCode::InvalidArgument, "a storage of the pipeline is not known"))
+    }
+
+    /// The block at its new stamp, with everybody who shall be in its pipeline.
+    pub(super) fn restamped(
+        &self,
+        user: &str,
+        r: &n::NewStampRequest,
+        stamp: GenerationStamp,
+        more: &[StorageIndex],
+    ) -> FsResult<LocatedBlock> {
+        let block = r.block.clone().unwrap_or_default();
+        let (id, floor) = (BlockId::from_raw(block.id), GenerationStamp::from_raw(block.stamp));
+        let mut pipeline = self.kept(&r.keep)?;
+        pipeline.extend(more.iter().filter(|storage| !self.blocks.storages_named(&r.keep).contains(storage)));
+        let last = self.namespace.lease(InodeId::from_raw(r.inode)).and_then(|view| view.last_block);
+        let offset_bytes = last.filter(|last| last.block == id).map_or(0, |last| last.offset_bytes);
+        Ok(self.to_write(user, (id, offset_bytes, block.len_bytes), (floor, stamp), stamp, &pipeline))
+    }
+
+    /// A finished block that is written on: at the stamp that its replicas have, on those that are good as far as is known.
+    pub(super) fn reopened(&self, user: &str, host: &str, last: &ReopenedBlock) -> LocatedBlock {
+        let good = self.blocks.known_good((last.block, last.stamp, last.len_bytes), &last.storages, host);
+        let most = (last.replication as usize).max(1);
+        let good = good.get(..good.len().min(most)).unwrap_or_default();
+        let what = (last.block, last.offset_bytes, last.len_bytes);
+        self.to_write(user, what, (last.stamp, last.new_stamp), last.stamp, good)
+    }
+
+    fn to_write(
+        &self,
+        user: &str,
+        (block, offset_bytes, len_bytes): (BlockId, u64, u64),
+        (floor, ceiling): (GenerationStamp, GenerationStamp),
+        stamp: GenerationStamp,
+        pipeline: &[StorageIndex],
+    ) -> LocatedBlock {
+        let registry = self.blocks.registry();
+        let nodes: Vec<_> = pipeline.iter().map(|storage| registry.node_of(*storage).id.clone()).collect();
+        LocatedBlock {
+            block: Some(Block { pool: self.pool().to_owned(), id: block.raw(), stamp: stamp.raw(), len_bytes }),
+            offset_bytes,
+            token: self.mint_range(user, &REPAIR, block, (floor, ceiling), &nodes),
+            locations: pipeline.iter().map(|storage| registry.location(*storage)).collect(),
+            corrupt: false,
+            open: true,
+            digest: Bytes::new(),
+        }
+    }
+}
