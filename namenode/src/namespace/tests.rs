@@ -1,5 +1,6 @@
 //! Tests of the whole namespace.
 
+mod appends;
 mod attributes;
 mod fields;
 mod harness;
@@ -7,8 +8,11 @@ mod images;
 mod limits;
 mod model;
 mod outcomes;
+mod pipelines;
+mod recoveries;
 mod scars;
 mod slices;
 mod snapshots;
+mod truncates;
 mod whole;
 mod writers;

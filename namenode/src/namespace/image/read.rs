@@ -20,7 +20,7 @@ use super::records::{
     AnswerOfCall, AttributesRecord, End, Key, Meta, OpenRecord, Queued, SessionRecord, SnapshotRecord, Storage,
     SweepRecord, Text,
 };
-use super::{MAGIC, OLDEST_VERSION, SINCE_RECOVERY, Section, VERSION, history};
+use super::{KNOWN_VERSIONS, MAGIC, SINCE_RECOVERY, Section, VERSION, history};
 use crate::namespace::access::check_principal;
 use crate::namespace::registry::{MAX_KEYS, MAX_STORAGES, check_settings};
 use crate::namespace::sessions::{MAX_OUTCOMES, MAX_RANGES_OF_LOWEST, MAX_SESSIONS, Session};
@@ -51,7 +51,7 @@ pub(in crate::namespace) fn read(reader: &mut (dyn Read + Send)) -> Result<Names
         return Err(ImageError::Damaged { what: "it does not begin like an image".into(), section: 0, offset: 0 });
     }
     let found = version.try_into().map_or(0, u32::from_le_bytes);
-    if !(OLDEST_VERSION..=VERSION).contains(&found) {
+    if !KNOWN_VERSIONS.contains(&found) {
         return Err(ImageError::Version { found, known: VERSION });
     }
     let frames = FrameReader::new(reader, head.len() as u64);

@@ -270,7 +270,7 @@ pub(super) struct OpenRecord {
     pub(super) pin_name: String,
     #[prost(bool, tag = "6")]
     pub(super) pin_overwrite: bool,
-    /// Since version 3. 0: none.
+    /// Since version 4. 0: none.
     #[prost(uint64, tag = "7")]
     pub(super) reserved_stamp: u64,
     #[prost(bool, tag = "8")]

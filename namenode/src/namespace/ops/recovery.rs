@@ -117,12 +117,13 @@ impl Namespace {
         Ok(LastBlock::Commit { slot: last, len_bytes: finish.len_bytes, homes, digest: None })
     }
 
-    /// The slot of an open file of this lease that can be recovered.
+    /// The slot of an open file of this lease that can be recovered. What only snapshots hold has a recovery by itself.
     fn recoverable(&self, id: u64, epoch: u64) -> FsResult<u32> {
-        let slot = self.store.slot(id).filter(|slot| self.may_recover(*slot));
-        let slot = slot.ok_or_else(|| FsError::new(ErrorCode::NotFound, format!("inode {id} is gone")))?;
-        match self.store.open_of(slot) {
-            Some(open) if open.epoch == epoch => Ok(slot),
+        let gone = || FsError::new(ErrorCode::NotFound, format!("inode {id} is gone"));
+        let slot = self.store.slot(id).filter(|slot| self.may_recover(*slot)).ok_or_else(gone)?;
+        match self.store.open_of(slot).filter(|open| open.epoch == epoch) {
+            Some(open) if open.recovery.is_some() || self.store.alive(slot) => Ok(slot),
+            _ if !self.store.alive(slot) => Err(gone()),
             _ => Err(FsError::new(ErrorCode::LeaseLost, format!("inode {id} is not open under lease {epoch}"))),
         }
     }

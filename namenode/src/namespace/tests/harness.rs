@@ -2,16 +2,19 @@
 
 use bytes::Bytes;
 use proto::error::{ErrorCode, FsResult};
-use proto::ids::{LogIndex, SessionId, Term};
+use proto::ids::{GenerationStamp, LogIndex, SessionId, Term};
 use proto::log::command::Op;
 use proto::log::{
-    AddBlock, CallerRecord, Command, CommittedBlock, Complete, Create, Delete, Entry, Format, Mkdir, Reclaim,
-    RegisterStorage, Rename, Settings,
+    AddBlock, Append, BeginRecovery, CallerRecord, Command, CommittedBlock, Complete, Create, Delete, Entry,
+    FinishRecovery, Format, Mkdir, NewStamp, Publish, Reclaim, RegisterStorage, Rename, Settings, Truncate,
+    UpdatePipeline,
 };
 use proto::namespace::FileStatus;
 use proto::path::FsPath;
 
-use crate::namespace::{Applied, COMMAND_SET_VERSION, Namespace, NewBlock, OpenFile, Outcome};
+use crate::namespace::{
+    Applied, COMMAND_SET_VERSION, LeaseView, Namespace, NewBlock, OpenFile, Outcome, ReopenedBlock, StorageIndex,
+};
 
 /// The user that formats.
 pub(super) const SUPER: &str = "hdfs";
@@ -162,6 +165,62 @@ impl Bench {
         let draft = self.create(user, path, false).unwrap();
         self.complete(user, &draft, len).unwrap()
     }
+    /// Opens a closed file for writing at its end.
+    pub(super) fn append(&mut self, user: &str, path: &str) -> FsResult<Appending> {
+        self.append_with(by(user), path, false)
+    }
+    pub(super) fn append_with(&mut self, from: From<'_>, path: &str, new_block: bool) -> FsResult<Appending> {
+        match self.run(from, Op::Append(Append { path: path.into(), new_block })).result? {
+            Outcome::Appending { inode, lease_epoch, status, last } => {
+                let block = last.clone().map(|last| NewBlock {
+                    block: last.block,
+                    stamp: last.stamp,
+                    offset_bytes: last.offset_bytes,
+                    replication: last.replication,
+                    block_size_bytes: last.block_size_bytes,
+                    storages: last.storages,
+                });
+                let draft = Draft { inode: inode.raw(), epoch: lease_epoch.raw(), block };
+                Ok(Appending { draft, status, last })
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    /// Cuts a closed file: its status, and whether that was all.
+    pub(super) fn truncate(&mut self, user: &str, path: &str, len_bytes: u64) -> FsResult<(FileStatus, bool)> {
+        match self.run(by(user), Op::Truncate(Truncate { path: path.into(), len_bytes })).result? {
+            Outcome::Truncated { status, done } => Ok((status, done)),
+            other => panic!("{other:?}"),
+        }
+    }
+    /// Reserves a stamp for the open last block of a file.
+    pub(super) fn new_stamp(&mut self, user: &str, draft: &Draft) -> FsResult<u64> {
+        match self.run(by(user), draft.new_stamp()).result? {
+            Outcome::NewStamp { stamp, more } => {
+                assert_eq!(more, [StorageIndex(2)]);
+                Ok(stamp.raw())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    /// Gives the open last block a reserved stamp, and two nodes.
+    pub(super) fn update_pipeline(&mut self, user: &str, draft: &mut Draft, stamp: u64, len: u64) -> FsResult<()> {
+        self.run(by(user), draft.update_pipeline(stamp, len, homes(2))).result?;
+        if let Some(block) = &mut draft.block {
+            block.stamp = GenerationStamp::from_raw(stamp);
+        }
+        Ok(())
+    }
+    /// The recovery of the only file that is being recovered.
+    pub(super) fn recovery(&self) -> LeaseView {
+        let all: Vec<_> = self.namespace.recovering().collect();
+        assert_eq!(all.len(), 1, "{all:?}");
+        self.namespace.lease(all[0].inode).unwrap()
+    }
+    /// Ends it, with so many copies of this length.
+    pub(super) fn finish(&mut self, view: &LeaseView, len_bytes: u64, copies: u32) -> Applied {
+        self.run(by(SUPER), finish(view, len_bytes, copies))
+    }
     /// Reclaims until nothing waits.
     pub(super) fn reclaim_all(&mut self) {
         while self.namespace.reclaim_pending() > 0 {
@@ -228,6 +287,26 @@ pub(super) fn code<T: std::fmt::Debug>(result: FsResult<T>) -> ErrorCode {
     result.expect_err("a refusal").code
 }
 
+/// The end of a recovery.
+pub(super) fn finish(view: &LeaseView, len_bytes: u64, copies: u32) -> Op {
+    Op::FinishRecovery(FinishRecovery {
+        inode: view.lease.inode.raw(),
+        lease_epoch: view.lease.lease_epoch.raw(),
+        id: view.last_block.as_ref().unwrap().block.raw(),
+        stamp: view.lease.recovery.unwrap().stamp.raw(),
+        len_bytes,
+        storages: homes(copies),
+    })
+}
+
+/// A closed file that is open for writing at its end.
+#[derive(Clone, Debug)]
+pub(super) struct Appending {
+    pub(super) draft: Draft,
+    pub(super) status: FileStatus,
+    pub(super) last: Option<ReopenedBlock>,
+}
+
 /// A file under construction.
 #[derive(Clone, Debug)]
 pub(super) struct Draft {
@@ -237,6 +316,25 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    fn last(&self) -> (i64, u64) {
+        self.block.as_ref().map_or((7, 7), |block| (block.block.raw(), block.stamp.raw()))
+    }
+    pub(super) fn new_stamp(&self) -> Op {
+        let (id, stamp) = self.last();
+        let (inode, lease_epoch) = (self.inode, self.epoch);
+        Op::NewStamp(NewStamp { inode, lease_epoch, id, stamp, more: vec!["DS-2".into()] })
+    }
+    pub(super) fn update_pipeline(&self, new_stamp: u64, len_bytes: u64, storages: Vec<String>) -> Op {
+        let (id, stamp) = self.last();
+        let (inode, lease_epoch) = (self.inode, self.epoch);
+        Op::UpdatePipeline(UpdatePipeline { inode, lease_epoch, id, stamp, new_stamp, len_bytes, storages })
+    }
+    pub(super) fn publish(&self) -> Op {
+        Op::Publish(Publish { inode: self.inode, lease_epoch: self.epoch })
+    }
+    pub(super) fn begin_recovery(&self) -> Op {
+        Op::BeginRecovery(BeginRecovery { inode: self.inode, lease_epoch: self.epoch })
+    }
     /// The last block with a length and two proven copies.
     pub(super) fn committed(&self, len_bytes: u64) -> Option<CommittedBlock> {
         self.block.as_ref().map(|block| CommittedBlock {

@@ -50,6 +50,12 @@ enum Step {
     Complete { by_holder: bool, draft: usize, len: u64 },
     Discard { by_holder: bool, draft: usize },
     Release { draft: usize },
+    Repair { by_holder: bool, draft: usize, len: u64 },
+    Publish { by_holder: bool, draft: usize },
+    Append { user: usize, path: Spot, new_block: bool },
+    Truncate { user: usize, path: Spot, len: u64 },
+    TakeOver { user: usize, path: Spot },
+    EndRecovery { pick: usize, len: u64, copies: u32 },
     Rename { user: usize, from: Spot, to: Spot, replace: bool },
     Delete { user: usize, path: Spot, recursive: bool },
     Reclaim { limit: u32 },
@@ -94,6 +100,15 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(by_holder, draft, len)| Step::Complete { by_holder, draft, len }),
         1 => (mostly(), any::<usize>()).prop_map(|(by_holder, draft)| Step::Discard { by_holder, draft }),
         1 => any::<usize>().prop_map(|draft| Step::Release { draft }),
+        2 => (mostly(), any::<usize>(), lens())
+            .prop_map(|(by_holder, draft, len)| Step::Repair { by_holder, draft, len }),
+        1 => (mostly(), any::<usize>()).prop_map(|(by_holder, draft)| Step::Publish { by_holder, draft }),
+        3 => (user.clone(), spots(), seldom())
+            .prop_map(|(user, path, new_block)| Step::Append { user, path, new_block }),
+        3 => (user.clone(), spots(), lens()).prop_map(|(user, path, len)| Step::Truncate { user, path, len }),
+        1 => (user.clone(), spots()).prop_map(|(user, path)| Step::TakeOver { user, path }),
+        3 => (any::<usize>(), lens(), 0_u32..4)
+            .prop_map(|(pick, len, copies)| Step::EndRecovery { pick, len, copies }),
         10 => (user.clone(), spots(), spots(), any::<bool>())
             .prop_map(|(user, from, to, replace)| Step::Rename { user, from, to, replace }),
         3 => (user.clone(), spots(), seldom())
@@ -317,10 +332,50 @@ impl Twins {
             }
             Step::Look { user, path } => self.look(USERS[*user], &self.path(path)),
             Step::Again { user } => self.again(*user),
+            Step::Append { user, path, new_block } => {
+                let (path, holder) = (&self.path(path), self.holder(*user));
+                let expected = self.model.append(USERS[*user], holder, path, *new_block);
+                let op = proto::log::Append { path: path.clone(), new_block: *new_block };
+                let told = self.send(*user, Op::Append(op)).result;
+                agree(step, expected, told, |outcome, expected| match outcome {
+                    Outcome::Appending { inode, lease_epoch, status, last } => {
+                        let last = last.map(|last| (last.block.raw(), last.len_bytes));
+                        (inode.raw(), lease_epoch.raw(), status.len_bytes, last) == expected
+                    }
+                    _ => false,
+                });
+            }
+            Step::Truncate { user, path, len } => {
+                let path = &self.path(path);
+                let expected = self.model.truncate(USERS[*user], path, *len);
+                let op = proto::log::Truncate { path: path.clone(), len_bytes: *len };
+                let told = self.send(*user, Op::Truncate(op)).result;
+                agree(
+                    step,
+                    expected,
+                    told,
+                    |outcome, done| matches!(outcome, Outcome::Truncated { done: told, .. } if told == done),
+                );
+            }
+            Step::TakeOver { user, path } => {
+                let path = &self.path(path);
+                let expected = self.model.recover_lease(USERS[*user], path);
+                let op = proto::log::RecoverLease { path: path.clone() };
+                let told = self.send(*user, Op::RecoverLease(op)).result;
+                agree(
+                    step,
+                    expected,
+                    told,
+                    |outcome, closed| matches!(outcome, Outcome::Recovering { closed: told, .. } if told == closed),
+                );
+            }
+            Step::EndRecovery { pick, len, copies } => self.end_recovery(step, *pick, *len, *copies),
             Step::AddBlock { draft, .. }
             | Step::Abandon { draft, .. }
             | Step::Complete { draft, .. }
             | Step::Discard { draft, .. }
+            | Step::Repair { draft, .. }
+            | Step::Publish { draft, .. }
             | Step::Release { draft } => {
                 if let Some(draft) = self.pick_draft(*draft) {
                     self.write(step, draft);
@@ -346,7 +401,9 @@ impl Twins {
             Step::AddBlock { by_holder, .. }
             | Step::Abandon { by_holder, .. }
             | Step::Complete { by_holder, .. }
-            | Step::Discard { by_holder, .. } => *by_holder,
+            | Step::Discard { by_holder, .. }
+            | Step::Repair { by_holder, .. }
+            | Step::Publish { by_holder, .. } => *by_holder,
             _ => true,
         };
         let is_holder = |user: &usize| {
@@ -396,6 +453,37 @@ impl Twins {
                     |outcome, (path, len_bytes)| matches!(outcome, Outcome::Complete(status) if (&status.path, status.len_bytes) == (&path, len_bytes)),
                 );
             }
+            Step::Repair { len, .. } => {
+                let (id, stamp) = draft.open_block().unwrap_or((7, 7));
+                let expected = self.model.new_stamp(at, holder);
+                let op = proto::log::NewStamp { inode, lease_epoch, id, stamp, more: homes(1) };
+                let told = self.send(user, Op::NewStamp(op)).result;
+                agree(
+                    step,
+                    expected,
+                    told,
+                    |outcome, stamp| matches!(outcome, Outcome::NewStamp { stamp: told, .. } if told.raw() == stamp),
+                );
+                if self.begins_anew(user) {
+                    return;
+                }
+                let new_stamp = self.model.drafts[at].reserved.unwrap_or(7);
+                let expected = self.model.update_pipeline(at, holder, *len);
+                let (len_bytes, storages) = (*len, homes(2));
+                let op = proto::log::UpdatePipeline { inode, lease_epoch, id, stamp, new_stamp, len_bytes, storages };
+                let told = self.send(user, Op::UpdatePipeline(op)).result;
+                agree(step, expected, told, |outcome, ()| outcome == Outcome::Done);
+            }
+            Step::Publish { .. } => {
+                let expected = self.model.publish(USERS[user], at, holder);
+                let told = self.send(user, Op::Publish(proto::log::Publish { inode, lease_epoch })).result;
+                agree(
+                    step,
+                    expected,
+                    told,
+                    |outcome, path| matches!(outcome, Outcome::Status(status) if status.path == path),
+                );
+            }
             Step::Discard { .. } => {
                 let expected = self.model.give_up(at, holder);
                 let told = self.send(user, Op::Discard(Discard { inode, lease_epoch })).result;
@@ -409,6 +497,33 @@ impl Twins {
                 agree(step, expected, told, |outcome, ()| outcome == Outcome::Done);
             }
         }
+    }
+
+    /// A recovery ends, or what was meant to be its end is refused.
+    fn end_recovery(&mut self, step: &Step, pick: usize, len: u64, copies: u32) {
+        let drafts = &self.model.drafts;
+        let recovering: Vec<usize> =
+            (0..drafts.len()).filter(|at| !drafts[*at].over && drafts[*at].recovery.is_some()).collect();
+        let Some(at) = pick.checked_rem(recovering.len()).map(|pick| recovering[pick]) else { return };
+        let draft = drafts[at].clone();
+        let Some((stamp, target)) = draft.recovery else { return };
+        let len = target.filter(|_| !pick.is_multiple_of(5)).unwrap_or(len);
+        let op = proto::log::FinishRecovery {
+            inode: draft.inode,
+            lease_epoch: draft.epoch,
+            id: draft.open_block().map_or(7, |(id, _)| id),
+            stamp,
+            len_bytes: len,
+            storages: homes(copies),
+        };
+        let expected = self.model.finish_recovery(at, (copies > 0 && len > 0).then_some(len));
+        let told = self.run(by(SUPER), Op::FinishRecovery(op)).result;
+        agree(
+            step,
+            expected,
+            told,
+            |outcome, len| matches!(outcome, Outcome::Complete(status) if status.len_bytes == len),
+        );
     }
 
     /// The latest call of a session comes once more, as after a lost answer.

@@ -36,17 +36,25 @@ pub(super) struct Draft {
     pub(super) holder: Option<SessionId>,
     owner: String,
     mode: u32,
+    made_ns: i64,
     /// Directory, name, and whether a file there may be replaced.
     pin: Option<(u64, String, bool)>,
     /// Id, stamp, and length once it is known.
     pub(super) blocks: Vec<(i64, u64, Option<u64>)>,
+    /// What the open last block has at least.
+    pub(super) floor: u64,
+    /// Nobody's: the stamp of its recovery, and the length that it must give the last block, if that is fixed.
+    pub(super) recovery: Option<(u64, Option<u64>)>,
+    /// The stamp that was reserved last for the open block.
+    pub(super) reserved: Option<u64>,
     /// Complete, given up, or taken away.
     pub(super) over: bool,
 }
 
 impl Draft {
     pub(super) fn len_bytes(&self) -> u64 {
-        self.blocks.iter().filter_map(|block| block.2).sum()
+        let finished: u64 = self.blocks.iter().filter_map(|block| block.2).sum();
+        finished + self.open_block().map_or(0, |_| self.floor)
     }
     /// The last block, if its length is not known yet.
     pub(super) fn open_block(&self) -> Option<(i64, u64)> {
@@ -253,8 +261,12 @@ impl Plain {
             holder: new.holder,
             owner: new.user.to_owned(),
             mode: new.mode,
+            made_ns: self.now_ns,
             pin: (!new.at_once).then_some((directory, name, new.overwrite)),
             blocks: Vec::new(),
+            floor: 0,
+            recovery: None,
+            reserved: None,
             over: false,
         };
         self.next_epoch += 1;
@@ -265,6 +277,7 @@ impl Plain {
     }
     fn allocate(&mut self, draft: &mut Draft) -> i64 {
         draft.blocks.push((self.next_block, self.next_stamp, None));
+        (draft.floor, draft.reserved) = (0, None);
         self.next_block += 1;
         self.next_stamp += 1;
         self.next_block - 1
@@ -273,7 +286,7 @@ impl Plain {
     fn writable(&self, draft: usize, holder: Option<SessionId>) -> Told<Draft> {
         let draft = &self.drafts[draft];
         let exists = self.path_of(draft.inode).is_some() || (draft.pin.is_some() && !draft.over);
-        match (exists, !draft.over && draft.holder == holder) {
+        match (exists, !draft.over && draft.holder == holder && draft.recovery.is_none()) {
             (false, _) => Err(ErrorCode::NotFound),
             (true, false) => Err(ErrorCode::LeaseLost),
             (true, true) => Ok(draft.clone()),
@@ -281,14 +294,16 @@ impl Plain {
     }
     /// What becomes of the last block if the writer says that it has this length.
     fn settle(draft: &mut Draft, len_bytes: u64) -> Told<()> {
+        let floor = draft.floor;
         let Some(last) = draft.blocks.last_mut().filter(|block| block.2.is_none()) else { return Ok(()) };
-        if len_bytes > BLOCK_SIZE {
+        if len_bytes > BLOCK_SIZE || len_bytes < floor {
             return Err(ErrorCode::InvalidArgument);
         }
         last.2 = Some(len_bytes);
         if len_bytes == 0 {
             draft.blocks.pop();
         }
+        (draft.floor, draft.reserved) = (0, None);
         Ok(())
     }
     fn store(&mut self, at: usize, draft: Draft) {
@@ -313,7 +328,7 @@ impl Plain {
     /// Gives up the last block.
     pub(super) fn abandon(&mut self, at: usize, holder: Option<SessionId>) -> Told<()> {
         let mut draft = self.writable(at, holder)?;
-        if draft.blocks.last().is_some_and(|block| block.2.is_some()) {
+        if draft.blocks.last().is_some_and(|block| block.2.is_some() || draft.floor > 0) {
             return Err(ErrorCode::InvalidArgument);
         }
         draft.blocks.pop();
@@ -331,15 +346,7 @@ impl Plain {
         Self::settle(&mut draft, len_bytes)?;
         let path = match &draft.pin {
             None => self.path_of(draft.inode).ok_or(ErrorCode::NotFound)?,
-            Some((directory, name, overwrite)) => {
-                let directory = self.path_of(*directory).ok_or(ErrorCode::NotFound)?;
-                self.need(user, &directory, WRITE | EXECUTE)?;
-                let path = join(&directory, name);
-                if self.tree.contains_key(&path) {
-                    self.replaceable(user, &path, *overwrite)?;
-                }
-                path
-            }
+            Some((directory, name, overwrite)) => self.place(user, *directory, name, *overwrite)?,
         };
         draft.over = true;
         let node = Node {
@@ -362,13 +369,198 @@ impl Plain {
     }
     /// The writer gives the file up, or the cluster takes it away from a silent one.
     pub(super) fn give_up(&mut self, at: usize, holder: Option<SessionId>) -> Told<()> {
-        let mut draft = self.writable(at, holder)?;
-        draft.over = true;
-        if draft.pin.is_none() {
-            self.next_epoch += 1;
+        let draft = self.writable(at, holder)?;
+        self.take_away(at, &draft);
+        Ok(())
+    }
+    fn take_away(&mut self, at: usize, draft: &Draft) {
+        self.drafts[at].over = true;
+        if draft.pin.is_some() {
+            return;
         }
+        if draft.open_block().is_some() {
+            self.recover(draft.clone(), None);
+        } else {
+            self.close(draft.inode);
+        }
+    }
+    /// The file is nobody's until its last block is finished.
+    fn recover(&mut self, draft: Draft, target: Option<u64>) {
+        let (epoch, stamp) = (self.next_epoch, self.next_stamp);
+        self.next_epoch += 1;
+        self.next_stamp += 1;
+        let recovery = Some((stamp, target));
+        self.drafts.push(Draft { epoch, holder: None, recovery, reserved: None, over: false, ..draft });
+    }
+    fn close(&mut self, inode: u64) {
+        let now_ns = self.now_ns;
+        if let Some(path) = self.path_of(inode)
+            && let Some(node) = self.tree.get_mut(&path)
+        {
+            (node.open, node.mtime_ns) = (false, now_ns);
+        }
+    }
+    fn latest(&self, inode: u64) -> usize {
+        self.drafts.iter().rposition(|draft| draft.inode == inode).unwrap()
+    }
+
+    /// A file that nobody writes, for somebody who may.
+    fn closed(&self, user: &str, path: &str) -> Told<usize> {
+        let node = self.find(user, path)?;
+        if node.directory {
+            return Err(ErrorCode::IsADirectory);
+        }
+        self.need(user, path, WRITE)?;
+        if node.open { Err(ErrorCode::FileOpen) } else { Ok(self.latest(node.inode)) }
+    }
+    /// Inode, lease, length, and id and length of the block that is open again.
+    pub(super) fn append(
+        &mut self,
+        user: &str,
+        holder: Option<SessionId>,
+        path: &str,
+        new_block: bool,
+    ) -> Told<(u64, u64, u64, Option<(i64, u64)>)> {
+        let before = self.closed(user, path)?;
+        let (epoch, len_bytes) = (self.next_epoch, self.drafts[before].len_bytes());
+        let mut draft = Draft { epoch, holder, pin: None, over: false, recovery: None, ..self.drafts[before].clone() };
+        self.next_epoch += 1;
+        let room = |block: &&mut (i64, u64, Option<u64>)| !new_block && block.2.is_some_and(|len| len < BLOCK_SIZE);
+        let last = draft.blocks.last_mut().filter(room).map(|last| {
+            let floor = last.2.take().unwrap_or(0);
+            (last.0, floor)
+        });
+        if let Some((_, floor)) = last {
+            (draft.floor, draft.reserved) = (floor, Some(self.next_stamp));
+            self.next_stamp += 1;
+        }
+        if let Some(node) = self.tree.get_mut(path) {
+            node.open = true;
+        }
+        let inode = draft.inode;
+        self.drafts.push(draft);
+        Ok((inode, epoch, len_bytes, last))
+    }
+    /// True: nothing is left to do.
+    pub(super) fn truncate(&mut self, user: &str, path: &str, len_bytes: u64) -> Told<bool> {
+        let at = self.closed(user, path)?;
+        let whole = self.drafts[at].len_bytes();
+        if len_bytes >= whole {
+            return if len_bytes == whole { Ok(true) } else { Err(ErrorCode::InvalidArgument) };
+        }
+        let draft = &mut self.drafts[at];
+        let (mut kept, mut left) = (Vec::new(), len_bytes);
+        for block in &draft.blocks {
+            let len = block.2.unwrap_or(0);
+            if left > 0 {
+                kept.push((block.0, block.1, Some(len.min(left))));
+                left -= len.min(left);
+            }
+        }
+        let last = kept.last().copied().filter(|last| draft.blocks[kept.len() - 1].2 != last.2);
+        draft.blocks = kept;
+        let now_ns = self.now_ns;
+        if let Some(node) = self.tree.get_mut(path) {
+            (node.len_bytes, node.open, node.mtime_ns) = (len_bytes, last.is_some(), now_ns);
+        }
+        if let Some((_, _, Some(target))) = last {
+            let mut cut = self.drafts[at].clone();
+            if let Some(last) = cut.blocks.last_mut() {
+                last.2 = None;
+            }
+            cut.floor = target;
+            self.recover(cut, Some(target));
+        }
+        Ok(last.is_none())
+    }
+    /// True: it is closed.
+    pub(super) fn recover_lease(&mut self, user: &str, path: &str) -> Told<bool> {
+        let node = self.find(user, path)?.clone();
+        if node.directory {
+            return Err(ErrorCode::IsADirectory);
+        }
+        self.need(user, path, WRITE)?;
+        let at = self.latest(node.inode);
+        if node.open && self.drafts[at].recovery.is_none() {
+            self.take_away(at, &self.drafts[at].clone());
+        }
+        Ok(!self.tree[path].open)
+    }
+    /// The length of the last block at the end of a recovery; none if it goes.
+    pub(super) fn finish_recovery(&mut self, at: usize, end: Option<u64>) -> Told<u64> {
+        let mut draft = self.drafts[at].clone();
+        let Some((stamp, target)) = draft.recovery.filter(|_| self.path_of(draft.inode).is_some()) else {
+            return Err(ErrorCode::NotFound);
+        };
+        let fits = match end {
+            None => draft.floor == 0,
+            Some(len) => len <= BLOCK_SIZE && len >= draft.floor && target.is_none_or(|target| target == len),
+        };
+        if !fits {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        match (end, draft.blocks.last_mut()) {
+            (Some(len), Some(last)) => (last.1, last.2) = (stamp, Some(len)),
+            _ => drop(draft.blocks.pop()),
+        }
+        (draft.over, draft.floor, draft.recovery) = (true, 0, None);
+        let (inode, len_bytes) = (draft.inode, draft.len_bytes());
+        self.store(at, draft);
+        self.close(inode);
+        Ok(len_bytes)
+    }
+    pub(super) fn new_stamp(&mut self, at: usize, holder: Option<SessionId>) -> Told<u64> {
+        let mut draft = self.writable(at, holder)?;
+        if draft.open_block().is_none() {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        draft.reserved = Some(self.next_stamp);
+        self.next_stamp += 1;
+        self.drafts[at] = draft;
+        Ok(self.next_stamp - 1)
+    }
+    pub(super) fn update_pipeline(&mut self, at: usize, holder: Option<SessionId>, len_bytes: u64) -> Told<()> {
+        let mut draft = self.writable(at, holder)?;
+        let (floor, reserved) = (draft.floor, draft.reserved.take());
+        let Some(last) = draft.blocks.last_mut().filter(|last| last.2.is_none()) else {
+            return Err(ErrorCode::InvalidArgument);
+        };
+        let Some(stamp) = reserved else { return Err(ErrorCode::StaleStamp) };
+        if len_bytes < floor || len_bytes > BLOCK_SIZE {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        last.1 = stamp;
         self.drafts[at] = draft;
         Ok(())
+    }
+    pub(super) fn publish(&mut self, user: &str, at: usize, holder: Option<SessionId>) -> Told<String> {
+        let mut draft = self.writable(at, holder)?;
+        let Some((directory, name, overwrite)) = draft.pin.take() else {
+            return self.path_of(draft.inode).ok_or(ErrorCode::NotFound);
+        };
+        let path = self.place(user, directory, &name, overwrite)?;
+        let node = Node {
+            inode: draft.inode,
+            directory: false,
+            mode: draft.mode,
+            owner: draft.owner.clone(),
+            len_bytes: draft.len_bytes(),
+            open: true,
+            mtime_ns: draft.made_ns,
+        };
+        self.put(&path, node);
+        self.drafts[at] = draft;
+        Ok(path)
+    }
+    /// Where a file would appear now.
+    fn place(&self, user: &str, directory: u64, name: &str, overwrite: bool) -> Told<String> {
+        let directory = self.path_of(directory).ok_or(ErrorCode::NotFound)?;
+        self.need(user, &directory, WRITE | EXECUTE)?;
+        let path = join(&directory, name);
+        if self.tree.contains_key(&path) {
+            self.replaceable(user, &path, overwrite)?;
+        }
+        Ok(path)
     }
 
     pub(super) fn rename(&mut self, user: &str, from: &str, to: &str, replace: bool) -> Told<()> {

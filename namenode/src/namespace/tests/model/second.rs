@@ -11,6 +11,7 @@
 //! `BLOCKYARD_MODEL_RUNS` and `BLOCKYARD_MODEL_SEED` make more runs, and others.
 
 mod acl;
+mod again;
 mod attributes;
 mod compare;
 mod files;
@@ -33,10 +34,12 @@ use world::{Tally, World};
 /// Runs of the normal suite.
 const RUNS: u64 = 600;
 /// All that users ask for.
-const OPERATIONS: [&str; 20] = [
+const OPERATIONS: [&str; 28] = [
     "AbandonBlock",
     "AddBlock",
     "AllowSnapshots",
+    "Append",
+    "BeginRecovery",
     "ChangeAcl",
     "Complete",
     "Concat",
@@ -45,8 +48,12 @@ const OPERATIONS: [&str; 20] = [
     "Delete",
     "DeleteSnapshot",
     "Discard",
+    "FinishRecovery",
     "Link",
     "Mkdir",
+    "NewStamp",
+    "Publish",
+    "RecoverLease",
     "RemoveXattr",
     "Rename",
     "RenameSnapshot",
@@ -54,6 +61,8 @@ const OPERATIONS: [&str; 20] = [
     "SetQuota",
     "SetXattr",
     "Symlink",
+    "Truncate",
+    "UpdatePipeline",
 ];
 
 fn number_from(variable: &str, default: u64) -> u64 {
@@ -115,9 +124,17 @@ fn everything_happened(tally: &Tally) {
         assert!(often(name, true), "{name} is done: {tally:#?}");
         assert!(often(name, false), "{name} is refused: {tally:#?}");
     }
-    for reason in
-        ["quota_exceeded", "read_only", "not_empty", "invalid_move", "lease_lost", "file_open", "no_attribute"]
-    {
+    for reason in [
+        "quota_exceeded",
+        "read_only",
+        "not_empty",
+        "invalid_move",
+        "lease_lost",
+        "file_open",
+        "no_attribute",
+        "unsupported",
+        "stale_stamp",
+    ] {
         assert!(tally.keys().any(|(_, why)| *why == Some(reason)), "{reason} is a reason: {tally:#?}");
     }
 }

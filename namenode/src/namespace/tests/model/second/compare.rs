@@ -8,7 +8,7 @@ use proto::namespace::{AclScope, AclTag, FileKind, FileStatus, GetXattrsRequest}
 use super::acl::{Acl, Tag};
 use super::rights::Person;
 use super::rules::State;
-use super::tree::{Body, Id, Tree};
+use super::tree::{Block, Body, Id, Tree};
 use crate::namespace::Namespace;
 use crate::namespace::tests::harness::path;
 
@@ -23,6 +23,10 @@ impl Ids {
     pub(super) fn pair(&mut self, id: Id, inode: u64) {
         assert_eq!(*self.inode_of.entry(id).or_insert(inode), inode, "node {id} is the same inode everywhere");
         assert_eq!(*self.id_of.entry(inode).or_insert(id), id, "inode {inode} is the same node everywhere");
+    }
+    /// The node of an inode.
+    pub(super) fn of(&self, inode: u64) -> Option<Id> {
+        self.id_of.get(&inode).copied()
     }
     /// The n-th inode that was ever seen.
     pub(super) fn nth(&self, n: usize) -> Option<(u64, Id)> {
@@ -141,9 +145,11 @@ fn compare_tree(tree: &Tree, top: &str, past: bool, namespace: &Namespace, who: 
             Body::Directory(entries) => compare_listing(tree, entries, past, namespace, &caller, &at),
             Body::File(file) => {
                 let told = namespace.open(&caller, &path(&at), 0..u64::MAX, usize::MAX).unwrap();
-                let told: Vec<_> = told.blocks.iter().map(|block| (block.block.raw(), block.len_bytes)).collect();
-                let blocks: Vec<_> =
-                    file.blocks.iter().filter_map(|block| Some((block.id, block.len_bytes?))).collect();
+                let told: Vec<_> =
+                    told.blocks.iter().map(|block| (block.block.raw(), block.len_bytes, block.committed)).collect();
+                let block =
+                    |block: &Block| (block.id, block.visible_bytes(), block.len_bytes.is_some() || file.cutting);
+                let blocks: Vec<_> = file.blocks.iter().map(block).collect();
                 assert_eq!(told, blocks, "{at}");
             }
             Body::Symlink(_) => {}

@@ -10,6 +10,8 @@ use super::tree::{Block, Body, File, Id};
 /// Settings of the harness.
 const MIN_BLOCK_BYTES: u64 = 1024;
 const MAX_BLOCKS: usize = 100;
+/// Blocks that one truncate cuts off.
+pub(super) const MAX_CUT: usize = 5000;
 pub(super) const MAX_REPLICATION: u64 = 512;
 
 pub(super) struct NewFile {
@@ -70,9 +72,9 @@ impl State {
                     (state.make_parents(who, walk.at, above, like), name.clone())
                 }
             };
-            let blocks = if new.first_block { vec![Block { id: 0, stamp: 0, len_bytes: None }] } else { Vec::new() };
+            let blocks = if new.first_block { vec![Block::new()] } else { Vec::new() };
             let (replication, block_size_bytes) = (new.replication, new.block_size_bytes);
-            let file = File { replication, block_size_bytes, blocks, open: true };
+            let file = File { replication, block_size_bytes, blocks, open: true, cutting: false };
             let id = state.make(who, directory, new.made, Body::File(file));
             let mut published = state.clone();
             published.put(directory, &name, id);
@@ -97,7 +99,7 @@ impl State {
     }
 
     /// Whoever writes a file is told when it is gone, or not theirs any more.
-    fn may_write_on(&self, who: &Person, id: Id) -> Told<()> {
+    pub(super) fn may_write_on(&self, who: &Person, id: Id) -> Told<()> {
         if !self.tree.nodes.contains_key(&id) {
             return refuse(ErrorCode::NotFound);
         }
@@ -109,7 +111,7 @@ impl State {
         let invalid = || refuse(ErrorCode::InvalidArgument);
         match (file.blocks.last(), said) {
             (None, None) | (Some(Block { len_bytes: Some(_), .. }), None) => Ok(Ending::Settled),
-            (Some(_), None) if file.blocks.len() == 1 => Ok(Ending::Drop),
+            (Some(last), None) if file.blocks.len() == 1 && last.floor_bytes == 0 => Ok(Ending::Drop),
             (Some(_), None) | (None, Some(_)) => invalid(),
             (Some(last), Some((block, _, _))) if last.id != block => invalid(),
             (Some(last), Some((_, stamp, _))) if last.stamp != stamp => refuse(ErrorCode::StaleStamp),
@@ -120,6 +122,8 @@ impl State {
                     invalid()
                 }
             }
+            // What readers have seen of it stays.
+            (Some(last), Some((_, _, len))) if len < last.floor_bytes => invalid(),
             (Some(_), Some((_, _, 0))) => Ok(Ending::Drop),
             (Some(_), Some((_, _, len))) if len > file.block_size_bytes => invalid(),
             (Some(_), Some((_, _, len))) => Ok(Ending::Commit(len)),
@@ -144,7 +148,7 @@ impl State {
                 return refuse(ErrorCode::InvalidArgument);
             }
             state.settle(id, last);
-            state.tree.file_mut(id).blocks.push(Block { id: 0, stamp: 0, len_bytes: None });
+            state.tree.file_mut(id).blocks.push(Block::new());
             state.room_where_it_goes(id, &before)
         })
     }
@@ -174,7 +178,7 @@ impl State {
                     if last.stamp != stamp {
                         return refuse(ErrorCode::StaleStamp);
                     }
-                    if last.len_bytes.is_some() {
+                    if last.len_bytes.is_some() || last.floor_bytes > 0 {
                         return refuse(ErrorCode::InvalidArgument);
                     }
                     blocks.pop();
@@ -191,40 +195,55 @@ impl State {
         self.attempt(|state| {
             state.may_write_on(who, id)?;
             let last = state.judge_last(id, said)?;
-            let pin = state.writers.get(&id).and_then(|writer| writer.pin.clone());
-            if let Some(pin) = &pin {
-                if !state.tree.nodes.contains_key(&pin.directory) {
-                    return refuse(ErrorCode::NotFound);
-                }
-                match state.tree.child(pin.directory, &pin.name) {
-                    Some(old) => state.may_replace(who, pin.directory, old, pin.overwrite).judge()?,
-                    None if who.may(state.tree.get(pin.directory), ENTRIES) => {}
-                    None => return refuse(ErrorCode::PermissionDenied),
-                }
-            }
+            let pin = state.may_appear(who, id)?;
             state.settle(id, last);
-            state.writers.remove(&id);
-            state.tree.file_mut(id).open = false;
-            state.touch(id);
+            state.close(id);
             if let Some(pin) = pin {
                 state.put(pin.directory, &pin.name, id);
             }
             Ok(id)
         })
     }
+    /// The place of a file that nobody sees yet, if it may get there now.
+    pub(super) fn may_appear(&self, who: &Person, id: Id) -> Told<Option<Pin>> {
+        let pin = self.writers.get(&id).and_then(|writer| writer.pin.clone());
+        if let Some(pin) = &pin {
+            if !self.tree.nodes.contains_key(&pin.directory) {
+                return refuse(ErrorCode::NotFound);
+            }
+            match self.tree.child(pin.directory, &pin.name) {
+                Some(old) => self.may_replace(who, pin.directory, old, pin.overwrite).judge()?,
+                None if who.may(self.tree.get(pin.directory), ENTRIES) => {}
+                None => return refuse(ErrorCode::PermissionDenied),
+            }
+        }
+        Ok(pin)
+    }
+    /// The file is what it is.
+    pub(super) fn close(&mut self, id: Id) {
+        self.writers.remove(&id);
+        self.recoveries.remove(&id);
+        self.reserved.remove(&id);
+        let file = self.tree.file_mut(id);
+        (file.open, file.cutting) = (false, false);
+        self.touch(id);
+    }
 
-    /// What nobody sees vanishes; what is seen stays open, and nobody's.
+    /// What nobody sees vanishes; what is seen is closed at what its replicas hold.
     pub(super) fn discard(&mut self, who: &Person, id: Id) -> Told<()> {
         self.attempt(|state| {
             state.may_write_on(who, id)?;
-            state.writers.remove(&id);
+            state.give_up(id);
             Ok(())
         })
     }
     /// A writer is silent: all its files.
     pub(super) fn release_all(&mut self, who: &Person) -> Told<()> {
         self.attempt(|state| {
-            state.writers.retain(|_, writer| writer.user != who.name);
+            let theirs = state.writers.iter().filter(|(_, writer)| writer.user == who.name).map(|(id, _)| *id);
+            for id in theirs.collect::<Vec<Id>>() {
+                state.give_up(id);
+            }
             Ok(())
         })
     }

@@ -56,6 +56,10 @@ pub(super) struct State {
     /// By directory, oldest first.
     pub(super) snapshots: BTreeMap<Id, Vec<Snapshot>>,
     pub(super) writers: BTreeMap<Id, Writer>,
+    /// Open files that are nobody's, until their last block is finished: the length that it must get, if one is fixed.
+    pub(super) recoveries: BTreeMap<Id, Option<u64>>,
+    /// Stamps that writers may give their open blocks.
+    pub(super) reserved: BTreeMap<Id, u64>,
     pub(super) next: Id,
     pub(super) now_ns: i64,
 }
@@ -100,6 +104,8 @@ impl State {
             tree: Tree { nodes: BTreeMap::from([(1, root)]), root: 1 },
             snapshots: BTreeMap::new(),
             writers: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             next: 2,
             now_ns: 0,
         }
@@ -138,6 +144,8 @@ impl State {
         kept.extend(self.writers.iter().filter(|(_, writer)| writer.pin.is_some()).map(|(id, _)| *id));
         self.tree.nodes.retain(|id, _| kept.contains(id));
         self.writers.retain(|id, _| kept.contains(id));
+        self.recoveries.retain(|id, _| kept.contains(id));
+        self.reserved.retain(|id, _| kept.contains(id));
     }
 
     pub(super) fn is_listed(&self, id: Id) -> bool {

@@ -15,6 +15,18 @@ pub(super) struct Block {
     pub(super) id: i64,
     pub(super) stamp: u64,
     pub(super) len_bytes: Option<u64>,
+    /// What it has at least while that is not known.
+    pub(super) floor_bytes: u64,
+}
+
+impl Block {
+    pub(super) fn new() -> Self {
+        Self { id: 0, stamp: 0, len_bytes: None, floor_bytes: 0 }
+    }
+    /// What readers see of it for sure.
+    pub(super) fn visible_bytes(&self) -> u64 {
+        self.len_bytes.unwrap_or(self.floor_bytes)
+    }
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -24,15 +36,21 @@ pub(super) struct File {
     pub(super) blocks: Vec<Block>,
     /// Being written, perhaps by nobody any more.
     pub(super) open: bool,
+    /// Its last block only gets shorter.
+    pub(super) cutting: bool,
 }
 
 impl File {
     pub(super) fn len_bytes(&self) -> u64 {
-        self.blocks.iter().filter_map(|block| block.len_bytes).sum()
+        self.blocks.iter().map(Block::visible_bytes).sum()
     }
     /// What a space quota counts: a block that is being written counts in full.
     fn space_bytes(&self) -> u64 {
-        let bytes: u64 = self.blocks.iter().map(|block| block.len_bytes.unwrap_or(self.block_size_bytes)).sum();
+        let counted = |block: &Block| match block.len_bytes {
+            None if !self.cutting => self.block_size_bytes,
+            _ => block.visible_bytes(),
+        };
+        let bytes: u64 = self.blocks.iter().map(counted).sum();
         bytes * self.replication
     }
 }
@@ -202,8 +220,11 @@ impl Tree {
             self.reachable(top).into_iter().map(|id| (id, self.get(id).clone())).collect();
         for node in nodes.values_mut() {
             if let Body::File(file) = &mut node.body {
-                file.blocks.retain(|block| block.len_bytes.is_some());
-                file.open = false;
+                file.blocks.retain(|block| block.visible_bytes() > 0);
+                for block in &mut file.blocks {
+                    block.len_bytes = Some(block.visible_bytes());
+                }
+                (file.open, file.cutting) = (false, false);
             }
         }
         Self { nodes, root: top }

@@ -8,9 +8,10 @@ use proto::error::{ErrorCode, FsResult};
 use proto::ids::SessionId;
 use proto::log::command::Op;
 use proto::log::{
-    AbandonBlock, AclEntry, AddBlock, AllowSnapshots, ChangeAcl, CommittedBlock, Complete, Concat, Create,
-    CreateSnapshot, Delete, DeleteSnapshot, Discard, Link, Mkdir, Reclaim, ReleaseLease, RemoveXattr, Rename,
-    RenameSnapshot, SetAccessTimes, SetAttributes, SetQuota, SetXattr, Symlink,
+    AbandonBlock, AclEntry, AddBlock, AllowSnapshots, Append, BeginRecovery, ChangeAcl, CommittedBlock, Complete,
+    Concat, Create, CreateSnapshot, Delete, DeleteSnapshot, Discard, Link, Mkdir, NewStamp, Publish, Reclaim,
+    RecoverLease, ReleaseLease, RemoveXattr, Rename, RenameSnapshot, SetAccessTimes, SetAttributes, SetQuota, SetXattr,
+    Symlink, Truncate, UpdatePipeline,
 };
 use proto::namespace::{AclChange, AclTag, GetXattrsRequest};
 
@@ -24,7 +25,7 @@ use super::rights::Person;
 use super::rules::{Last, State, Told};
 use super::steps::{NAMES, PEOPLE, Step, caller, change, entries, mode, spot, target};
 use super::tree::Id;
-use crate::namespace::tests::harness::{BLOCK, Bench, SUPER, by, homes, image_of, path, replay, session};
+use crate::namespace::tests::harness::{BLOCK, Bench, SUPER, by, code, finish, homes, image_of, path, replay, session};
 use crate::namespace::{Namespace, Outcome};
 
 const ROOT: &Person = &PEOPLE[0];
@@ -134,7 +135,7 @@ impl World {
         let [from, to] = step.spots.map(|pick| spot(&self.state.tree, &snapshots, pick));
         let (user, number) = (caller(step.user), step.number);
         self.begin();
-        match step.kind % 40 {
+        match step.kind % 50 {
             0..=3 => {
                 let unmasked = (number & 0x10 == 0).then_some(mode(number >> 8) | 0o600);
                 self.mkdir(user, &from, Made { mode: mode(number / 32), unmasked }, number & 1 == 0);
@@ -187,6 +188,11 @@ impl World {
             }
             37 => self.release(user, number),
             38 => self.see_access(number),
+            40..=42 => self.append(user, from, number),
+            43..=45 => self.truncate(user, from, number),
+            46 => self.recover_lease(user, from),
+            47..=48 => self.end_recovery(number),
+            49 => self.repair(number),
             _ => {
                 self.bench.namespace = Namespace::read_from(&mut image_of(&self.bench.namespace).as_slice()).unwrap();
             }
@@ -563,6 +569,155 @@ impl World {
         let told = namespace.content_summary(&caller, &place);
         if let Some((usage, told)) = agree(&what("summary"), state.summary(who, at), told) {
             assert_eq!((told.names_used, told.space_bytes), (usage.names(), usage.space_bytes), "{at}");
+        }
+    }
+
+    /// A file, where the spot is none.
+    fn some_file(&self, spot: String, number: u32) -> String {
+        let files: Vec<String> = self.files().collect();
+        let any = number & 0x700 == 0 || files.is_empty() || files.contains(&spot);
+        if any { spot } else { files[number as usize / 4096 % files.len()].clone() }
+    }
+    fn append(&mut self, user: usize, spot: String, number: u32) {
+        let (path, new_block) = (self.some_file(spot, number), number & 7 == 0);
+        let expected = self.state.append(&PEOPLE[user], &path, new_block);
+        let op = Append { path, new_block };
+        let told = agree(&op, expected, self.run(user, Op::Append(op.clone())));
+        let Some(((id, len_bytes, floor), Outcome::Appending { inode, lease_epoch, status, last })) = told else {
+            return;
+        };
+        self.ids.pair(id, inode.raw());
+        assert_eq!((status.len_bytes, last.as_ref().map(|last| last.len_bytes)), (len_bytes, floor), "{op:?}");
+        assert_eq!(bare(&status), status_of(&self.state.tree, id, false), "{op:?}");
+        if let Some(last) = &last {
+            self.state.reserved.insert(id, last.new_stamp.raw());
+        }
+        let block = last.map(|last| (last.block.raw(), last.stamp.raw()));
+        self.drafts.retain(|draft| draft.id != id);
+        self.drafts.push(Draft { id, user, inode: inode.raw(), epoch: lease_epoch.raw(), block });
+        if number & 0x1800 != 0 {
+            self.begin();
+            let most = self.state.tree.get(id).file().map_or(0, |file| file.block_size_bytes);
+            let floor = floor.unwrap_or(0);
+            self.complete(self.drafts.len() - 1, user, floor + u64::from(number >> 13) % (most - floor + 1));
+        }
+    }
+    fn truncate(&mut self, user: usize, spot: String, number: u32) {
+        let path = self.some_file(spot, number);
+        let node = self.state.find(ROOT, &path, Last::Follow).ok();
+        let file = node.and_then(|id| self.state.tree.get(id).file());
+        let (len, ends) = match file {
+            Some(file) => {
+                let mut at = 0;
+                let ends = file.blocks.iter().map(|block| {
+                    at += block.visible_bytes();
+                    at
+                });
+                (file.len_bytes(), ends.collect::<Vec<u64>>())
+            }
+            None => (0, vec![]),
+        };
+        let len_bytes = match number & 3 {
+            0 => u64::from(number >> 13) % (len + 2),
+            1 if !ends.is_empty() => ends[number as usize / 8192 % ends.len()],
+            2 => 0,
+            _ => len.saturating_sub(1 + u64::from(number >> 13) % 64),
+        };
+        let expected = self.state.truncate(&PEOPLE[user], &path, len_bytes);
+        let op = Truncate { path, len_bytes };
+        let told = agree(&op, expected, self.run(user, Op::Truncate(op.clone())));
+        let Some(((id, done), Outcome::Truncated { status, done: told })) = told else { return };
+        assert_eq!((done, bare(&status)), (told, status_of(&self.state.tree, id, false)), "{op:?}");
+        self.drafts.retain(|draft| draft.id != id);
+    }
+    fn recover_lease(&mut self, user: usize, path: String) {
+        let expected = self.state.recover_lease(&PEOPLE[user], &path);
+        let op = RecoverLease { path };
+        let told = agree(&op, expected, self.run(user, Op::RecoverLease(op.clone())));
+        let Some(((id, closed), Outcome::Recovering { status, closed: told })) = told else { return };
+        assert_eq!((closed, bare(&status)), (told, status_of(&self.state.tree, id, false)), "{op:?}");
+    }
+    /// The cluster's own commands.
+    fn run_own(&mut self, op: Op) -> FsResult<Outcome> {
+        let name = format!("{op:?}").split('(').next().unwrap_or_default().to_owned();
+        let told = self.bench.run(by(SUPER), op).result;
+        *self.tally.entry((name, told.as_ref().err().map(|error| error.code.as_str()))).or_default() += 1;
+        told
+    }
+    /// Ends one of the recoveries that are under way, or begins it again.
+    fn end_recovery(&mut self, number: u32) {
+        let leases: Vec<_> = self.bench.namespace.recovering().collect();
+        let Some(at) = (number as usize / 16).checked_rem(leases.len()) else { return };
+        let view = self.bench.namespace.lease(leases[at].inode).unwrap();
+        if number & 7 == 0 {
+            let (inode, lease_epoch) = (view.lease.inode.raw(), view.lease.lease_epoch.raw());
+            self.run_own(Op::BeginRecovery(BeginRecovery { inode, lease_epoch })).unwrap();
+            let again = self.bench.namespace.lease(view.lease.inode).unwrap();
+            assert!(again.lease.recovery.unwrap().stamp > view.lease.recovery.unwrap().stamp);
+            assert_eq!(code(self.run_own(finish(&view, 1, 1))), ErrorCode::StaleStamp);
+            return;
+        }
+        let last = view.last_block.clone().unwrap();
+        let target = view.lease.recovery.unwrap().target_len_bytes;
+        let some = last.len_bytes + u64::from(number >> 12) % (view.block_size_bytes - last.len_bytes + 3);
+        let len = target.filter(|_| number & 0xf00 != 0).unwrap_or(some);
+        let copies = number >> 4 & 3;
+        let end = (copies > 0 && len > 0).then_some(len);
+        let op = finish(&view, len, copies);
+        let known = self.ids.of(view.lease.inode.raw()).filter(|id| self.state.tree.nodes.contains_key(id));
+        match known {
+            Some(id) => {
+                let expected = self.state.finish_recovery(id, view.lease.recovery.unwrap().stamp.raw(), end);
+                agree(&"the end of a recovery", expected, self.run_own(op));
+            }
+            // Only snapshots see it: with just what they see of it.
+            None => {
+                assert_eq!((target, view.path.as_str()), (Some(last.len_bytes), ""));
+                assert_eq!(self.run_own(op).is_ok(), end == target);
+            }
+        }
+    }
+    /// What a writer does when its pipeline broke, or when it flushes for the first time.
+    fn repair(&mut self, number: u32) {
+        let Some(at) = (number as usize / 64).checked_rem(self.drafts.len()) else { return };
+        let draft = self.drafts[at].clone();
+        let user = if number & 0x38 == 0 { (draft.user + 1) % PEOPLE.len() } else { draft.user };
+        let (who, inode, lease_epoch) = (&PEOPLE[user], draft.inode, draft.epoch);
+        let (id, stamp) = draft.block.unwrap_or((7, 7));
+        match number % 8 {
+            0..=2 => {
+                let stamp = stamp + u64::from(number & 0xf000 == 0);
+                let expected = self.state.new_stamp(who, draft.id, (id, stamp));
+                let op = NewStamp { inode, lease_epoch, id, stamp, more: homes(2) };
+                let told = agree(&op, expected, self.run(user, Op::NewStamp(op.clone())));
+                if let Some(((), Outcome::NewStamp { stamp: new, .. })) = told {
+                    assert!(new.raw() > stamp);
+                    self.state.reserved.insert(draft.id, new.raw());
+                }
+            }
+            3..=5 => {
+                let reserved = self.state.reserved.get(&draft.id).copied().unwrap_or(stamp + 1);
+                let new_stamp = reserved + u64::from(number & 0xf000 == 0);
+                let len_bytes = u64::from(number >> 12) % (5 * BLOCK);
+                let expected = self.state.update_pipeline(who, draft.id, (id, stamp), (new_stamp, len_bytes));
+                let storages = homes(2 + (number & 1));
+                let op = UpdatePipeline { inode, lease_epoch, id, stamp, new_stamp, len_bytes, storages };
+                if agree(&op, expected, self.run(user, Op::UpdatePipeline(op.clone()))).is_some() {
+                    self.drafts[at].block = Some((id, new_stamp));
+                }
+            }
+            6 => {
+                let expected = self.state.publish(who, draft.id);
+                let told = agree(&"publish", expected, self.run(user, Op::Publish(Publish { inode, lease_epoch })));
+                self.check_status(told);
+            }
+            _ => {
+                // The cluster does not ask who it is: only for the lease that it means.
+                let theirs = &PEOPLE[draft.user];
+                let expected = self.state.begin_recovery(theirs, draft.id);
+                let told = self.run_own(Op::BeginRecovery(BeginRecovery { inode, lease_epoch }));
+                agree(&"the begin of a recovery", expected, told);
+            }
         }
     }
 
