@@ -9,6 +9,7 @@ use base::task::TaskTracker;
 use parking_lot::Mutex;
 use proto::common::{Block, LocatedBlock};
 use proto::error::{ErrorCode, FsError, FsResult};
+use proto::ids::SessionId;
 use proto::methods::Method;
 use proto::namespace as n;
 use proto::namespace::FileStatus;
@@ -33,6 +34,10 @@ use crate::write::{WriteConfig, Writer};
 
 /// Deadline of a call when the builder names none.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time to tell a namenode that a writer gave up; then it is tried again after pauses, up to the hard limit of leases.
+const DISCARD: Duration = Duration::from_secs(3);
+const DISCARD_PAUSE: Duration = Duration::from_secs(10);
+const DISCARD_TRIES: u32 = 120;
 /// How long a cluster that was never reached is tried when the builder says nothing.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -66,7 +71,8 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     /// Tasks that nobody waits for: what they do is done at the end in any case.
     pub(crate) rests: TaskTracker,
-    renewed: Mutex<Moment>,
+    /// The session whose leases were renewed last, and when.
+    renewed: Mutex<Option<(SessionId, Moment)>>,
 }
 
 /// Builds a [`Client`].
@@ -178,7 +184,7 @@ impl ClientBuilder {
             local: Lenders::new(self.local_reads),
             tasks: TaskTracker::new(),
             rests: TaskTracker::new(),
-            renewed: Mutex::new(Moment::START),
+            renewed: Mutex::new(None),
         };
         Ok(Client { inner: Arc::new(inner) })
     }
@@ -205,6 +211,16 @@ pub struct CreateOptions {
     /// close it, it stays listed as open. For callers whose users expect that, such as Hadoop's and a mount's.
     pub publish_at_once: bool,
     /// Whether its blocks get a digest; `None`: as the client does.
+    pub digest: Option<BlockDigest>,
+}
+
+/// How a file is opened for writing at its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AppendOptions {
+    /// Leave the last block as it is and begin a new one, even if it has room: cheaper for the datanodes, and the block
+    /// keeps its digest.
+    pub new_block: bool,
+    /// Whether new blocks get a digest; `None`: as the client does. A block that is written on has none.
     pub digest: Option<BlockDigest>,
 }
 
@@ -261,7 +277,28 @@ impl Client {
         if answer.status.is_none() {
             return Err(half_told("create"));
         }
-        Ok(Writer::start(Arc::clone(&self.inner), session, path, answer, options.digest))
+        let visible = options.publish_at_once;
+        Ok(Writer::start(Arc::clone(&self.inner), session, path, answer, (options.digest, visible)))
+    }
+
+    /// Opens a file that is there, and closed, for writing at its end. Where that is, is decided with the lease:
+    /// [`Writer::position_bytes`]. Readers see the file all the time, and what is appended from each flush on.
+    ///
+    /// # Errors
+    /// The namenode's refusals: [`ErrorCode::FileOpen`] while somebody else writes the file.
+    pub async fn append(&self, path: &str, options: AppendOptions) -> FsResult<Writer> {
+        let path = FsPath::parse(path)?;
+        let request = n::AppendRequest {
+            header: None,
+            path: path.as_str().to_owned(),
+            new_block: options.new_block,
+            client_host: self.inner.host.clone(),
+        };
+        let (answer, session) = self.inner.change("append", &request).await?;
+        if answer.status.is_none() {
+            return Err(half_told("append"));
+        }
+        Ok(Writer::append(Arc::clone(&self.inner), session, path, answer, options.digest))
     }
 
     /// Identities of datanodes that this client could not reach in the last seconds: its readers ask them last, its writers
@@ -489,6 +526,42 @@ impl Inner {
         self.rpc.call(call, &request).await?.block.ok_or_else(incomplete)
     }
 
+    /// A higher stamp for the block of a writer, and further nodes.
+    pub(crate) async fn new_stamp(
+        &self,
+        session: &Arc<Session>,
+        request: n::NewStampRequest,
+        until: Moment,
+    ) -> FsResult<LocatedBlock> {
+        let call = Call { operation: "new stamp", until, session: Some(session) };
+        let request = n::NewStampRequest { client_host: self.host.clone(), ..request };
+        self.rpc.call(call, &request).await?.block.ok_or_else(incomplete)
+    }
+
+    /// The pipeline of a writer stands again.
+    pub(crate) async fn update_pipeline(
+        &self,
+        session: &Arc<Session>,
+        request: n::UpdatePipelineRequest,
+        until: Moment,
+    ) -> FsResult<()> {
+        let call = Call { operation: "update pipeline", until, session: Some(session) };
+        self.rpc.call(call, &request).await?;
+        Ok(())
+    }
+
+    /// Makes a file visible that is being written.
+    pub(crate) async fn publish(
+        &self,
+        session: &Arc<Session>,
+        request: n::PublishRequest,
+        until: Moment,
+    ) -> FsResult<()> {
+        let call = Call { operation: "publish", until, session: Some(session) };
+        self.rpc.call(call, &request).await?;
+        Ok(())
+    }
+
     /// Gives a block back.
     pub(crate) async fn abandon_block(
         &self,
@@ -507,12 +580,35 @@ impl Inner {
         self.rpc.call(call, &request).await?.status.ok_or_else(|| half_told("publish"))
     }
 
-    /// Says that a writer gave up. Tried for a short time only: the lease runs out by itself.
-    pub(crate) async fn discard(&self, session: &Arc<Session>, request: n::DiscardRequest) {
-        let until = self.rpc.clock.now().plus(Duration::from_secs(3));
-        let call = Call { operation: "discard", until, session: Some(session) };
-        if let Err(error) = self.rpc.call(call, &request).await {
-            tracing::debug!("a discarded writer could not be reported: {error}");
+    /// Says that a writer gave up. Whoever waits for it waits for a short time only; if no namenode could be told by then,
+    /// it is tried on for as long as this client lives and the lease could last: other writers of the session keep that
+    /// alive, and the file would stay locked (SC-43).
+    pub(crate) async fn discard(self: &Arc<Self>, session: &Arc<Session>, request: n::DiscardRequest) {
+        if self.try_discard(session, &request, DISCARD).await {
+            return;
+        }
+        let (inner, session) = (Arc::downgrade(self), Arc::clone(session));
+        base::task::spawn(&self.rests, async move {
+            for _ in 0..DISCARD_TRIES {
+                tokio::time::sleep(DISCARD_PAUSE).await;
+                let Some(inner) = inner.upgrade() else { return };
+                if inner.try_discard(&session, &request, DISCARD).await {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Was a namenode told?
+    async fn try_discard(&self, session: &Arc<Session>, request: &n::DiscardRequest, within: Duration) -> bool {
+        let call = Call { operation: "discard", until: self.rpc.clock.now().plus(within), session: Some(session) };
+        match self.rpc.call(call, request).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!("a discarded writer could not be reported: {error}");
+                // Whatever else it says, it knows of the file no more than this.
+                !error.retryable() && error.code != ErrorCode::OutcomeUnknown
+            }
         }
     }
 
@@ -533,16 +629,19 @@ impl Inner {
     /// Renews the leases of a session, once in a while however many writers ask.
     pub(crate) async fn renew_lease(&self, session: &Arc<Session>, every: Duration) {
         let now = self.rpc.clock.now();
+        let of = *session.id();
         {
             let mut renewed = self.renewed.lock();
-            if now.since(*renewed) < every / 2 {
+            if renewed.is_some_and(|(session, at)| session == of && now.since(at) < every / 2) {
                 return;
             }
-            *renewed = now;
+            *renewed = Some((of, now));
         }
         let call = Call { operation: "renew lease", until: now.plus(Duration::from_secs(10)), session: Some(session) };
         if let Err(error) = self.rpc.call(call, &n::RenewLeaseRequest::default()).await {
             tracing::debug!("leases were not renewed: {error}");
+            // The next writer that asks tries again.
+            self.renewed.lock().take_if(|(session, at)| *session == of && *at == now);
         }
     }
 }

@@ -43,7 +43,9 @@ mod attributes;
 mod avoid;
 pub mod blocking;
 mod client;
+mod datanode;
 pub mod io;
+mod leases;
 mod list;
 pub mod read;
 pub mod retry;
@@ -54,13 +56,15 @@ mod verify;
 pub mod write;
 
 pub use attributes::{Attributes, Quota, Time};
-pub use client::{Client, ClientBuilder, CreateOptions, Replace};
+pub use client::{AppendOptions, Client, ClientBuilder, CreateOptions, Replace};
+pub use leases::{RecoveredLease, Truncated};
 pub use list::Listing;
 pub use proto::common::{LocatedBlock, StorageLocation};
 pub use proto::error::{ErrorCode, FsError, FsResult};
 pub use proto::namespace::{
     AclChange, AclEntry, AclScope, AclTag, ClusterStatusResponse, ContentSummaryResponse, DeleteResponse, DiffEntry,
-    DiffKind, FileKind, FileStatus, FsckFile, FsckResponse, GetAclResponse, NodeStatus, SnapshotStatus, Xattr,
+    DiffKind, FileKind, FileStatus, FsckFile, FsckResponse, GetAclResponse, LeaseStatus, NodeStatus, SnapshotStatus,
+    Xattr,
 };
 pub use read::{AsyncReader, LocalFigures, LocalReads, Reader, ReplicaReader};
 pub use rpc::Carrier;

@@ -8,24 +8,18 @@
 
 use std::time::Duration;
 
-use base::net::{self, TcpStream};
-use bytes::BytesMut;
 use proto::common::{LocatedBlock, StorageLocation};
 use proto::error::{ErrorCode, FsError, FsResult};
-use proto::transfer::BlockOpResponse;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use transfer::digest::{self, Prefix};
-use transfer::{BlockRef, Status, Verified, VerifySetup, decode_delimited, reply};
+use transfer::{BlockRef, Op, Status, Verified, VerifySetup, reply};
 
 use crate::Client;
-use crate::client::incomplete;
+use crate::datanode::{NoAnswer, Question};
 
 /// Time to reach a node.
 const DIAL: Duration = Duration::from_secs(5);
 /// Silence after which a node is given up: it gives a sign of life every second, unless its disk hangs.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Bytes of an answer that are read at a time.
-const ANSWER_BYTES: usize = 1024;
 
 /// What became of reading a replica whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,13 +102,10 @@ async fn ask(block: &LocatedBlock, replica: &StorageLocation, rate_bytes_per_s: 
     let at = format!("{}:{}", replica.host, replica.transfer_port);
     let fault = |code, what: String| FsError::new(code, format!("datanode {at}: {what}"));
     let request = request(block, rate_bytes_per_s).map_err(|what| fault(ErrorCode::InvalidArgument, what))?;
-    let port = u16::try_from(replica.transfer_port).map_err(|_range| incomplete())?;
-    let unreached = |error: std::io::Error| fault(ErrorCode::Unavailable, error.to_string());
-    let mut stream = net::dial(&replica.host, port, DIAL).await.map_err(unreached)?;
-    stream.write_all(&request).await.map_err(unreached)?;
-    let mut inbox = BytesMut::new();
+    let said = |(code, what): NoAnswer| fault(code, what);
+    let mut question = Question::ask(replica, &request, DIAL).await.map_err(said)?;
     loop {
-        let response = answer(&mut stream, &mut inbox).await.map_err(|(code, what)| fault(code, what))?;
+        let response = question.answer(SILENCE).await.map_err(said)?;
         match reply::status_of(&response) {
             Status::InProgress => {}
             Status::Success => {
@@ -127,28 +118,11 @@ async fn ask(block: &LocatedBlock, replica: &StorageLocation, rate_bytes_per_s: 
     }
 }
 
-fn request(block: &LocatedBlock, rate_bytes_per_s: u64) -> Result<Vec<u8>, String> {
+fn request(block: &LocatedBlock, rate_bytes_per_s: u64) -> Result<Op, String> {
     let (named, token) = (block.block.as_ref().ok_or("the block has no name")?, block.token.clone());
     let block = BlockRef::from_common(named).map_err(|error| error.to_string())?;
     let setup = VerifySetup { block, token, rate_bytes_per_s };
-    setup.to_op().map(|op| op.encode()).map_err(|error| error.to_string())
-}
-
-/// The next answer of a node.
-async fn answer(stream: &mut TcpStream, inbox: &mut BytesMut) -> Result<BlockOpResponse, (ErrorCode, String)> {
-    loop {
-        let decoded = decode_delimited(inbox, "reply").map_err(|error| (ErrorCode::Corrupt, error.to_string()))?;
-        if let Some(response) = decoded {
-            return Ok(response);
-        }
-        inbox.reserve(ANSWER_BYTES);
-        match tokio::time::timeout(SILENCE, stream.read_buf(inbox)).await {
-            Ok(Ok(0)) => return Err((ErrorCode::Unavailable, "it closed the connection".to_owned())),
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err((ErrorCode::Unavailable, error.to_string())),
-            Err(_elapsed) => return Err((ErrorCode::Timeout, format!("it was silent for {} s", SILENCE.as_secs()))),
-        }
-    }
+    setup.to_op().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

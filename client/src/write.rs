@@ -5,10 +5,15 @@
 //!                                                                   ▲
 //!   block finished ◀── ack of its last packet, with receipts ───────┘── acks
 //!        └─▶ next block (commits the one before) … ─▶ complete (commits the last, publishes the file)
+//!
+//!   a node fails ─▶ blame ─▶ a higher stamp, further nodes ─▶ what was acknowledged is copied to them ─▶ the rest again
 //! ```
+//!
+//! `machine` decides (its parts: `open`, `repair`, `blame`, `flush`), `driver` does it, `writer` is what applications hold.
 
 mod async_writer;
 mod cut;
+mod driver;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -17,9 +22,12 @@ mod window;
 mod writer;
 
 pub use async_writer::AsyncWriter;
-pub use machine::{FileWriter, WriteConfig, WriteEffect, WriteEvent};
+pub(crate) use driver::sleep_until;
+pub use machine::{
+    Blamed, FileWriter, Known, PipelineBegin, ProbeAnswer, Reopened, ReplicaAt, WriteConfig, WriteEffect, WriteEvent,
+    blame,
+};
 pub use writer::Writer;
-pub(crate) use writer::sleep_until;
 
 /// Attempt at a pipeline, from 1. Events of an older attempt are ignored by the machine.
 pub type Attempt = u32;

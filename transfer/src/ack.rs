@@ -13,6 +13,10 @@ use crate::frame::{decode_delimited, encode_delimited, read_delimited};
 /// Number of an out-of-band ack: it answers no packet.
 pub const OUT_OF_BAND_SEQNO: i64 = -2;
 
+/// Number of the one ack that follows the set-up of `PipelineCloseRecovery`: it answers no packet, and is what the ack of
+/// the last packet would have been.
+pub const CLOSE_RECOVERY_SEQNO: i64 = -3;
+
 /// Longest pipeline. No placement asks for more.
 pub const MAX_PIPELINE_NODES: usize = 64;
 

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   00 1c        version 28, big-endian
-//!   50 | 51 | 57 WRITE_BLOCK | READ_BLOCK | REQUEST_SHORT_CIRCUIT_FDS, and c8 VERIFY_REPLICA, which is ours
-//!   delimited    OpWriteBlock | OpReadBlock | OpRequestShortCircuitAccess | OpVerifyReplica
+//!   50 | 51 | 56 | 57   WRITE_BLOCK | READ_BLOCK | TRANSFER_BLOCK | REQUEST_SHORT_CIRCUIT_FDS
+//!   c8 | c9             VERIFY_REPLICA | REPLICA_STATE, which are ours
+//!   delimited    OpWriteBlock | OpReadBlock | OpTransferBlock | OpRequestShortCircuitAccess | OpVerifyReplica | …
 //! ```
 
 use std::io::{self, Read};
@@ -12,8 +13,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 use proto::ids::{BlockId, GenerationStamp, NodeId, PoolId, StorageId};
 use proto::transfer::{
-    BaseHeader, ClientOperationHeader, DatanodeId, DatanodeInfo, ExtendedBlock, OpReadBlock,
-    OpRequestShortCircuitAccess, OpVerifyReplica, OpWriteBlock, Token,
+    BaseHeader, ClientOperationHeader, DatanodeId, DatanodeInfo, ExtendedBlock, OpReadBlock, OpReplicaState,
+    OpRequestShortCircuitAccess, OpTransferBlock, OpVerifyReplica, OpWriteBlock, Token,
 };
 
 pub use proto::transfer::op_write_block::Stage as WriteStage;
@@ -26,10 +27,14 @@ use crate::{ChunkFormat, DATA_TRANSFER_VERSION, WireError};
 pub const WRITE_BLOCK: u8 = 80;
 /// Code of READ_BLOCK.
 pub const READ_BLOCK: u8 = 81;
+/// Code of TRANSFER_BLOCK: a node sends what it has of an open replica to another one.
+pub const TRANSFER_BLOCK: u8 = 86;
 /// Code of REQUEST_SHORT_CIRCUIT_FDS, on local sockets only.
 pub const REQUEST_SHORT_CIRCUIT_FDS: u8 = 87;
 /// Code of VERIFY_REPLICA: ours, beyond Hadoop's numbers.
 pub const VERIFY_REPLICA: u8 = 200;
+/// Code of REPLICA_STATE: ours.
+pub const REPLICA_STATE: u8 = 201;
 
 /// Stands for a storage that the sender did not name: the node chooses.
 pub const ANY_STORAGE: &str = "DS-any";
@@ -37,6 +42,8 @@ pub const ANY_STORAGE: &str = "DS-any";
 const PREFIX_BYTES: usize = 3;
 const BORROW: &str = "REQUEST_SHORT_CIRCUIT_FDS";
 const VERIFY: &str = "VERIFY_REPLICA";
+const TRANSFER: &str = "TRANSFER_BLOCK";
+const STATE: &str = "REPLICA_STATE";
 
 /// An operation, as asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +56,10 @@ pub enum Op {
     Borrow(Box<OpRequestShortCircuitAccess>),
     /// Read a replica whole and say whether it is sound.
     Verify(Box<OpVerifyReplica>),
+    /// Send what there is of a replica to another node.
+    Transfer(Box<OpTransferBlock>),
+    /// Say how far a replica is.
+    State(Box<OpReplicaState>),
 }
 
 impl Op {
@@ -60,6 +71,8 @@ impl Op {
             Self::Read(op) => (READ_BLOCK, encode_delimited(op.as_ref())),
             Self::Borrow(op) => (REQUEST_SHORT_CIRCUIT_FDS, encode_delimited(op.as_ref())),
             Self::Verify(op) => (VERIFY_REPLICA, encode_delimited(op.as_ref())),
+            Self::Transfer(op) => (TRANSFER_BLOCK, encode_delimited(op.as_ref())),
+            Self::State(op) => (REPLICA_STATE, encode_delimited(op.as_ref())),
         };
         let mut out = Vec::with_capacity(PREFIX_BYTES + body.len());
         out.extend_from_slice(&DATA_TRANSFER_VERSION.to_be_bytes());
@@ -83,6 +96,8 @@ impl Op {
             WRITE_BLOCK => decode_delimited(&mut rest, "WRITE_BLOCK").map(|op| op.map(|op| Self::Write(Box::new(op)))),
             READ_BLOCK => decode_delimited(&mut rest, "READ_BLOCK").map(|op| op.map(|op| Self::Read(Box::new(op)))),
             VERIFY_REPLICA => decode_delimited(&mut rest, VERIFY).map(|op| op.map(|op| Self::Verify(Box::new(op)))),
+            TRANSFER_BLOCK => decode_delimited(&mut rest, TRANSFER).map(|op| op.map(|op| Self::Transfer(Box::new(op)))),
+            REPLICA_STATE => decode_delimited(&mut rest, STATE).map(|op| op.map(|op| Self::State(Box::new(op)))),
             _ => decode_delimited(&mut rest, BORROW).map(|op| op.map(|op| Self::Borrow(Box::new(op)))),
         };
         bytes.unsplit(rest);
@@ -110,6 +125,8 @@ impl Op {
             WRITE_BLOCK => Self::Write(Box::new(read_delimited(reader, "WRITE_BLOCK")?)),
             READ_BLOCK => Self::Read(Box::new(read_delimited(reader, "READ_BLOCK")?)),
             VERIFY_REPLICA => Self::Verify(Box::new(read_delimited(reader, VERIFY)?)),
+            TRANSFER_BLOCK => Self::Transfer(Box::new(read_delimited(reader, TRANSFER)?)),
+            REPLICA_STATE => Self::State(Box::new(read_delimited(reader, STATE)?)),
             _ => Self::Borrow(Box::new(read_delimited(reader, BORROW)?)),
         })
     }
@@ -124,7 +141,9 @@ fn check_version(bytes: [u8; 2]) -> Result<(), WireError> {
 
 fn check_code(code: u8) -> Result<(), WireError> {
     match code {
-        WRITE_BLOCK | READ_BLOCK | REQUEST_SHORT_CIRCUIT_FDS | VERIFY_REPLICA => Ok(()),
+        WRITE_BLOCK | READ_BLOCK | TRANSFER_BLOCK | REQUEST_SHORT_CIRCUIT_FDS | VERIFY_REPLICA | REPLICA_STATE => {
+            Ok(())
+        }
         _ => Err(WireError::UnknownOp { code }),
     }
 }
@@ -210,7 +229,7 @@ impl Target {
             transfer_port: u16::try_from(port).map_err(|error| bad(format!("port {port}: {error}")))?,
         })
     }
-    fn to_wire(&self) -> DatanodeInfo {
+    pub(crate) fn to_wire(&self) -> DatanodeInfo {
         let id = DatanodeId {
             ip_addr: self.host.clone(),
             host_name: self.host.clone(),
@@ -224,6 +243,17 @@ impl Target {
 
 /// WRITE_BLOCK in words of ours. An empty `client_name` says that a datanode sends a copy: it gets set-up reply
 /// and acks like a client (see docs/formats/transfer.md).
+///
+/// Stages, by what the receiver must have (stamps: `block.stamp` ≤ the replica's ≤ `new_stamp`, which it then gets):
+///
+/// | stage | replica | then |
+/// |---|---|---|
+/// | `PipelineSetupCreate` | none | packets from 0 on |
+/// | `PipelineSetupStreamingRecovery` | open, `min_bytes` ≤ its length ≤ `max_bytes`; or none, if `min_bytes` is 0 | packets from `min_bytes` on, or before |
+/// | `PipelineSetupAppend` | finalised, of `min_bytes` | packets from there on |
+/// | `PipelineSetupAppendRecovery` | as for either of the two before | packets from `min_bytes` on, or before |
+/// | `PipelineCloseRecovery` | open or finalised, of `min_bytes` | no packet: one ack, numbered [`CLOSE_RECOVERY_SEQNO`](crate::ack::CLOSE_RECOVERY_SEQNO), with receipts |
+/// | `TransferRbw` | none, or one of a lower stamp that is not finalised | packets from 0 on; the last one does not finalise |
 #[derive(Clone, Debug, PartialEq)]
 pub struct WriteSetup {
     /// The block; `len_bytes` is the room to reserve.
@@ -242,6 +272,10 @@ pub struct WriteSetup {
     pub stage: WriteStage,
     /// Generation stamp that the replica gets; equal to the block's for a new one.
     pub new_stamp: GenerationStamp,
+    /// Bytes that every node of the pipeline has acknowledged, as the writer knows: a replica with less is of no use.
+    pub min_bytes: u64,
+    /// Bytes that the writer has sent at most: a replica with more is another writer's.
+    pub max_bytes: u64,
     /// Checksums of the packets that follow.
     pub chunks: ChunkFormat,
     /// The leaves in the packets that follow are what a scrubber found, not what the block's writer meant.
@@ -269,9 +303,17 @@ impl WriteSetup {
             pipeline_size: targets.len() as u32,
             stage: WriteStage::PipelineSetupCreate,
             new_stamp,
+            min_bytes: 0,
+            max_bytes: 0,
             chunks,
             digest_observed: false,
         })
+    }
+    /// The same set-up for a replica that exists: another stage, the stamp that its nodes get, and what the writer knows of
+    /// its length (see [`WriteSetup::min_bytes`] and [`WriteSetup::max_bytes`]).
+    #[must_use]
+    pub fn resume(self, stage: WriteStage, new_stamp: GenerationStamp, (min_bytes, max_bytes): (u64, u64)) -> Self {
+        Self { stage, new_stamp, min_bytes, max_bytes, ..self }
     }
     /// What the receiver of this sends to the next node; `None` at the end of the pipeline.
     #[must_use]
@@ -290,8 +332,8 @@ impl WriteSetup {
             source: None,
             stage: self.stage as i32,
             pipeline_size: self.pipeline_size,
-            min_bytes_rcvd: 0,
-            max_bytes_rcvd: 0,
+            min_bytes_rcvd: self.min_bytes,
+            max_bytes_rcvd: self.max_bytes,
             latest_generation_stamp: self.new_stamp.raw(),
             requested_checksum: self.chunks.to_wire(),
             storage_id: self.storage.as_ref().map(|storage| storage.as_str().to_owned()),
@@ -312,6 +354,10 @@ impl WriteSetup {
         }
         let base = &op.header.base_header;
         let block = BlockRef::from_wire(&base.block)?;
+        if op.min_bytes_rcvd > op.max_bytes_rcvd {
+            let (min, max) = (op.min_bytes_rcvd, op.max_bytes_rcvd);
+            return Err(bad(format!("{min} bytes acknowledged, but {max} sent")));
+        }
         let storage = match op.storage_id.as_deref() {
             None | Some("") => None,
             Some(text) => Some(StorageId::parse(text).map_err(|error| bad(error.to_string()))?),
@@ -320,7 +366,7 @@ impl WriteSetup {
             token: token_bytes(base),
             client_name: op.header.client_name.clone(),
             storage,
-            targets: targets_from_wire(op)?,
+            targets: targets_from_wire(&op.targets, &op.target_storage_ids)?,
             pipeline_size: op.pipeline_size,
             stage: WriteStage::try_from(op.stage).map_err(|error| bad(error.to_string()))?,
             // Hadoop sends 0 for a new block: no other stamp than the block's.
@@ -328,6 +374,8 @@ impl WriteSetup {
                 0 => block.stamp,
                 stamp => GenerationStamp::from_raw(stamp),
             },
+            min_bytes: op.min_bytes_rcvd,
+            max_bytes: op.max_bytes_rcvd,
             chunks: ChunkFormat::from_wire(&op.requested_checksum)?,
             digest_observed: op.digest_observed.unwrap_or(false),
             block,
@@ -335,15 +383,16 @@ impl WriteSetup {
     }
 }
 
-fn targets_from_wire(op: &OpWriteBlock) -> Result<Vec<Target>, WireError> {
-    let mut storages = op.target_storage_ids.iter();
+/// Targets of an operation, with the storages named beside them.
+pub(crate) fn targets_from_wire(nodes: &[DatanodeInfo], storages: &[String]) -> Result<Vec<Target>, WireError> {
+    let mut storages = storages.iter();
     let target = |info: &DatanodeInfo| {
         let id = &info.id;
         // Hadoop clients may leave the storages out; the node then chooses, told so by this well-formed none.
         let storage = storages.next().map_or(ANY_STORAGE, String::as_str);
         Target::checked(&id.datanode_uuid, storage, id.ip_addr.clone(), id.xfer_port)
     };
-    op.targets.iter().map(target).collect()
+    nodes.iter().map(target).collect()
 }
 
 /// READ_BLOCK in words of ours.
@@ -394,7 +443,7 @@ impl ReadSetup {
     }
 }
 
-fn header(block: &BlockRef, token: &Bytes, client_name: &str) -> Result<ClientOperationHeader, WireError> {
+pub(crate) fn header(block: &BlockRef, token: &Bytes, client_name: &str) -> Result<ClientOperationHeader, WireError> {
     Ok(ClientOperationHeader { base_header: base_header(block, token)?, client_name: client_name.to_owned() })
 }
 

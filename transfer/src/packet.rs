@@ -26,7 +26,7 @@ pub const HEARTBEAT_SEQNO: i64 = -1;
 const LENGTHS_BYTES: usize = 6;
 /// PLEN counts itself.
 const PLEN_BYTES: usize = 4;
-/// A packet header is 25 or 27 bytes, and with leaves of the digest up to 480; what a later version adds has to fit here.
+/// A packet header is 25 or 27 bytes, and with leaves of the digest and their checksum up to 487; what a later version adds has to fit here.
 const MAX_HEADER_BYTES: usize = 512;
 /// A buffer starts at this size and doubles with the bytes that arrive.
 const FIRST_READ_BYTES: usize = 64 * 1024;
@@ -60,14 +60,19 @@ impl PacketHead {
             data_len: data_bytes as i32,
             sync_block: self.sync.then_some(true),
             leaves: (!leaves.is_empty()).then(|| leaves.clone()),
-            leaves_crc: None,
+            leaves_crc: leaves_crc(leaves),
         };
-        let mut out = Vec::with_capacity(LENGTHS_BYTES + 36 + leaves.len());
+        let mut out = Vec::with_capacity(LENGTHS_BYTES + 44 + leaves.len());
         out.extend_from_slice(&((PLEN_BYTES + checksums_bytes + data_bytes) as u32).to_be_bytes());
         out.extend_from_slice(&(header.encoded_len() as u16).to_be_bytes());
         out.extend_from_slice(&header.encode_to_vec());
         out
     }
+}
+
+/// The checksum that travels with leaves; without any there is none.
+fn leaves_crc(leaves: &[u8]) -> Option<u32> {
+    (!leaves.is_empty()).then(|| ChunkFormat::CRC32C_512.checksum(leaves))
 }
 
 /// A packet that owns its bytes.
@@ -105,7 +110,8 @@ impl Packet {
     /// The same without its bytes owned.
     #[must_use]
     pub fn view(&self) -> PacketView<'_> {
-        PacketView { head: self.head, leaves: &self.leaves, checksums: &self.checksums, data: &self.data }
+        let leaves_crc = leaves_crc(&self.leaves);
+        PacketView { head: self.head, leaves: &self.leaves, leaves_crc, checksums: &self.checksums, data: &self.data }
     }
     /// Bytes before the checksums; the rest of the packet on the wire is `checksums`, then `data`.
     #[must_use]
@@ -122,9 +128,12 @@ impl Packet {
     /// nothing is taken.
     ///
     /// # Errors
-    /// [`WireError::TooLong`], [`WireError::Malformed`].
+    /// [`WireError::TooLong`], [`WireError::Malformed`], also for leaves that are not what was sent.
     pub fn decode(bytes: &mut BytesMut) -> Result<Option<Self>, WireError> {
         let Shape::Whole(layout) = parse(bytes)? else { return Ok(None) };
+        if layout.leaves_crc != leaves_crc(&layout.leaves) {
+            return Err(WireError::malformed("packet header", "its leaves and their checksum do not belong together"));
+        }
         let mut rest = bytes.split_to(layout.total_bytes).freeze();
         let body = rest.split_off(layout.body_at);
         let checksums = body.slice(..layout.checksums_bytes);
@@ -138,8 +147,11 @@ impl Packet {
 pub struct PacketView<'a> {
     /// What it says of itself.
     pub head: PacketHead,
-    /// Leaves of the digest that travel with it: whole ones, one behind the other.
+    /// Leaves of the digest that travel with it: whole ones, one behind the other. Not to be used before
+    /// [`PacketView::leaves_intact`] was asked.
     pub leaves: &'a [u8],
+    /// CRC-32C of the leaves, as their sender made it.
+    pub leaves_crc: Option<u32>,
     /// One checksum for every chunk of the data; empty if the sender made none.
     pub checksums: &'a [u8],
     /// The data.
@@ -151,6 +163,11 @@ impl PacketView<'_> {
     #[must_use]
     pub const fn is_heartbeat(&self) -> bool {
         self.head.seqno == HEARTBEAT_SEQNO
+    }
+    /// Are the leaves what their sender sent? Leaves without a checksum are not: every sender of leaves makes one.
+    #[must_use]
+    pub fn leaves_intact(&self) -> bool {
+        self.leaves_crc == leaves_crc(self.leaves)
     }
     /// A copy that owns its bytes.
     #[must_use]
@@ -201,7 +218,8 @@ impl PacketBuffer {
         let layout = self.layout.as_ref()?;
         let body = self.bytes.get(layout.body_at..layout.total_bytes)?;
         let (checksums, data) = body.split_at_checked(layout.checksums_bytes)?;
-        Some(PacketView { head: layout.head, leaves: &layout.leaves, checksums, data })
+        let (head, leaves, leaves_crc) = (layout.head, &layout.leaves, layout.leaves_crc);
+        Some(PacketView { head, leaves, leaves_crc, checksums, data })
     }
     /// The packet last read whole, as it travelled: what a node sends on to the next.
     #[must_use]
@@ -228,6 +246,7 @@ impl PacketBuffer {
 struct Layout {
     head: PacketHead,
     leaves: Bytes,
+    leaves_crc: Option<u32>,
     body_at: usize,
     checksums_bytes: usize,
     total_bytes: usize,
@@ -270,7 +289,7 @@ fn parse(bytes: &[u8]) -> Result<Shape, WireError> {
         return Ok(Shape::Needs(total_bytes));
     }
     let leaves = header.leaves.unwrap_or_default();
-    Ok(Shape::Whole(Layout { head, leaves, body_at, checksums_bytes, total_bytes }))
+    Ok(Shape::Whole(Layout { head, leaves, leaves_crc: header.leaves_crc, body_at, checksums_bytes, total_bytes }))
 }
 
 fn check_header(header: &PacketHeader) -> Result<(PacketHead, usize), WireError> {
@@ -337,6 +356,25 @@ mod tests {
     }
 
     #[test]
+    fn sc_37_leaves_that_changed_on_the_way_are_found_at_every_bit() {
+        let packet = Packet { leaves: Bytes::from(vec![7; 2 * LEAF_BYTES]), ..Packet::last(1, 3, true) };
+        let whole = encoded(&packet);
+        let start = whole.windows(LEAF_BYTES).position(|bytes| bytes == [7; LEAF_BYTES]).unwrap();
+        for bit in 8 * start..8 * (start + 2 * LEAF_BYTES) {
+            let mut wire = whole.clone();
+            wire[bit / 8] ^= 1 << (bit % 8);
+            let mut buffer = PacketBuffer::new();
+            assert!(!buffer.read(&mut &wire[..]).unwrap().leaves_intact(), "bit {bit}");
+            assert!(Packet::decode(&mut BytesMut::from(&wire[..])).is_err(), "bit {bit}");
+        }
+        let mut buffer = PacketBuffer::new();
+        assert!(buffer.read(&mut &whole[..]).unwrap().leaves_intact());
+        let without = PacketView { leaves_crc: None, ..packet.view() };
+        assert!(!without.leaves_intact(), "no sender leaves the checksum out");
+        assert!(Packet::heartbeat().view().leaves_intact());
+    }
+
+    #[test]
     fn lengths_beyond_the_limit_are_refused_before_anything_is_read() {
         for claim in ["7fffffff 0019", "ffffffff 0019", "01000000 0019", "00000004 ffff", "00000003 0019"] {
             assert!(Packet::decode(&mut BytesMut::from(&hex(claim)[..])).is_err(), "{claim}");
@@ -365,6 +403,7 @@ mod tests {
                 data_len: len,
                 sync_block: None,
                 leaves: None,
+                leaves_crc: None,
             };
             let mut bytes = BytesMut::from(&hex("00000004 0019")[..]);
             bytes.extend_from_slice(&header.encode_to_vec());

@@ -7,8 +7,11 @@ use std::time::Duration;
 use base::net::{self, TcpStream};
 use bytes::{Buf, Bytes, BytesMut};
 use proto::common::LocatedBlock;
+use proto::ids::GenerationStamp;
 use proto::transfer::BlockOpResponse;
-use transfer::{Ack, BlockRef, ChunkFormat, Packet, Status, Target, WriteSetup, decode_delimited, reply};
+use transfer::{Ack, BlockRef, ChunkFormat, Packet, Status, Target, WriteSetup, WriteStage, decode_delimited, reply};
+
+use super::PipelineBegin;
 
 /// What is received of answers and acks at a time.
 const RECEIVE_BYTES: usize = 1024;
@@ -41,17 +44,27 @@ impl From<Fault> for Unopened {
 
 impl Pipeline {
     /// Dials the first node, sends the set-up and waits until the whole pipeline is ready.
-    pub(super) async fn open(block: &LocatedBlock, client_name: &str, within: Duration) -> Result<Self, Unopened> {
-        match tokio::time::timeout(within, Self::set_up(block, client_name, within)).await {
+    pub(super) async fn open(
+        block: &LocatedBlock,
+        begin: &PipelineBegin,
+        client_name: &str,
+        within: Duration,
+    ) -> Result<Self, Unopened> {
+        match tokio::time::timeout(within, Self::set_up(block, begin, client_name, within)).await {
             Ok(result) => result,
             Err(elapsed) => Err((None, format!("the pipeline was not set up in time ({elapsed})")).into()),
         }
     }
 
-    async fn set_up(block: &LocatedBlock, client_name: &str, within: Duration) -> Result<Self, Unopened> {
+    async fn set_up(
+        block: &LocatedBlock,
+        begin: &PipelineBegin,
+        client_name: &str,
+        within: Duration,
+    ) -> Result<Self, Unopened> {
         let nobody = |why: String| Unopened::from((None, why));
         let refused = |why: String| Unopened::from((Some(0), why));
-        let request = setup_request(block, client_name).map_err(nobody)?;
+        let request = setup_request(block, begin, client_name).map_err(nobody)?;
         let first = block.locations.first().ok_or_else(|| nobody("the block has no node".to_owned()))?;
         let port = u16::try_from(first.transfer_port).map_err(|error| refused(error.to_string()))?;
         let failed = |error: std::io::Error| Unopened { fault: (Some(0), error.to_string()), unreachable: true };
@@ -117,16 +130,31 @@ fn check_received(received: std::io::Result<usize>) -> Result<(), Fault> {
 }
 
 /// The set-up of a block's pipeline, as it travels to the first node.
-fn setup_request(block: &LocatedBlock, client_name: &str) -> Result<Vec<u8>, String> {
-    let named = block.block.as_ref().ok_or("the block has no name")?;
-    let targets = block.locations.iter().map(Target::from_common).collect::<Result<Vec<_>, _>>();
-    let targets = targets.map_err(|error| error.to_string())?;
-    let named = BlockRef::from_common(named).map_err(|error| error.to_string())?;
-    WriteSetup::create(named, block.token.clone(), client_name.to_owned(), &targets, ChunkFormat::CRC32C_512)
-        .ok_or("the block has no node")?
-        .to_op()
-        .map(|op| op.encode())
-        .map_err(|error| error.to_string())
+fn setup_request(block: &LocatedBlock, begin: &PipelineBegin, client_name: &str) -> Result<Vec<u8>, String> {
+    begin.setup(block, client_name)?.to_op().map(|op| op.encode()).map_err(|error| error.to_string())
+}
+
+impl PipelineBegin {
+    /// What the first node of a block's pipeline is sent.
+    ///
+    /// # Errors
+    /// In words, if the block or a node has no proper name.
+    pub fn setup(&self, block: &LocatedBlock, client_name: &str) -> Result<WriteSetup, String> {
+        let named = block.block.as_ref().ok_or("the block has no name")?;
+        let targets = block.locations.iter().map(Target::from_common).collect::<Result<Vec<_>, _>>();
+        let targets = targets.map_err(|error| error.to_string())?;
+        let named = BlockRef::from_common(named).map_err(|error| error.to_string())?;
+        let (token, name) = (block.token.clone(), client_name.to_owned());
+        let setup = WriteSetup::create(named, token, name, &targets, ChunkFormat::CRC32C_512);
+        let setup = setup.ok_or("the block has no node")?;
+        Ok(match self.stage {
+            WriteStage::PipelineSetupCreate => setup,
+            stage => {
+                let stamp = GenerationStamp::from_raw(self.new_stamp);
+                setup.resume(stage, stamp, (self.acked_bytes, self.sent_bytes))
+            }
+        })
+    }
 }
 
 /// Position of the node that a refusal names; the first one if it names none.

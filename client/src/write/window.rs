@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use transfer::Packet;
+use transfer::{ChunkFormat, Packet};
 
 /// Packets that are not acknowledged: first those that were sent, then those that wait for the pipeline.
 #[derive(Debug, Default)]
@@ -19,6 +19,10 @@ impl Window {
     }
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
+    }
+    /// The oldest packet that is not acknowledged.
+    pub(crate) fn front(&self) -> Option<&Packet> {
+        self.packets.front()
     }
     /// Is a sent packet waiting for its ack?
     pub(crate) const fn waits_for_ack(&self) -> bool {
@@ -44,5 +48,9 @@ impl Window {
     /// Everything has to be sent again, on another pipeline.
     pub(crate) const fn rewind(&mut self) {
         self.sent = 0;
+    }
+    /// Does the oldest packet not fit the checksums that were made for it here?
+    pub(crate) fn first_is_damaged(&self) -> bool {
+        self.front().is_some_and(|packet| ChunkFormat::CRC32C_512.verify(&packet.data, &packet.checksums).is_err())
     }
 }

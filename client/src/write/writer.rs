@@ -1,42 +1,43 @@
-//! The shell around [`FileWriter`]: a task that owns the socket, and the handle that the application holds.
+//! What an application holds of a file that it writes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use base::clock::Moment;
 use bytes::Bytes;
-use proto::common::LocatedBlock;
 use proto::error::{ErrorCode, FsError, FsResult};
-use proto::namespace::{
-    AbandonBlockRequest, AddBlockRequest, CompleteRequest, CreateResponse, DiscardRequest, FileStatus,
-};
+use proto::namespace::{AppendResponse, CreateResponse, FileStatus};
 use proto::path::FsPath;
 use tokio::sync::{mpsc, oneshot};
 use transfer::BlockDigest;
 
-use super::pipeline::{Pipeline, Unopened};
-use super::{Attempt, FileWriter, WriteConfig, WriteEffect, WriteEvent};
+use super::driver::{Command, Driver};
+use super::{FileWriter, Reopened, WriteConfig};
 use crate::client::Inner;
 use crate::session::Session;
 
-/// Time between renewals of the leases of a writing client.
-const RENEW_EVERY: Duration = Duration::from_secs(20);
 /// Pieces in which the application's bytes are handed over.
 const PIECE_BYTES: usize = transfer::PACKET_DATA_BYTES;
 
-enum Command {
-    Data(Bytes),
-    Close,
-}
-
-/// A file that is being written. It appears, whole, when [`Writer::close`] succeeds; a writer that is
-/// dropped before publishes nothing. Dropping never blocks.
+/// A file that is being written.
+///
+/// - [`Writer::write`] hands bytes over; nothing is promised of them yet.
+/// - [`Writer::flush`]: everything so far is held by every node of the pipeline, and readers see it. It survives this
+///   process, and all but one of those nodes. The first flush makes the file visible, open.
+/// - [`Writer::sync_data`]: and it is durable on each of them.
+/// - [`Writer::close`]: the file is whole, durable, closed and visible.
+///
+/// A writer that is dropped before it was closed publishes nothing; if the file was visible already (it was flushed,
+/// appended to, or published at once), the cluster closes it, with everything that was flushed and perhaps some of what
+/// followed. Dropping never blocks.
+///
+/// A datanode that dies, hangs or fails is replaced while the file is written. What cannot be helped is an error of the
+/// next call, and of each one after it.
 #[derive(Debug)]
 pub struct Writer {
     path: FsPath,
     commands: mpsc::Sender<Command>,
     done: Option<oneshot::Receiver<FsResult<FileStatus>>>,
     failed: Option<FsError>,
+    begin_bytes: u64,
     written_bytes: u64,
 }
 
@@ -47,26 +48,43 @@ impl Writer {
         session: Arc<Session>,
         path: FsPath,
         created: CreateResponse,
+        (digest, visible): (Option<BlockDigest>, bool),
+    ) -> Self {
+        let block_size_bytes = created.status.as_ref().map_or(0, |status| status.block_size_bytes);
+        let config = config_of(&inner, digest);
+        let machine = FileWriter::new(config, block_size_bytes, created.first_block, inner.rpc.clock.now());
+        let machine = if visible { machine.published() } else { machine };
+        Self::run((inner, session), path, (created.inode, created.lease_epoch), machine, 0)
+    }
+
+    /// Starts the task of a file that is written on. Must be called on a tokio runtime.
+    pub(crate) fn append(
+        inner: Arc<Inner>,
+        session: Arc<Session>,
+        path: FsPath,
+        appending: AppendResponse,
         digest: Option<BlockDigest>,
+    ) -> Self {
+        let status = appending.status.unwrap_or_default();
+        let (new_stamp, replication) = (appending.new_stamp, status.replication);
+        let last = appending.last.map(|located| Reopened { located, new_stamp, replication });
+        let (config, now) = (config_of(&inner, digest), inner.rpc.clock.now());
+        let machine = FileWriter::appending(config, status.block_size_bytes, last, now);
+        Self::run((inner, session), path, (appending.inode, appending.lease_epoch), machine, status.len_bytes)
+    }
+
+    fn run(
+        of: (Arc<Inner>, Arc<Session>),
+        path: FsPath,
+        lease: (u64, u64),
+        machine: FileWriter,
+        begin_bytes: u64,
     ) -> Self {
         let (commands, incoming) = mpsc::channel(1);
         let (finished, done) = oneshot::channel();
-        let block_size_bytes = created.status.as_ref().map_or(0, |status| status.block_size_bytes);
-        let now = inner.rpc.clock.now();
-        let config = WriteConfig { digest: digest.unwrap_or(inner.write.digest), ..inner.write.clone() };
-        let machine = FileWriter::new(config, block_size_bytes, created.first_block, now);
-        let tasks = inner.tasks.clone();
-        let driver = Driver {
-            inner,
-            session,
-            inode: created.inode,
-            lease_epoch: created.lease_epoch,
-            machine,
-            pipeline: None,
-            finished: Some(finished),
-        };
-        base::task::spawn(&tasks, driver.run(incoming));
-        Self { path, commands, done: Some(done), failed: None, written_bytes: 0 }
+        let tasks = of.0.tasks.clone();
+        base::task::spawn(&tasks, Driver::new(of, lease, machine, finished).run(incoming));
+        Self { path, commands, done: Some(done), failed: None, begin_bytes, written_bytes: 0 }
     }
 
     /// Path of the file.
@@ -78,6 +96,11 @@ impl Writer {
     #[must_use]
     pub const fn written_bytes(&self) -> u64 {
         self.written_bytes
+    }
+    /// Where in the file the next byte goes: behind what was there, and what was given.
+    #[must_use]
+    pub const fn position_bytes(&self) -> u64 {
+        self.begin_bytes + self.written_bytes
     }
 
     /// Gives bytes to the file, waiting while the window is full. Bytes of one packet or more are not copied.
@@ -110,11 +133,58 @@ impl Writer {
         Ok(())
     }
 
-    /// Publishes the file: when this returns, its bytes are durable on every node of the pipeline and its
+    /// Waits until all bytes so far are held, and verified, by every node of the pipeline, and can be read by others: what
+    /// HDFS calls `hflush`. The first one makes the file visible, unless it is already. They survive the end of this
+    /// process and of the nodes' processes, but not a power cut of all nodes: see [`Writer::sync_data`].
+    ///
+    /// # Errors
+    /// As [`Writer::write`]; and why the file cannot be made visible, which ends the writer.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the flush goes on.
+    pub async fn flush(&mut self) -> FsResult<()> {
+        self.flush_with(false).await
+    }
+
+    /// As [`Writer::flush`], and all bytes so far are durable on every node of the pipeline: what HDFS calls `hsync`.
+    ///
+    /// # Errors
+    /// As [`Writer::flush`].
+    ///
+    /// # Cancel safety
+    /// As [`Writer::flush`].
+    pub async fn sync_data(&mut self) -> FsResult<()> {
+        self.flush_with(true).await
+    }
+
+    /// The same as [`Writer::sync_data`]: the length of an open file is what its replicas have, so there is nothing else to
+    /// make durable.
+    ///
+    /// # Errors
+    /// As [`Writer::flush`].
+    ///
+    /// # Cancel safety
+    /// As [`Writer::flush`].
+    pub async fn sync_all(&mut self) -> FsResult<()> {
+        self.flush_with(true).await
+    }
+
+    async fn flush_with(&mut self, sync: bool) -> FsResult<()> {
+        let (done, flushed) = oneshot::channel();
+        if self.commands.send(Command::Flush { sync, done }).await.is_err() {
+            return Err(self.end().await);
+        }
+        match flushed.await {
+            Ok(()) => Ok(()),
+            Err(_writer_ended) => Err(self.end().await),
+        }
+    }
+
+    /// Publishes and closes the file: when this returns, its bytes are durable on every node of the pipeline and its
     /// name is in the namespace.
     ///
     /// # Errors
-    /// Whatever ended the writer. Nothing is published then, except that after
+    /// Whatever ended the writer. Nothing is published then that was not before, except that after
     /// [`ErrorCode::OutcomeUnknown`] the whole file may be there.
     pub async fn close(mut self) -> FsResult<FileStatus> {
         if self.commands.send(Command::Close).await.is_err() {
@@ -126,7 +196,7 @@ impl Writer {
         }
     }
 
-    /// Why the task is over.
+    /// Why the task is over. One that ended without a word (SC-40) is an error, too.
     async fn end(&mut self) -> FsError {
         if let Some(done) = self.done.take() {
             let error = match done.await {
@@ -139,160 +209,11 @@ impl Writer {
     }
 
     fn gone(&self) -> FsError {
-        FsError::new(ErrorCode::WriteFailed, "the writer was stopped; nothing was published")
-            .with_path(self.path.as_str())
+        let text = "the writer was stopped; the file was not closed";
+        FsError::new(ErrorCode::WriteFailed, text).with_path(self.path.as_str())
     }
 }
 
-/// What the task owns.
-struct Driver {
-    inner: Arc<Inner>,
-    session: Arc<Session>,
-    inode: u64,
-    lease_epoch: u64,
-    machine: FileWriter,
-    pipeline: Option<(Attempt, Pipeline)>,
-    finished: Option<oneshot::Sender<FsResult<FileStatus>>>,
-}
-
-impl Driver {
-    async fn run(mut self, mut incoming: mpsc::Receiver<Command>) {
-        let mut closed = false;
-        let mut renewal = tokio::time::interval(RENEW_EVERY);
-        renewal.reset();
-        while !self.machine.is_over() {
-            let event = tokio::select! {
-                command = incoming.recv(), if !closed && self.machine.room_bytes() > 0 => match command {
-                    Some(Command::Data(bytes)) => WriteEvent::Data(bytes),
-                    Some(Command::Close) => {
-                        closed = true;
-                        WriteEvent::Close
-                    }
-                    None => WriteEvent::Abort,
-                },
-                event = next_of(&mut self.pipeline) => event,
-                () = sleep_until(self.machine.next_deadline(), self.inner.rpc.clock.now()) => WriteEvent::Tick,
-                _ = renewal.tick() => {
-                    self.renew();
-                    continue;
-                }
-            };
-            self.handle(event).await;
-        }
-    }
-
-    /// Renewing may take as long as a namenode is away; the pipeline goes on meanwhile.
-    fn renew(&self) {
-        let (inner, session) = (Arc::clone(&self.inner), Arc::clone(&self.session));
-        base::task::spawn(&self.inner.tasks, async move { inner.renew_lease(&session, RENEW_EVERY).await });
-    }
-
-    /// Feeds an event to the machine and does what it says, until it waits for the world.
-    async fn handle(&mut self, event: WriteEvent) {
-        let mut next = Some(event);
-        while let Some(event) = next.take() {
-            let mut effects = Vec::new();
-            self.machine.handle(event, self.inner.rpc.clock.now(), &mut effects);
-            for effect in effects {
-                // An effect that is answered is the last of its batch.
-                next = self.perform(effect).await;
-            }
-        }
-    }
-
-    /// Asks for a block on none of the nodes that could not be reached just now, by whomever of this client; if there are
-    /// too few others, on any.
-    async fn add_block(&self, request: AddBlockRequest, until: Moment) -> FsResult<LocatedBlock> {
-        let mut careful = request.clone();
-        careful.exclude_nodes.extend(self.inner.avoided.unreachable(self.inner.rpc.clock.now()));
-        if careful.exclude_nodes.len() > request.exclude_nodes.len() {
-            match self.inner.add_block(&self.session, careful, until).await {
-                Err(error) if error.code == ErrorCode::NotEnoughNodes => {}
-                answer => return answer,
-            }
-        }
-        self.inner.add_block(&self.session, request, until).await
-    }
-
-    async fn perform(&mut self, effect: WriteEffect) -> Option<WriteEvent> {
-        let (inode, lease_epoch, header) = (self.inode, self.lease_epoch, None);
-        match effect {
-            WriteEffect::AddBlock { previous, exclude_nodes, until } => {
-                let client_host = String::new();
-                let request = AddBlockRequest { header, inode, lease_epoch, previous, exclude_nodes, client_host };
-                Some(WriteEvent::BlockAdded(self.add_block(request, until).await))
-            }
-            WriteEffect::AbandonBlock { block, until } => {
-                let request = AbandonBlockRequest { header, inode, lease_epoch, block: Some(block) };
-                Some(WriteEvent::BlockAbandoned(self.inner.abandon_block(&self.session, request, until).await))
-            }
-            WriteEffect::Complete { last } => {
-                let request = CompleteRequest { header, inode, lease_epoch, last };
-                Some(WriteEvent::Completed(self.inner.complete(&self.session, request).await))
-            }
-            WriteEffect::Discard => {
-                // Best effort, beside: whoever waits for this writer has its answer at once.
-                let (inner, session) = (Arc::clone(&self.inner), Arc::clone(&self.session));
-                let request = DiscardRequest { header, inode, lease_epoch };
-                base::task::spawn(&self.inner.tasks, async move { inner.discard(&session, request).await });
-                None
-            }
-            WriteEffect::OpenPipeline { attempt, block } => {
-                let within = self
-                    .machine
-                    .next_deadline()
-                    .map_or(self.inner.write.open_timeout, |deadline| deadline.since(self.inner.rpc.clock.now()));
-                match Pipeline::open(&block, &self.inner.name, within).await {
-                    Ok(pipeline) => {
-                        block.locations.iter().for_each(|at| self.inner.avoided.reached(&at.node));
-                        self.pipeline = Some((attempt, pipeline));
-                        Some(WriteEvent::PipelineOpened { attempt })
-                    }
-                    Err(Unopened { fault: (bad, why), unreachable }) => {
-                        let at = bad.and_then(|bad| block.locations.get(bad));
-                        if let Some(at) = at.filter(|_| unreachable) {
-                            self.inner.avoided.add_unreachable(at.node.clone(), self.inner.rpc.clock.now());
-                        }
-                        Some(WriteEvent::PipelineFailed { attempt, bad, why })
-                    }
-                }
-            }
-            WriteEffect::SendPacket { packet, .. } => {
-                if let Some((_, pipeline)) = &mut self.pipeline {
-                    pipeline.queue(&packet);
-                }
-                None
-            }
-            WriteEffect::ClosePipeline { .. } => {
-                self.pipeline = None;
-                None
-            }
-            WriteEffect::Done(result) => {
-                if let Some(finished) = self.finished.take()
-                    && finished.send(result).is_err()
-                {
-                    tracing::trace!("nobody waited for the end of a writer");
-                }
-                None
-            }
-        }
-    }
-}
-
-/// The next event of the open pipeline; waits for ever if none is open.
-async fn next_of(pipeline: &mut Option<(Attempt, Pipeline)>) -> WriteEvent {
-    let Some((attempt, open)) = pipeline else { return std::future::pending().await };
-    let attempt = *attempt;
-    match open.next_ack().await {
-        Ok(ack) => WriteEvent::Ack { attempt, ack },
-        Err((bad, why)) => WriteEvent::PipelineFailed { attempt, bad, why },
-    }
-}
-
-/// Waits until a moment of the client's clock; for ever if there is none.
-pub(crate) async fn sleep_until(deadline: Option<base::clock::Moment>, now: base::clock::Moment) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep(deadline.since(now)).await,
-        None => std::future::pending().await,
-    }
+fn config_of(inner: &Inner, digest: Option<BlockDigest>) -> WriteConfig {
+    WriteConfig { digest: digest.unwrap_or(inner.write.digest), ..inner.write.clone() }
 }

@@ -60,6 +60,8 @@ fn write_setup(nodes: &[&Node]) -> WriteSetup {
         pipeline_size: 1,
         stage: WriteStage::PipelineSetupCreate,
         new_stamp: GenerationStamp::FIRST,
+        min_bytes: 0,
+        max_bytes: 0,
         chunks: FORMAT,
         digest_observed: false,
     }

@@ -42,7 +42,7 @@ pub(super) fn serve(context: &Context, connection: &OpenConnection) {
             Ok(Op::Write(op)) => write::serve(context, &mut peer, &op),
             Ok(Op::Read(op)) => read::serve(context, &mut peer, &op),
             Ok(Op::Verify(op)) => verify::serve(context, &mut peer, &op),
-            Ok(Op::Borrow(_)) => not_here(&mut peer),
+            Ok(Op::Borrow(_) | Op::Transfer(_) | Op::State(_)) => not_here(&mut peer),
             Err(error) => not_understood(&mut peer, &error),
         };
         connection.set_busy(false);

@@ -228,7 +228,7 @@ impl Connection {
     async fn answer(&mut self, context: &Context, op: Op) -> io::Result<bool> {
         let lent = match op {
             Op::Borrow(op) => self.lend(context, &op).await?,
-            Op::Read(_) | Op::Write(_) | Op::Verify(_) => {
+            Op::Read(_) | Op::Write(_) | Op::Verify(_) | Op::Transfer(_) | Op::State(_) => {
                 let message = "only descriptors are served here; the transfer port serves data".to_owned();
                 self.refuse(&Refusal { status: Status::ErrorUnsupported, message }).await?;
                 return Ok(false);

@@ -1,7 +1,7 @@
 //! Operations on the wire.
 
 use super::*;
-use crate::{BorrowSetup, VerifySetup};
+use crate::{BorrowSetup, ReplicaStateSetup, TransferSetup, VerifySetup};
 use proptest::prelude::*;
 
 fn token() -> Bytes {
@@ -88,7 +88,24 @@ fn malformed_fields_are_named() {
     assert!(spoil(&|op| op.stage = 99).contains("99"));
     assert!(spoil(&|op| op.targets[0].id.xfer_port = 70_000).contains("70000"));
     assert!(spoil(&|op| op.requested_checksum.bytes_per_checksum = 0).contains("0 bytes"));
+    assert!(spoil(&|op| op.min_bytes_rcvd = 1).contains("1 bytes acknowledged"));
     assert!(spoil(&|op| op.targets = vec![op.targets[0].clone(); 64]).contains("64"));
+}
+
+#[test]
+fn resumed_writes_say_stage_stamp_and_lengths_in_hadoops_fields_to_every_node() {
+    let stamp = GenerationStamp::from_raw(1005);
+    let setup = write(1, 2).resume(WriteStage::PipelineSetupStreamingRecovery, stamp, (512, 700));
+    let Op::Write(op) = setup.to_op().unwrap() else { panic!("a write") };
+    assert_eq!((op.stage, op.min_bytes_rcvd, op.max_bytes_rcvd, op.latest_generation_stamp), (3, 512, 700, 1005));
+    assert_eq!(
+        op.header.base_header.block.generation_stamp,
+        GenerationStamp::FIRST.raw(),
+        "the block's own stamp stays"
+    );
+    assert_eq!(WriteSetup::from_op(&op).unwrap(), setup);
+    let next = setup.for_next().unwrap();
+    assert_eq!((next.stage, next.new_stamp, next.min_bytes, next.max_bytes), (setup.stage, stamp, 512, 700));
 }
 
 proptest! {
@@ -120,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics(code in prop_oneof![Just(80_u8), Just(81), Just(87), Just(200), any::<u8>()], bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn garbage_never_panics(code in prop_oneof![Just(80_u8), Just(81), Just(86), Just(87), Just(200), Just(201), any::<u8>()], bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut wire = vec![0, 28, code];
         wire.extend(bytes);
         if let Ok(op) = Op::read(&mut &wire[..]) {
@@ -129,6 +146,8 @@ proptest! {
                 Op::Read(op) => drop(ReadSetup::from_op(&op)),
                 Op::Borrow(op) => drop(BorrowSetup::from_op(&op)),
                 Op::Verify(op) => drop(VerifySetup::from_op(&op)),
+                Op::Transfer(op) => drop(TransferSetup::from_op(&op)),
+                Op::State(op) => drop(ReplicaStateSetup::from_op(&op)),
             }
         }
         let mut buffer = BytesMut::from(&wire[..]);

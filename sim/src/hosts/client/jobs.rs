@@ -132,7 +132,13 @@ impl ClientHost {
                 self.finish(outcome, scene);
             }
             Purpose::Page => self.page_came(ended, scene),
-            Purpose::Create | Purpose::AddBlock | Purpose::AbandonBlock | Purpose::Complete => {
+            Purpose::Create
+            | Purpose::AddBlock
+            | Purpose::AbandonBlock
+            | Purpose::NewStamp
+            | Purpose::UpdatePipeline
+            | Purpose::Publish
+            | Purpose::Complete => {
                 self.writer_call_ended(ended, scene);
             }
             Purpose::Open | Purpose::Relocate => self.reader_call_ended(ended, scene),

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::write::{FileWriter, WriteConfig, WriteEffect, WriteEvent};
+use client::write::{FileWriter, PipelineBegin, ProbeAnswer, WriteConfig, WriteEffect, WriteEvent};
 use namenode::service::request::Response;
 use proto::common::LocatedBlock;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::namespace as n;
-use transfer::{BlockRef, ChunkFormat, Status, Target, WriteSetup, reply};
+use transfer::{Status, reply};
 
 use super::ClientHost;
 use super::calls::{Ended, Purpose};
@@ -130,6 +130,12 @@ impl ClientHost {
                 _ => Err(incomplete()),
             })),
             Purpose::AbandonBlock => WriteEvent::BlockAbandoned(result.map(|_| ())),
+            Purpose::NewStamp => WriteEvent::Stamped(result.and_then(|response| match response {
+                Response::NewStamp(n::NewStampResponse { block: Some(block) }) => Ok(block),
+                _ => Err(incomplete()),
+            })),
+            Purpose::UpdatePipeline => WriteEvent::PipelineUpdated(result.map(|_| ())),
+            Purpose::Publish => WriteEvent::Published(result.map(|_| ())),
             _ => WriteEvent::Completed(result.and_then(|response| match response {
                 Response::Complete(n::CompleteResponse { status: Some(status) }) => Ok(status),
                 _ => Err(incomplete()),
@@ -197,6 +203,33 @@ impl ClientHost {
                 let request = n::AbandonBlockRequest { header, inode, lease_epoch, block: Some(block) };
                 self.ask_within(Purpose::AbandonBlock, request.into(), true, until.since(now), scene);
             }
+            WriteEffect::NewStamp { block, keep, more, exclude_nodes, until } => {
+                let (block, client_host) = (Some(block), String::new());
+                let request =
+                    n::NewStampRequest { header, inode, lease_epoch, block, keep, more, exclude_nodes, client_host };
+                self.ask_within(Purpose::NewStamp, request.into(), true, until.since(now), scene);
+            }
+            WriteEffect::UpdatePipeline { block, new_stamp, storages, until } => {
+                let block = Some(block);
+                let request = n::UpdatePipelineRequest { header, inode, lease_epoch, block, new_stamp, storages };
+                self.ask_within(Purpose::UpdatePipeline, request.into(), true, until.since(now), scene);
+            }
+            WriteEffect::Publish { until } => {
+                let request = n::PublishRequest { header, inode, lease_epoch };
+                self.ask_within(Purpose::Publish, request.into(), true, until.since(now), scene);
+            }
+            WriteEffect::Transfer { .. } => {
+                // Simulated datanodes do not copy open replicas: the pipeline goes on without a further node.
+                let failed = WriteEvent::Transferred(Err("nobody copies here".to_owned()));
+                scene.wake(address, self.life, Duration::ZERO, Timer::ToWriter(job, Box::new(failed)));
+            }
+            WriteEffect::Probe { number, block, .. } => {
+                // Simulated datanodes do not say how far they are.
+                let answers = vec![ProbeAnswer::Mute; block.locations.len()];
+                let probed = WriteEvent::Probed { number, answers };
+                scene.wake(address, self.life, Duration::ZERO, Timer::ToWriter(job, Box::new(probed)));
+            }
+            WriteEffect::Flushed => {}
             WriteEffect::Complete { last } => {
                 writing.completing = true;
                 let request = n::CompleteRequest { header, inode, lease_epoch, last };
@@ -207,7 +240,9 @@ impl ClientHost {
                 let request = n::DiscardRequest { header, inode, lease_epoch };
                 self.aside(request.into(), Some(&session), Duration::from_secs(3), scene);
             }
-            WriteEffect::OpenPipeline { attempt, block } => self.open_pipeline(job, attempt, block, scene),
+            WriteEffect::OpenPipeline { attempt, block, begin, .. } => {
+                self.open_pipeline(job, attempt, (block, begin), scene);
+            }
             WriteEffect::SendPacket { packet, attempt } => {
                 if let Some(pipeline) = writing.pipeline.as_ref().filter(|open| open.attempt == attempt) {
                     scene.push(pipeline.stream, address, Part::Packet(packet));
@@ -222,13 +257,20 @@ impl ClientHost {
         }
     }
 
-    fn open_pipeline(&mut self, job: u64, attempt: u32, block: LocatedBlock, scene: &mut Scene) {
+    fn open_pipeline(
+        &mut self,
+        job: u64,
+        attempt: u32,
+        (block, begin): (LocatedBlock, PipelineBegin),
+        scene: &mut Scene,
+    ) {
         let (address, life, name) = (self.address(), self.life, self.name.clone());
         let Some(writing) = self.writing(job) else { return };
         writing.pipelines += 1;
-        match setup(&block, &name) {
-            Ok((setup, first)) => {
-                let stream = scene.network.open(address, address_of(first.transfer_port));
+        let port = block.locations.first().and_then(|at| u16::try_from(at.transfer_port).ok()).ok_or("no first node");
+        match begin.setup(&block, &name).and_then(|setup| Ok((setup, port?))) {
+            Ok((setup, port)) => {
+                let stream = scene.network.open(address, address_of(port));
                 writing.pipeline = Some(Pipeline { attempt, stream, block });
                 scene.push(stream, address, Part::Write(Box::new(setup)));
             }
@@ -307,18 +349,6 @@ impl ClientHost {
             _ => u64::MAX,
         }
     }
-}
-
-/// What the first node of a block's pipeline is sent.
-fn setup(block: &LocatedBlock, name: &str) -> Result<(WriteSetup, Target), String> {
-    let named = BlockRef::from_common(block.block.as_ref().ok_or("the block has no name")?);
-    let named = named.map_err(|error| error.to_string())?;
-    let targets = block.locations.iter().map(Target::from_common).collect::<Result<Vec<_>, _>>();
-    let targets = targets.map_err(|error| error.to_string())?;
-    let first = targets.first().cloned().ok_or("the block has no node")?;
-    let format = ChunkFormat::CRC32C_512;
-    let setup = WriteSetup::create(named, block.token.clone(), name.to_owned(), &targets, format);
-    Ok((setup.ok_or("the block has no node")?, first))
 }
 
 fn blame(block: &LocatedBlock, link: &str) -> usize {

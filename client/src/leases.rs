@@ -1,0 +1,98 @@
+//! Files that are open: cutting closed ones, taking open ones from writers that are gone, and who has which.
+
+use std::time::Duration;
+
+use proto::error::{ErrorCode, FsError, FsResult};
+use proto::namespace as n;
+use proto::namespace::FileStatus;
+use proto::path::FsPath;
+
+use crate::Client;
+use crate::client::half_told;
+
+/// The first pause between two looks at a file that is to be closed; they get longer.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// What became of cutting a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Truncated {
+    /// The file.
+    pub status: FileStatus,
+    /// It is cut. Else its last block is being cut by the datanodes; the file is open until it is:
+    /// [`Client::until_closed`].
+    pub done: bool,
+}
+
+/// What became of taking a file from its writer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecoveredLease {
+    /// The file; `None` if it was never visible and is gone with its writer.
+    pub status: Option<FileStatus>,
+    /// It is closed, or gone. Else its datanodes are asked what they have: [`Client::until_closed`].
+    pub closed: bool,
+}
+
+impl Client {
+    /// Cuts a closed file to its first `len_bytes`, which it must have. At the end of a block that is done at once;
+    /// inside one its replicas are cut, too, and the file is open until they are.
+    ///
+    /// # Errors
+    /// The namenode's refusals: [`ErrorCode::FileOpen`] while somebody writes the file, [`ErrorCode::InvalidArgument`] if it
+    /// is shorter.
+    pub async fn truncate(&self, path: &str, len_bytes: u64) -> FsResult<Truncated> {
+        let path = FsPath::parse(path)?;
+        let request = n::TruncateRequest { header: None, path: path.into(), len_bytes };
+        let (answer, _) = self.inner.change("truncate", &request).await?;
+        let status = answer.status.ok_or_else(|| half_told("truncate"))?;
+        Ok(Truncated { status, done: answer.done })
+    }
+
+    /// Takes a file from its writer, which may be gone or not: nothing that it sends from now on counts. The file gets
+    /// closed with everything that was flushed. Of a file that is closed already nothing is changed.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn recover_lease(&self, path: &str) -> FsResult<RecoveredLease> {
+        let path = FsPath::parse(path)?;
+        let request = n::RecoverLeaseRequest { header: None, path: path.into() };
+        let (answer, _) = self.inner.change("recover lease", &request).await?;
+        Ok(RecoveredLease { status: answer.status, closed: answer.closed })
+    }
+
+    /// Waits until a file is closed, `within` this time; answers what it is then.
+    ///
+    /// # Errors
+    /// [`ErrorCode::FileOpen`] if it is still open then; the namenode's refusals.
+    pub async fn until_closed(&self, path: &str, within: Duration) -> FsResult<FileStatus> {
+        let until = self.inner.rpc.clock.now().plus(within);
+        let mut pause = FIRST_LOOK;
+        loop {
+            let status = self.stat(path).await?;
+            if !status.open_for_write {
+                return Ok(status);
+            }
+            let left = until.since(self.inner.rpc.clock.now());
+            if left.is_zero() {
+                let text = format!("it is still open after {} s", within.as_secs());
+                let error = FsError::new(ErrorCode::FileOpen, text).with_path(path);
+                return Err(error.with_hint("`blockyard lease ls` says who has it, and what it waits for"));
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+    }
+
+    /// A page of the files that are being written or recovered, by inode; of those below `path` only, if it is not
+    /// empty. `start_after`: the inode of the last one that is known, 0 for the first page; `limit` 0: the server's page.
+    /// The second part says whether there are more.
+    ///
+    /// # Errors
+    /// The namenode's refusals.
+    pub async fn list_leases(&self, path: &str, start_after: u64, limit: u32) -> FsResult<(Vec<n::LeaseStatus>, bool)> {
+        let path = if path.is_empty() { String::new() } else { FsPath::parse(path)?.into() };
+        let request = n::ListLeasesRequest { header: None, path, start_after, limit };
+        let answer = self.inner.ask("list leases", &request).await?;
+        Ok((answer.leases, answer.more))
+    }
+}
