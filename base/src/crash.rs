@@ -86,6 +86,16 @@ crash_points! {
     LeavesRename = "leaves-rename";
     /// One that is of no use (any more) is removed.
     LeavesRemove = "leaves-remove";
+    /// A volume that hung is tried: the file for it is created.
+    CheckCreate = "check-create";
+    /// It is made durable.
+    CheckSync = "check-sync";
+    /// It is removed.
+    CheckRemove = "check-remove";
+    /// The room for deletes on a full disk is set aside.
+    RoomAllocate = "room-allocate";
+    /// It is given up, because something needs it.
+    RoomRemove = "room-remove";
 }
 
 /// On which side of the durable call the process dies.

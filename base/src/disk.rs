@@ -3,13 +3,23 @@
 //! ```text
 //!   consensus, block store ──▶ Disk, DiskFile ──┬── OsDisk   the machine's files
 //!                                               └── MemDisk  the simulation's: tears, loses, fills, fails
+//!         around any of them:  Watched     knows which calls have not come back
+//!                              FaultyDisk  does wrong what a plan says; not in release builds
 //! ```
+//!
+//! Servers get theirs from [`machine`].
 //!
 //! Every call that makes something durable takes a [`CrashPoint`]. Calls block: on a server they run on
 //! threads of their own, never on the async ones.
 
+mod faults;
+#[cfg(test)]
+mod faults_tests;
+#[cfg(any(test, debug_assertions))]
+mod faulty;
 mod mem;
 mod os;
+mod watched;
 
 use std::fmt::Debug;
 use std::io;
@@ -17,9 +27,13 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use mem::{DiskFault, DiskFaultKind, MemDisk, SECTOR_BYTES};
+pub use faults::{DiskCall, DiskFault, DiskFaultKind};
+#[cfg(any(test, debug_assertions))]
+pub use faulty::{FAULTS_VARIABLE, FaultyDisk};
+pub use mem::{HANG, MemDisk, SECTOR_BYTES};
 pub(crate) use os::start_writeback;
 pub use os::{OsDisk, SyncCounts, sync_counts};
+pub use watched::{Calls, Cut, Stuck, UnderWay, Watched, with_cut};
 
 use crate::crash::CrashPoint;
 
@@ -157,6 +171,17 @@ pub trait DiskFile: Send + Sync + Debug {
         }
         Ok(())
     }
+}
+
+/// The disk of this machine as servers use it. In builds with debug assertions it does wrong what the plan says that
+/// `BLOCKYARD_DISK_FAULTS` names (see `FaultyDisk`); release builds know nothing of such plans.
+#[must_use]
+pub fn machine() -> Arc<dyn Disk> {
+    #[cfg(debug_assertions)]
+    if let Some(plan) = std::env::var_os(FAULTS_VARIABLE) {
+        return FaultyDisk::with_plan(OsDisk::shared(), PathBuf::from(plan)).shared();
+    }
+    OsDisk::shared()
 }
 
 /// Reads a whole file of at most `limit_bytes`.

@@ -233,6 +233,8 @@ impl Agent {
     }
 
     fn pump(&mut self, node: &Node, now: Moment, out: &mut Vec<AgentEffect>) {
+        // This is the timer that waits for no disk (SC-53): what hangs is in the next heartbeat.
+        node.store().watch(now);
         for (namenode, link) in self.links.iter_mut().enumerate() {
             let mut calls = Vec::new();
             link.pump(node, &self.config, self.active_transfers, (self.next_call, now), &mut calls);

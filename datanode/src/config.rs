@@ -32,6 +32,10 @@ pub struct DatanodeConfig {
     pub reserve: ByteSize,
     /// How long deleted replicas are kept while there is room.
     pub trash_keep: HumanDuration,
+    /// Nothing new is begun on a disk of which a call has not come back for this long.
+    pub disk_slow_after: HumanDuration,
+    /// Replicas on a disk of which a call has not come back for this long count as away, until it works again.
+    pub disk_hung_after: HumanDuration,
     /// Bytes a second that the scrubber of each disk reads at most; 0: there is none.
     pub scrub_rate: ByteSize,
     /// Every replica is read and compared with its checksums once in this time, if `scrub_rate` allows for it.
@@ -79,6 +83,8 @@ impl Default for DatanodeConfig {
             rack: "/default-rack".to_owned(),
             reserve: ByteSize(store.reserve_bytes),
             trash_keep: HumanDuration(store.trash_keep),
+            disk_slow_after: HumanDuration(store.slow_after),
+            disk_hung_after: HumanDuration(store.hung_after),
             scrub_rate: ByteSize(8 << 20),
             scrub_period: HumanDuration(SECOND * 21 * 24 * 3600),
             copy_streams: 4,
@@ -150,6 +156,12 @@ impl DatanodeConfig {
         if self.peer_timeout.0 < SECOND {
             return bad("peer_timeout", "write at least 1s");
         }
+        if self.disk_slow_after.0 < SECOND / 2 {
+            return bad("disk_slow_after", "write at least 500ms: a busy disk is not a slow one");
+        }
+        if self.disk_hung_after.0 < self.disk_slow_after.0 {
+            return bad("disk_hung_after", "write at least as much as disk_slow_after");
+        }
         if (1..MIN_SCRUB_RATE).contains(&self.scrub_rate.0) {
             return bad("scrub_rate", "write at least 64KiB, or 0 for no scrubber");
         }
@@ -192,7 +204,8 @@ impl DatanodeConfig {
     pub const fn store(&self) -> StoreOptions {
         let max_loans = self.max_loans as usize;
         let (reserve_bytes, trash_keep) = (self.reserve.0, self.trash_keep.0);
-        StoreOptions { reserve_bytes, trash_keep, max_loans, max_opened: MAX_OPENED }
+        let (slow_after, hung_after) = (self.disk_slow_after.0, self.disk_hung_after.0);
+        StoreOptions { reserve_bytes, trash_keep, slow_after, hung_after, max_loans, max_opened: MAX_OPENED }
     }
 }
 
@@ -205,7 +218,9 @@ mod tests {
         let good = || DatanodeConfig { dirs: vec!["/d".into()], ..DatanodeConfig::default() };
         assert_eq!(good().validate(), Ok(()));
         type Break = fn(&mut DatanodeConfig);
-        let cases: [(&str, Break); 21] = [
+        let cases: [(&str, Break); 23] = [
+            ("disk_slow_after", |c| c.disk_slow_after = HumanDuration(Duration::ZERO)),
+            ("disk_hung_after", |c| c.disk_hung_after = HumanDuration(SECOND)),
             ("listen", |c| c.listen = SocketAddr::from(([0, 0, 0, 0], 1))),
             ("http", |c| c.http = SocketAddr::from(([10, 0, 0, 1], 1))),
             ("dirs", |c| c.dirs.clear()),

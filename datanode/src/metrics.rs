@@ -8,6 +8,7 @@ use std::time::Duration;
 use base::metrics::Metrics;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -15,6 +16,7 @@ use prometheus_client::registry::Unit;
 use proto::ids::StorageId;
 
 use crate::node::Node;
+use crate::store::VolumeState;
 
 /// An operation, by name and outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,6 +62,13 @@ struct Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Storage {
     storage: String,
+}
+
+/// A disk of this node in a state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    storage: String,
+    state: &'static str,
 }
 
 impl Figures {
@@ -160,6 +169,14 @@ impl Collector for State {
         for (name, help, value) in values {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let (name, help) = ("blockyard_datanode_volume_state", "1 for the state that a volume is in");
+        let mut states = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (storage, _, now, _) in self.node.store().health() {
+            for state in VolumeState::ALL {
+                let label = InState { storage: storage.to_string(), state: state.as_str() };
+                ConstGauge::new(u64::from(state == now)).encode(states.encode_family(&label)?)?;
+            }
         }
         let (name, help) = ("blockyard_datanode_loans_revoked", "Loans of descriptors called back");
         let revoked = ConstCounter::new(self.node.store().loans().revoked());

@@ -7,7 +7,7 @@
 //!   "dn-agent" thread: drives the agent  ◀─────────────────────────┘
 //!        │ calls as tasks, one a namenode and kind ──▶ namenodes
 //!        └ deletes, copies, terms as blocking tasks
-//!   "dn-upkeep" thread: old trash, room on the disks
+//!   "dn-upkeep-<n>" threads, one a disk: old trash, room, a check of a disk that hung
 //!   "dn-scrub-<n>" threads, one a disk: read replicas and compare them with their checksums
 //! ```
 //!
@@ -34,7 +34,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use base::clock::{Clock, SystemClock};
-use base::disk::{Disk, OsDisk};
 use base::http::Readiness;
 use base::metrics::Metrics;
 use base::random::OsRandom;
@@ -181,7 +180,7 @@ pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Resul
     let connections = Connections::new(config.max_connections as usize);
     let talk = AgentThread::start(agent, context.clone(), namenodes, Arc::clone(&connections), inbox)
         .map_err(io("start the agent's thread"))?;
-    let upkeep = upkeep::start(context.clone()).map_err(io("start the upkeep thread"))?;
+    let upkeep = upkeep::start(&context).map_err(io("start the upkeep thread"))?;
     let scrubbers = scrub::start(&context, config.scrub()).map_err(io("start the scrubbers' threads"))?;
     let tasks = TaskTracker::new();
     let lending = door.map(|door| {
@@ -202,7 +201,7 @@ async fn open(config: &DatanodeConfig, clock: &Arc<dyn Clock>) -> Result<Arc<Nod
     let dirs = config.dirs.iter().map(std::path::absolute).collect::<Result<Vec<PathBuf>, _>>();
     let (dirs, options, clock) = (dirs.map_err(io("find the folders"))?, config.store(), Arc::clone(clock));
     let opening = base::task::blocking(move || {
-        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        let disk = base::disk::machine();
         Store::open(&disk, &dirs, options, &OsRandom, clock.now())
     });
     let (store, problems) = opening.await.map_err(io("open the folders"))?.map_err(ServerError::Storage)?;

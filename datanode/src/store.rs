@@ -9,10 +9,12 @@
 //! The formats are in docs/formats/block-files.md and docs/formats/identity-volume.md. What this module
 //! promises: a replica is *finalized* only when its data, checksums, trailer and names are durable; a
 //! half-written one is never served; nothing is erased because something is missing; a volume that fails a
-//! write or a sync is taken out and never trusted again while the process lives.
+//! write or a sync is taken out and never trusted again while the process lives; one whose disk does not answer
+//! keeps nobody but those who wait for it already (health.rs).
 
 mod commit;
 mod error;
+mod health;
 mod identity;
 mod journal;
 mod layout;
@@ -23,8 +25,10 @@ mod opened;
 mod reader;
 mod replica;
 mod restore;
+mod room;
 mod scan;
 mod scrub;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -45,6 +49,7 @@ use transfer::digest::Prefix;
 use transfer::{BlockRef, ChunkFormat};
 
 pub use error::StoreError;
+pub use health::VolumeState;
 pub(crate) use loans::share_of_user;
 pub use loans::{Borrower, Loans, TooMany, User};
 pub use reader::ReplicaReader;
@@ -75,6 +80,10 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// How long deleted replicas are kept while there is room.
     pub trash_keep: Duration,
+    /// A volume is slow when one of its calls has been out for this long.
+    pub slow_after: Duration,
+    /// And hung when one has been out for this long.
+    pub hung_after: Duration,
     /// Replicas whose descriptors are lent at a time.
     pub max_loans: usize,
     /// Replicas whose files are kept open for short reads, on all disks together: two descriptors each.
@@ -86,6 +95,8 @@ impl Default for StoreOptions {
         Self {
             reserve_bytes: 64 * 1024 * 1024,
             trash_keep: Duration::from_secs(600),
+            slow_after: Duration::from_secs(3),
+            hung_after: Duration::from_secs(10),
             max_loans: 16_384,
             max_opened: MAX_OPENED,
         }
@@ -104,11 +115,11 @@ pub struct Store {
 
 impl Store {
     /// Opens every volume, makes identities in empty folders, and finds out what replicas there are. Volumes
-    /// that cannot be used are returned beside; the others work.
+    /// that cannot be used, or are not this node's, are returned beside; the others work.
     ///
     /// # Errors
-    /// If no volume can be used, if two of them belong to different nodes or clusters, if another process uses one,
-    /// or for want of descriptors or memory: then nothing can be said of what was not looked at.
+    /// If no volume can be used, if nobody can say which of them are this node's, or for want of descriptors or memory:
+    /// then nothing can be said of what was not looked at.
     pub fn open(
         disk: &Arc<dyn Disk>,
         dirs: &[PathBuf],
@@ -118,7 +129,7 @@ impl Store {
     ) -> Result<(Self, Vec<StoreError>), StoreError> {
         let mut volumes: Vec<Arc<Volume>> = Vec::new();
         let mut problems = Vec::new();
-        let (known_node, first_look) = known_node(disk.as_ref(), dirs);
+        let (known_node, first_look) = strangers::known_node(disk.as_ref(), dirs)?;
         let unsure = known_node.is_none() && first_look.iter().any(Result::is_err);
         let loans = Loans::new(options.max_loans);
         let options = StoreOptions { max_opened: options.max_opened / dirs.len().max(1), ..options };
@@ -137,15 +148,13 @@ impl Store {
             // An incarnation is never 0, which means "none" in reports.
             let incarnation = randomness.next_u64() | 1;
             match Volume::open(Arc::clone(disk), dir, &fresh, incarnation, (options, &loans), now) {
-                Ok(volume) => {
-                    check_same(&volumes, &volume)?;
-                    volumes.push(Arc::new(volume));
-                }
+                Ok(volume) => volumes.push(Arc::new(volume)),
                 // Not the disk's fault, and not lasting: all volumes or none.
                 Err(error) if error.is_exhausted() => return Err(error),
                 Err(error) => problems.push(error),
             }
         }
+        problems.extend(strangers::put_out(&mut volumes)?);
         if volumes.is_empty() {
             return Err(problems
                 .pop()
@@ -215,13 +224,25 @@ impl Store {
     /// If no volume could keep it: then no command of that term may be carried out.
     pub fn raise_term(&self, term: Term) -> Result<(), StoreError> {
         let mut raised = Err(StoreError::NoStorage("(none is left)".to_owned()));
-        for volume in self.working() {
+        for volume in self.working().filter(|volume| volume.takes_writes()) {
             match volume.raise_term(term) {
                 Ok(()) => raised = Ok(()),
                 Err(error) => raised = raised.or(Err(error)),
             }
         }
         raised
+    }
+    /// The storages that can keep a term.
+    #[must_use]
+    pub fn term_keepers(&self) -> Vec<StorageId> {
+        self.volumes.iter().filter(|volume| volume.takes_writes()).map(|volume| volume.storage.clone()).collect()
+    }
+    /// As [`Store::raise_term`], on one volume: one is enough, and another may hang.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStorage`], [`StoreError::VolumeFailed`]; the disk's.
+    pub fn raise_term_on(&self, storage: &StorageId, term: Term) -> Result<(), StoreError> {
+        self.volume(storage)?.raise_term(term)
     }
 
     /// Starts a new replica with room reserved for `block.len_bytes`. `storage` names the disk, or leaves the
@@ -277,7 +298,7 @@ impl Store {
         };
         if let Some((volume, replica)) = self.find(block.id)
             && useless(&replica)
-            && !volume.is_failed()
+            && volume.takes_writes()
         {
             let now = volume.state.lock().now;
             tracing::warn!(block = %block.id, state = replica.state.as_str(), "a useless replica makes room for a copy");
@@ -399,7 +420,7 @@ impl Store {
         if replica.stamp != stamp && replica.stamp.raw() != 0 {
             return Err(StoreError::StaleStamp { id, found: replica.stamp, sent: stamp });
         }
-        volume.working()?;
+        volume.writable()?;
         volume.note_time(now);
         volume.set_replica(id, None);
         volume.move_to_trash(&pool, id, &replica, now)
@@ -464,16 +485,38 @@ impl Store {
     /// Upkeep, now and then, on a thread that may wait for disks: old trash goes, room is looked at, files that no short
     /// read has used since the last time are closed.
     pub fn tend(&self, now: Moment) {
-        for volume in self.working() {
-            volume.note_time(now);
-            volume.close_unused();
-            let keep = volume.options().trash_keep;
-            let before = now.elapsed_from_start().checked_sub(keep).map(Moment::after_start);
-            let emptied = before.map_or(Ok(()), |before| volume.empty_trash(Some(before)));
-            if let Err(error) = emptied.and_then(|()| volume.refresh_space()) {
-                tracing::warn!(storage = %volume.storage, %error, "upkeep failed");
-            }
+        self.volumes.iter().for_each(|volume| volume.tend(now));
+    }
+    /// As [`Store::tend`], of one volume: a thread for each, so that a disk that hangs keeps its own only.
+    pub fn tend_one(&self, storage: &StorageId, now: Moment) {
+        if let Ok(volume) = self.volume(storage) {
+            volume.tend(now);
         }
+    }
+    /// Takes a volume that hung up again if it works again. On a thread that may wait for its disk.
+    pub fn check_again(&self, storage: &StorageId) {
+        if let Ok(volume) = self.volume(storage) {
+            volume.check_again();
+        }
+    }
+    /// Looks whether calls of a disk do not come back: to be called several times a second, from a thread that waits for
+    /// no disk. Waits for none.
+    pub fn watch(&self, now: Moment) {
+        self.volumes.iter().for_each(|volume| volume.watch(now));
+    }
+    /// Grows whenever the state of a volume changes.
+    #[must_use]
+    pub fn health_changes(&self) -> u64 {
+        self.volumes.iter().map(|volume| volume.state.lock().health.changes()).sum()
+    }
+    /// Every storage, its folder, its state, and why it is not working.
+    #[must_use]
+    pub fn health(&self) -> Vec<(StorageId, PathBuf, VolumeState, String)> {
+        let one = |volume: &Arc<Volume>| {
+            let (state, why) = volume.health();
+            (volume.storage.clone(), volume.dir.clone(), state, why)
+        };
+        self.volumes.iter().map(one).collect()
     }
     /// Numbers for metrics: replicas that are whole, volumes in service, volumes out of service.
     #[must_use]
@@ -484,7 +527,7 @@ impl Store {
             counts.finalized += state.journal.finalized();
             counts.used_bytes += state.used_bytes;
             counts.reserved_bytes += state.reserved_bytes;
-            if state.failed.is_some() {
+            if state.health.state().0.is_out() {
                 counts.volumes_failed += 1;
             } else {
                 counts.volumes_working += 1;
@@ -510,10 +553,11 @@ impl Store {
     fn choose(&self, storage: Option<&StorageId>) -> Result<Arc<Volume>, StoreError> {
         if let Some(storage) = storage {
             let volume = self.volume(storage)?;
-            volume.working()?;
+            volume.writable()?;
             return Ok(Arc::clone(volume));
         }
-        let roomiest = self.working().max_by_key(|volume| volume.room_bytes());
+        let writable = self.volumes.iter().filter(|volume| volume.takes_writes());
+        let roomiest = writable.max_by_key(|volume| volume.room_bytes());
         roomiest.cloned().ok_or_else(|| StoreError::NoStorage("(none is left)".to_owned()))
     }
     fn find(&self, id: BlockId) -> Option<(&Arc<Volume>, Replica)> {
@@ -575,19 +619,6 @@ pub struct StoreCounts {
     pub volumes_failed: u64,
 }
 
-/// The node id on the first volume that has one: new volumes of an old node get it. Beside it what the look into each
-/// folder came to: a sync that failed is not tried again as if nothing had been, so that folder is out.
-fn known_node(disk: &dyn Disk, dirs: &[PathBuf]) -> (Option<NodeId>, Vec<Result<(), StoreError>>) {
-    let mut node = None;
-    let looked = dirs.iter().map(|dir| {
-        let found = identity::IdentityFile::open(disk, dir)?;
-        node = node.take().or(found.map(|(_, identity)| identity.node));
-        Ok(())
-    });
-    let looked = looked.collect();
-    (node, looked)
-}
-
 /// An empty folder, beside one that could not be read: a new id in it would part the two for good.
 fn not_stamped(dir: &Path) -> StoreError {
     StoreError::Refused {
@@ -596,24 +627,5 @@ fn not_stamped(dir: &Path) -> StoreError {
             "not used: another folder of this node, which may know the node's id, cannot be read; mend that folder, \
                   or take it out of the settings"
                 .to_owned(),
-    }
-}
-
-/// Volumes of one node carry one node id and one cluster.
-fn check_same(volumes: &[Arc<Volume>], new: &Volume) -> Result<(), StoreError> {
-    let Some(first) = volumes.first() else { return Ok(()) };
-    let wrong = |found: String, expected: String| StoreError::WrongCluster {
-        what: new.dir.display().to_string(),
-        found,
-        expected,
-    };
-    if first.node != new.node {
-        return Err(wrong(format!("node {}", new.node), format!("node {}", first.node)));
-    }
-    let theirs = new.state.lock().membership.clone();
-    let known = volumes.iter().find_map(|volume| volume.state.lock().membership.clone());
-    match (known, theirs) {
-        (Some(known), Some(theirs)) if known != theirs => Err(wrong(theirs.0.to_string(), known.0.to_string())),
-        _ => Ok(()),
     }
 }

@@ -20,7 +20,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use base::clock::{Clock, SystemClock};
-use base::disk::{Disk, OsDisk};
+use base::disk::Disk;
 use base::http::Readiness;
 use base::metrics::Metrics;
 use base::random::{OsRandom, Randomness};
@@ -155,7 +155,7 @@ pub async fn start(config: NamenodeConfig, shutdown: CancellationToken) -> Resul
 
 /// Opens the member; formats an empty or missing folder first, and never another one.
 fn open(dir: &Path, config: CoreConfig, clock: &dyn Clock) -> Result<(OpenedCore, bool), ServerError> {
-    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let disk: Arc<dyn Disk> = base::disk::machine();
     let random: Arc<dyn Randomness> = Arc::new(OsRandom);
     let formatted = !Consensus::is_formatted(&disk, dir)?;
     if formatted {
@@ -184,6 +184,9 @@ fn readiness(shared: Arc<Shared>) -> Readiness {
         let member = *shared.member.read();
         if !member.serving {
             reasons.push("this namenode does not lead yet".to_owned());
+        }
+        if member.log_stalled {
+            reasons.push("the disk of the log does not answer".to_owned());
         }
         if shared.namespace.read().identity().is_none() {
             reasons.push("the cluster is being formatted".to_owned());

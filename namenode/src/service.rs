@@ -64,6 +64,8 @@ pub struct MemberStatus {
     pub alone: bool,
     /// Time since it started, in ms.
     pub uptime_ms: u64,
+    /// Its log's disk does not answer.
+    pub log_stalled: bool,
 }
 
 impl View<'_> {

@@ -13,9 +13,11 @@
 //! Faults are injected with [`MemDisk::inject`], room is bounded per device with [`MemDisk::add_device`], and a
 //! process can be stopped at a named durable step with [`MemDisk::stop_at`]. Everything is deterministic:
 //! the same calls and the same generator leave the same bytes.
+//!
+//! A delay or a hang keeps the calling thread, as a real disk does. Where there is only one thread, [`MemDisk::count_waits`]
+//! adds up what the calls would have taken instead.
 
 mod contents;
-mod fault;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -24,13 +26,13 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use self::contents::Contents;
-pub use self::fault::{DiskFault, DiskFaultKind};
-use self::fault::{Operation, Verdict};
 use self::names::{Child, Names, parts_of};
+use super::faults::{DiskCall, DiskFault, Faults, Verdict, torn};
 use super::{DirEntry, Disk, DiskFile, DiskLock, FileInfo, OpenMode, Space};
 use crate::crash::{CrashPoint, Side};
 use crate::random::Randomness;
@@ -38,10 +40,15 @@ use crate::random::Randomness;
 /// The unit in which a disk writes atomically: a torn write keeps or loses whole sectors.
 pub const SECTOR_BYTES: usize = 512;
 
+/// What a hang counts as where nobody can wait for its end.
+pub const HANG: Duration = Duration::from_secs(3600);
+
 /// A shared disk in memory. Clones are handles of the same disk.
 #[derive(Clone, Debug)]
 pub struct MemDisk {
     state: Arc<Mutex<State>>,
+    /// Told when faults are taken away or a life ends: hung calls look again.
+    released: Arc<Condvar>,
 }
 
 #[derive(Debug)]
@@ -66,7 +73,9 @@ struct State {
     names: Names,
     inodes: Vec<Option<Inode>>,
     devices: Vec<Device>,
-    faults: fault::Faults,
+    faults: Faults,
+    /// What delays and hangs would have taken, if they are only counted.
+    waits: Option<Duration>,
     /// Raised when the process dies: handles and locks of an older life are void.
     life: u64,
     stop: Option<(CrashPoint, Side, u64)>,
@@ -95,7 +104,8 @@ impl MemDisk {
             names: Names::new(),
             inodes: Vec::new(),
             devices: vec![device],
-            faults: fault::Faults::default(),
+            faults: Faults::default(),
+            waits: None,
             life: 0,
             stop: None,
             stopped: false,
@@ -103,7 +113,7 @@ impl MemDisk {
             operations: 0,
             trace: 0,
         };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), released: Arc::new(Condvar::new()) }
     }
 
     /// The disk behind the seam.
@@ -128,9 +138,21 @@ impl MemDisk {
         self.state.lock().faults.push(fault);
     }
 
-    /// Takes all waiting and lasting faults away.
+    /// Takes all waiting and lasting faults away. Calls that hang go on, and go well.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
+        self.released.notify_all();
+    }
+
+    /// From now on no call waits: what delays would have taken is added up, and a hang counts as [`HANG`] and goes well.
+    pub fn count_waits(&self) {
+        self.state.lock().waits.get_or_insert_default();
+    }
+
+    /// What the calls since the last look would have taken because of delays and hangs, if they are counted.
+    #[must_use]
+    pub fn take_waits(&self) -> Duration {
+        self.state.lock().waits.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// How many times faults took effect since the disk was made.
@@ -149,6 +171,7 @@ impl MemDisk {
     /// process holds can be dropped meanwhile without touching the disk.
     pub fn stop(&self) {
         self.state.lock().stopped = true;
+        self.released.notify_all();
     }
 
     /// Did the process reach its stopping point?
@@ -160,6 +183,7 @@ impl MemDisk {
     /// The process is gone and the machine still runs: contents and names stay, open files and locks do not.
     pub fn process_died(&self) {
         self.state.lock().end_life();
+        self.released.notify_all();
     }
 
     /// The power fails: synced contents and names stay; of everything else any part may stay.
@@ -173,6 +197,7 @@ impl MemDisk {
         }
         state.names.power_cut(randomness, style);
         state.drop_unlinked();
+        self.released.notify_all();
     }
 
     /// Flips one bit of a file, on the medium and in the cache alike.
@@ -273,10 +298,6 @@ impl State {
         self.alive()?;
         self.trace([point as u64, path.len() as u64, 0]);
         self.reach(point, Side::Before)?;
-        match self.faults.judge(Operation::Change, path) {
-            Verdict::Fail(error) => return Err(error),
-            Verdict::Proceed | Verdict::Lose | Verdict::Misdirect | Verdict::Flip => {}
-        }
         let done = run(self)?;
         self.reach(point, Side::After)?;
         Ok(done)
@@ -344,6 +365,42 @@ impl State {
 }
 
 impl MemDisk {
+    /// Lets the faults that wait for this call strike: those that take time do it here, without the lock; the others say
+    /// what is to become of the call.
+    fn meet(&self, call: DiskCall, path: &str) -> io::Result<Verdict> {
+        let mut state = self.state.lock();
+        state.alive()?;
+        let verdict = state.faults.judge(call, path);
+        match (verdict, &mut state.waits) {
+            (Verdict::Fail(error), _) => Err(error),
+            (Verdict::Delay(delay), Some(waits)) => {
+                *waits = waits.saturating_add(delay);
+                Ok(Verdict::Proceed)
+            }
+            (Verdict::Hang(_), Some(waits)) => {
+                *waits = waits.saturating_add(HANG);
+                Ok(Verdict::Proceed)
+            }
+            (Verdict::Delay(delay), None) => {
+                drop(state);
+                std::thread::sleep(delay);
+                Ok(Verdict::Proceed)
+            }
+            (Verdict::Hang(number), None) => {
+                let life = state.life;
+                while state.faults.is_there(number) && state.life == life && !state.stopped {
+                    self.released.wait(&mut state);
+                }
+                if state.life == life && !state.stopped { Ok(Verdict::Proceed) } else { Err(died()) }
+            }
+            (other, _) => Ok(other),
+        }
+    }
+    /// As [`MemDisk::meet`], for a call on a path.
+    fn meet_at(&self, call: DiskCall, path: &Path) -> io::Result<Verdict> {
+        self.meet(call, &path.to_string_lossy())
+    }
+
     fn handle(&self, state: &mut State, id: usize, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
         state.inode(id)?.handles += 1;
         Ok(Arc::new(MemFile { disk: self.clone(), id, life: state.life, writable }))
@@ -352,18 +409,16 @@ impl MemDisk {
 
 impl Disk for MemDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let call = if mode == OpenMode::ReadWrite { DiskCall::OpenForWriting } else { DiskCall::Open };
+        self.meet_at(call, path)?;
         let mut state = self.state.lock();
         state.alive()?;
         let id = state.file_id(path)?;
-        if mode == OpenMode::ReadWrite
-            && let Verdict::Fail(error) = state.faults.judge(Operation::OpenForWriting, &path.to_string_lossy())
-        {
-            return Err(error);
-        }
         self.handle(&mut state, id, mode == OpenMode::ReadWrite)
     }
 
     fn create_new(&self, path: &Path, point: CrashPoint) -> io::Result<Arc<dyn DiskFile>> {
+        self.meet_at(DiskCall::Create, path)?;
         let mut state = self.state.lock();
         let text = path.to_string_lossy().into_owned();
         // The handle is made after the step: one that is dropped by a stop would lock the state again.
@@ -379,15 +434,19 @@ impl Disk for MemDisk {
     }
 
     fn create_dir_all(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         state.alive()?;
         if matches!(state.names.find(path), Some(Child::Dir(_))) {
             return Ok(());
         }
+        drop(state);
+        self.meet_at(DiskCall::CreateDir, path)?;
+        let mut state = self.state.lock();
         state.step(point, &path.to_string_lossy(), |state| state.names.create_dirs(path))
     }
 
     fn rename(&self, from: &Path, to: &Path, point: CrashPoint) -> io::Result<()> {
+        self.meet_at(DiskCall::Rename, to)?;
         let mut state = self.state.lock();
         state.step(point, &to.to_string_lossy(), |state| {
             if let Some(replaced) = state.names.rename(from, to)? {
@@ -398,6 +457,7 @@ impl Disk for MemDisk {
     }
 
     fn remove_file(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
+        self.meet_at(DiskCall::Remove, path)?;
         let mut state = self.state.lock();
         state.step(point, &path.to_string_lossy(), |state| {
             let id = state.file_id(path)?;
@@ -408,26 +468,20 @@ impl Disk for MemDisk {
     }
 
     fn sync_dir(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
+        let verdict = self.meet_at(DiskCall::SyncDir, path)?;
         let mut state = self.state.lock();
-        let text = path.to_string_lossy();
-        state.step(point, &text, |state| {
-            match state.faults.judge(Operation::Sync, &text) {
-                Verdict::Fail(error) => return Err(error),
-                Verdict::Lose => return Ok(()),
-                Verdict::Proceed | Verdict::Misdirect | Verdict::Flip => {}
-            }
-            state.sync_names(path)
+        state.step(point, &path.to_string_lossy(), |state| match verdict {
+            Verdict::Lose => Ok(()),
+            _ => state.sync_names(path),
         })
     }
 
     fn sync_all(&self, path: &Path, point: CrashPoint) -> io::Result<()> {
+        let verdict = self.meet_at(DiskCall::SyncAll, path)?;
         let mut state = self.state.lock();
-        let text = path.to_string_lossy();
-        state.step(point, &text, |state| {
-            match state.faults.judge(Operation::Sync, &text) {
-                Verdict::Fail(error) => return Err(error),
-                Verdict::Lose => return Ok(()),
-                Verdict::Proceed | Verdict::Misdirect | Verdict::Flip => {}
+        state.step(point, &path.to_string_lossy(), |state| {
+            if matches!(verdict, Verdict::Lose) {
+                return Ok(());
             }
             let mut dirs = vec![path.to_path_buf()];
             while let Some(dir) = dirs.pop() {
@@ -444,6 +498,7 @@ impl Disk for MemDisk {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.meet_at(DiskCall::List, path)?;
         let mut state = self.state.lock();
         state.alive()?;
         let children = state.names.list(path)?;
@@ -456,6 +511,7 @@ impl Disk for MemDisk {
     }
 
     fn info(&self, path: &Path) -> io::Result<Option<FileInfo>> {
+        self.meet_at(DiskCall::Info, path)?;
         let mut state = self.state.lock();
         state.alive()?;
         match state.names.find(path) {
@@ -465,6 +521,7 @@ impl Disk for MemDisk {
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
+        self.meet_at(DiskCall::Space, path)?;
         let state = self.state.lock();
         state.alive()?;
         let device = &state.devices[state.device_of(&parts_of(path))];
@@ -475,6 +532,7 @@ impl Disk for MemDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.meet_at(DiskCall::Lock, path)?;
         let mut state = self.state.lock();
         state.alive()?;
         let text = path.to_string_lossy().into_owned();
@@ -552,78 +610,96 @@ impl MemFile {
         if self.writable { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 
-    fn change(&self, point: CrashPoint, run: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
+    /// The path for fault rules, and what is to become of a call.
+    fn meet(&self, call: DiskCall) -> io::Result<(String, Verdict)> {
+        let path = self.state()?.inode(self.id)?.path.clone();
+        let verdict = self.disk.meet(call, &path)?;
+        Ok((path, verdict))
+    }
+
+    fn change(
+        &self,
+        (call, point): (DiskCall, CrashPoint),
+        run: impl FnOnce(&mut State) -> io::Result<()>,
+    ) -> io::Result<()> {
         self.writable()?;
-        let mut state = self.state()?;
-        let path = state.inode(self.id)?.path.clone();
-        state.step(point, &path, run)
+        let (path, _) = self.meet(call)?;
+        self.state()?.step(point, &path, run)
     }
 }
 
 impl DiskFile for MemFile {
     fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize> {
+        let (path, verdict) = self.meet(DiskCall::Read)?;
         let mut state = self.state()?;
-        let path = state.inode(self.id)?.path.clone();
-        let verdict = state.faults.judge(Operation::Read, &path);
-        if let Verdict::Fail(error) = verdict {
-            return Err(error);
-        }
         let read = state.inode(self.id)?.contents.read(buffer, offset_bytes);
-        if matches!(verdict, Verdict::Flip)
-            && let Some(byte) = buffer.get_mut(read / 2)
-        {
-            *byte ^= 1;
+        match verdict {
+            Verdict::Flip => {
+                if let Some(byte) = buffer.get_mut(read / 2) {
+                    *byte ^= 1;
+                }
+            }
+            Verdict::Stale => {
+                state.faults.make_stale(&path, offset_bytes, buffer.get_mut(..read).unwrap_or_default());
+            }
+            _ => {}
         }
         Ok(read)
     }
 
     fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
         self.writable()?;
+        let (path, verdict) = self.meet(DiskCall::Write)?;
         let mut state = self.state()?;
-        let inode = state.inode(self.id)?;
-        let (path, device) = (inode.path.clone(), inode.device);
         state.trace([self.id as u64, offset_bytes, bytes.len() as u64]);
-        let mut at = offset_bytes;
-        match state.faults.judge(Operation::Write, &path) {
-            Verdict::Fail(error) => return Err(error),
-            Verdict::Lose => {
-                // The drive says yes, and the cache agrees until it is dropped: reads see what is on the medium.
-                let end = offset_bytes + bytes.len() as u64;
-                state.inode(self.id)?.contents.extend_to(end);
-                return Ok(());
+        if state.faults.keep_before(&path) {
+            let mut old = vec![0; bytes.len()];
+            state.inode(self.id)?.contents.read(&mut old, offset_bytes);
+            state.faults.note_before(&path, offset_bytes, old);
+        }
+        let (mut at, mut stored) = (offset_bytes, bytes);
+        match verdict {
+            // The drive says yes, and the cache agrees until it is dropped: reads see what is on the medium.
+            Verdict::Lose => stored = &[],
+            Verdict::Tear(unit) => {
+                stored = bytes.get(..torn(offset_bytes, bytes.len(), unit)).unwrap_or_default();
             }
             Verdict::Misdirect => at = offset_bytes ^ contents::PAGE_BYTES as u64,
-            Verdict::Proceed | Verdict::Flip => {}
+            _ => {}
         }
-        let grow = state.inode(self.id)?.contents.growth_bytes(at, bytes.len());
+        let (grow, device) = {
+            let inode = state.inode(self.id)?;
+            (inode.contents.growth_bytes(at, stored.len()), inode.device)
+        };
         state.charge(device, grow)?;
         let contents = &mut state.inode(self.id)?.contents;
-        contents.write(bytes, at);
+        contents.write(stored, at);
         contents.extend_to(offset_bytes + bytes.len() as u64);
         Ok(())
     }
 
     fn sync(&self, point: CrashPoint) -> io::Result<()> {
-        let id = self.id;
+        let met = self.meet(DiskCall::Sync);
         let mut state = self.state()?;
-        let path = state.inode(id)?.path.clone();
-        state.step(point, &path, |state| {
-            match state.faults.judge(Operation::Sync, &path) {
-                Verdict::Fail(error) => {
-                    // As the kernel does it: the pages are marked clean all the same, and a second sync says yes.
-                    state.inode(id)?.contents.forget_dirty();
-                    return Err(error);
-                }
-                Verdict::Lose => return Ok(()),
-                Verdict::Proceed | Verdict::Misdirect | Verdict::Flip => {}
+        let path = state.inode(self.id)?.path.clone();
+        let verdict = match met {
+            Ok((_, verdict)) => verdict,
+            Err(error) => {
+                // As the kernel does it: the pages are marked clean all the same, and a second sync says yes.
+                state.inode(self.id)?.contents.forget_dirty();
+                return Err(error);
             }
-            state.inode(id)?.contents.sync();
+        };
+        state.step(point, &path, |state| {
+            if !matches!(verdict, Verdict::Lose) {
+                state.inode(self.id)?.contents.sync();
+            }
             Ok(())
         })
     }
 
     fn set_len(&self, len_bytes: u64, point: CrashPoint) -> io::Result<()> {
-        self.change(point, |state| {
+        self.change((DiskCall::SetLen, point), |state| {
             let inode = state.inode(self.id)?;
             let before = inode.contents.allocated_bytes();
             inode.contents.set_len(len_bytes);
@@ -637,7 +713,7 @@ impl DiskFile for MemFile {
     }
 
     fn allocate(&self, offset_bytes: u64, len_bytes: u64, point: CrashPoint) -> io::Result<()> {
-        self.change(point, |state| {
+        self.change((DiskCall::Allocate, point), |state| {
             let inode = state.inode(self.id)?;
             let len = usize::try_from(len_bytes).map_err(io::Error::other)?;
             let (grow, device) = (inode.contents.growth_bytes(offset_bytes, len), inode.device);
@@ -650,6 +726,7 @@ impl DiskFile for MemFile {
     fn start_writeback(&self, _offset_bytes: u64, _len_bytes: u64) {}
 
     fn len_bytes(&self) -> io::Result<u64> {
+        self.meet(DiskCall::Info)?;
         Ok(self.state()?.inode(self.id)?.contents.len_bytes())
     }
 

@@ -249,6 +249,18 @@ pub(crate) const KEYS: &[Key] = &[
         "How long removed replicas are kept while there is room.",
     ),
     key(
+        "datanode.disk_slow_after",
+        Kind::Duration,
+        "the block store",
+        "Nothing new is begun on a disk of which a call has not come back for this long.",
+    ),
+    key(
+        "datanode.disk_hung_after",
+        Kind::Duration,
+        "the block store",
+        "Replicas on a disk of which a call has not come back for this long count as away, until it works again.",
+    ),
+    key(
         "datanode.scrub_rate",
         Kind::Size,
         "the scrubber",

@@ -1,5 +1,7 @@
 //! `cluster status` and `node ls`.
 
+use std::collections::BTreeMap;
+
 use client::NodeStatus;
 use serde_json::{Value, json};
 
@@ -137,7 +139,15 @@ pub(crate) async fn nodes(context: &Context) -> Outcome {
     }
     let head = ["node", "address", "state", "seen", "blocks", "used", "available", "disks"].map(str::to_owned).to_vec();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(nodes.iter().map(node_row)).collect();
-    context.output.block(&table(&rows, &[4, 5, 6, 7]))
+    let mut text = table(&rows, &[4, 5, 6, 7]);
+    nodes.iter().for_each(|node| text.push_str(&disks_out_of_order(node)));
+    context.output.block(&text)
+}
+
+/// A line for each disk that is not as it should be.
+fn disks_out_of_order(node: &NodeStatus) -> String {
+    let odd = node.storages.iter().filter(|one| one.state != "normal");
+    odd.map(|one| format!("{} of {}: {}: {}\n", one.storage, node.node, one.state, one.why)).collect()
 }
 
 fn node_json(node: &NodeStatus) -> Value {
@@ -147,7 +157,7 @@ fn node_json(node: &NodeStatus) -> Value {
         .map(|one| {
             json!({
                 "storage": one.storage, "media": one.media, "state": one.state, "capacity": one.capacity_bytes,
-                "used": one.used_bytes, "available": one.available_bytes, "blocks": one.blocks,
+                "used": one.used_bytes, "available": one.available_bytes, "blocks": one.blocks, "why": one.why,
             })
         })
         .collect();
@@ -161,7 +171,10 @@ fn node_json(node: &NodeStatus) -> Value {
 fn node_row(node: &NodeStatus) -> Vec<String> {
     let used = node.storages.iter().map(|one| one.used_bytes).sum();
     let available = node.storages.iter().map(|one| one.available_bytes).sum();
-    let failed = node.storages.iter().filter(|one| one.state == "failed").count();
+    let odd = node.storages.iter().filter(|one| one.state != "normal").map(|one| one.state.as_str());
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    odd.for_each(|state| *states.entry(state).or_default() += 1);
+    let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let disks = node.storages.len();
     vec![
         node.node.clone(),
@@ -171,7 +184,7 @@ fn node_row(node: &NodeStatus) -> Vec<String> {
         node.blocks.to_string(),
         size(used),
         size(available),
-        if failed == 0 { disks.to_string() } else { format!("{disks} ({failed} failed)") },
+        if states.is_empty() { disks.to_string() } else { format!("{disks} ({})", states.join(", ")) },
     ]
 }
 

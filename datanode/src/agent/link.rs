@@ -44,6 +44,8 @@ pub(super) struct Link {
     /// Results since the last heartbeat was made, and since when there are any.
     news: usize,
     news_since: Option<Moment>,
+    /// Changes of the volumes' health that heartbeats have told.
+    health_told: u64,
     /// Commands that were accepted and have no result yet: a leader may send them again.
     running: BTreeSet<u64>,
 }
@@ -70,7 +72,10 @@ impl Link {
             }
             return;
         }
-        if !self.under_way(Kind::Heartbeat) && (now >= self.heartbeat_due || self.has_news(now)) {
+        let health = node.store().health_changes();
+        let due = now >= self.heartbeat_due || self.has_news(now) || self.health_told != health;
+        if !self.under_way(Kind::Heartbeat) && due {
+            self.health_told = health;
             let request = Call::Heartbeat(self.heartbeat_request(node, config, active_transfers));
             self.heartbeat_due = now.plus(self.heartbeat.unwrap_or(config.heartbeat));
             call(&mut self.calls, Kind::Heartbeat, request);
@@ -228,7 +233,8 @@ impl Link {
                 // What a failed volume held is not reported any more; its state travels with heartbeats.
                 self.streams.remove(&report.storage);
             } else {
-                self.streams.entry(report.storage).or_default();
+                // One that hung and is back is reported in full.
+                self.streams.entry(report.storage).or_insert_with(Stream::due);
             }
         }
     }

@@ -70,6 +70,10 @@ fn buckets_of_part(replicas: u64) -> usize {
 }
 
 impl Stream {
+    /// One of which nothing was reported yet.
+    pub(super) fn due() -> Self {
+        Self { full: DUE, ..Self::default() }
+    }
     pub(super) const fn next(&self) -> u64 {
         self.next
     }

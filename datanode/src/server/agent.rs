@@ -7,16 +7,19 @@
 //! ```
 //!
 //! The thread itself waits for no disk and no network, but for one write at the first registration: heartbeats
-//! go on while disks hang.
+//! go on while disks hang. What waits for a disk that hangs gives up its turn to what does not: deletes, looks and copies
+//! of other disks go on, and one disk that keeps a term is enough.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
+use base::disk::{Cut, with_cut};
 use base::task::TaskTracker;
 use parking_lot::Mutex;
 use proto::error::{ErrorCode, FsResult};
+use proto::ids::Term;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -218,16 +221,31 @@ impl Driver {
         match effect {
             AgentEffect::Call { namenode, call, request } => self.call(namenode, call, *request),
             AgentEffect::KeepTerm(term) => {
-                let node = Arc::clone(&self.context.node);
-                self.blocking(move || {
-                    let kept = node.store().raise_term(term);
-                    if let Err(error) = &kept {
-                        tracing::error!(%term, error = %crate::receive::chain(error), "a term cannot be kept");
-                    }
-                    AgentEvent::TermKept { term, kept: kept.is_ok() }
-                });
+                self.keep(term);
             }
             AgentEffect::Carry { namenode, command } => self.carry(namenode, command),
+        }
+    }
+
+    /// Makes a term durable on every disk that takes writes, each by itself: the first one is enough.
+    fn keep(&self, term: Term) {
+        let storages = self.context.node.store().term_keepers();
+        let (left, none_yet) = (Arc::new(AtomicUsize::new(storages.len())), Arc::new(AtomicBool::new(true)));
+        if storages.is_empty() {
+            self.blocking(move || Some(AgentEvent::TermKept { term, kept: false }));
+        }
+        for storage in storages {
+            let (node, left, none_yet) = (Arc::clone(&self.context.node), Arc::clone(&left), Arc::clone(&none_yet));
+            self.blocking(move || {
+                let kept = node.store().raise_term_on(&storage, term);
+                let first = kept.is_ok() && none_yet.swap(false, Ordering::SeqCst);
+                let last = left.fetch_sub(1, Ordering::SeqCst) == 1;
+                if let Err(error) = &kept {
+                    tracing::error!(%term, %storage, error = %crate::receive::chain(error), "a term cannot be kept");
+                }
+                let all_failed = last && none_yet.load(Ordering::SeqCst);
+                (first || all_failed).then_some(AgentEvent::TermKept { term, kept: first })
+            });
         }
     }
 
@@ -249,16 +267,23 @@ impl Driver {
         let inbox = context.wake.inbox.clone();
         base::task::spawn(&self.tasks, async move {
             // The semaphores are never closed.
-            let _turn = match turn {
+            let turn = match turn {
                 Some(turn) => turn.acquire_owned().await.ok(),
                 None => None,
             };
-            let _stream = match &command.task {
+            let stream = match &command.task {
                 Task::Copy(what) => Some(context.copies.stream(what.urgent).await),
                 Task::Delete(_) | Task::Verify(_) => None,
             };
+            // Given up early if the disk does not answer.
+            let held = Arc::new(Mutex::new((turn, stream)));
+            let giving_up = Arc::clone(&held);
+            let cut = Cut::new(move || *giving_up.lock() = (None, None));
             let number = command.number;
-            let result = match base::task::blocking(move || carry_now(&context, &command)).await {
+            let run = move || with_cut(cut, || carry_now(&context, &command));
+            let done = base::task::blocking(run).await;
+            drop(held);
+            let result = match done {
                 Ok(result) => result,
                 Err(error) => {
                     proto::cluster::CommandResult { number, ok: false, error: error.to_string(), replica: None }
@@ -268,11 +293,12 @@ impl Driver {
         });
     }
 
-    fn blocking(&self, run: impl FnOnce() -> AgentEvent + Send + 'static) {
+    fn blocking(&self, run: impl FnOnce() -> Option<AgentEvent> + Send + 'static) {
         let inbox = self.context.wake.inbox.clone();
         base::task::spawn(&self.tasks, async move {
             match base::task::blocking(run).await {
-                Ok(event) => tell(&inbox, event).await,
+                Ok(Some(event)) => tell(&inbox, event).await,
+                Ok(None) => {}
                 Err(error) => tracing::error!(%error, "a task of the agent failed"),
             }
         });

@@ -1,7 +1,10 @@
 //! One data connection: operations, one after another, until the peer leaves, breaks the protocol or is silent.
 
+use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::Duration;
 
+use base::disk::{Cut, with_cut};
 use transfer::{Op, Status, WireError, reply};
 
 use super::acceptor::OpenConnection;
@@ -30,8 +33,19 @@ pub(super) enum Next {
     EndGently,
 }
 
-/// Serves a connection until its end.
+/// Serves a connection until its end. If its thread waits for a disk that does not answer, the connection is closed: its
+/// peer goes elsewhere at once.
 pub(super) fn serve(context: &Context, connection: &OpenConnection) {
+    let stream = Arc::clone(connection.stream());
+    let cut = Cut::new(move || {
+        tracing::warn!("a data connection is cut off: its disk does not answer");
+        // An error means that it is closed already.
+        drop(stream.shutdown(Shutdown::Both));
+    });
+    with_cut(cut, || serve_all(context, connection));
+}
+
+fn serve_all(context: &Context, connection: &OpenConnection) {
     context.figures.connections.inc();
     let mut peer = Peer::new(connection.stream());
     let mut patience = OPERATION;

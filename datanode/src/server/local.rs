@@ -14,9 +14,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::disk::{Cut, with_cut};
 use base::net::unix::{self, UnixListener, UnixStream};
 use base::task::TaskTracker;
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use proto::transfer::{BlockOpResponse, OpRequestShortCircuitAccess};
 use tokio::sync::{Semaphore, oneshot};
 use transfer::local::{MAX_NAMED, revoked};
@@ -41,7 +43,8 @@ const OPERATION: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Replicas that are opened at a time: if a disk hangs, no more threads than this hang with it.
+/// Replicas that are opened at a time. One whose disk does not answer for a while does not count any more: nothing more is
+/// begun on that disk then.
 const OPENING: usize = 32;
 /// What is received at a time.
 const RECEIVE_BYTES: usize = 4096;
@@ -138,6 +141,8 @@ async fn serve(stream: UnixStream, (place, opening): (Place, Arc<Semaphore>), co
     if let Err(error) = connection.run(&context).await {
         tracing::debug!(%error, "a local connection ended");
     }
+    // Not when the last replica is opened that was asked for: its disk may hang.
+    connection.borrower.end();
     drop(connection);
     drop(place);
     context.figures.local_connections.dec();
@@ -261,9 +266,13 @@ impl Connection {
             return Ok(Err(Refusal { status: Status::Error, message }));
         };
         let (borrower, node, now_ms) = (Arc::clone(&self.borrower), Arc::clone(&context.node), context.wall_ms());
-        let (tell, told) = oneshot::channel();
+        let (tell, mut told) = oneshot::channel();
+        // A disk that does not answer keeps its own readers waiting, and nobody's turn.
+        let turn = Arc::new(Mutex::new(Some(turn)));
+        let giving_up = Arc::clone(&turn);
+        let cut = Cut::new(move || drop(giving_up.lock().take()));
         let opening = base::task::blocking(move || {
-            let lent = node.begin_loan(&setup, &borrower, now_ms);
+            let lent = with_cut(cut, || node.begin_loan(&setup, &borrower, now_ms));
             drop(turn);
             if let Err(Ok((loan, _))) = tell.send(lent) {
                 // Nobody waits for it any more: it was never told.
@@ -271,7 +280,12 @@ impl Connection {
             }
         });
         base::task::spawn(&self.opens, opening);
-        let Ok(lent) = tokio::time::timeout(OPERATION, told).await else {
+        let Ok(lent) = tokio::time::timeout(OPERATION, &mut told).await else {
+            // It may have been lent in the very moment in which the time was over.
+            told.close();
+            if let Ok(Ok((loan, _))) = told.try_recv() {
+                self.borrower.give_back(loan.loan);
+            }
             // Other replicas may lie on other disks: what was lent of them stays lent.
             let message =
                 format!("the replica could not be opened within {} s: its disk may hang", OPERATION.as_secs());

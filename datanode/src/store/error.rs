@@ -174,6 +174,11 @@ pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     refusals.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
+/// The file system takes no writes: it was mounted so, or became so after an error.
+pub(crate) fn is_read_only(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
 /// Full disks are refused cleanly; every other failed write condemns its volume.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

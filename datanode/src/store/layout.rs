@@ -5,6 +5,8 @@
 //!   <volume>/term                             highest Raft term obeyed (two slots)
 //!   <volume>/scrub                            how far the scrubber has come (two slots)
 //!   <volume>/lock                             held by the running node
+//!   <volume>/check                            what a volume that hung is tried with
+//!   <volume>/reserve                          room for deletes on a full disk
 //!   <volume>/meta.new                         a meta file that is being made anew, with the leaves of a digest
 //!   <volume>/current/<pool>/d3f/blk_<id>      data, raw
 //!   <volume>/current/<pool>/d3f/blk_<id>_<stamp>.meta
@@ -23,6 +25,8 @@ pub(crate) const IDENTITY: &str = "identity";
 pub(crate) const TERM: &str = "term";
 pub(crate) const SCRUB: &str = "scrub";
 pub(crate) const LOCK: &str = "lock";
+pub(crate) const CHECK: &str = "check";
+pub(crate) const RESERVE: &str = "reserve";
 pub(crate) const META_NEW: &str = "meta.new";
 pub(crate) const CURRENT: &str = "current";
 pub(crate) const TRASH: &str = "trash";

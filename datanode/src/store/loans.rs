@@ -150,16 +150,26 @@ impl Borrower {
         let table = &mut *table;
         let Some(account) = table.borrowers.get_mut(&self.number) else { return Err(TooMany(0)) };
         let all = self.loans.lent.load(Ordering::SeqCst);
-        let his = table.users.entry(account.user).or_default();
-        if all >= limit || account.loans.len() >= limit.div_ceil(SHARE) || *his >= share_of_user(limit) {
+        let his = table.users.get(&account.user).copied().unwrap_or(0);
+        if all >= limit || account.loans.len() >= limit.div_ceil(SHARE) || his >= share_of_user(limit) {
             return Err(TooMany(account.loans.len()));
         }
-        *his += 1;
+        table.users.insert(account.user, his + 1);
         table.last_loan += 1;
         account.loans.insert(table.last_loan, block);
         table.blocks.entry(block).or_default().push((self.number, table.last_loan));
         self.loans.lent.fetch_add(1, Ordering::SeqCst);
         Ok(table.last_loan)
+    }
+    /// Ends everything that it holds, and lends nothing any more: whoever it is may be held by somebody who waits for a disk.
+    pub fn end(&self) {
+        let mut table = self.loans.table.lock();
+        let Some(account) = table.borrowers.remove(&self.number) else { return };
+        self.loans.lent.fetch_sub(account.loans.len(), Ordering::SeqCst);
+        table.ended(account.user, account.loans.len());
+        for (loan, block) in account.loans {
+            table.forget(self.number, loan, block);
+        }
     }
     /// Is the loan neither returned nor called back?
     #[must_use]
@@ -207,13 +217,7 @@ impl Borrower {
 
 impl Drop for Borrower {
     fn drop(&mut self) {
-        let mut table = self.loans.table.lock();
-        let Some(account) = table.borrowers.remove(&self.number) else { return };
-        self.loans.lent.fetch_sub(account.loans.len(), Ordering::SeqCst);
-        table.ended(account.user, account.loans.len());
-        for (loan, block) in account.loans {
-            table.forget(self.number, loan, block);
-        }
+        self.end();
     }
 }
 

@@ -37,8 +37,8 @@ impl Volume {
     /// What is known of a replica, and its files, if they are open: they are just that replica's.
     pub(super) fn opened(&self, id: BlockId) -> Result<(Replica, Option<Arc<OpenFiles>>), StoreError> {
         let mut state = self.state.lock();
-        if let Some(reason) = &state.failed {
-            return Err(StoreError::VolumeFailed { storage: self.storage.clone(), reason: reason.clone() });
+        if let Some(reason) = state.health.refusal() {
+            return Err(StoreError::VolumeFailed { storage: self.storage.clone(), reason: reason.to_owned() });
         }
         let replica = state.replicas.get(&id).copied().ok_or(StoreError::NotFound(id))?;
         Ok((replica, state.opened.get(id)))
@@ -46,7 +46,7 @@ impl Volume {
     /// Keeps the files of a replica open, unless it has changed since the watch began, or the volume has failed.
     pub(super) fn keep_open(&self, watch: &Watch, files: &Arc<OpenFiles>) {
         let mut state = self.state.lock();
-        if state.failed.is_none() && state.is_unchanged(watch.id()) {
+        if state.health.refusal().is_none() && state.is_unchanged(watch.id()) {
             let gone = state.opened.put(watch.id(), files);
             drop(state);
             drop(gone);

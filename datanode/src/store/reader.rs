@@ -157,11 +157,12 @@ fn check(block: &BlockRef, replica: Replica) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Opens the files of the replica that is watched. If they are missing or not whole, the replica is marked corrupt.
+/// Opens the files of the replica that is watched. If they are missing, not whole, or not to be read, the replica is marked
+/// corrupt (SC-52).
 fn open_files(volume: &Arc<Volume>, block: &BlockRef, watch: &Watch) -> Result<OpenFiles, StoreError> {
     volume.working()?;
     try_open(volume, block, watch).inspect_err(|error| {
-        let gone = matches!(error, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
+        let gone = matches!(error, StoreError::Io { source, .. } if !is_exhausted(source));
         // Deleted since we looked? Then it is not damaged.
         if watch.is_unchanged() && (gone || matches!(error, StoreError::NotWhole { .. })) {
             mark_corrupt(volume, block.id);

@@ -12,7 +12,6 @@ use std::path::Path;
 use base::crash::CrashPoint;
 use base::disk::DiskFile;
 use transfer::ChunkFormat;
-use transfer::digest::LEAF_BYTES;
 
 use super::error::StoreError;
 use super::layout;
@@ -31,7 +30,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 pub(super) fn restore(watch: &Watch, look: &Look) -> Result<bool, StoreError> {
     let Some(trailer) = look.completed() else { return Ok(false) };
     let volume = watch.volume();
-    volume.working()?;
+    volume.writable()?;
     let path = volume.dir.join(layout::META_NEW);
     let done = write(volume, &path, look, &trailer)
         .and_then(|written| if written { replace(watch, &path, &trailer) } else { Ok(false) });
@@ -82,19 +81,22 @@ fn piece(old: &dyn DiskFile, at_bytes: u64, end_bytes: u64, trailer: &Trailer) -
 fn replace(watch: &Watch, path: &Path, trailer: &Trailer) -> Result<bool, StoreError> {
     let volume = watch.volume();
     let meta_path = volume.meta_path(&trailer.pool, trailer.id, trailer.stamp);
-    {
+    let more_bytes = volume.bytes_of(path).saturating_sub(volume.bytes_of(&meta_path));
+    let opened = {
         // Whoever deletes the replica, or makes another one, says so first and moves files after.
+        let _waits = volume.waits("replace a meta file");
         let _alone = volume.names.write();
         if !watch.is_unchanged() {
             return Ok(false);
         }
         let renamed = volume.disk.rename(path, &meta_path, CrashPoint::LeavesRename);
         renamed.map_err(StoreError::io("rename", path))?;
-        // The old file has no name any more: its last close is work for the disk, and not done under a lock.
-        let old = volume.state.lock().opened.remove(trailer.id);
-        drop(old);
-    }
+        volume.state.lock().opened.remove(trailer.id)
+    };
+    // The old file has no name any more: its last close is work for the disk, and not done under a lock.
+    drop(opened);
     volume.commit_names(&trailer.pool, layout::folder_of(trailer.id))?;
-    volume.state.lock().used_bytes += (trailer.leaves.len() * LEAF_BYTES) as u64;
+    let mut state = volume.state.lock();
+    state.used_bytes = state.used_bytes.saturating_add(more_bytes);
     Ok(true)
 }

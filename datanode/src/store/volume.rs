@@ -1,7 +1,8 @@
 //! One volume: a folder on one disk, with its replicas, its room and its changes.
 //!
 //! ```text
-//!   Volume ── state (mutex, held without I/O): replicas, journal, reserved and used bytes, failure
+//!   Volume ── state (mutex, held without I/O): replicas, journal, reserved and used bytes, health
+//!          ├─ disk: watched, so that a call that does not come back is seen (health.rs)
 //!          ├─ committer: shared directory syncs
 //!          └─ identity and term files
 //! ```
@@ -16,14 +17,15 @@ use std::sync::Arc;
 
 use base::clock::Moment;
 use base::crash::CrashPoint;
-use base::disk::{Disk, DiskLock, Space};
+use base::disk::{Calls, Disk, DiskLock, Space, Watched as WatchedDisk};
 use parking_lot::{Mutex, RwLock};
 use proto::cluster::StorageReport;
 use proto::ids::{BlockId, ClusterId, GenerationStamp, NodeId, PoolId, StorageId, Term};
 
 use super::StoreOptions;
 use super::commit::DirCommitter;
-use super::error::{StoreError, is_exhausted, is_full};
+use super::error::StoreError;
+use super::health::{Health, VolumeState};
 use super::identity::{Identity, IdentityFile, TermFile};
 use super::journal::Journal;
 use super::layout;
@@ -36,7 +38,11 @@ use super::scan;
 #[derive(Debug)]
 pub(crate) struct Volume {
     pub(crate) disk: Arc<dyn Disk>,
+    /// Calls of the disk under way, of this volume.
+    pub(crate) calls: Arc<Calls>,
     pub(crate) dir: PathBuf,
+    /// The folder once more, for [`Calls`].
+    pub(crate) named: Arc<Path>,
     pub(crate) node: NodeId,
     pub(crate) storage: StorageId,
     pub(crate) committer: DirCommitter,
@@ -66,7 +72,9 @@ pub(crate) struct State {
     pub(crate) trash: VecDeque<Trashed>,
     /// Finalised replicas whose checksums were compared with their trailer since the start.
     pub(crate) checked: BTreeSet<BlockId>,
-    pub(crate) failed: Option<String>,
+    pub(crate) health: Health,
+    /// Is the room for deletes set aside?
+    pub(crate) holds_room: bool,
     /// Writers at work, by number: a replica that was deleted and begun anew has another one.
     writers: BTreeMap<BlockId, u64>,
     next_writer: u64,
@@ -146,6 +154,12 @@ impl State {
             }
         }
     }
+    /// Calls back every loan.
+    pub(crate) fn call_back_all(&self) {
+        if self.loans.lent() > 0 {
+            self.replicas.keys().for_each(|id| self.loans.revoke(*id));
+        }
+    }
     pub(crate) fn suspect(&mut self, id: BlockId) {
         if self.suspects.len() < MAX_SUSPECTS {
             self.suspects.insert(id);
@@ -163,6 +177,8 @@ impl Volume {
         (options, loans): (StoreOptions, &Arc<Loans>),
         now: Moment,
     ) -> Result<Self, StoreError> {
+        let watched = WatchedDisk::new(disk);
+        let (calls, disk): (_, Arc<dyn Disk>) = (watched.calls(), Arc::new(watched));
         disk.create_dir_all(dir, CrashPoint::VolumeDirCreate).map_err(StoreError::io("create", dir))?;
         let lock = take_lock(disk.as_ref(), dir)?;
         let (identity_file, identity) = match IdentityFile::open(disk.as_ref(), dir)? {
@@ -198,7 +214,9 @@ impl Volume {
         let volume = Self {
             node: identity.node,
             storage: identity.storage,
+            calls,
             dir: dir.to_path_buf(),
+            named: Arc::from(dir),
             committer: DirCommitter::default(),
             names: RwLock::new(()),
             files: Mutex::new(Files { identity: identity_file, term }),
@@ -212,7 +230,8 @@ impl Volume {
                 used_bytes: found.used_bytes,
                 trash: VecDeque::new(),
                 checked: BTreeSet::new(),
-                failed: None,
+                health: Health::default(),
+                holds_room: false,
                 writers: BTreeMap::new(),
                 next_writer: 1,
                 now,
@@ -227,6 +246,7 @@ impl Volume {
             disk,
         };
         volume.find_trash(now)?;
+        volume.hold_room();
         volume.refresh_space()?;
         Ok(volume)
     }
@@ -239,7 +259,7 @@ impl Volume {
         let membership = Some((cluster.clone(), pool.clone()));
         let identity =
             Identity { membership: membership.clone(), node: self.node.clone(), storage: self.storage.clone() };
-        let written = self.files.lock().identity.write(&identity, &self.dir);
+        let written = self.with_room(|| self.files.lock().identity.write(&identity, &self.dir));
         self.guard(written)?;
         self.state.lock().membership = membership;
         Ok(())
@@ -248,42 +268,10 @@ impl Volume {
         self.files.lock().term.term()
     }
     pub(crate) fn raise_term(&self, term: Term) -> Result<(), StoreError> {
-        self.working()?;
-        let raised = self.files.lock().term.raise(term, &self.dir);
+        self.writable()?;
+        let _waits = self.waits("keep a term");
+        let raised = self.with_room(|| self.files.lock().term.raise(term, &self.dir));
         self.guard(raised)
-    }
-
-    /// Refuses if the volume is out of service.
-    pub(crate) fn working(&self) -> Result<(), StoreError> {
-        match &self.state.lock().failed {
-            None => Ok(()),
-            Some(reason) => Err(StoreError::VolumeFailed { storage: self.storage.clone(), reason: reason.clone() }),
-        }
-    }
-    pub(crate) fn is_failed(&self) -> bool {
-        self.state.lock().failed.is_some()
-    }
-    /// Passes a result through; an error of the disk takes the volume out (SC-48); "full" and "no more descriptors" are none.
-    pub(crate) fn guard<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(StoreError::Io { operation, path, source }) = &result
-            && !is_full(source)
-            && !is_exhausted(source)
-        {
-            self.condemn(format!("{operation} {path}: {source}"));
-        }
-        result
-    }
-    pub(crate) fn condemn(&self, reason: String) {
-        let mut state = self.state.lock();
-        if state.failed.is_none() {
-            tracing::error!(storage = %self.storage, dir = %self.dir.display(), reason, "volume is out of service");
-            state.failed = Some(reason);
-            let opened = state.opened.clear();
-            let known = &*state;
-            known.replicas.keys().for_each(|id| known.loans.revoke(*id));
-            drop(state);
-            drop(opened);
-        }
     }
 
     pub(crate) fn pool(&self) -> Result<PoolId, StoreError> {
@@ -313,6 +301,7 @@ impl Volume {
     /// Makes the names in a folder durable, together with everyone who waits for the same.
     pub(crate) fn commit_names(&self, pool: &PoolId, folder: u16) -> Result<(), StoreError> {
         let path = self.folder_path(pool, folder);
+        let _waits = self.waits("sync with others");
         let done = self.committer.commit(folder, || self.disk.sync_dir(&path, CrashPoint::BlockDirSync));
         self.guard(done.map_err(StoreError::io("sync", &path)))
     }
@@ -353,14 +342,17 @@ impl Volume {
         let kept = state.reserved_bytes.saturating_add(self.options.reserve_bytes);
         // Trash is cleared when room is needed.
         let trash_bytes = state.trash.iter().map(|trashed| trashed.bytes).sum::<u64>();
+        let available_bytes = state.space.available_bytes.saturating_add(trash_bytes).saturating_sub(kept);
+        let (health, why) = state.health.state();
         StorageReport {
             storage: self.storage.to_string(),
             media: "DISK".to_owned(),
             capacity_bytes: state.space.capacity_bytes,
             used_bytes: state.used_bytes,
-            available_bytes: state.space.available_bytes.saturating_add(trash_bytes).saturating_sub(kept),
-            failed: state.failed.is_some(),
-            failure: state.failed.clone().unwrap_or_default(),
+            available_bytes: if health == VolumeState::Working { available_bytes } else { 0 },
+            failed: health.is_out(),
+            failure: why.to_owned(),
+            state: health.as_str().to_owned(),
             incarnation: state.journal.incarnation(),
             sequence: state.journal.sequence(),
         }
@@ -404,7 +396,7 @@ impl Volume {
     /// cut, or a second copy that is not spoken of), and the disk is none the worse for it.
     pub(crate) fn set_aside(&self, path: &Path, trash_name: String) -> Result<(), StoreError> {
         tracing::warn!(path = %path.display(), "a file that no replica owns is moved to the trash");
-        let bytes = self.disk.info(path).ok().flatten().map_or(0, |info| info.len_bytes);
+        let bytes = self.bytes_of(path);
         let trash = self.make_trash()?;
         self.move_away(path, &trash.join(&trash_name), CrashPoint::BlockRemove)?;
         let mut state = self.state.lock();
@@ -420,7 +412,7 @@ impl Volume {
     }
 
     /// Moves a replica's files to the trash: checksums first, so that a crash in between leaves data without
-    /// checksums, which is reported and deleted again.
+    /// checksums, which is reported and deleted again. A disk that is too full for that loses them at once.
     pub(crate) fn move_to_trash(
         &self,
         pool: &PoolId,
@@ -428,19 +420,41 @@ impl Volume {
         replica: &Replica,
         now: Moment,
     ) -> Result<(), StoreError> {
-        let trash = self.make_trash()?;
         let names = [layout::meta_name(id, replica.stamp), layout::trash_name(id, replica.stamp)];
-        let [meta_name, trash_name] = &names;
-        let (meta, data) = (self.meta_path(pool, id, replica.stamp), self.data_path(pool, id));
-        let names_held = self.names.read();
-        self.move_away(&meta, &trash.join(meta_name), CrashPoint::MetaRemove)?;
-        self.move_away(&data, &trash.join(trash_name), CrashPoint::BlockRemove)?;
-        drop(names_held);
-        let bytes = replica.len_bytes + replica.len_bytes / 128;
+        let files = [self.meta_path(pool, id, replica.stamp), self.data_path(pool, id)];
+        let (bytes, kept) = {
+            let _waits = self.waits("delete a replica");
+            let _names = self.names.read();
+            let bytes = files.iter().map(|file| self.bytes_of(file)).sum();
+            (bytes, self.take_away(&files, &names)?)
+        };
         let mut state = self.state.lock();
         state.used_bytes = state.used_bytes.saturating_sub(bytes);
-        state.trash.push_back(Trashed { names, bytes, since: now });
+        if kept {
+            state.trash.push_back(Trashed { names, bytes, since: now });
+        }
         Ok(())
+    }
+    /// Moves files to the trash, or removes them if the disk has no room for that. False: they are gone.
+    fn take_away(&self, files: &[PathBuf; 2], names: &[String; 2]) -> Result<bool, StoreError> {
+        let points = [CrashPoint::MetaRemove, CrashPoint::BlockRemove];
+        let moved = self.with_room(|| {
+            let trash = self.make_trash()?;
+            let moves = files.iter().zip(names).zip(points);
+            moves.into_iter().try_for_each(|((file, name), point)| self.move_away(file, &trash.join(name), point))
+        });
+        match moved {
+            Err(error) if error.is_full() => {
+                tracing::warn!(storage = %self.storage, %error, "the disk is full: a deleted replica is not kept");
+                let removes = files.iter().zip(points);
+                removes.into_iter().try_for_each(|(file, point)| self.remove(file, point)).map(|()| false)
+            }
+            other => other.map(|()| true),
+        }
+    }
+    /// Length of a file; 0 if it is not there, or nobody knows.
+    pub(crate) fn bytes_of(&self, path: &Path) -> u64 {
+        self.disk.info(path).ok().flatten().map_or(0, |info| info.len_bytes)
     }
     fn move_away(&self, from: &Path, to: &Path, point: CrashPoint) -> Result<(), StoreError> {
         match self.disk.rename(from, to, point) {
@@ -482,6 +496,25 @@ impl Volume {
             state.trash.push_back(Trashed { names, bytes: entry.info.len_bytes, since: now });
         }
         Ok(())
+    }
+    /// See [`super::Store::tend`].
+    pub(crate) fn tend(&self, now: Moment) {
+        self.check_again();
+        if self.is_failed() {
+            return;
+        }
+        self.note_time(now);
+        self.close_unused();
+        let keep = self.options.trash_keep;
+        let before = now.elapsed_from_start().checked_sub(keep).map(Moment::after_start);
+        let writes = self.takes_writes();
+        let emptied = before.filter(|_| writes).map_or(Ok(()), |before| self.empty_trash(Some(before)));
+        if writes {
+            self.hold_room();
+        }
+        if let Err(error) = emptied.and_then(|()| self.refresh_space()) {
+            tracing::warn!(storage = %self.storage, error = %crate::receive::chain(&error), "upkeep failed");
+        }
     }
     pub(crate) fn options(&self) -> &StoreOptions {
         &self.options

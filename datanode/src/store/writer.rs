@@ -124,6 +124,7 @@ impl ReplicaWriter {
     ) -> Result<(OpenFile, OpenFile), StoreError> {
         volume.make_folder(pool, layout::folder_of(id))?;
         let (data_path, meta_path) = (volume.data_path(pool, id), volume.meta_path(pool, id, stamp));
+        let _waits = volume.waits("create a replica");
         let _names = volume.names.read();
         let create = |path: &std::path::Path, point, trash_name: String| {
             let mut created = volume.disk.create_new(path, point);
@@ -182,7 +183,7 @@ impl ReplicaWriter {
         let (Some(data), Some(sums)) = (data.get(skip..), checksums.get(skip_sums..)) else {
             return Err(StoreError::Checksums(self.id));
         };
-        self.volume.working()?;
+        self.volume.writable()?;
         let meta_at = meta::HEADER_BYTES + self.chunks.checksums_bytes(start_bytes);
         let written = self
             .data
@@ -258,7 +259,7 @@ impl ReplicaWriter {
     /// The disk's, as for [`ReplicaWriter::write`]; [`StoreError::Removed`] if it was deleted meanwhile;
     /// [`StoreError::Leaves`] if its digest has leaves, but not one for each segment.
     pub fn finalise(&mut self) -> Result<FinalisedReplica, StoreError> {
-        self.volume.working()?;
+        self.volume.writable()?;
         if !self.leaves.is_empty() && self.leaves.len() as u64 != digest::leaf_count(self.len_bytes) {
             return Err(self.wrong_leaves(0));
         }
@@ -271,7 +272,7 @@ impl ReplicaWriter {
             return Err(StoreError::Removed(self.id));
         }
         self.end = Some(Ended::Finalised);
-        release(&self.volume, self.reserved_bytes, self.len_bytes + self.chunks.checksums_bytes(self.len_bytes));
+        release(&self.volume, self.reserved_bytes, self.used_bytes());
         Ok(FinalisedReplica {
             pool: self.pool.clone(),
             id: self.id,
@@ -323,6 +324,10 @@ impl ReplicaWriter {
             release(&self.volume, self.reserved_bytes, 0);
         }
     }
+    /// Bytes of both files, as a scan counts them. Waits for the disk.
+    fn used_bytes(&self) -> u64 {
+        self.len_bytes + self.meta.len_bytes().unwrap_or(0)
+    }
     const fn replica(&self, state: ReplicaState) -> Replica {
         Replica { stamp: self.stamp, len_bytes: self.len_bytes, state }
     }
@@ -339,7 +344,7 @@ impl Drop for ReplicaWriter {
         }
         let left = self.replica(ReplicaState::WaitingRecovery);
         let stays = self.volume.end_writing(self.id, self.number, Some(left));
-        release(&self.volume, self.reserved_bytes, if stays { self.len_bytes } else { 0 });
+        release(&self.volume, self.reserved_bytes, if stays { self.used_bytes() } else { 0 });
     }
 }
 

@@ -34,7 +34,8 @@ pub struct Wanted {
 fn has_room(registry: &Registry, index: StorageIndex, block_size_bytes: u64) -> bool {
     let storage = registry.at(index);
     let promised = u64::from(storage.open_writes).saturating_mul(block_size_bytes / 8);
-    storage.failure.is_none() && storage.available_bytes >= block_size_bytes.saturating_add(promised)
+    let in_service = storage.failure.is_none() && storage.limited.is_none();
+    in_service && storage.available_bytes >= block_size_bytes.saturating_add(promised)
 }
 
 /// Free bytes per unit of load: the weight of a draw.

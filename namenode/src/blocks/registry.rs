@@ -108,6 +108,10 @@ pub struct Storage {
     pub available_bytes: u64,
     /// Taken out of service by its node, and why.
     pub failure: Option<String>,
+    /// In service, but for no new replicas, and why.
+    pub limited: Option<String>,
+    /// What its node calls its state; empty if it is `working`, or the node does not say.
+    pub state: String,
     /// Open blocks that were placed here and are not committed yet.
     pub open_writes: u32,
 }
@@ -193,6 +197,8 @@ impl Registry {
             used_bytes: 0,
             available_bytes: 0,
             failure: None,
+            limited: None,
+            state: String::new(),
             open_writes: 0,
         });
         self.storage_index.insert(storage.clone(), index);
@@ -266,6 +272,7 @@ impl Registry {
             let named = reports.iter().any(|report| report.storage == storage.id.as_str());
             if !named && storage.failure.is_none() {
                 storage.failure = Some("its node started without it".to_owned());
+                storage.state = String::new();
                 lost.push(index);
             }
         }
@@ -288,6 +295,8 @@ impl Registry {
                 changed.push(index);
             }
             storage.failure = report.failed.then(|| report.failure.clone());
+            report.state.strip_prefix("working").unwrap_or(&report.state).clone_into(&mut storage.state);
+            storage.limited = (!report.failed && !storage.state.is_empty()).then(|| report.failure.clone());
         }
         changed
     }

@@ -57,6 +57,8 @@ pub struct Consensus {
     /// An image whose place in the log is not durable yet: number of its ready, and its index. Until then the engine
     /// would look for entries that it replaced when it stands for election, and stop the process.
     installing: Option<(u64, u64)>,
+    /// The oldest ready that waits for the disk, by number, and the ticks since it was first seen so.
+    stalled: (u64, u32),
     /// The vote file is to be written though term and vote have not changed.
     rewrite_vote: bool,
 }
@@ -115,6 +117,7 @@ impl Consensus {
             short_ticks: 0,
             no_vote_through,
             installing: None,
+            stalled: (0, 0),
             rewrite_vote: false,
         };
         member.timeout.pin(&mut member.raw);
@@ -202,6 +205,7 @@ impl Consensus {
             self.raw.tick();
             self.timeout.pin(&mut self.raw);
         }
+        self.look_at_the_disk();
         self.update_role();
         if let Some(ticks) = &mut self.unsealed_ticks {
             *ticks += 1;
@@ -213,6 +217,45 @@ impl Consensus {
         self.look_for_room();
     }
 
+    /// Has the log not answered for so long that nobody should wait for it?
+    #[must_use]
+    pub const fn is_stalled(&self) -> bool {
+        self.stalled.1 >= self.config.stall_ticks
+    }
+
+    /// A leader whose log does not answer hands over to the follower that has the most: the group must not wait for one
+    /// disk (SC-17). Alone, it stays what it is: there is nobody else.
+    fn look_at_the_disk(&mut self) {
+        let oldest = self.waiting.iter().find(|ready| ready.needs_disk).map_or(0, |ready| ready.number);
+        let was_stalled = self.is_stalled();
+        self.stalled = match oldest == self.stalled.0 && oldest != 0 {
+            true => (oldest, self.stalled.1.saturating_add(1)),
+            false => (oldest, 0),
+        };
+        if !self.is_stalled() {
+            return;
+        }
+        if !was_stalled {
+            tracing::error!(ticks = self.stalled.1, "the log's disk does not answer");
+        }
+        if self.identity.initial_voters.len() > 1 && self.raw.raft.state == StateRole::Leader {
+            tracing::error!("this member leads, and its log does not answer: it hands over");
+            self.hand_over();
+        }
+    }
+    fn hand_over(&mut self) {
+        let (own, term) = (self.raw.raft.id, self.raw.raft.term);
+        let others = self.raw.raft.prs().iter().filter(|(id, _)| **id != own);
+        if let Some((heir, _)) = others.max_by_key(|(_, progress)| progress.matched) {
+            let mut message = Message::default();
+            message.set_msg_type(MessageType::MsgTimeoutNow);
+            (message.from, message.to, message.term) = (own, *heir, term);
+            self.emit(vec![message]);
+        }
+        self.raw.raft.become_follower(term, raft::INVALID_ID);
+        self.timeout.pin(&mut self.raw);
+    }
+
     /// Nothing is accepted without room, so nothing is written and the writer would never see that room came back.
     fn look_for_room(&mut self) {
         self.short_ticks = if self.room == Room::Normal { 0 } else { self.short_ticks + 1 };
@@ -222,9 +265,10 @@ impl Consensus {
         }
     }
 
-    /// May it stand for election? Not a member that lost entries, nor one that is taking an image in.
+    /// May it stand for election? Not a member that lost entries, nor one that is taking an image in, nor one whose log
+    /// does not answer.
     const fn may_stand(&self) -> bool {
-        self.no_vote_through == 0 && self.installing.is_none()
+        self.no_vote_through == 0 && self.installing.is_none() && !self.is_stalled()
     }
 
     /// Stands for election now.
@@ -451,7 +495,7 @@ impl Consensus {
             {
                 return Ok(());
             }
-            MessageType::MsgTimeoutNow if self.installing.is_some() => return Ok(()),
+            MessageType::MsgTimeoutNow if self.installing.is_some() || self.is_stalled() => return Ok(()),
             MessageType::MsgHeartbeat => self.notice_loss(&mut message),
             MessageType::MsgAppend => self.check_append(&message)?,
             MessageType::MsgAppendResponse => self.notice_loss_of(&message),

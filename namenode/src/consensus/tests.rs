@@ -3,6 +3,7 @@
 mod alone;
 mod damage;
 mod group;
+mod stall;
 mod unsynced;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -70,6 +71,8 @@ struct Node {
     outgoing: Vec<RaftMessage>,
     reads: Vec<ReadState>,
     notes: Vec<String>,
+    /// What waits for a disk that hangs; `None` while it does not.
+    hung: Option<Vec<PersistBatch>>,
 }
 
 fn encode_state(applied: &BTreeMap<u64, Vec<u8>>, out: &mut dyn Write) -> std::io::Result<()> {
@@ -123,6 +126,7 @@ impl Node {
             outgoing: Vec::new(),
             reads: Vec::new(),
             notes: recovered.notes,
+            hung: None,
         })
     }
 
@@ -140,6 +144,10 @@ impl Node {
     /// Does everything that is ready, writing at once.
     fn settle(&mut self) {
         while let Some(batch) = self.settle_but_disk() {
+            if let Some(hung) = &mut self.hung {
+                hung.push(batch);
+                continue;
+            }
             let done = self.writer.write(vec![batch]).expect("the disk takes it");
             self.consensus.persisted(done);
         }

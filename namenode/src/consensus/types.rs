@@ -28,6 +28,8 @@ pub struct ConsensusConfig {
     pub heartbeat_ticks: usize,
     /// Idle ticks after which the last batch is sealed by a marker.
     pub seal_ticks: u32,
+    /// Ticks after which a log that does not answer counts as stalled: a leader of a group hands over.
+    pub stall_ticks: u32,
     /// Payload bytes of one message to a follower.
     pub max_message_bytes: u64,
     /// Bytes of proposals that may wait to be committed.
@@ -47,6 +49,7 @@ impl Default for ConsensusConfig {
             election_ticks: 10,
             heartbeat_ticks: 2,
             seal_ticks: 5,
+            stall_ticks: 30,
             max_message_bytes: 1 << 20,
             max_uncommitted_bytes: 64 << 20,
             max_committed_bytes: 8 << 20,

@@ -80,7 +80,11 @@ impl NamenodeCore {
     pub(super) fn tick(&mut self, now: Moment, wall_ns: i64, out: &mut Vec<Effect>) {
         self.consensus.tick();
         self.upkeep.ticked = now;
-        self.shared.member.write().uptime_ms = now.since(self.started).as_millis() as u64;
+        {
+            let mut member = self.shared.member.write();
+            member.uptime_ms = now.since(self.started).as_millis() as u64;
+            member.log_stalled = self.consensus.is_stalled();
+        }
         if self.role.serving && self.alone() {
             self.shared.blocks.write().quorum_confirmed(now);
         }

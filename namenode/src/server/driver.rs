@@ -1,9 +1,9 @@
 //! The threads around the core: apply, commit, image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 
 use base::clock::{Clock, Moment};
 use base::task::CancellationToken;
@@ -74,6 +74,7 @@ pub(super) fn run(
         calls,
         messages,
         batches,
+        held: VecDeque::new(),
         tickets: BTreeMap::new(),
         next_ticket: 0,
         go_on: false,
@@ -126,6 +127,8 @@ struct Driver {
     calls: SyncSender<Message>,
     messages: Receiver<Message>,
     batches: SyncSender<PersistBatch>,
+    /// What the committer has no place for yet: while its disk hangs this thread goes on. As much as the log may be behind.
+    held: VecDeque<PersistBatch>,
     tickets: BTreeMap<Ticket, oneshot::Sender<FsResult<Response>>>,
     next_ticket: u64,
     next_tick: Moment,
@@ -221,11 +224,7 @@ impl Driver {
                         tracing::debug!(ticket = ticket.0, "nobody waits for this answer any more");
                     }
                 }
-                Effect::Persist(batch) => {
-                    if self.batches.send(batch).is_err() && self.failure.is_none() {
-                        self.failure = Some("the commit thread is gone".to_owned());
-                    }
-                }
+                Effect::Persist(batch) => self.held.push_back(batch),
                 Effect::WriteImage(job) => self.write_image(*job),
                 Effect::GoOn => self.go_on = true,
                 Effect::SendRaft(message) => {
@@ -235,6 +234,24 @@ impl Driver {
                     tracing::error!(to = %send.to, "an image for another namenode, but this one runs alone");
                 }
                 Effect::Stop(reason) => self.failure = Some(reason),
+            }
+        }
+        self.hand_on();
+    }
+
+    /// Gives the committer what it has places for. The next event, or tick, brings the rest.
+    fn hand_on(&mut self) {
+        while let Some(batch) = self.held.pop_front() {
+            match self.batches.try_send(batch) {
+                Ok(()) => {}
+                Err(TrySendError::Full(back)) => {
+                    self.held.push_front(back);
+                    return;
+                }
+                Err(TrySendError::Disconnected(_)) => {
+                    self.failure.get_or_insert_with(|| "the commit thread is gone".to_owned());
+                    return;
+                }
             }
         }
     }

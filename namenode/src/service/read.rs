@@ -195,11 +195,16 @@ impl View<'_> {
         n::StorageStatus {
             storage: storage.id.as_str().to_owned(),
             media: storage.media.clone(),
-            state: if storage.failure.is_some() { "failed" } else { "normal" }.to_owned(),
+            state: match (&storage.failure, storage.state.as_str()) {
+                (Some(_), "") => "failed".to_owned(),
+                (None, "") => "normal".to_owned(),
+                (_, told) => told.to_owned(),
+            },
             capacity_bytes: storage.capacity_bytes,
             used_bytes: storage.used_bytes,
             available_bytes: storage.available_bytes,
             blocks: self.blocks.replicas().count_on(index),
+            why: storage.failure.as_ref().or(storage.limited.as_ref()).cloned().unwrap_or_default(),
         }
     }
 }

@@ -43,6 +43,8 @@ fn reached_by(point: CrashPoint) -> Vec<Reach> {
         CrashPoint::VolumeDirCreate => vec![datanode(1), datanode(2), datanode(3)],
         // Making the record, and keeping how far the scrubber has come.
         CrashPoint::ScrubSync => vec![datanode(1), datanode(3), datanode(7)],
+        // The room for deletes, at the start of a volume.
+        CrashPoint::RoomAllocate => vec![datanode(1), datanode(2)],
         CrashPoint::BlockRemove | CrashPoint::MetaRemove | CrashPoint::TermSync => vec![datanode(1)],
         _ => vec![],
     }
@@ -63,7 +65,19 @@ const ELSEWHERE: &[(CrashPoint, &str)] = &[
     (CrashPoint::LeavesSync, OF_LEAVES),
     (CrashPoint::LeavesRename, OF_LEAVES),
     (CrashPoint::LeavesRemove, OF_LEAVES),
+    (CrashPoint::CheckCreate, OF_CHECKS),
+    (CrashPoint::CheckSync, OF_CHECKS),
+    (CrashPoint::CheckRemove, OF_CHECKS),
+    (
+        CrashPoint::RoomRemove,
+        "only a full disk needs the room: f_3_a_stop_at_any_step_around_the_room_for_deletes_costs_nothing in \
+         datanode/src/store/tests/health.rs",
+    ),
 ];
+
+/// Points of the check of a disk that hung, which a plain workload does not have.
+const OF_CHECKS: &str = "only a disk that hung is tried: f_3_a_stop_at_any_step_of_a_check_costs_nothing in \
+     datanode/src/store/tests/health.rs";
 
 /// Points of giving a digest to a replica without one, which our own clients never leave behind.
 const OF_LEAVES: &str = "only replicas of writers without a digest get one from the scrubber: \

@@ -2,7 +2,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::disk::read_file;
+use crate::disk::{DiskFaultKind, read_file};
 use crate::random::SeededRandom;
 
 const POINT: CrashPoint = CrashPoint::BlockSync;

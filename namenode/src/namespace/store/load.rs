@@ -25,9 +25,18 @@ impl Store {
         let (inodes, names, directories) = (&self.inodes, self.names.pages(), self.directories.len());
         let index = &mut self.index;
         let (unique, children) = thread::scope(|scope| {
-            let children = scope.spawn(|| children_of_all(inodes, names, directories, entries));
+            let order = || children_of_all(inodes, names, directories, entries);
+            let ordering = thread::Builder::new().spawn_scoped(scope, order);
             let unique = fill(index, inodes, names, entries);
-            (unique, children.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            // A machine that has no room for another thread now gets the same a little later.
+            let children = match ordering {
+                Ok(ordering) => ordering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(error) => {
+                    tracing::warn!(%error, "no second thread: the namespace is loaded by one");
+                    order()
+                }
+            };
+            (unique, children)
         });
         for (directory, children) in self.directories.iter_mut().zip(children) {
             directory.children = children;
