@@ -42,6 +42,7 @@ use tokio::sync::Mutex;
 use crate::args::Global;
 use crate::exit::Status;
 use crate::verbs::{Failure, Output, os_user};
+use child::FlushingWriter;
 use cluster::Cluster;
 use faults::Player;
 use finish::Finished;
@@ -63,13 +64,14 @@ const LAST: Duration = Duration::from_secs(5);
 #[command(
     long_about = "Starts a cluster of its own, one process for each role, in a temporary folder, and puts it under load and faults \
         for as long as it is told. Every byte that comes back is compared with what was acknowledged.",
-    after_help = "The load: workers write, overwrite, move, delete, list and read files, and make snapshots, each in a directory of
-its own; they also read each other's files. Every eight bytes of a file tell who wrote them and where they belong, so
-that a lost, stale or misplaced byte is found and named.
+    after_help = "The load: workers write, flush, append to, cut, overwrite, move, delete, list and read files, and make snapshots, each
+in a directory of its own; they also read each other's files, open ones too. Every eight bytes of a file tell who wrote
+them and where they belong, so that a lost, stale or misplaced byte is found and named.
 
 The faults, one every few seconds: datanodes and the namenode are killed (kill -9) and started again, or stopped
-(SIGSTOP) for 1 to 30 s; clients are killed while they write. Never are more than two datanodes away at a time. The last
-datanode is never killed, and the namenode only in the first half: so that their memory is looked at for long enough.
+(SIGSTOP) for 1 to 30 s; clients are killed while they write; in builds with debug assertions the disk of a datanode is
+slow, hangs, fails a sync, is full, or flips bits. Never are more than two datanodes hit at a time. The last datanode is
+never killed, and the namenode only in the first half: so that their memory is looked at for long enough.
 
 In the end all faults are lifted. The cluster has to become whole, every file is read from its beginning to its end, and
 fsck --full has to be clean. The run fails if a byte is lost or wrong, if a server ended by itself, or if a process
@@ -112,18 +114,35 @@ pub(crate) struct SoakOptions {
     /// Keep the cluster's folder, with its data and logs
     #[arg(long)]
     keep: bool,
+    /// Be a client of a soak that is to be killed: NUMBER:LENGTH:PATH
+    #[arg(long, value_name = "CLIENT", hide = true)]
+    as_client: Option<FlushingWriter>,
 }
 
 /// Runs a soak and says how it ended.
 pub(crate) fn run(options: &SoakOptions, global: &Global) -> Status {
     let output = Output::new(global.json, false);
-    match try_run(options, global, &output) {
+    let ended = match &options.as_client {
+        Some(writer) => be_client(writer, global, &output),
+        None => try_run(options, global, &output),
+    };
+    match ended {
         Ok(status) => status,
         Err(failure) => {
             output.failure(&failure);
             failure.status()
         }
     }
+}
+
+/// Writes until it is killed.
+fn be_client(writer: &FlushingWriter, global: &Global, output: &Output) -> Result<Status, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::local("start", "", &error))?;
+    let user = global.user.clone().unwrap_or_else(os_user);
+    let client = client::Client::builder().connect(global.fs.clone().unwrap_or_default()).user(user).build()?;
+    runtime.block_on(child::write_and_flush(&client, writer, output))?;
+    Ok(Status::OK)
 }
 
 fn try_run(options: &SoakOptions, global: &Global, output: &Output) -> Result<Status, Failure> {
@@ -161,6 +180,12 @@ fn home(options: &SoakOptions) -> Result<TempDir, Failure> {
     }
     let made = tempfile::Builder::new().prefix("blockyard-soak-").tempdir_in(&parent);
     made.map_err(|error| Failure::local("make a folder in", &parent, &error))
+}
+
+/// The kinds that can happen: disks do wrong only in builds that can make them.
+fn kinds(wanted: &[FaultKind]) -> Vec<FaultKind> {
+    let possible = |kind: &&FaultKind| cfg!(debug_assertions) || kind.disk_plan().is_none();
+    wanted.iter().filter(possible).copied().collect()
 }
 
 struct Soak<'a> {
@@ -239,9 +264,14 @@ impl Soak<'_> {
             seed: self.seed,
             datanodes: self.options.datanodes,
             length,
-            kinds: self.options.faults.clone(),
+            kinds: kinds(&self.options.faults),
         };
-        let player = Player { shared: Arc::clone(shared), cluster: Arc::clone(cluster), user: user.to_owned() };
+        let player = Player {
+            shared: Arc::clone(shared),
+            cluster: Arc::clone(cluster),
+            user: user.to_owned(),
+            home: self.home.to_owned(),
+        };
         let mut breaking = JoinSet::new();
         breaking.spawn(player.play(plan::faults(&wanted)));
         self.tell_until_over(shared, length).await;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::clock::{Clock, Moment};
+use base::disk::FAULTS_VARIABLE;
 use base::random::Randomness;
 use parking_lot::Mutex;
 use rustix::process::Signal;
@@ -289,9 +290,18 @@ fn role(wanted: &Wanted<'_>, namenode: SocketAddr, name: String, kind: Kind, por
     );
     let own = SETTINGS.iter().filter(|(of, _, _)| *of == kind);
     settings.extend(own.map(|(_, key, value)| ((*key).to_owned(), (*value).to_owned())));
-    let settings = settings.into_iter().map(|(key, value)| (variable_of(&key), value)).collect();
+    let mut settings: Vec<(String, String)> =
+        settings.into_iter().map(|(key, value)| (variable_of(&key), value)).collect();
+    if kind == Kind::Datanode {
+        settings.push((FAULTS_VARIABLE.to_owned(), disk_plan(wanted.dir, &name).display().to_string()));
+    }
     let log = wanted.dir.join("logs").join(format!("{name}.log"));
     Role { name, kind, settings, log, running: None }
+}
+
+/// The plan of what a datanode's disk does wrong. Only builds with debug assertions look at it.
+pub(super) fn disk_plan(home: &Path, name: &str) -> PathBuf {
+    home.join(format!("{name}.faults"))
 }
 
 /// `namenode.listen` as a variable of the environment.

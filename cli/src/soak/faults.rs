@@ -1,12 +1,15 @@
 //! Plays the faults of the plan: the only place where anything is broken.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use base::local::LocalWriter;
 use base::task::JoinSet;
 use tokio::sync::Mutex;
 
-use super::child;
+use super::child::{self, FlushingWriter};
 use super::cluster::{self, Cluster, NAMENODE, datanode};
+use super::model::State;
 use super::plan::{Fault, FaultKind};
 use super::repair;
 use super::shared::{Shared, TOP};
@@ -25,6 +28,8 @@ pub(super) struct Player {
     pub(super) shared: Arc<Shared>,
     pub(super) cluster: Arc<Mutex<Cluster>>,
     pub(super) user: String,
+    /// The cluster's folder.
+    pub(super) home: PathBuf,
 }
 
 impl Player {
@@ -53,6 +58,10 @@ impl Player {
             FaultKind::KillClient => self.kill_client(number, fault).await,
             FaultKind::KillDatanode | FaultKind::KillNamenode => self.away(&name, who, fault, true).await,
             FaultKind::StopDatanode | FaultKind::StopNamenode => self.away(&name, who, fault, false).await,
+            kind => match kind.disk_plan() {
+                Some(plan) => self.bad_disk(&name, who, fault, plan).await,
+                None => Ok(()),
+            },
         };
         if let Err(failure) = outcome {
             self.shared.found("fault", &name, failure.text());
@@ -85,6 +94,28 @@ impl Player {
         Ok(())
     }
 
+    /// A datanode's disk does something wrong for a while. One whose sync failed is out of service until a restart.
+    async fn bad_disk(&self, name: &str, who: Who, fault: Fault, plan: &str) -> Result<(), Failure> {
+        let file = cluster::disk_plan(&self.home, name);
+        let written = |text: &str| {
+            let mut writer = LocalWriter::create(&file, 0o600)?;
+            writer.write(text.as_bytes())?;
+            writer.finish(&file, true)
+        };
+        let failed = |error: std::io::Error| Failure::local("write", &file, &error);
+        self.shared.faulty().lock().begins(who, self.shared.clock.now());
+        written(&format!("{plan}\n")).map_err(failed)?;
+        tokio::time::sleep(fault.lasts).await;
+        written("").map_err(failed)?;
+        if fault.kind == FaultKind::FailSync {
+            self.cluster.lock().await.kill(name).await?;
+            let page = self.cluster.lock().await.start_role(name).await?;
+            cluster::ready(name, page).await?;
+        }
+        self.shared.faulty().lock().ends(who, self.shared.clock.now());
+        Ok(())
+    }
+
     async fn pages_but(&self, name: &str) -> repair::Pages {
         let known = self.cluster.lock().await.known();
         let page = |of: &cluster::Known| (of.name != name && of.name != NAMENODE).then(|| of.page.to_string());
@@ -92,11 +123,23 @@ impl Player {
         repair::Pages { datanodes: known.iter().filter_map(page).collect(), namenode }
     }
 
-    /// A client is killed in the middle of its file, of which nothing may ever be seen.
+    /// A client is killed in the middle of its file. Of one that never flushed nothing may ever be seen; of another one
+    /// at least what it flushed.
     async fn kill_client(&self, number: usize, fault: Fault) -> Result<(), Failure> {
+        let name = format!("k{number}");
+        let path = format!("{TOP}/{KILLED}/{name}");
         let content = Content::new(self.shared.number(), GIVEN_BYTES);
-        let path = format!("{TOP}/{KILLED}/k{number}");
-        let bytes = content.bytes(0, GIVEN_BYTES);
-        child::killed_put(self.shared.fs(), &self.user, &path, bytes, fault.lasts).await
+        if number.is_multiple_of(2) {
+            let bytes = content.bytes(0, GIVEN_BYTES);
+            return child::killed_put(self.shared.fs(), &self.user, &path, bytes, fault.lasts).await;
+        }
+        let book = self.shared.books.last().ok_or_else(|| Failure::server("there is no book for killed clients"))?;
+        book.lock().may(&name, State::File { content: content.clone(), least_bytes: 0 });
+        let writer = FlushingWriter { path, number: content.first_writer(), len_bytes: GIVEN_BYTES };
+        let flushed_bytes = child::killed_writer(self.shared.fs(), &self.user, &writer, fault.lasts).await?;
+        if flushed_bytes > 0 {
+            book.lock().is(&name, State::File { content, least_bytes: flushed_bytes });
+        }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use super::child;
 use super::cluster::{self, Cluster};
 use super::faults::KILLED;
+use super::reading;
 use super::shared::{Shared, TOP};
 use super::worker::Worker;
 use crate::verbs::Failure;
@@ -81,7 +82,7 @@ pub(super) async fn finish(
             shared.found("unreadable", TOP, panic.to_string());
         }
     }
-    nothing_of_killed_clients(shared, &client).await;
+    what_killed_clients_left(shared, &client).await;
     let (fsck_status, fsck) = child::run(shared.fs(), user, &["fsck", "--full", "--rate", "4G", "/"]).await?;
     if fsck_status != Some(0) {
         shared.found("fsck", "/", format!("ended with {fsck_status:?}: {}", fsck.trim()));
@@ -123,17 +124,26 @@ async fn until_whole(shared: &Shared, client: &Client, datanodes: u16) -> Option
     None
 }
 
-/// A client that was killed before its file was closed leaves nothing.
-async fn nothing_of_killed_clients(shared: &Shared, client: &Client) {
+/// Of a client that was killed there is at least what it flushed, and nothing if it never did.
+async fn what_killed_clients_left(shared: &Shared, client: &Client) {
     let path = format!("{TOP}/{KILLED}");
+    let Some(book) = shared.books.last() else { return };
     let listed = async { client.list(&path)?.collect().await };
-    match listed.await {
-        Ok(entries) => {
-            for entry in entries {
-                let place = format!("{path}/{}", entry.path);
-                shared.found("half", &place, "its writer was killed before it closed it, and it is there");
-            }
+    let names: Vec<String> = match listed.await {
+        Ok(entries) => entries.into_iter().map(|entry| entry.path).collect(),
+        Err(error) => return shared.found("unreadable", &path, error.to_string()),
+    };
+    let wrong = book.lock().judge_listing(&names);
+    if let Some(text) = wrong {
+        shared.found("half", &path, text);
+    }
+    let known = book.lock().names();
+    for name in known {
+        let (place, (_, allowed)) = (format!("{path}/{name}"), book.lock().allowed(&name));
+        match reading::judge(shared, client, &place, allowed).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(wrong)) => shared.found_wrong(&place, &wrong),
+            Err(error) => shared.found("unreadable", &place, error.to_string()),
         }
-        Err(error) => shared.found("unreadable", &path, error.to_string()),
     }
 }

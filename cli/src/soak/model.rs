@@ -29,6 +29,13 @@ impl State {
         let least_bytes = content.len_bytes();
         Self::File { content, least_bytes }
     }
+    /// Bytes that it has at least.
+    pub(super) const fn len_bytes(&self) -> u64 {
+        match self {
+            Self::Absent => 0,
+            Self::File { least_bytes, .. } => *least_bytes,
+        }
+    }
     /// The content of a file whose length is known.
     fn certain(&self) -> Option<&Content> {
         match self {
@@ -72,6 +79,12 @@ impl Book {
         entry.version = version;
         if !entry.allowed.contains(&state) {
             entry.allowed.push(state);
+        }
+    }
+    /// More of a file that is being written was acknowledged. Who reads it meanwhile may still see less: no new version.
+    pub(super) fn grew(&mut self, name: &str, state: State) {
+        if let Some(one) = self.names.get_mut(name) {
+            one.allowed = vec![state];
         }
     }
     /// It is known what the name is.
@@ -307,6 +320,22 @@ mod tests {
         assert_eq!(read(&book, "a", &content(1, 1999)).unwrap_err().lost_bytes, 1);
         assert!(read(&book, "a", &content(1, 9000).appended(WriterNumber(1), 1)).unwrap_err().is_wrong);
         assert!(book.certain().is_empty(), "its length is not known");
+    }
+
+    #[test]
+    fn v_1_a_file_that_is_written_only_grows_and_its_readers_go_on() {
+        let mut book = Book::default();
+        let open = |least_bytes| State::File { content: content(1, 9000), least_bytes };
+        book.may("a", open(0));
+        assert!(Judge::new(book.allowed("a").1).absent().is_ok(), "not flushed yet");
+        let (version, before) = book.allowed("a");
+        book.grew("a", open(3000));
+        assert!(book.unchanged("a", version), "a read that began before is judged by what was there then");
+        let mut early = Judge::new(before);
+        early.feed(&content(1, 9000).bytes(0, 500));
+        assert!(early.end(NEWEST).is_ok());
+        assert!(Judge::new(book.allowed("a").1).absent().is_err());
+        assert_eq!(read(&book, "a", &content(1, 2999)).unwrap_err().lost_bytes, 1);
     }
 
     #[test]

@@ -25,16 +25,31 @@ pub(super) enum FaultKind {
     StopNamenode,
     /// kill -9 of a client that writes
     KillClient,
+    /// Every call on a datanode's disk takes longer
+    SlowDisk,
+    /// No call on a datanode's disk ends
+    HangDisk,
+    /// A sync on a datanode's disk fails; it is started again afterwards
+    FailSync,
+    /// A datanode's disk has no room for blocks
+    FullDisk,
+    /// Reads from a datanode's disk give flipped bits
+    FlipDisk,
 }
 
 impl FaultKind {
     /// All of them, with how often each is drawn.
-    const WEIGHTS: [(Self, u64); 5] = [
-        (Self::KillDatanode, 8),
+    const WEIGHTS: [(Self, u64); 10] = [
+        (Self::KillDatanode, 10),
         (Self::StopDatanode, 5),
-        (Self::KillNamenode, 2),
+        (Self::KillNamenode, 3),
         (Self::StopNamenode, 2),
-        (Self::KillClient, 4),
+        (Self::KillClient, 5),
+        (Self::SlowDisk, 1),
+        (Self::HangDisk, 1),
+        (Self::FailSync, 1),
+        (Self::FullDisk, 1),
+        (Self::FlipDisk, 1),
     ];
 
     /// All of them.
@@ -49,10 +64,26 @@ impl FaultKind {
             Self::KillNamenode => "kill_namenode",
             Self::StopNamenode => "stop_namenode",
             Self::KillClient => "kill_client",
+            Self::SlowDisk => "slow_disk",
+            Self::HangDisk => "hang_disk",
+            Self::FailSync => "fail_sync",
+            Self::FullDisk => "full_disk",
+            Self::FlipDisk => "flip_disk",
         }
     }
+    /// What a disk does wrong, as a line of a plan of [`base::disk::FaultyDisk`]: it strikes the files of blocks.
+    pub(super) const fn disk_plan(self) -> Option<&'static str> {
+        Some(match self {
+            Self::SlowDisk => "any delay=40 on=/current/ from=1",
+            Self::HangDisk => "any hang on=/current/ from=1",
+            Self::FailSync => "sync fail=EIO on=blk_ at=1",
+            Self::FullDisk => "write fail=ENOSPC on=blk_ from=1",
+            Self::FlipDisk => "read flip on=blk_ from=1",
+            _ => return None,
+        })
+    }
     const fn is_of_a_datanode(self) -> bool {
-        matches!(self, Self::KillDatanode | Self::StopDatanode)
+        matches!(self, Self::KillDatanode | Self::StopDatanode) || self.disk_plan().is_some()
     }
     const fn is_of_the_namenode(self) -> bool {
         matches!(self, Self::KillNamenode | Self::StopNamenode)
@@ -130,6 +161,9 @@ fn one(wanted: &Wanted, random: &SeededRandom, faults: &[Fault], at: Duration) -
         // The square: short ones are more frequent, all lengths occur.
         FaultKind::StopDatanode | FaultKind::StopNamenode => between((1000, 30_000), part * part / 1000),
         FaultKind::KillClient => between((50, 4000), part),
+        FaultKind::SlowDisk | FaultKind::HangDisk | FaultKind::FailSync | FaultKind::FullDisk | FaultKind::FlipDisk => {
+            between((1000, 12_000), part)
+        }
     };
     let mut node = u16::try_from(node).unwrap_or(0) + 1;
     if kind.is_of_the_namenode() {
@@ -147,7 +181,7 @@ fn one(wanted: &Wanted, random: &SeededRandom, faults: &[Fault], at: Duration) -
             [other] if other.node != node => lasts_ms = lasts_ms.min(SHORT_MS),
             _ => return None,
         }
-        if kind == FaultKind::KillDatanode && node == wanted.datanodes {
+        if matches!(kind, FaultKind::KillDatanode | FaultKind::FailSync) && node == wanted.datanodes {
             return None;
         }
     } else {
@@ -183,6 +217,12 @@ pub(super) enum Kind {
     Write,
     /// A new file in the place of one that is there.
     Overwrite,
+    /// A new file that is flushed and synced while it is written.
+    WriteFlushed,
+    /// An addition to a file, at any byte.
+    Append,
+    /// A file is cut, at any byte.
+    Truncate,
     /// A writer that is dropped before it is closed: nothing may come of it.
     Abandon,
     /// A file of the worker's own, from its beginning to its end.
@@ -204,9 +244,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const WEIGHTS: [(Self, u64); 12] = [
-        (Self::Write, 30),
-        (Self::Overwrite, 10),
+    const WEIGHTS: [(Self, u64); 15] = [
+        (Self::Write, 20),
+        (Self::Overwrite, 8),
+        (Self::WriteFlushed, 12),
+        (Self::Append, 14),
+        (Self::Truncate, 5),
         (Self::Abandon, 2),
         (Self::Read, 18),
         (Self::ReadRanges, 8),
@@ -224,6 +267,9 @@ impl Kind {
         match self {
             Self::Write => "write",
             Self::Overwrite => "overwrite",
+            Self::WriteFlushed => "write_flushed",
+            Self::Append => "append",
+            Self::Truncate => "truncate",
             Self::Abandon => "abandon",
             Self::Read => "read",
             Self::ReadRanges => "read_ranges",

@@ -1,5 +1,6 @@
 //! A worker: does what its steps say in a directory of its own, and keeps book of what was acknowledged.
 
+mod open;
 mod reads;
 mod settle;
 mod writes;
@@ -92,15 +93,28 @@ impl Worker {
     async fn step(&mut self, step: &Step) {
         let files = self.book().lock().certain().len();
         let kind = match step.kind {
-            Kind::Write if files >= MOST_FILES => Kind::Delete,
+            Kind::Write | Kind::WriteFlushed if files >= MOST_FILES => Kind::Delete,
             // Nothing is there yet.
-            Kind::Overwrite | Kind::Read | Kind::ReadRanges | Kind::Rename | Kind::Delete if files == 0 => Kind::Write,
+            Kind::Overwrite
+            | Kind::Append
+            | Kind::Truncate
+            | Kind::Read
+            | Kind::ReadRanges
+            | Kind::Rename
+            | Kind::Delete
+                if files == 0 =>
+            {
+                Kind::Write
+            }
             Kind::Replace if files < 2 => Kind::Write,
             kind => kind,
         };
         match kind {
             Kind::Write => self.write_new(step).await,
             Kind::Overwrite => self.overwrite(step).await,
+            Kind::WriteFlushed => self.write_flushed(step).await,
+            Kind::Append => self.append(step).await,
+            Kind::Truncate => self.truncate(step).await,
             Kind::Abandon => self.abandon(step).await,
             Kind::Read => self.read_own(step).await,
             Kind::ReadRanges => self.read_ranges(step).await,

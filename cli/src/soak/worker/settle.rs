@@ -11,6 +11,9 @@ use crate::soak::reading;
 /// After so long no call is under way any more: its deadline is over, and no process is stopped for as long.
 const SETTLED: Duration = Duration::from_secs(90);
 
+/// Longest wait for the end of a recovery that somebody else began.
+const RECOVERED: Duration = Duration::from_secs(150);
+
 impl Worker {
     /// Looks at the names that have been in doubt for long enough.
     pub(super) async fn settle_old(&mut self) {
@@ -49,6 +52,10 @@ impl Worker {
     async fn settle_name(&self, name: &str) -> FsResult<Option<State>> {
         let (_, allowed) = self.book().lock().allowed(name);
         let path = self.path(name);
+        if self.client.stat(&path).await.is_ok_and(|status| status.open_for_write) {
+            // Recovery decides about its length.
+            self.client.until_closed(&path, RECOVERED).await?;
+        }
         match reading::judge(&self.shared, &self.client, &path, allowed).await? {
             Ok(state) => {
                 self.book().lock().is(name, state.clone());

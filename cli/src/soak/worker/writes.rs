@@ -34,7 +34,7 @@ impl Worker {
     }
 
     /// An operation on a name failed: it is as it was, or nobody knows.
-    fn failed(&mut self, name: &str, error: &FsError, before: State) {
+    pub(super) fn failed(&mut self, name: &str, error: &FsError, before: State) {
         match Ended::by(error) {
             Ended::Unknown => self.doubt(name),
             Ended::Refused | Ended::Done => self.book().lock().is(name, before),
@@ -52,7 +52,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn create(&self, path: &str, step: &Step, overwrite: bool) -> FsResult<Writer> {
+    pub(super) async fn create(&self, path: &str, step: &Step, overwrite: bool) -> FsResult<Writer> {
         let options = CreateOptions {
             overwrite,
             replication: step.replication,
