@@ -96,6 +96,16 @@ crash_points! {
     RoomAllocate = "room-allocate";
     /// It is given up, because something needs it.
     RoomRemove = "room-remove";
+    /// The file is created that says what an open replica holds at least.
+    SideCreate = "side-create";
+    /// A slot of it is made durable.
+    SideSync = "side-sync";
+    /// It is removed, because its replica is whole or gone.
+    SideRemove = "side-remove";
+    /// The meta file of a replica gets the name of a new stamp.
+    RestampRename = "restamp-rename";
+    /// Checksums or data beyond the length that a replica goes on from are cut off.
+    ReplicaCut = "replica-cut";
 }
 
 /// On which side of the durable call the process dies.

@@ -29,6 +29,7 @@ pub mod local;
 pub mod logs;
 pub mod metrics;
 pub mod moved;
+pub mod mutation;
 pub mod net;
 pub mod passed;
 pub mod probe;

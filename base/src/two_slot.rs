@@ -149,6 +149,9 @@ impl TwoSlotFile {
     /// In debug builds, if the body is longer than [`MAX_BODY_BYTES`].
     pub fn write(&mut self, body: &[u8]) -> io::Result<()> {
         self.write_slot(body)?;
+        if crate::mutated!(Sc19VoteHasNoTwin) {
+            return Ok(());
+        }
         // Durable already. The twin is for the day on which the first slot rots.
         self.write_slot(body)
     }
@@ -166,7 +169,9 @@ impl TwoSlotFile {
         slot.extend_from_slice(&crc32c(&slot).to_le_bytes());
         slot.resize(SLOT_BYTES, 0);
         self.file.write_at(&slot, (counter % 2) * SLOT_BYTES as u64)?;
-        self.file.sync(self.point)?;
+        if !crate::mutated!(Sc18VoteIsNotSynced) {
+            self.file.sync(self.point)?;
+        }
         self.counter = counter;
         Ok(())
     }

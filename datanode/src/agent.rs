@@ -21,9 +21,10 @@ use std::time::Duration;
 
 use base::clock::Moment;
 use proto::cluster::{
-    CommandResult, CopyReplica, DeleteReplicas, HeartbeatRequest, HeartbeatResponse, IncrementalReportRequest,
-    IncrementalReportResponse, NodeCommand, RegisterRequest, RegisterResponse, ReportBucketsRequest,
-    ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse, VerifyReplicas, node_command,
+    CommandResult, CopyReplica, DeleteReplicas, FinishReplica, HeartbeatRequest, HeartbeatResponse,
+    IncrementalReportRequest, IncrementalReportResponse, NodeCommand, PrepareRecovery, RegisterRequest,
+    RegisterResponse, ReportBucketsRequest, ReportBucketsResponse, ReportHashesRequest, ReportHashesResponse,
+    VerifyReplicas, node_command,
 };
 use proto::error::FsResult;
 use proto::ids::Term;
@@ -177,6 +178,10 @@ pub enum Task {
     Copy(CopyReplica),
     /// Read replicas whole.
     Verify(VerifyReplicas),
+    /// Stop a replica's writer and say what is there.
+    Prepare(PrepareRecovery),
+    /// Give a replica that was prepared its length and stamp, and finalise it.
+    Finish(FinishReplica),
 }
 
 /// The agent of one node.
@@ -299,7 +304,7 @@ impl Agent {
         commands: Vec<NodeCommand>,
         out: &mut Vec<AgentEffect>,
     ) {
-        if term < node.highest_term() {
+        if term < node.highest_term() && !base::mutated!(Sc70DeposedLeaderIsObeyed) {
             tracing::warn!(%term, highest = %node.highest_term(), "commands of a deposed leader are refused");
             for command in commands {
                 let error = format!("{term} is below this node's {}", node.highest_term());
@@ -315,7 +320,7 @@ impl Agent {
             out.push(AgentEffect::KeepTerm(term));
         }
         for command in commands {
-            let Some(task) = command.kind.and_then(task_of) else { continue };
+            let Some(task) = command.kind.map(task_of) else { continue };
             let accepted = self.links.get_mut(namenode).is_some_and(|link| link.accept(command.number));
             if !accepted {
                 continue;
@@ -357,13 +362,14 @@ impl Agent {
     }
 }
 
-fn task_of(kind: node_command::Kind) -> Option<Task> {
-    Some(match kind {
+fn task_of(kind: node_command::Kind) -> Task {
+    match kind {
         node_command::Kind::Delete(delete) => Task::Delete(delete),
         node_command::Kind::Copy(copy) => Task::Copy(copy),
         node_command::Kind::Verify(verify) => Task::Verify(verify),
-        node_command::Kind::PrepareRecovery(_) | node_command::Kind::FinishReplica(_) => return None,
-    })
+        node_command::Kind::PrepareRecovery(prepare) => Task::Prepare(prepare),
+        node_command::Kind::FinishReplica(finish) => Task::Finish(finish),
+    }
 }
 
 /// Takes cluster and keys from a registration. False: it is not for this node.

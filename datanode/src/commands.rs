@@ -1,16 +1,20 @@
 //! Carrying out a namenode's commands, at the moment when it happens.
 
 use base::clock::Moment;
-use proto::cluster::{CommandResult, CopyReplica, DeleteReplicas, VerifyReplicas};
+use proto::cluster::{
+    CommandResult, CopyReplica, DeleteReplicas, FinishReplica, PrepareRecovery, ReplicaFound,
+    ReplicaState as WireState, VerifyReplicas,
+};
+use proto::ids::BadId;
 use proto::ids::{BlockId, GenerationStamp, StorageId};
-use transfer::digest::Prefix;
-use transfer::{BlockRef, Target, WireError, WriteSetup};
+use transfer::digest::{Prefix, SEGMENT_BYTES};
+use transfer::{BlockRef, Target, TransferSetup, WireError, WriteSetup, WriteStage};
 
 use crate::agent::Command;
 use crate::node::Node;
 use crate::receive::chain;
 use crate::serve::ReadSession;
-use crate::store::StoreError;
+use crate::store::{ReplicaReader, StoreError};
 
 /// Why a command is not carried out any more; `None` while it may be. To be asked right before it is done.
 #[must_use]
@@ -69,6 +73,51 @@ pub fn verify(node: &Node, command: &Command, what: &VerifyReplicas, now: impl F
     result(command, if error.is_empty() { Ok(()) } else { Err(error) })
 }
 
+/// First half of a block's recovery: the writer is stopped, lower stamps are shut out, and what is there is told. Waits for
+/// the disk, and for the writer.
+pub fn prepare_recovery(node: &Node, command: &Command, what: &PrepareRecovery, now: Moment) -> CommandResult {
+    if let Some(reason) = void(node, command, now) {
+        return result(command, Err(reason));
+    }
+    let found = parse(&what.storage).and_then(|storage| {
+        let id = BlockId::from_raw(what.block.as_ref().map_or(0, |block| block.id));
+        let recovery = GenerationStamp::from_raw(what.recovery_stamp);
+        node.store().prepare_recovery(&storage, id, recovery).map_err(|error| chain(&error))
+    });
+    match found {
+        Err(error) => result(command, Err(error)),
+        Ok(found) => {
+            let none = ReplicaFound { state: WireState::Deleted as i32, ..ReplicaFound::default() };
+            let replica = found.map_or(none, |found| ReplicaFound {
+                state: found.state.to_wire() as i32,
+                stamp: found.stamp.raw(),
+                len_bytes: found.len_bytes,
+                acked_bytes: found.acked_bytes,
+                restarted: found.restarted,
+            });
+            CommandResult { replica: Some(replica), ..result(command, Ok(())) }
+        }
+    }
+}
+
+/// Second half: the replica gets its length and the recovery's stamp, and is finalised durably. Waits for the disk.
+pub fn finish_replica(node: &Node, command: &Command, what: &FinishReplica, now: Moment) -> CommandResult {
+    if let Some(reason) = void(node, command, now) {
+        return result(command, Err(reason));
+    }
+    let finished = parse(&what.storage).and_then(|storage| {
+        let block = what.block.as_ref().ok_or_else(|| "the command names no block".to_owned())?;
+        let recovery = GenerationStamp::from_raw(what.recovery_stamp);
+        let finished = node.store().finish_recovery(&storage, BlockId::from_raw(block.id), recovery, block.len_bytes);
+        finished.map_err(|error| chain(&error))
+    });
+    result(command, finished.map(drop))
+}
+
+fn parse(storage: &str) -> Result<StorageId, String> {
+    StorageId::parse(storage).map_err(|bad: BadId| bad.to_string())
+}
+
 /// The result of a command.
 #[must_use]
 pub fn result(command: &Command, outcome: Result<(), String>) -> CommandResult {
@@ -125,4 +174,24 @@ pub fn begin_copy(node: &Node, what: &CopyReplica) -> Result<CopyJob, CopyError>
     let setup = WriteSetup::create(block, what.token.clone(), String::new(), &targets, chunks);
     let setup = WriteSetup { digest_observed, ..setup.ok_or(CopyError::NoTarget)? };
     Ok(CopyJob { session, setup, target })
+}
+
+/// What bringing another node up to date needs: leaves of whole segments only, because the block goes on.
+pub(crate) fn begin_transfer(
+    setup: &TransferSetup,
+    new_stamp: GenerationStamp,
+    reader: ReplicaReader,
+) -> Result<CopyJob, CopyError> {
+    let (chunks, len_bytes) = (reader.chunks(), reader.len_bytes());
+    let (mut leaves, digest_observed) = match reader.leaves() {
+        Err(StoreError::NotWhole { .. }) => (Vec::new(), false),
+        other => other?,
+    };
+    leaves.truncate(usize::try_from(len_bytes / SEGMENT_BYTES).unwrap_or(usize::MAX));
+    let session = ReadSession::new(reader, 0, len_bytes, true)?.with_leaves(leaves);
+    let target = setup.targets.first().cloned().ok_or(CopyError::NoTarget)?;
+    let block = BlockRef { len_bytes, ..setup.block.clone() };
+    let written = WriteSetup::create(block, setup.token.clone(), setup.client_name.clone(), &setup.targets, chunks);
+    let written = written.ok_or(CopyError::NoTarget)?.resume(WriteStage::TransferRbw, new_stamp, (0, 0));
+    Ok(CopyJob { session, setup: WriteSetup { digest_observed, ..written }, target })
 }

@@ -44,6 +44,8 @@ pub(crate) struct Figures {
     /// Replicas that scrubbers found damaged.
     pub(crate) scrub_errors: Counter,
     scrub_oldest: Family<Storage, Gauge>,
+    /// Pieces of work of background tasks that panicked.
+    pub(crate) panics: Counter,
     /// Open local connections.
     pub(crate) local_connections: Gauge,
     copied_bytes: Family<Reason, Counter>,
@@ -94,6 +96,8 @@ impl Figures {
             registry.register(name, help, new.scrub_errors.clone());
             let (name, help) = ("blockyard_scrub_oldest_seconds", "No replica of the disk was unread for longer");
             registry.register(name, help, new.scrub_oldest.clone());
+            let (name, help) = ("blockyard_background_panics", "Work of background tasks that panicked");
+            registry.register(name, help, new.panics.clone());
             let (name, help) = ("blockyard_datanode_local_connections", "Open connections of the local door");
             registry.register(name, help, new.local_connections.clone());
             let (name, help) = ("blockyard_replication_bytes", "Data bytes sent to nodes for blocks that lack copies");

@@ -6,14 +6,16 @@ use parking_lot::RwLock;
 use proto::ids::{NodeId, Term};
 use transfer::local::ACCESS_VERSION;
 use transfer::{
-    BlockRef, BorrowSetup, ChecksumKind, LocalLoan, ReadSetup, Status, VerifySetup, WriteSetup, WriteStage,
+    BlockRef, BorrowSetup, ChecksumKind, LocalLoan, Progress, ReadSetup, ReplicaStateSetup, Status, TransferSetup,
+    VerifySetup, WriteSetup, WriteStage,
 };
 
 use auth::NodeKeys;
 use auth::token::{self, Mode, Wanted};
 
+use crate::commands::{CopyError, CopyJob};
 use crate::serve::{ReadSession, SHORT_BYTES};
-use crate::store::{Borrower, ReplicaReader, ReplicaWriter, Store, StoreError, Verification};
+use crate::store::{Borrower, ReplicaReader, ReplicaWriter, Store, StoreError, Verification, Wish};
 
 /// An operation refused before it began.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,12 +85,13 @@ impl Node {
         run(&self.keys.read())
     }
 
-    /// Checks a write and starts its replica. `now_wall_ms` is for the token's end only.
+    /// Checks a write and starts its replica, or goes on with one; whoever wrote that is stopped for good. `now_wall_ms` is for the token's end only.
     ///
     /// # Errors
     /// [`Refusal`], to be sent to the peer. Nothing stays behind.
     pub fn begin_write(&self, setup: &WriteSetup, now_wall_ms: i64) -> Result<ReplicaWriter, Refusal> {
-        if setup.stage != WriteStage::PipelineSetupCreate {
+        if matches!(setup.stage, WriteStage::DataStreaming | WriteStage::PipelineClose | WriteStage::TransferFinalized)
+        {
             let what = setup.stage.as_str_name();
             return Err(Refusal::new(Status::ErrorUnsupported, format!("{what} is not offered by this version")));
         }
@@ -104,7 +107,19 @@ impl Node {
         self.check_token(&setup.token, &block, mode, now_wall_ms)?;
         // Storages of Hadoop clients may be left out of a pipeline: then this node chooses.
         let storage = setup.storage.as_ref().filter(|storage| storage.as_str() != transfer::op::ANY_STORAGE);
-        let mut writer = match mode {
+        if setup.stage != WriteStage::PipelineSetupCreate {
+            if mode == Mode::Copy {
+                return Err(Refusal::new(Status::ErrorInvalid, "only the writer of a block goes on with it"));
+            }
+            // The token says from which stamp on its bearer may touch replicas: the one that the header names is not below.
+            self.check_token(&setup.token, &setup.block, mode, now_wall_ms)?;
+            let (stage, floor, new_stamp) = (setup.stage, setup.block.stamp, setup.new_stamp);
+            let wish = Wish { stage, floor, new_stamp, min_bytes: setup.min_bytes, max_bytes: setup.max_bytes };
+            let writer = self.store.resume(&setup.block, &wish, storage, setup.chunks)?;
+            writer.set_observed(setup.digest_observed);
+            return Ok(writer);
+        }
+        let writer = match mode {
             Mode::Copy => self.store.create_copy(&block, storage, setup.chunks)?,
             Mode::Read | Mode::Write => self.store.create(&block, storage, setup.chunks)?,
         };
@@ -132,6 +147,36 @@ impl Node {
     pub fn begin_verify(&self, setup: &VerifySetup, now_wall_ms: i64) -> Result<Verification, Refusal> {
         self.check_token(&setup.token, &setup.block, Mode::Read, now_wall_ms)?;
         Ok(self.store.begin_verify(&setup.block)?)
+    }
+
+    /// How far a replica is, for its readers and its writer. From memory.
+    ///
+    /// # Errors
+    /// As [`Node::begin_write`].
+    pub fn progress(&self, setup: &ReplicaStateSetup, now_wall_ms: i64) -> Result<Progress, Refusal> {
+        let may = |mode| self.check_token(&setup.token, &setup.block, mode, now_wall_ms);
+        may(Mode::Read).or_else(|_refusal| may(Mode::Write))?;
+        Ok(self.store.progress(&setup.block)?)
+    }
+
+    /// Checks a request to bring another node up to date, and opens what is sent: what was acknowledged through this node,
+    /// and its leaves.
+    ///
+    /// # Errors
+    /// As [`Node::begin_write`]; [`Status::ErrorInvalid`] if this node has less than is asked for.
+    pub fn begin_transfer(&self, setup: &TransferSetup, now_wall_ms: i64) -> Result<CopyJob, Refusal> {
+        self.check_token(&setup.token, &setup.block, Mode::Write, now_wall_ms)?;
+        let new_stamp = setup.new_stamp.unwrap_or(setup.block.stamp);
+        let wanted_bytes = setup.block.len_bytes;
+        let reader = self.store.open_for_transfer(&setup.block)?;
+        if reader.len_bytes() < wanted_bytes {
+            let text = format!("{wanted_bytes} bytes are asked for, {} were acknowledged here", reader.len_bytes());
+            return Err(Refusal::new(Status::ErrorInvalid, text));
+        }
+        crate::commands::begin_transfer(setup, new_stamp, reader).map_err(|error| match error {
+            CopyError::Store(error) => error.into(),
+            other => Refusal::new(Status::ErrorInvalid, other.to_string()),
+        })
     }
 
     /// Checks a request for descriptors, and lends them. A change of the replica since calls the loan back.

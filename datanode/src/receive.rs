@@ -13,6 +13,7 @@
 mod acks;
 
 use proto::common::Receipt;
+use transfer::ack::CLOSE_RECOVERY_SEQNO;
 use transfer::{Ack, PacketView, Status, digest};
 
 pub use acks::{AckTracker, LocalDone};
@@ -38,11 +39,25 @@ impl PacketSink {
     /// # Errors
     /// The outcome to be acknowledged if not; nothing of the packet may be used.
     pub fn check(&self, packet: &PacketView<'_>) -> Result<(), LocalDone> {
+        if base::mutated!(Sc82DamageIsCopiedOn) {
+            return Ok(());
+        }
         let intact = self.writer.chunks().verify(packet.data, packet.checksums);
         intact.map_err(|mismatch| {
             tracing::warn!(seqno = packet.head.seqno, %mismatch, "a packet arrived damaged");
             failed(packet, Status::ErrorChecksum)
-        })
+        })?;
+        if !packet.leaves_intact() {
+            tracing::warn!(
+                seqno = packet.head.seqno,
+                "the leaves of a packet and their checksum do not belong together"
+            );
+            return Err(failed(packet, Status::ErrorChecksum));
+        }
+        if !packet.is_heartbeat() {
+            self.writer.open().note_received(end_of(packet));
+        }
+        Ok(())
     }
     /// Stores a checked packet; finalises the replica with the last one. Waits for the disk.
     pub fn store(&mut self, node: &Node, packet: &PacketView<'_>) -> LocalDone {
@@ -56,6 +71,22 @@ impl PacketSink {
             Err(error) => {
                 tracing::warn!(seqno = packet.head.seqno, error = %chain(&error), "a packet was not stored");
                 failed(packet, error.status())
+            }
+        }
+    }
+    /// Finalises the replica as it is, at the word of a writer whose last packet was not acknowledged: what is then said
+    /// stands for the ack of that packet. Waits for the disk.
+    pub fn close(&mut self, node: &Node) -> LocalDone {
+        let seqno = CLOSE_RECOVERY_SEQNO;
+        match self.writer.finalise_as_it_is() {
+            Ok(replica) => {
+                let receipt = receipt(node, &replica);
+                self.finalised = Some(replica);
+                LocalDone { seqno, status: Status::Success, last: true, receipt }
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "a replica was not closed");
+                LocalDone { seqno, status: error.status(), last: true, receipt: None }
             }
         }
     }
@@ -77,19 +108,34 @@ impl PacketSink {
         if !packet.data.is_empty() {
             self.writer.write(packet.head.offset_bytes, packet.data, packet.checksums)?;
         }
-        self.writer.add_leaves(digest::parse_leaves(packet.leaves).unwrap_or_default())?;
+        let leaves = digest::parse_leaves(packet.leaves).unwrap_or_default();
+        self.writer.add_leaves(leaves, end_of(packet), packet.head.last)?;
+        // Before the packet is told as done: its ack moves the mark.
+        let mark = self.writer.mark_of(packet.head.offset_bytes, packet.data.len(), packet.checksums);
+        if let Some(mark) = mark.filter(|mark| mark.len_bytes <= self.writer.len_bytes()) {
+            self.writer.open().note_pending(packet.head.seqno, mark);
+        }
         if packet.head.last {
             // The end must be where the sender says: a shorter replica would be whole in nobody's eyes but ours.
-            let end_bytes = packet.head.offset_bytes.saturating_add(packet.data.len() as u64);
+            let end_bytes = end_of(packet);
             if end_bytes != self.writer.len_bytes() {
                 return Err(self.writer.not_continuous(end_bytes));
             }
-            self.finalised = Some(self.writer.finalise()?);
+            if self.writer.stays_open() {
+                // Some of it was made durable where it came from, and was acknowledged so.
+                self.writer.sync()?;
+            } else {
+                self.finalised = Some(self.writer.finalise()?);
+            }
         } else if packet.head.sync {
             self.writer.sync()?;
         }
         Ok(())
     }
+}
+
+const fn end_of(packet: &PacketView<'_>) -> u64 {
+    packet.head.offset_bytes.saturating_add(packet.data.len() as u64)
 }
 
 fn failed(packet: &PacketView<'_>, status: Status) -> LocalDone {
@@ -170,6 +216,14 @@ impl BlockReceiver {
         self.acks.done_here(done);
         self.flush(out);
     }
+    /// Finalises the replica after the set-up of `PipelineCloseRecovery`, to which no packet comes.
+    pub fn on_close(&mut self, node: &Node, out: &mut Vec<ReceiveEffect>) {
+        if !self.ended {
+            let done = self.sink.close(node);
+            self.acks.done_here(done);
+            self.flush(out);
+        }
+    }
     /// Takes an ack of the next node.
     pub fn on_downstream_ack(&mut self, ack: Ack, out: &mut Vec<ReceiveEffect>) {
         self.acks.from_below(ack);
@@ -188,6 +242,9 @@ impl BlockReceiver {
 
     fn flush(&mut self, out: &mut Vec<ReceiveEffect>) {
         while let Some(ack) = self.acks.next_ack() {
+            if ack.first_bad().is_none() {
+                self.sink.writer.open().acknowledged(ack.seqno);
+            }
             out.push(ReceiveEffect::Ack(ack));
         }
         if !self.ended && (self.acks.finished() || self.acks.closed()) {

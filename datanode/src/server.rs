@@ -17,6 +17,7 @@
 mod acceptor;
 mod agent;
 mod calls;
+mod catch_up;
 mod connection;
 mod copy;
 mod local;
@@ -185,10 +186,11 @@ pub async fn start(config: DatanodeConfig, shutdown: CancellationToken) -> Resul
     let tasks = TaskTracker::new();
     let lending = door.map(|door| {
         let limit = config.max_connections as usize;
-        base::task::spawn(&tasks, local::LocalDoor::new(door, context.clone(), limit).run())
+        let door = local::LocalDoor::new(door, context.clone(), limit);
+        base::task::spawn_vital(&tasks, "dn-local", shutdown.clone(), door.run())
     });
     let acceptor = Acceptor { listener, context, connections: Arc::clone(&connections) };
-    let accepting = base::task::spawn(&tasks, acceptor.run());
+    let accepting = base::task::spawn_vital(&tasks, "dn-accept", shutdown.clone(), acceptor.run());
     let ready = readiness(Arc::downgrade(&node), talk.status());
     let page = base::task::spawn(&tasks, base::http::serve(pages, Arc::clone(&ready), metrics, shutdown.clone()));
     let end = End { shutdown: shutdown.clone(), accepting, lending, page, connections, talk, upkeep, scrubbers };
@@ -263,14 +265,12 @@ impl End {
     /// Waits for the token and stops everything.
     async fn wait(self) -> Result<(), ServerError> {
         self.shutdown.cancelled().await;
-        if let Err(panic) = self.accepting.await {
-            tracing::error!(%panic, "the acceptor failed");
-        }
-        if let Some(lending) = self.lending
-            && let Err(panic) = lending.await
-        {
-            tracing::error!(%panic, "the local door failed");
-        }
+        let failed = |what| move |panic| io(what)(std::io::Error::other(panic));
+        let accepted = self.accepting.await.map_err(failed("the acceptor"));
+        let lent = match self.lending {
+            Some(lending) => lending.await.map_err(failed("the local door")),
+            None => Ok(()),
+        };
         if !self.connections.drain(DRAIN).await {
             tracing::warn!("transfers were still under way after {} s: they are cut off", DRAIN.as_secs());
         }
@@ -281,6 +281,6 @@ impl End {
         let result = self.talk.stop().await;
         self.upkeep.stop().await;
         self.scrubbers.stop().await;
-        result
+        result.and(accepted).and(lent)
     }
 }

@@ -12,6 +12,7 @@
 //! write or a sync is taken out and never trusted again while the process lives; one whose disk does not answer
 //! keeps nobody but those who wait for it already (health.rs).
 
+mod admit;
 mod commit;
 mod error;
 mod health;
@@ -21,13 +22,17 @@ mod layout;
 mod loans;
 mod look;
 mod meta;
+mod open;
 mod opened;
+mod prove;
 mod reader;
 mod replica;
 mod restore;
+mod resume;
 mod room;
 mod scan;
 mod scrub;
+mod side;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -48,10 +53,12 @@ use proto::ids::{BlockId, ClusterId, GenerationStamp, NodeId, PoolId, StorageId,
 use transfer::digest::Prefix;
 use transfer::{BlockRef, ChunkFormat};
 
+pub use admit::Wish;
 pub use error::StoreError;
 pub use health::VolumeState;
 pub(crate) use loans::share_of_user;
 pub use loans::{Borrower, Loans, TooMany, User};
+pub use open::{FoundReplica, OpenLengths, OpenReplica};
 pub use reader::ReplicaReader;
 pub use replica::{Replica, ReplicaState};
 pub use scrub::{Turn, VolumeScrub};
@@ -62,7 +69,9 @@ pub(crate) use layout::FOLDERS;
 
 use identity::Identity;
 use look::Watch;
+use open::{Mark, OpenLeaves};
 use volume::Volume;
+use writer::Start;
 
 use crate::scrub::ScrubOptions;
 
@@ -150,7 +159,7 @@ impl Store {
             match Volume::open(Arc::clone(disk), dir, &fresh, incarnation, (options, &loans), now) {
                 Ok(volume) => volumes.push(Arc::new(volume)),
                 // Not the disk's fault, and not lasting: all volumes or none.
-                Err(error) if error.is_exhausted() => return Err(error),
+                Err(error) if error.is_exhausted() || base::mutated!(Sc54OneBadDiskStopsTheNode) => return Err(error),
                 Err(error) => problems.push(error),
             }
         }
@@ -260,24 +269,24 @@ impl Store {
         self.check_pool(&block.pool)?;
         let volume = self.choose(storage)?;
         let reserved_bytes = volume.reserve(block.len_bytes)?;
-        match self.enter(&volume, block) {
+        let open = OpenReplica::new(Mark::default(), Mark::default(), OpenLeaves::default());
+        match self.enter(&volume, block, &open) {
             Ok(number) => {
-                let (pool, promise) = (block.pool.clone(), (number, reserved_bytes));
-                ReplicaWriter::create(volume, pool, block.id, block.stamp, chunks, promise)
+                let (pool, id, stamp) = (block.pool.clone(), block.id, block.stamp);
+                ReplicaWriter::create(Start { volume, pool, id, stamp, chunks, open, number, reserved_bytes })
             }
             Err(error) => {
-                let mut state = volume.state.lock();
-                state.reserved_bytes = state.reserved_bytes.saturating_sub(reserved_bytes);
+                writer::release(&volume, reserved_bytes);
                 Err(error)
             }
         }
     }
-    fn enter(&self, volume: &Volume, block: &BlockRef) -> Result<u64, StoreError> {
+    fn enter(&self, volume: &Volume, block: &BlockRef, open: &Arc<OpenReplica>) -> Result<u64, StoreError> {
         let _entering = self.entering.lock();
         if self.find(block.id).is_some() {
             return Err(StoreError::Exists(block.id));
         }
-        Ok(volume.begin_writing(block.id, block.stamp))
+        Ok(volume.begin_writing(block.id, block.stamp, open))
     }
 
     /// Starts a copy that the leader ordered of a committed block. What this node has of the block and cannot
@@ -308,7 +317,8 @@ impl Store {
         self.create(block, storage, chunks)
     }
 
-    /// Opens a finalised replica whose stamp is not below the reader's.
+    /// Opens a replica whose stamp is not below the reader's: a finalised one, or what was acknowledged of one that is
+    /// being written.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::NotWhole`], [`StoreError::StaleStamp`],
@@ -323,6 +333,17 @@ impl Store {
     /// As [`Store::open_reader`].
     pub fn open_shared(&self, block: &BlockRef) -> Result<ReplicaReader, StoreError> {
         self.open_with(block, ReplicaReader::open_shared)
+    }
+    /// As [`Store::open_reader`], also for an open replica of which nothing was acknowledged yet: the copy is then empty
+    /// (SC-36).
+    ///
+    /// # Errors
+    /// As [`Store::open_reader`].
+    pub fn open_for_transfer(&self, block: &BlockRef) -> Result<ReplicaReader, StoreError> {
+        self.open_with(block, |volume, block| match ReplicaReader::open_unfinished(volume, block, 0)? {
+            Some(reader) => Ok(reader),
+            None => ReplicaReader::open(volume, block),
+        })
     }
     fn open_with(
         &self,
@@ -366,11 +387,17 @@ impl Store {
             replica.stamp == stamp && matches!(replica.state, ReplicaState::Finalized | ReplicaState::Corrupt)
         };
         let watch = Watch::begin(volume, id).filter(whole).ok_or(StoreError::NotFound(id))?;
-        let sound = look::is_sound(&watch, &volume.pool()?, digest);
-        if !sound.as_ref().is_err_and(StoreError::is_exhausted) {
-            volume.looked_at(&watch, matches!(sound, Ok(true)), true);
+        let looked = look::look_whole(&watch, &volume.pool()?, digest);
+        if let Ok(Some(look)) = &looked
+            && digest.is_some()
+        {
+            // Before the finding is noted: that may be a change of the replica.
+            scrub::restore(&watch, Some(look));
         }
-        sound
+        if !looked.as_ref().is_err_and(StoreError::is_exhausted) {
+            volume.looked_at(&watch, matches!(looked, Ok(Some(_))), true);
+        }
+        looked.map(|sound| sound.is_some())
     }
     /// Begins to read a replica whole for somebody who asks about it; see [`Verification::step`]. Nothing is read yet.
     ///
@@ -393,6 +420,35 @@ impl Store {
     #[must_use]
     pub fn scrubs(&self, options: ScrubOptions) -> Vec<VolumeScrub> {
         self.volumes.iter().map(|volume| VolumeScrub::new(Arc::clone(volume), options)).collect()
+    }
+    /// How far a replica is, at stamp `floor` or a later one. No disk call.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::StaleStamp`], [`StoreError::WrongPool`]; [`StoreError::NotWhole`] if it is
+    /// damaged.
+    pub fn progress(&self, block: &BlockRef) -> Result<transfer::Progress, StoreError> {
+        self.check_pool(&block.pool)?;
+        let (volume, replica) = self.find(block.id).ok_or(StoreError::NotFound(block.id))?;
+        if replica.stamp < block.stamp {
+            return Err(StoreError::StaleStamp { id: block.id, found: replica.stamp, sent: block.stamp });
+        }
+        let open = volume.state.lock().open.get(&block.id).filter(|open| !open.restarted()).cloned();
+        let lengths = match (replica.state, open) {
+            (ReplicaState::Corrupt, _) => {
+                return Err(StoreError::NotWhole { id: block.id, state: replica.state.as_str() });
+            }
+            (ReplicaState::Finalized, _) => OpenLengths::all(replica.len_bytes),
+            (_, Some(open)) => open.lengths(),
+            (_, None) => OpenLengths { acked_bytes: 0, ..OpenLengths::all(replica.len_bytes) },
+        };
+        Ok(transfer::Progress {
+            stamp: replica.stamp,
+            received_bytes: lengths.received_bytes,
+            stored_bytes: lengths.stored_bytes,
+            acked_bytes: lengths.acked_bytes,
+            finalized: replica.state == ReplicaState::Finalized,
+            waiting: replica.state == ReplicaState::WaitingRecovery,
+        })
     }
     /// What is known of a replica.
     #[must_use]
@@ -423,6 +479,9 @@ impl Store {
         volume.writable()?;
         volume.note_time(now);
         volume.set_replica(id, None);
+        if replica.state != ReplicaState::Finalized {
+            side::remove(volume, &pool, id);
+        }
         volume.move_to_trash(&pool, id, &replica, now)
     }
 
@@ -585,6 +644,12 @@ impl Store {
                 if let Some(loser) = loser.and_then(|loser| self.volumes.get(loser)) {
                     tracing::warn!(block = %id, storage = %loser.storage, "a second copy on this node is ignored");
                     loser.set_replica(id, None);
+                    if base::mutated!(Sc49DuplicateIsDeletedAtStart)
+                        && let Err(error) =
+                            loser.pool().and_then(|pool| loser.move_to_trash(&pool, id, &replica, Moment::START))
+                    {
+                        tracing::warn!(%error, "the second copy stays");
+                    }
                 }
             }
         }

@@ -11,6 +11,8 @@
 mod java;
 #[path = "transfer/local.rs"]
 mod local;
+#[path = "transfer/pipeline.rs"]
+mod pipeline;
 #[path = "transfer/verify.rs"]
 mod verify;
 

@@ -189,6 +189,7 @@ impl NamenodeCore {
             Event::ImageWritten(result) => self.image_written(result, now),
             Event::GoOn => self.go_on(wall_ns, out),
             Event::ImageSent { to, delivered } => self.consensus.image_sent(to, delivered),
+            Event::Gone(ticket) => self.gone(ticket, now, out),
             Event::Tick => self.tick(now, wall_ns, out),
         }
     }

@@ -86,7 +86,7 @@ impl Collector for State {
 }
 
 impl State {
-    fn values(&self) -> [(&'static str, &'static str, u64); 23] {
+    fn values(&self) -> [(&'static str, &'static str, u64); 24] {
         self.shared.with((0, 0), |view| {
             let names = view.namespace.counts();
             let blocks = view.blocks.counts();
@@ -103,6 +103,7 @@ impl State {
                 ("blockyard_namenode_directories", "Directories", names.directories),
                 ("blockyard_namenode_blocks", "Blocks", names.blocks),
                 ("blockyard_leases", "Files open for writing", names.open_files),
+                ("blockyard_lease_recoveries", "Files that are being recovered", view.blocks.recoveries()),
                 ("blockyard_namenode_reclaim_pending", "Unlinked inodes to reclaim", names.reclaim_pending),
                 ("blockyard_blocks_under_replicated", "Blocks with too few copies", blocks.under_replicated),
                 ("blockyard_blocks_endangered", "Blocks with too few copies, one or none left", blocks.endangered),

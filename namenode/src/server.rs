@@ -133,7 +133,7 @@ pub async fn start(config: NamenodeConfig, shutdown: CancellationToken) -> Resul
     let tasks = TaskTracker::new();
     let ready = readiness(Arc::clone(&shared));
     let port = Port { listener, desk, limits: config.port_limits(), figures: PortFigures::new(&metrics) };
-    let door = base::task::spawn(&tasks, {
+    let door = base::task::spawn_vital(&tasks, "nn-door", shutdown.clone(), {
         let serving = port.serve(Arc::clone(&ready), shutdown.clone());
         async move { serving.await.map_err(|error| ServerError::Stopped(format!("the gRPC door failed: {error}"))) }
     });
@@ -221,6 +221,7 @@ async fn end(
     let result = ended.wait().await;
     match drained {
         Ok(Ok(Err(error))) => result.and(Err(error)),
+        Ok(Err(panic)) => result.and(Err(ServerError::Stopped(format!("the door failed: {panic}")))),
         _ => result,
     }
 }

@@ -29,6 +29,7 @@ pub mod write;
 pub(crate) use attributes::paths;
 use auth::{Caller, MasterKey, token};
 use bytes::Bytes;
+use parking_lot::RwLock;
 use proto::ids::{BlockId, GenerationStamp, NodeId, Term};
 use proto::log::CallerRecord;
 
@@ -45,8 +46,8 @@ pub struct View<'a> {
     pub blocks: &'a BlockManager,
     /// Facts of the member.
     pub member: MemberStatus,
-    /// When sessions were heard of.
-    pub leases: &'a Leases,
+    /// When sessions were heard of; locked by whoever asks, last of all.
+    pub leases: &'a RwLock<Leases>,
     /// Wall time, ns since the Unix epoch; for token expiry.
     pub wall_ns: i64,
     /// Life of a block token, in ms.

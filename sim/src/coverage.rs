@@ -63,6 +63,10 @@ rare_events! {
     DatanodeDiedAtPoint;
     /// A scrubber found a damaged replica that nobody had read.
     ScrubberFound;
+    /// A replica was stopped for a recovery and told how far it is.
+    RecoveryPrepared;
+    /// A replica got its length and stamp from a recovery.
+    ReplicaRecovered;
     /// A half-written replica was found after a crash.
     HalfWrittenFound;
     /// A write was refused for want of room.
@@ -72,6 +76,24 @@ rare_events! {
     // --- clients ---
     /// A pipeline failed and the block was written to other nodes.
     PipelineReplaced;
+    /// A pipeline failed and went on with what was acknowledged, at a higher stamp.
+    PipelineRepaired;
+    /// The same when only the end of the block was missing.
+    CloseRepaired;
+    /// A further node was brought up to date with what had been acknowledged.
+    CaughtUp;
+    /// What a writer had given was held by all.
+    Flushed;
+    /// And durably.
+    Synced;
+    /// A writer ended behind a flush, and the cluster had to close its file.
+    WriterLeft;
+    /// Something was appended in a block of its own.
+    Appended;
+    /// Something was appended to a block that had room.
+    PartialBlockAppended;
+    /// A reader saw a file that was being written.
+    OpenFileRead;
     /// A write failed with a clear error.
     WriteFailed;
     /// A writer was dropped, and nothing was published.

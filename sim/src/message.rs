@@ -8,7 +8,7 @@ use namenode::service::request::{Request, Response};
 use proto::error::FsResult;
 use proto::raft::RaftMessage;
 use proto::transfer::BlockOpResponse;
-use transfer::{Ack, Packet, ReadSetup, WriteSetup};
+use transfer::{Ack, Packet, ReadSetup, ReplicaStateSetup, TransferSetup, WriteSetup};
 
 use crate::network::StreamId;
 
@@ -70,7 +70,11 @@ pub enum Part {
     Write(Box<WriteSetup>),
     /// The begin of a read.
     Read(Box<ReadSetup>),
-    /// The answer to either.
+    /// A node is to send what it has of a replica to another one.
+    Transfer(Box<TransferSetup>),
+    /// How far is a replica?
+    HowFar(Box<ReplicaStateSetup>),
+    /// The answer to any of them.
     Reply(Box<BlockOpResponse>),
     /// Data.
     Packet(Packet),
@@ -109,6 +113,8 @@ pub enum Timer {
     WriterTick(u64),
     /// Something comes to a writer from its own host.
     ToWriter(u64, Box<WriteEvent>),
+    /// Nobody waits any more for the answer that was to come on this connection.
+    QuestionOver(u64, StreamId),
     /// A reader looks at the time.
     ReaderTick(u64),
     /// Something comes to a reader from its own host.
@@ -141,6 +147,7 @@ impl Timer {
             Self::Renew => 15,
             Self::Scrub(_) => 17,
             Self::GoOn => 16,
+            Self::QuestionOver(..) => 18,
         }
     }
 }
@@ -167,6 +174,8 @@ impl Part {
             Self::Packet(_) => 4,
             Self::Ack(_) => 5,
             Self::Closed => 6,
+            Self::Transfer(_) => 7,
+            Self::HowFar(_) => 0,
         }
     }
 }

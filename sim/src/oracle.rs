@@ -16,20 +16,68 @@ use proto::error::ErrorCode;
 use proto::ids::SessionId;
 
 use crate::hosts::client::Fence;
-use crate::workload::{Listed, Op, Outcome, content};
+use crate::workload::{Listed, Op, Outcome, contents};
 
 /// A file or a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Entry {
     /// A directory.
     Dir,
-    /// A file with these contents.
+    /// A file.
     File {
-        /// Which.
-        tag: u64,
-        /// How long.
-        len_bytes: usize,
+        /// Its contents: so many bytes of each tag, one behind the other.
+        parts: Vec<(u64, usize)>,
+        /// Its length is at least this; that of all parts, unless its writer is gone and nobody has seen yet at which
+        /// length the cluster closed it.
+        least_bytes: usize,
     },
+}
+
+impl Entry {
+    /// A file of known length.
+    #[must_use]
+    pub fn file(parts: Vec<(u64, usize)>) -> Self {
+        let least_bytes = total(&parts);
+        Self::File { parts, least_bytes }
+    }
+    /// The greatest length that it may have.
+    #[must_use]
+    pub fn most_bytes(&self) -> usize {
+        match self {
+            Self::Dir => 0,
+            Self::File { parts, .. } => total(parts),
+        }
+    }
+    /// Learns the length of a file, or only that it is not less. False: it cannot be.
+    fn learn(&mut self, len_bytes: u64, is_final: bool) -> bool {
+        let Self::File { parts, least_bytes } = self else { return false };
+        let Ok(len_bytes) = usize::try_from(len_bytes) else { return false };
+        if !(*least_bytes..=total(parts)).contains(&len_bytes) {
+            return false;
+        }
+        *least_bytes = len_bytes;
+        if is_final {
+            *parts = cut(parts, len_bytes);
+        }
+        true
+    }
+}
+
+fn total(parts: &[(u64, usize)]) -> usize {
+    parts.iter().map(|(_, len_bytes)| len_bytes).sum()
+}
+
+/// The first bytes of some contents.
+fn cut(parts: &[(u64, usize)], mut len_bytes: usize) -> Vec<(u64, usize)> {
+    let mut left = Vec::new();
+    for (tag, part) in parts {
+        let part = (*part).min(len_bytes);
+        len_bytes -= part;
+        if part > 0 {
+            left.push((*tag, part));
+        }
+    }
+    left
 }
 
 /// Paths and what is there.
@@ -56,9 +104,9 @@ struct World {
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Done,
-    Status(Listed),
-    Entries(Vec<Listed>),
-    File { tag: u64, len_bytes: usize },
+    Status(String),
+    Entries(Vec<String>),
+    File(String),
 }
 
 /// Worlds that are kept; more means that the workload asks for too much at once.
@@ -113,7 +161,7 @@ impl Oracle {
             for number in 0..world.unknown.len() {
                 let mut next = world.clone();
                 let call = next.unknown.remove(number);
-                if apply(&mut next.tree, &call.op).is_ok() && !worlds.contains(&next) {
+                if apply_late(&mut next.tree, &call.op).is_ok() && !worlds.contains(&next) {
                     worlds.push(next);
                 }
             }
@@ -167,6 +215,8 @@ impl Oracle {
 fn possible(world: &mut World, op: &Op, outcome: &Outcome, fence: &Fence) -> bool {
     match outcome {
         Outcome::Dropped => return true,
+        // An append that may have begun has written nothing: the file is open for a while.
+        Outcome::Unknown if matches!(op, Op::Append { .. }) => return true,
         Outcome::Unknown => {
             // A home is never deleted: making it again changes nothing, now or later.
             let again = matches!(op, Op::Mkdir { path, parents: true } if world.tree.get(path) == Some(&Entry::Dir) && parent(path) == "/");
@@ -180,32 +230,90 @@ fn possible(world: &mut World, op: &Op, outcome: &Outcome, fence: &Fence) -> boo
             }
             return true;
         }
+        // Somebody's lease runs on, or the cluster is closing the file: that says nothing of its name.
+        Outcome::Failed(ErrorCode::FileOpen) if matches!(op, Op::Append { .. } | Op::Truncate { .. }) => return true,
         Outcome::Failed(code) if !is_about_names(*code) => return true,
         _ => {}
     }
     let mut tree = world.tree.clone();
-    let fits = match (apply(&mut tree, op), outcome) {
-        (Ok(Seen::Done), Outcome::Done) => true,
-        (Ok(Seen::Status(wanted)), Outcome::Status(found)) => wanted == *found,
-        (Ok(Seen::Entries(wanted)), Outcome::Entries(found)) => wanted == *found,
-        (Ok(Seen::File { tag, len_bytes }), Outcome::Bytes { len_bytes: found, start_bytes, bytes }) => {
-            let whole = content(tag, len_bytes);
-            let start = *start_bytes as usize;
-            *found == len_bytes as u64
-                && whole.get(start..start + bytes.0.len()) == Some(bytes.0.as_slice())
-                && complete(op, len_bytes as u64, bytes.0.len() as u64)
-        }
-        (Err(wanted), Outcome::Failed(found)) => wanted == *found,
-        _ => false,
+    let fits = match outcome {
+        Outcome::Appended { base_bytes } => appended(&mut tree, op, *base_bytes, None),
+        Outcome::Left { base_bytes, least_bytes, most_bytes } => match op {
+            Op::Append { .. } => appended(&mut tree, op, *base_bytes, Some((*least_bytes, *most_bytes))),
+            _ => apply(&mut tree, op).is_ok() && left(&mut tree, op, *least_bytes, *most_bytes),
+        },
+        _ => match (apply(&mut tree, op), outcome) {
+            (Ok(Seen::Done), Outcome::Done) => true,
+            (Ok(Seen::Status(path)), Outcome::Status(found)) => saw(&mut tree, &path, found),
+            (Ok(Seen::Entries(paths)), Outcome::Entries(found)) => {
+                paths.len() == found.len() && paths.iter().zip(found).all(|(path, found)| saw(&mut tree, path, found))
+            }
+            (Ok(Seen::File(path)), Outcome::Bytes { len_bytes, open, start_bytes, bytes }) => {
+                let known = tree.get_mut(&path).is_some_and(|entry| entry.learn(*len_bytes, !open));
+                let Some(Entry::File { parts, .. }) = tree.get(&path).filter(|_| known) else { return false };
+                let (whole, start) = (contents(parts), *start_bytes as usize);
+                whole.get(start..start + bytes.0.len()) == Some(bytes.0.as_slice())
+                    && complete(op, *len_bytes, bytes.0.len() as u64)
+            }
+            (Err(ErrorCode::AlreadyExists), Outcome::Failed(ErrorCode::FileOpen)) => true,
+            (Err(wanted), Outcome::Failed(found)) => wanted == *found,
+            // Of a file whose length is not known yet.
+            (Ok(_), Outcome::Failed(ErrorCode::InvalidArgument)) => too_short(&world.tree, op),
+            _ => false,
+        },
     };
     if fits {
         world.tree = tree;
         // Whatever this session left behind can take effect no more.
-        if op.changes() && *outcome == Outcome::Done {
+        if op.changes() && matches!(outcome, Outcome::Done | Outcome::Appended { .. }) {
             world.unknown.retain(|call| call.session != fence.session || call.number > fence.lowest);
         }
     }
     fits
+}
+
+/// An entry was seen: is it what is there?
+fn saw(tree: &mut Tree, path: &str, found: &Listed) -> bool {
+    let Some(entry) = tree.get_mut(path) else { return false };
+    if name(path) != found.name {
+        return false;
+    }
+    match entry {
+        Entry::Dir => found.is_dir,
+        Entry::File { .. } if found.is_dir => false,
+        // An open last block is not counted.
+        Entry::File { .. } if found.open => found.len_bytes <= entry.most_bytes() as u64,
+        Entry::File { .. } => entry.learn(found.len_bytes, true),
+    }
+}
+
+/// Something was written behind the first `base_bytes` of a file. `open`: at least and at most so long is the file.
+fn appended(tree: &mut Tree, op: &Op, base_bytes: usize, open: Option<(usize, usize)>) -> bool {
+    let Op::Append { path, tag, len_bytes, .. } = op else { return false };
+    let Some(entry) = tree.get_mut(path) else { return false };
+    if !entry.learn(base_bytes as u64, true) {
+        return false;
+    }
+    let Entry::File { parts, least_bytes } = entry else { return false };
+    let (least, most) = open.unwrap_or((base_bytes + len_bytes, base_bytes + len_bytes));
+    if most > base_bytes {
+        parts.push((*tag, most - base_bytes));
+    }
+    *least_bytes = least.max(base_bytes);
+    true
+}
+
+/// A file was written, and its writer left it before it was closed.
+fn left(tree: &mut Tree, op: &Op, least_bytes: usize, most_bytes: usize) -> bool {
+    let Op::Write { path, tag, .. } = op else { return false };
+    tree.insert(path.clone(), Entry::File { parts: vec![(*tag, most_bytes)], least_bytes });
+    true
+}
+
+/// May the file be shorter than what is left of it was to be?
+fn too_short(tree: &Tree, op: &Op) -> bool {
+    let Op::Truncate { path, len_bytes } = op else { return false };
+    matches!(tree.get(path), Some(Entry::File { least_bytes, .. }) if least_bytes < len_bytes)
 }
 
 fn complete(op: &Op, len_bytes: u64, read_bytes: u64) -> bool {
@@ -275,11 +383,16 @@ fn find<'a>(tree: &'a Tree, path: &str) -> Result<&'a Entry, ErrorCode> {
     check_parent(tree, path)?;
     tree.get(path).ok_or(ErrorCode::NotFound)
 }
-fn listed(path: &str, entry: &Entry) -> Listed {
-    match entry {
-        Entry::Dir => Listed { name: name(path), is_dir: true, len_bytes: 0 },
-        Entry::File { len_bytes, .. } => Listed { name: name(path), is_dir: false, len_bytes: *len_bytes as u64 },
+
+/// A call whose outcome nobody knew takes effect. A file that is flushed on the way may show in part.
+fn apply_late(tree: &mut Tree, op: &Op) -> Result<Seen, ErrorCode> {
+    let seen = apply(tree, op)?;
+    if let Op::Write { len_bytes, .. } = op
+        && op.flushes()
+    {
+        left(tree, op, 0, *len_bytes);
     }
+    Ok(seen)
 }
 
 /// The whole semantics of names, in a page.
@@ -293,9 +406,23 @@ fn apply(tree: &mut Tree, op: &Op) -> Result<Seen, ErrorCode> {
                 Some(Entry::File { .. }) if !overwrite => return Err(ErrorCode::AlreadyExists),
                 _ => {}
             }
-            tree.insert(path.clone(), Entry::File { tag: *tag, len_bytes: *len_bytes });
+            tree.insert(path.clone(), Entry::file(vec![(*tag, *len_bytes)]));
             Ok(Seen::Done)
         }
+        // What it begins with is told with its outcome.
+        Op::Append { path, .. } => match find(tree, path)? {
+            Entry::Dir => Err(ErrorCode::IsADirectory),
+            Entry::File { .. } => Ok(Seen::Done),
+        },
+        Op::Truncate { path, len_bytes } => match find(tree, path)? {
+            Entry::Dir => Err(ErrorCode::IsADirectory),
+            Entry::File { parts, .. } if total(parts) < *len_bytes => Err(ErrorCode::InvalidArgument),
+            Entry::File { parts, .. } => {
+                let shorter = Entry::file(cut(parts, *len_bytes));
+                tree.insert(path.clone(), shorter);
+                Ok(Seen::Done)
+            }
+        },
         Op::Rename { from, to, replace } => rename(tree, from, to, *replace),
         Op::Delete { path, recursive } => {
             let is_dir = *find(tree, path)? == Entry::Dir;
@@ -308,17 +435,16 @@ fn apply(tree: &mut Tree, op: &Op) -> Result<Seen, ErrorCode> {
             });
             Ok(Seen::Done)
         }
-        Op::Stat { path } => find(tree, path).map(|entry| Seen::Status(listed(path, entry))),
+        Op::Stat { path } => find(tree, path).map(|_| Seen::Status(path.clone())),
         Op::List { path } => match find(tree, path)? {
             Entry::Dir => {
-                let children = below(tree, path).into_iter().filter(|other| parent(other) == path);
-                Ok(Seen::Entries(children.filter_map(|other| Some(listed(&other, tree.get(&other)?))).collect()))
+                Ok(Seen::Entries(below(tree, path).into_iter().filter(|other| parent(other) == path).collect()))
             }
-            file @ Entry::File { .. } => Ok(Seen::Entries(vec![listed(path, file)])),
+            Entry::File { .. } => Ok(Seen::Entries(vec![path.clone()])),
         },
         Op::Read { path, .. } => match find(tree, path)? {
             Entry::Dir => Err(ErrorCode::IsADirectory),
-            Entry::File { tag, len_bytes } => Ok(Seen::File { tag: *tag, len_bytes: *len_bytes }),
+            Entry::File { .. } => Ok(Seen::File(path.clone())),
         },
     }
 }
@@ -374,6 +500,7 @@ fn rename(tree: &mut Tree, from: &str, to: &str, replace: bool) -> Result<Seen, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::{Data, Manner, content};
 
     fn fence(lowest: u64, newest: u64) -> Fence {
         Fence { session: SessionId::new([1; 16]), lowest, newest, at: Moment::START }
@@ -385,7 +512,7 @@ mod tests {
         Op::Stat { path: path.into() }
     }
     fn dir(name: &str) -> Outcome {
-        Outcome::Status(Listed { name: name.into(), is_dir: true, len_bytes: 0 })
+        Outcome::Status(Listed { name: name.into(), is_dir: true, len_bytes: 0, open: false })
     }
     const MISSING: Outcome = Outcome::Failed(ErrorCode::NotFound);
 
@@ -422,16 +549,57 @@ mod tests {
             overwrite: false,
             replication: 1,
             block_size_bytes: 4096,
-            drop_after: None,
+            manner: Manner::default(),
         };
         oracle.observe(&write, &Outcome::Done, &fence(1, 2)).unwrap();
         let read = Op::Read { path: "/f".into(), part: (0, 1000) };
         let bytes = |len: usize| Outcome::Bytes {
             len_bytes: len as u64,
+            open: false,
             start_bytes: 0,
-            bytes: crate::workload::Data(content(9, len)),
+            bytes: Data(content(9, len)),
         };
         oracle.observe(&read, &bytes(100), &fence(2, 2)).unwrap();
         assert!(oracle.observe(&read, &bytes(99), &fence(2, 2)).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_left_keeps_what_was_flushed_and_never_gets_shorter() {
+        let mut oracle = Oracle::new("/c".into());
+        let manner = Manner { flush_every: Some(10), ..Manner::default() };
+        let write = Op::Write {
+            path: "/f".into(),
+            tag: 9,
+            len_bytes: 100,
+            overwrite: false,
+            replication: 1,
+            block_size_bytes: 4096,
+            manner,
+        };
+        let left = Outcome::Left { base_bytes: 0, least_bytes: 40, most_bytes: 60 };
+        oracle.observe(&write, &left, &fence(1, 2)).unwrap();
+        let read = Op::Read { path: "/f".into(), part: (0, 1000) };
+        let bytes = |len: usize, open| Outcome::Bytes {
+            len_bytes: len as u64,
+            open,
+            start_bytes: 0,
+            bytes: Data(content(9, len)),
+        };
+        for too in [39, 61] {
+            assert!(oracle.clone().observe(&read, &bytes(too, true), &fence(2, 2)).is_err(), "{too} bytes");
+        }
+        oracle.observe(&read, &bytes(45, true), &fence(2, 2)).unwrap();
+        assert!(oracle.clone().observe(&read, &bytes(44, true), &fence(2, 2)).is_err(), "it got shorter");
+        oracle.observe(&read, &bytes(50, false), &fence(2, 2)).unwrap();
+        assert!(oracle.clone().observe(&read, &bytes(51, true), &fence(2, 2)).is_err(), "it was closed");
+        let append = Op::Append { path: "/f".into(), tag: 10, len_bytes: 5, manner };
+        assert!(oracle.clone().observe(&append, &Outcome::Appended { base_bytes: 49 }, &fence(2, 3)).is_err());
+        oracle.observe(&append, &Outcome::Appended { base_bytes: 50 }, &fence(2, 3)).unwrap();
+        let both = Data([content(9, 50), content(10, 5)].concat());
+        let whole = Outcome::Bytes { len_bytes: 55, open: false, start_bytes: 0, bytes: both };
+        oracle.observe(&read, &whole, &fence(3, 3)).unwrap();
+        let cut = Op::Truncate { path: "/f".into(), len_bytes: 45 };
+        oracle.observe(&cut, &Outcome::Done, &fence(3, 4)).unwrap();
+        oracle.observe(&read, &bytes(45, false), &fence(4, 4)).unwrap();
     }
 }

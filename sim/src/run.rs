@@ -234,6 +234,9 @@ fn unhealthy(cluster: &Cluster) -> Option<String> {
         let Some(shared) = host.shared() else { return Some(format!("namenode {at} is down")) };
         let namespace = shared.namespace.read();
         states.push((namespace.applied().0.raw(), namespace.state_hash()));
+        if namespace.counts().open_files > 0 {
+            return Some(format!("{} files are open", namespace.counts().open_files));
+        }
         if namespace.reclaim_pending() > 0 {
             return Some(format!("{} inodes wait to be reclaimed", namespace.reclaim_pending()));
         }
@@ -345,8 +348,9 @@ fn digests(cluster: &Cluster) -> Vec<String> {
         if !view.committed {
             return;
         }
+        // What was appended to, cut or recovered has none until a scrubber makes one, which stays at its node.
         if view.digest.is_none() {
-            problems.push(format!("{} has no digest, although its writer made one", view.block));
+            return;
         }
         for (at, host) in cluster.datanodes.iter().enumerate() {
             let flipped = cluster.checks.rotten.contains(&(at, view.block));

@@ -7,6 +7,17 @@ use proto::error::ErrorCode;
 
 use crate::oracle::{Entry, Tree};
 
+/// What an application does while it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Manner {
+    /// Flush when so many bytes were given, and every so many more.
+    pub flush_every: Option<usize>,
+    /// Make what is flushed durable as well.
+    pub sync: bool,
+    /// Drop the writer after so many bytes.
+    pub drop_after: Option<usize>,
+}
+
 /// An operation of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -31,8 +42,26 @@ pub enum Op {
         replication: u32,
         /// Length of a block.
         block_size_bytes: u64,
-        /// Drop the writer after so many bytes.
-        drop_after: Option<usize>,
+        /// What the application does on the way.
+        manner: Manner,
+    },
+    /// Write behind the end of a file.
+    Append {
+        /// Which.
+        path: String,
+        /// Which contents.
+        tag: u64,
+        /// How much.
+        len_bytes: usize,
+        /// What the application does on the way.
+        manner: Manner,
+    },
+    /// Cut a file.
+    Truncate {
+        /// Which.
+        path: String,
+        /// To how many bytes.
+        len_bytes: usize,
     },
     /// Move a file or a tree.
     Rename {
@@ -73,7 +102,12 @@ impl Op {
     /// Does it change anything?
     #[must_use]
     pub const fn changes(&self) -> bool {
-        matches!(self, Self::Mkdir { .. } | Self::Write { .. } | Self::Rename { .. } | Self::Delete { .. })
+        !matches!(self, Self::Stat { .. } | Self::List { .. } | Self::Read { .. })
+    }
+    /// Does a file that it writes show before it is closed?
+    #[must_use]
+    pub const fn flushes(&self) -> bool {
+        matches!(self, Self::Write { manner: Manner { flush_every: Some(_), .. }, .. })
     }
     /// The first path that it names.
     #[must_use]
@@ -82,6 +116,8 @@ impl Op {
             Self::Rename { from, .. } => from,
             Self::Mkdir { path, .. }
             | Self::Write { path, .. }
+            | Self::Append { path, .. }
+            | Self::Truncate { path, .. }
             | Self::Delete { path, .. }
             | Self::Stat { path }
             | Self::List { path }
@@ -97,8 +133,10 @@ pub struct Listed {
     pub name: String,
     /// Is it a directory?
     pub is_dir: bool,
-    /// Length; 0 for directories.
+    /// Length; 0 for directories. While a file is open that of its finished blocks.
     pub len_bytes: u64,
+    /// Is it being written, or recovered?
+    pub open: bool,
 }
 
 /// Bytes that are not shown in full.
@@ -124,6 +162,8 @@ pub enum Outcome {
     Bytes {
         /// Length of the file.
         len_bytes: u64,
+        /// It may still grow.
+        open: bool,
         /// Where the bytes begin.
         start_bytes: u64,
         /// The bytes.
@@ -133,6 +173,20 @@ pub enum Outcome {
     Failed(ErrorCode),
     /// The writer was dropped: nothing was published.
     Dropped,
+    /// The file was so long before, and is longer by what was given, and closed.
+    Appended {
+        /// Its length in the answer that gave the lease.
+        base_bytes: usize,
+    },
+    /// The writer is gone, and the file can be seen: the cluster closes it at a length between these.
+    Left {
+        /// Its length before; 0 if it is new.
+        base_bytes: usize,
+        /// All that was flushed.
+        least_bytes: usize,
+        /// All that was given.
+        most_bytes: usize,
+    },
     /// Nobody knows.
     Unknown,
 }
@@ -149,6 +203,12 @@ pub fn content(tag: u64, len_bytes: usize) -> Vec<u8> {
     }
     bytes.truncate(len_bytes);
     bytes
+}
+
+/// Contents of a file that was written in several goes: so many bytes of each tag.
+#[must_use]
+pub fn contents(parts: &[(u64, usize)]) -> Vec<u8> {
+    parts.iter().flat_map(|(tag, len_bytes)| content(*tag, *len_bytes)).collect()
 }
 
 /// Tag of whole contents; `None` if they are not what their begin says.
@@ -175,6 +235,7 @@ pub fn next_op(random: &dyn Randomness, home: &str, tree: &Tree, tag: u64) -> Op
         .collect();
     let files: Vec<&String> =
         tree.iter().filter(|(_, entry)| matches!(entry, Entry::File { .. })).map(|(p, _)| p).collect();
+    let len_of = |path: &str| tree.get(path).map_or(0, Entry::most_bytes) as u64;
     let home_text = home.to_owned();
     let pick = |from: &[&String]| -> String {
         match from.len() as u64 {
@@ -192,8 +253,14 @@ pub fn next_op(random: &dyn Randomness, home: &str, tree: &Tree, tag: u64) -> Op
     let shared = || shared_path(random.below(SHARED));
     match random.below(100) {
         0..10 => Op::Mkdir { path: new_dir(), parents: random.below(4) == 0 },
-        10..34 => write(random, new_file(), tag, random.below(3) > 0),
-        34..39 if !files.is_empty() => write(random, pick(&files), tag, random.below(4) > 0),
+        10..28 => write(random, new_file(), tag, random.below(3) > 0),
+        28..33 if !files.is_empty() => append(random, pick(&files), tag),
+        33..35 if !files.is_empty() => {
+            let path = pick(&files);
+            let len_bytes = random.below(len_of(&path) + 1 + random.below(2)) as usize;
+            Op::Truncate { path, len_bytes }
+        }
+        33..39 if !files.is_empty() => write(random, pick(&files), tag, random.below(4) > 0),
         39..44 => Op::Rename { from: pick(&files), to: new_file(), replace: random.below(2) == 0 },
         44..48 => Op::Rename { from: pick(&dirs), to: new_dir(), replace: random.below(2) == 0 },
         48..54 => Op::Delete { path: if files.is_empty() { missing() } else { pick(&files) }, recursive: false },
@@ -223,9 +290,24 @@ fn write(random: &dyn Randomness, path: String, tag: u64, overwrite: bool) -> Op
         5..9 => 16 + random.below(2 * block_size_bytes),
         _ => block_size_bytes * (1 + random.below(3)),
     } as usize;
-    let drop_after = (random.below(15) == 0).then(|| random.below(len_bytes as u64 + 1) as usize);
+    let mut manner = manner(random, len_bytes);
+    if shared {
+        // They are registers of whole contents.
+        manner.flush_every = None;
+    }
     let replication = [1, 2, 2, 3, 3, 3][random.below(6) as usize];
-    Op::Write { path, tag, len_bytes, overwrite, replication, block_size_bytes, drop_after }
+    Op::Write { path, tag, len_bytes, overwrite, replication, block_size_bytes, manner }
+}
+
+fn append(random: &dyn Randomness, path: String, tag: u64) -> Op {
+    let len_bytes = 1 + random.below(if random.below(3) == 0 { 9000 } else { 1500 }) as usize;
+    Op::Append { path, tag, len_bytes, manner: manner(random, len_bytes) }
+}
+
+fn manner(random: &dyn Randomness, len_bytes: usize) -> Manner {
+    let drop_after = (random.below(12) == 0).then(|| random.below(len_bytes as u64 + 1) as usize);
+    let flush_every = (random.below(4) == 0 && len_bytes > 0).then(|| 1 + random.below(len_bytes as u64) as usize);
+    Manner { flush_every, sync: random.below(2) == 0, drop_after }
 }
 
 #[cfg(test)]

@@ -9,13 +9,18 @@ const LOOK: Duration = Duration::from_millis(15);
 ///
 /// # Panics
 /// After `deadline`, naming `what`.
-pub fn until<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, deadline: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    within(deadline, condition).unwrap_or_else(|| panic!("waited {deadline:?} in vain for: {what}"))
+}
+
+/// As [`until`], for what may also not come: `None` after `deadline`.
+pub fn within<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
-        if let Some(value) = condition() {
+        let value = condition();
+        if value.is_some() || began.elapsed() >= deadline {
             return value;
         }
-        assert!(began.elapsed() < deadline, "waited {deadline:?} in vain for: {what}");
         std::thread::park_timeout(LOOK);
     }
 }

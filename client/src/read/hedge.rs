@@ -119,10 +119,11 @@ impl HedgeBudget {
         self.credit = (self.credit + u64::from(config.percent)).min(most);
     }
     /// May a read be attempted a second time? If so, [`HedgeBudget::over`] follows.
-    pub const fn grant(&mut self, config: &HedgeConfig) -> bool {
-        let granted = config.is_on() && self.in_flight < config.in_flight && self.credit >= 100;
+    pub fn grant(&mut self, config: &HedgeConfig) -> bool {
+        let affordable = self.credit >= 100 || base::mutated!(Sc95SecondAttemptsAreFree);
+        let granted = config.is_on() && self.in_flight < config.in_flight && affordable;
         if granted {
-            self.credit -= 100;
+            self.credit = self.credit.saturating_sub(100);
             self.in_flight += 1;
         }
         granted
@@ -250,7 +251,9 @@ impl Hedge {
             (HedgeEvent::Waits, Stage::Rests) => {
                 self.stage = Stage::Alone { since: now, until: now.plus(self.patience) };
             }
-            (HedgeEvent::Tick, Stage::Alone { since, until }) if self.on && now >= until => {
+            (HedgeEvent::Tick, Stage::Alone { since, until })
+                if self.on && now >= until && !base::mutated!(Sc96SlowReplicaIsWaitedFor) =>
+            {
                 self.stage = Stage::Asks { since };
                 out.push(HedgeEffect::WantsSecond);
             }

@@ -139,6 +139,7 @@ fn read(content: &[u8], from: u64, len: u64, replicas: &[Replica], packet_bytes:
                 ReadEffect::ReportBad { storage, .. } => outcome.reported.push(storage),
                 ReadEffect::Relocate { .. } => {
                     outcome.relocations += 1;
+                    assert!(outcome.relocations < 100, "sc-89: it asks for ever");
                     queue.push(ReadEvent::Relocated(Ok(located(replicas.len()))));
                 }
                 ReadEffect::Done(result) => outcome.result = result,

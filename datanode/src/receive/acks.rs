@@ -112,7 +112,7 @@ impl AckTracker {
     /// What the next node says of this packet; its loss or a break of the order counts as its failure.
     fn below_for(&mut self, seqno: i64) -> Option<Ack> {
         match self.below.pop_front() {
-            Some(ack) if ack.seqno == seqno => Some(ack),
+            Some(ack) if ack.seqno == seqno || base::mutated!(Sc41AcksByArrival) => Some(ack),
             Some(_) => Some(Ack::single(seqno, Status::Error)),
             None if self.next_lost => Some(Ack::single(seqno, Status::Error)),
             None => None,
@@ -123,7 +123,7 @@ impl AckTracker {
 fn merge(seqno: i64, receipt: Option<Receipt>, below: Option<Ack>) -> Ack {
     let mut ack = Ack { seqno, replies: vec![Status::Success], receipts: receipt.into_iter().collect() };
     let Some(below) = below else { return ack };
-    if below.replies.first() == Some(&Status::ErrorChecksum) {
+    if below.replies.first() == Some(&Status::ErrorChecksum) && !base::mutated!(Sc37ReporterIsBlamed) {
         return Ack::single(seqno, Status::Error);
     }
     ack.replies.extend(below.replies);

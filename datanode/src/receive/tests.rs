@@ -326,8 +326,16 @@ fn sc_100_nothing_is_touched_without_a_token_for_it() {
     assert_eq!(refused(WriteSetup { client_name: String::new(), ..good.clone() }, 0), Status::ErrorAccessToken);
     let other = BlockRef { id: BlockId::FIRST.next(), ..block() };
     assert_eq!(refused(WriteSetup { block: other, ..good.clone() }, 0), Status::ErrorAccessToken);
+    let other = WriteSetup { stage: WriteStage::DataStreaming, ..good.clone() };
+    assert_eq!(refused(other, 0), Status::ErrorUnsupported);
+    // Going on with a replica needs the token, too, and a writer.
     let append = WriteSetup { stage: WriteStage::PipelineSetupAppend, ..good };
-    assert_eq!(refused(append, 0), Status::ErrorUnsupported);
+    assert_eq!(refused(append.clone(), 0), Status::Error, "there is none");
+    assert_eq!(refused(WriteSetup { token: Bytes::new(), ..append.clone() }, 0), Status::ErrorAccessToken);
+    let above = WriteSetup { new_stamp: GenerationStamp::FIRST.next(), ..append.clone() };
+    assert_eq!(refused(above, 0), Status::ErrorAccessToken, "a stamp that was not reserved for it");
+    let below = BlockRef { stamp: GenerationStamp::from_raw(1000), ..block() };
+    assert_eq!(refused(WriteSetup { block: below, ..append }, 0), Status::ErrorAccessToken);
     assert!(!disk.files().iter().any(|file| file.contains("blk_")));
     assert_eq!(node_a.store().counts().reserved_bytes, 0);
 }
@@ -345,6 +353,7 @@ fn an_end_that_is_not_where_the_sender_says_is_refused() {
         let acks = run(&[&node], &mut pipeline(&[&node]), &sent);
         let last = acks.last().unwrap();
         assert_eq!((last.replies.as_slice(), last.receipts.len()), ([Status::ErrorInvalid].as_slice(), 0), "{end}");
-        assert!(node.begin_read(&read_setup(&[&node], 0, 1), 0).is_err());
+        let (_, replica) = node.store().replica(BlockId::FIRST).unwrap();
+        assert_ne!(replica.state, ReplicaState::Finalized);
     }
 }

@@ -33,6 +33,8 @@ use crate::commands;
 const TICK: Duration = Duration::from_millis(200);
 /// Events that may wait: calls under way and running commands are few.
 const INBOX: usize = 4096;
+/// Halves of block recoveries that are carried out at a time.
+const RECOVERIES: usize = 32;
 /// Pause before an event that did not fit is brought again.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
@@ -113,6 +115,7 @@ impl AgentThread {
             runtime: Handle::current(),
             deletes: Arc::new(Semaphore::new(1)),
             looks: Arc::new(Semaphore::new(1)),
+            recoveries: Arc::new(Semaphore::new(RECOVERIES)),
             context,
         };
         base::task::thread("dn-agent", move || {
@@ -152,6 +155,8 @@ struct Driver {
     runtime: Handle,
     deletes: Arc<Semaphore>,
     looks: Arc<Semaphore>,
+    /// Recoveries of blocks at a time: each may read a replica whole, or wait for a disk that hangs.
+    recoveries: Arc<Semaphore>,
     /// Namenodes that say that this node belongs to another cluster.
     refused: Vec<Option<String>>,
 }
@@ -262,6 +267,7 @@ impl Driver {
         let turn = match command.task {
             Task::Delete(_) => Some(Arc::clone(&self.deletes)),
             Task::Verify(_) => Some(Arc::clone(&self.looks)),
+            Task::Prepare(_) | Task::Finish(_) => Some(Arc::clone(&self.recoveries)),
             Task::Copy(_) => None,
         };
         let inbox = context.wake.inbox.clone();
@@ -273,7 +279,7 @@ impl Driver {
             };
             let stream = match &command.task {
                 Task::Copy(what) => Some(context.copies.stream(what.urgent).await),
-                Task::Delete(_) | Task::Verify(_) => None,
+                Task::Delete(_) | Task::Verify(_) | Task::Prepare(_) | Task::Finish(_) => None,
             };
             // Given up early if the disk does not answer.
             let held = Arc::new(Mutex::new((turn, stream)));
@@ -310,6 +316,8 @@ fn carry_now(context: &Context, command: &Command) -> proto::cluster::CommandRes
     let result = match &command.task {
         Task::Delete(what) => commands::delete(&context.node, command, what, || context.clock.now()),
         Task::Verify(what) => commands::verify(&context.node, command, what, || context.clock.now()),
+        Task::Prepare(what) => commands::prepare_recovery(&context.node, command, what, context.clock.now()),
+        Task::Finish(what) => commands::finish_replica(&context.node, command, what, context.clock.now()),
         Task::Copy(what) => {
             let outcome = match commands::void(&context.node, command, context.clock.now()) {
                 Some(reason) => Err(reason),

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::disk::{Cut, with_cut};
-use transfer::{Op, Status, WireError, reply};
+use proto::transfer::OpReplicaState;
+use transfer::{Op, ReplicaStateSetup, Status, WireError, reply};
 
 use super::acceptor::OpenConnection;
 use super::peer::Peer;
-use super::{Context, read, verify, write};
+use super::{Context, catch_up, read, verify, write};
+use crate::node::Refusal;
 use crate::store::ReplicaReader;
 
 /// Time for the next operation on a connection that has carried one. Readers keep theirs 3 s.
@@ -56,7 +58,9 @@ fn serve_all(context: &Context, connection: &OpenConnection) {
             Ok(Op::Write(op)) => write::serve(context, &mut peer, &op),
             Ok(Op::Read(op)) => read::serve(context, &mut peer, &op),
             Ok(Op::Verify(op)) => verify::serve(context, &mut peer, &op),
-            Ok(Op::Borrow(_) | Op::Transfer(_) | Op::State(_)) => not_here(&mut peer),
+            Ok(Op::Transfer(op)) => catch_up::serve(context, &mut peer, &op),
+            Ok(Op::State(op)) => state(context, &mut peer, &op),
+            Ok(Op::Borrow(_)) => not_here(&mut peer),
             Err(error) => not_understood(&mut peer, &error),
         };
         connection.set_busy(false);
@@ -83,6 +87,21 @@ fn not_understood(peer: &mut Peer<'_>, error: &WireError) -> Next {
     };
     tracing::warn!(%error, "a data connection is refused");
     peer.answer(&reply::refused(status, &error.to_string(), "")).map_or(Next::End, |()| Next::EndGently)
+}
+
+/// Says how far a replica is. Asked while acks stay away, so it waits for nothing.
+fn state(context: &Context, peer: &mut Peer<'_>, op: &OpReplicaState) -> Next {
+    let told = ReplicaStateSetup::from_op(op)
+        .map_err(|error| Refusal { status: Status::ErrorInvalid, message: error.to_string() })
+        .and_then(|setup| context.node.progress(&setup, context.wall_ms()));
+    let answered = match told {
+        Ok(progress) => peer.answer(&progress.to_reply()),
+        Err(refusal) => {
+            tracing::debug!(%refusal, "the state of a replica is not told");
+            peer.refuse(&refusal, "")
+        }
+    };
+    answered.map_or(Next::End, |()| Next::Stay)
 }
 
 /// Descriptors cannot travel over TCP.

@@ -53,6 +53,8 @@ pub(super) enum CopyFailure {
     Order { expected: i64, found: i64 },
     #[error("this node stops")]
     Stopped,
+    #[error("who asked for it left")]
+    Asker(#[source] io::Error),
 }
 
 /// What all copies of this node share.
@@ -109,7 +111,7 @@ pub(super) fn run(context: &Context, what: &CopyReplica) -> Result<(), CopyFailu
 }
 
 /// Asks a target whether it takes the replica.
-fn ask(mut stream: &BlockingStream, op: &[u8]) -> Result<BlockOpResponse, WireError> {
+pub(super) fn ask(mut stream: &BlockingStream, op: &[u8]) -> Result<BlockOpResponse, WireError> {
     stream.write_all(op).map_err(WireError::Io)?;
     reply::read(&mut stream)
 }
@@ -131,7 +133,7 @@ fn set_up(context: &Context, target: &Target, op: &[u8]) -> Result<(BlockingStre
     Ok((stream, response))
 }
 
-struct Sending<'a> {
+pub(super) struct Sending<'a> {
     context: &'a Context,
     job: CopyJob,
     urgent: bool,
@@ -141,6 +143,10 @@ struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
+    /// Over a connection of its own on which the target has answered, for something that cannot wait.
+    pub(super) const fn over(context: &'a Context, job: CopyJob, stream: BlockingStream) -> Self {
+        Self { context, job, urgent: true, stream, unanswered: std::collections::VecDeque::new() }
+    }
     fn begin(context: &'a Context, job: CopyJob, urgent: bool) -> Result<Self, CopyFailure> {
         let (stream, response) = set_up(context, &job.target, &job.setup.to_op()?.encode())?;
         match reply::status_of(&response) {
@@ -150,8 +156,15 @@ impl<'a> Sending<'a> {
     }
 
     fn run(mut self) -> Result<(), CopyFailure> {
+        self.send(&mut || Ok(()))?;
+        self.context.copies.links.put(&self.job.target, self.stream, self.context.clock.now());
+        Ok(())
+    }
+    /// Sends the replica and takes every ack; `between` is called between two packets.
+    pub(super) fn send(&mut self, between: &mut dyn FnMut() -> io::Result<()>) -> Result<(), CopyFailure> {
         while let Some(step) = self.job.session.next_step().map_err(SendError::from)? {
             self.pay(step.len_bytes)?;
+            between().map_err(CopyFailure::Asker)?;
             send_step(&self.stream, self.job.session.reader(), &step)?;
             self.context.figures.copied(step.len_bytes, self.urgent);
             self.unanswered.push_back(step);
@@ -162,7 +175,6 @@ impl<'a> Sending<'a> {
         while !self.unanswered.is_empty() {
             self.take_ack()?;
         }
-        self.context.copies.links.put(&self.job.target, self.stream, self.context.clock.now());
         Ok(())
     }
 

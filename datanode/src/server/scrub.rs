@@ -13,6 +13,9 @@ use crate::store::{Turn, VolumeScrub};
 /// Time for the step that is under way at the end.
 const LAST_STEP: Duration = Duration::from_secs(2);
 
+/// Pause after a turn that panicked.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
 /// The running threads.
 pub(super) struct Scrubbers(Vec<Thread>);
 
@@ -49,12 +52,18 @@ fn run(context: &Context, mut scrub: VolumeScrub, stopped: &Receiver<()>) {
     while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         let wall_s = u64::try_from(context.clock.wall_ns() / 1_000_000_000).unwrap_or(0);
         let now = context.clock.now();
-        wait = match scrub.turn(now, wall_s) {
-            Turn::Rest(until) => {
+        let turn = base::task::survive("dn-scrub", || scrub.turn(now, wall_s));
+        wait = match turn {
+            // Whatever it was, it is met again if it lasts: not at once, and not for ever in silence.
+            Err(_told) => {
+                context.figures.panics.inc();
+                AFTER_PANIC
+            }
+            Ok(Turn::Rest(until)) => {
                 context.figures.scrub_oldest(scrub.storage(), scrub.oldest_s(wall_s));
                 until.since(now)
             }
-            Turn::Did { bytes, sound, damaged } => {
+            Ok(Turn::Did { bytes, sound, damaged }) => {
                 context.figures.scrub_bytes.inc_by(bytes);
                 context.figures.scrub_replicas.inc_by(u64::from(sound.is_some() || damaged.is_some()));
                 if damaged.is_some() {

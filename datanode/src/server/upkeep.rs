@@ -33,7 +33,8 @@ pub(super) fn start(context: &Context) -> io::Result<Upkeep> {
     });
     let copies = thread("dn-upkeep", context, |context, stopped| {
         while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-            context.copies.tend(context);
+            let done = base::task::survive("dn-upkeep", || context.copies.tend(context));
+            context.figures.panics.inc_by(u64::from(done.is_err()));
         }
     });
     disks.chain([copies]).collect::<io::Result<_>>().map(Upkeep)
@@ -61,12 +62,16 @@ fn tend(context: &Context, storage: &StorageId, stopped: &Receiver<()>) {
     let mut next = context.clock.now().plus(EVERY);
     while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
         let now = context.clock.now();
-        if now >= next {
+        let due = now >= next;
+        if due {
             next = now.plus(EVERY);
-            context.node.store().tend_one(storage, now);
-        } else {
-            context.node.store().check_again(storage);
         }
+        // What panicked is tried again with the next round.
+        let done = base::task::survive("dn-upkeep", || match due {
+            true => context.node.store().tend_one(storage, now),
+            false => context.node.store().check_again(storage),
+        });
+        context.figures.panics.inc_by(u64::from(done.is_err()));
     }
 }
 

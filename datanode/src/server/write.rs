@@ -9,20 +9,21 @@
 
 use std::io::{self, BufReader, Write};
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use base::net::{self, BlockingStream, Counted};
 use parking_lot::Mutex;
 use proto::transfer::OpWriteBlock;
-use transfer::{Ack, PacketBuffer, Status, Target, WireError, WriteSetup, reply};
+use transfer::{Ack, PacketBuffer, Status, Target, WireError, WriteSetup, WriteStage, reply};
 
 use super::Context;
 use super::connection::Next;
 use super::peer::Peer;
 use crate::node::Refusal;
 use crate::receive::{AckTracker, LocalDone, PacketSink};
+use crate::store::OpenReplica;
 
 /// Time to reach the next node.
 const DIAL: Duration = Duration::from_secs(2);
@@ -69,14 +70,20 @@ fn set_up(context: &Context, peer: &mut Peer<'_>, op: &OpWriteBlock) -> io::Resu
             return peer.refuse(&refusal, &link).map(|()| false);
         }
     };
+    let open = Arc::clone(writer.open());
+    open.on_stop(ending(peer.stream(), below.as_ref()));
     peer.within(context.peer_timeout)?;
     peer.answer(&reply::pipeline_ready())?;
-    let acks = Arc::new(Acks::new(Arc::clone(peer.stream()), below.is_some()));
+    let acks = Arc::new(Acks::new(Arc::clone(peer.stream()), below.is_some(), open));
     let listener = match &below {
-        Some(below) => Some(below.listen(Arc::clone(&acks), context.peer_timeout)?),
+        Some(below) => Some(below.listen(Arc::clone(&acks), patience(context.peer_timeout, &setup))?),
         None => None,
     };
-    let whole = Receiver { context, peer, sink: PacketSink::new(writer), below: below.as_ref(), acks: &acks }.run();
+    let receiver = Receiver { context, peer, sink: PacketSink::new(writer), below: below.as_ref(), acks: &acks };
+    let whole = match setup.stage {
+        WriteStage::PipelineCloseRecovery => receiver.close(),
+        _ => receiver.run(),
+    };
     if !whole && let Some(below) = &below {
         below.end();
     }
@@ -86,6 +93,24 @@ fn set_up(context: &Context, peer: &mut Peer<'_>, op: &OpWriteBlock) -> io::Resu
         tracing::error!("the thread that takes acks panicked");
     }
     Ok(acks.progress() == Progress::Finished)
+}
+
+/// How long a node waits for acks: longer the more nodes are behind it, so that the one next to the silence names it, and
+/// not one that only waits for that one (SC-37).
+fn patience(peer_timeout: Duration, setup: &WriteSetup) -> Duration {
+    let behind = u32::try_from(setup.targets.len()).unwrap_or(u32::MAX);
+    peer_timeout.saturating_add(ANSWER_PER_NODE.saturating_mul(behind))
+}
+
+/// Ends both connections of a write that somebody else takes over: its thread may wait for packets for long.
+fn ending(upstream: &Arc<BlockingStream>, below: Option<&Below>) -> impl Fn() + Send + Sync + use<> {
+    let ends = [Some(Arc::downgrade(upstream)), below.map(|below| Arc::downgrade(&below.stream))];
+    move || {
+        for stream in ends.iter().flatten().filter_map(Weak::upgrade) {
+            // An error: it is closed already.
+            drop(stream.shutdown(Shutdown::Both));
+        }
+    }
 }
 
 /// How far the acks of a block have come.
@@ -102,12 +127,13 @@ enum Progress {
 #[derive(Debug)]
 struct Acks {
     upstream: Arc<BlockingStream>,
+    open: Arc<OpenReplica>,
     state: Mutex<(AckTracker, Progress)>,
 }
 
 impl Acks {
-    fn new(upstream: Arc<BlockingStream>, has_next: bool) -> Self {
-        Self { upstream, state: Mutex::new((AckTracker::new(has_next), Progress::Open)) }
+    fn new(upstream: Arc<BlockingStream>, has_next: bool, open: Arc<OpenReplica>) -> Self {
+        Self { upstream, open, state: Mutex::new((AckTracker::new(has_next), Progress::Open)) }
     }
     fn progress(&self) -> Progress {
         self.state.lock().1
@@ -119,6 +145,9 @@ impl Acks {
         while *progress == Progress::Open
             && let Some(ack) = tracker.next_ack()
         {
+            if ack.first_bad().is_none() {
+                self.open.acknowledged(ack.seqno);
+            }
             let sent = Counted(&self.upstream).write_all(&ack.encode());
             *progress = match sent {
                 Ok(()) if tracker.finished() => Progress::Finished,
@@ -153,7 +182,7 @@ impl Below {
         let op = next.to_op().map_err(|error| bad(Status::ErrorInvalid, error.to_string()))?;
         let asked = net::dial_blocking(&target.host, target.transfer_port, DIAL).and_then(|stream| {
             stream.set_read_timeout(Some(patience))?;
-            stream.set_write_timeout(Some(SEND))?;
+            stream.set_write_timeout(Some(SEND.saturating_add(ANSWER_PER_NODE.saturating_mul(behind))))?;
             (&mut &stream).write_all(&op.encode())?;
             Ok(stream)
         });
@@ -223,6 +252,14 @@ enum Step {
 }
 
 impl Receiver<'_, '_> {
+    /// Finalises the replica at once: its writer sends nothing more. True if that is done here.
+    fn close(mut self) -> bool {
+        let done = self.sink.close(&self.context.node);
+        let good = done.status == Status::Success;
+        self.context.wake.changed();
+        self.tell(done, false);
+        good
+    }
     /// Takes packets until the block is done here (true), fails, or the sender leaves.
     fn run(mut self) -> bool {
         let mut buffer = PacketBuffer::new();

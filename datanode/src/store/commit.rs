@@ -53,7 +53,8 @@ impl DirCommitter {
             let entry = folders.entry(folder).or_default();
             entry.running = false;
             // Without a descriptor nothing was synced, and nothing was lost: the next one may try.
-            entry.failed = result.as_ref().is_err_and(|error| !is_exhausted(error));
+            let lost = |error: &io::Error| !is_exhausted(error) && !base::mutated!(Sc48FolderSyncIsRepeated);
+            entry.failed = result.as_ref().is_err_and(lost);
             if result.is_ok() {
                 entry.done = covers;
             }

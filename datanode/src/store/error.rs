@@ -101,6 +101,42 @@ pub enum StoreError {
     /// The replica was removed while it was written.
     #[error("{0}: the replica was deleted while it was being written")]
     Removed(BlockId),
+    /// Somebody with a higher stamp has taken the replica over: its writer is done.
+    #[error("{0}: another writer or a recovery has taken the replica over")]
+    Superseded(BlockId),
+    /// The writer of a replica does not leave it: it waits for the disk.
+    #[error("{0}: the writer of the replica waits for the disk and cannot be stopped now")]
+    Busy(BlockId),
+    /// A recovery has shut out every writer but those that come after it.
+    #[error("{id}: a recovery to {fence} is under way, and {sent} may not change the replica")]
+    Fenced {
+        /// The block.
+        id: BlockId,
+        /// Stamp of the recovery.
+        fence: GenerationStamp,
+        /// Stamp of the caller.
+        sent: GenerationStamp,
+    },
+    /// The replica is shorter or longer than its writer knows.
+    #[error("{id}: the replica has {found_bytes} bytes, its writer knows of {min_bytes} to {max_bytes}")]
+    WrongLength {
+        /// The block.
+        id: BlockId,
+        /// Bytes there.
+        found_bytes: u64,
+        /// Fewest that would do.
+        min_bytes: u64,
+        /// Most that would do.
+        max_bytes: u64,
+    },
+    /// Bytes that were sent before came again, and are others.
+    #[error("{id}: bytes from {offset_bytes} on were sent again and are not those that were stored")]
+    Differs {
+        /// The block.
+        id: BlockId,
+        /// Where the packet starts.
+        offset_bytes: u64,
+    },
     /// A disk call failed.
     #[error("{operation} {path}")]
     Io {

@@ -10,6 +10,7 @@
 //!   <volume>/meta.new                         a meta file that is being made anew, with the leaves of a digest
 //!   <volume>/current/<pool>/d3f/blk_<id>      data, raw
 //!   <volume>/current/<pool>/d3f/blk_<id>_<stamp>.meta
+//!   <volume>/current/<pool>/d3f/blk_<id>.open  what an open replica holds at least (see `side`)
 //!   <volume>/trash/blk_<id>_<stamp>.data|.meta   deleted a short while ago
 //! ```
 //!
@@ -50,7 +51,8 @@ pub(crate) fn pool_dir(volume: &Path, pool: &PoolId) -> PathBuf {
 
 /// Folder number of a block.
 pub(crate) fn folder_of(id: BlockId) -> u16 {
-    id.raw().div_euclid(RUN).rem_euclid(i64::from(FOLDERS)) as u16
+    let run = if base::mutated!(Sc63FolderForEachBlock) { 1 } else { RUN };
+    id.raw().div_euclid(run).rem_euclid(i64::from(FOLDERS)) as u16
 }
 
 pub(crate) fn folder_name(folder: u16) -> String {
@@ -69,6 +71,11 @@ pub(crate) fn data_name(id: BlockId) -> String {
 
 pub(crate) fn meta_name(id: BlockId, stamp: GenerationStamp) -> String {
     format!("{id}_{}.meta", stamp.raw())
+}
+
+/// Name of the side record of an open replica. A scan passes it over.
+pub(crate) fn side_name(id: BlockId) -> String {
+    format!("{id}.open")
 }
 
 pub(crate) fn trash_name(id: BlockId, stamp: GenerationStamp) -> String {
@@ -113,7 +120,9 @@ mod tests {
 
     #[test]
     fn strangers_are_left_alone() {
-        for name in ["", "blk_", "blk_007", "blk_x", "blk_1_x.meta", "blk_1.meta", "lost+found", "blk_1_01.meta"] {
+        for name in
+            ["", "blk_", "blk_007", "blk_x", "blk_1_x.meta", "blk_1.meta", "lost+found", "blk_1_01.meta", "blk_1.open"]
+        {
             assert_eq!(parse(name), Name::Other, "{name}");
         }
         for name in ["d", "d100", "dff0", "d0f", "x00", "d+1"] {

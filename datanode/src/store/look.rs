@@ -7,7 +7,8 @@
 //!                                                                                      trailer says
 //! ```
 //!
-//! The data are hashed even if the trailer has no digest: then the look has found out what it is.
+//! The data are hashed even if the trailer has no digest: then the look has found out what it is. If the namespace's digest
+//! is known, that is what counts: data that have it are sound, and leaves in the trailer that say otherwise are wrong.
 //!
 //! Nothing is decided here: a damaged replica is one whose bytes differed *this time*.
 
@@ -23,7 +24,7 @@ use super::error::StoreError;
 use super::meta::{self, End, Trailer};
 use super::replica::{Replica, ReplicaState};
 use super::scan;
-use super::volume::Volume;
+use super::volume::{State, Volume};
 
 /// Data that are read and compared at a time.
 pub(crate) const SLICE_BYTES: u64 = 1 << 20;
@@ -69,6 +70,8 @@ pub(crate) struct Watch {
     volume: Arc<Volume>,
     id: BlockId,
     replica: Replica,
+    /// Changes that others, who watch for longer, had seen when this watch began.
+    changes: u64,
 }
 
 impl Watch {
@@ -76,9 +79,11 @@ impl Watch {
     pub(crate) fn begin(volume: &Arc<Volume>, id: BlockId) -> Option<Self> {
         let mut state = volume.state.lock();
         let replica = *state.replicas.get(&id)?;
-        state.watched.entry(id).or_default().watchers += 1;
+        let watched = state.watched.entry(id).or_default();
+        watched.watchers += 1;
+        let changes = watched.changes;
         drop(state);
-        Some(Self { volume: Arc::clone(volume), id, replica })
+        Some(Self { volume: Arc::clone(volume), id, replica, changes })
     }
     pub(crate) const fn id(&self) -> BlockId {
         self.id
@@ -90,8 +95,12 @@ impl Watch {
     pub(crate) const fn replica(&self) -> Replica {
         self.replica
     }
+    /// As [`Watch::is_unchanged`], for who holds the volume's state already.
+    pub(crate) fn is_unchanged_in(&self, state: &State) -> bool {
+        state.is_unchanged(self.id, self.changes)
+    }
     pub(crate) fn is_unchanged(&self) -> bool {
-        self.volume.state.lock().is_unchanged(self.id)
+        self.is_unchanged_in(&self.volume.state.lock())
     }
 }
 
@@ -107,7 +116,7 @@ impl Volume {
     pub(crate) fn looked_at(&self, watch: &Watch, sound: bool, asked: bool) -> bool {
         let (id, replica) = (watch.id(), watch.replica());
         let mut state = self.state.lock();
-        if !state.is_unchanged(id) {
+        if !watch.is_unchanged_in(&state) && !base::mutated!(Sc51ChangingReplicaIsJudged) {
             return false;
         }
         let found = if sound { ReplicaState::Finalized } else { ReplicaState::Corrupt };
@@ -137,6 +146,10 @@ pub(crate) struct Look {
     /// CRC of the checksums so far.
     sums_crc: u32,
     hasher: LeafHasher,
+    /// What the namespace has of the block.
+    known: Option<Prefix>,
+    /// The trailer's leaves are not those of the data.
+    wrong_leaves: bool,
 }
 
 /// What a slice came to.
@@ -149,8 +162,8 @@ pub(crate) struct Slice {
 }
 
 impl Look {
-    /// Opens both files and compares what can be told without the data.
-    pub(crate) fn begin(watch: &Watch, pool: &PoolId) -> Result<Self, LookError> {
+    /// Opens both files and compares what can be told without the data. `known`: the digest that the namespace has.
+    pub(crate) fn begin(watch: &Watch, pool: &PoolId, known: Option<&Prefix>) -> Result<Self, LookError> {
         let (volume, id, replica) = (&watch.volume, watch.id, watch.replica);
         let meta_path = volume.meta_path(pool, id, replica.stamp);
         let open = |path: &std::path::Path| {
@@ -173,14 +186,16 @@ impl Look {
             return Err(Damage::Length { found: data_bytes, expected: replica.len_bytes }.into());
         }
         let leaves = (trailer.leaves.len() as u64, digest::leaf_count(trailer.len_bytes));
-        if leaves.0 != 0 && leaves.0 != leaves.1 {
+        let wrong_leaves = leaves.0 != 0 && leaves.0 != leaves.1;
+        if wrong_leaves && known.is_none() {
             return Err(Damage::Leaves { found: leaves.0, expected: leaves.1 }.into());
         }
         let expected = meta::HEADER_BYTES + chunks.checksums_bytes(data_bytes) + trailer_bytes as u64;
         if meta_bytes != expected {
             return Err(Damage::MetaLength { found: meta_bytes, expected }.into());
         }
-        Ok(Self { id, data, meta, chunks, trailer, at_bytes: 0, sums_crc: 0, hasher: LeafHasher::default() })
+        let (hasher, known) = (LeafHasher::default(), known.copied());
+        Ok(Self { id, data, meta, chunks, trailer, at_bytes: 0, sums_crc: 0, hasher, known, wrong_leaves })
     }
 
     /// Reads on.
@@ -211,7 +226,12 @@ impl Look {
         if sound && self.sums_crc != self.trailer.crc_of_crcs {
             return Err(Damage::Checksums.into());
         }
-        self.check_leaves()?;
+        match (self.check_leaves(), self.known) {
+            (Ok(()), None) => {}
+            (Err(damage), None) => return Err(damage.into()),
+            (_, Some(known)) if sound && known != self.digest() => return Err(Damage::Digest.into()),
+            (leaves, Some(_)) => self.wrong_leaves |= leaves.is_err(),
+        }
         Ok(Slice { bytes: len_bytes + sums.len() as u64, sound })
     }
 
@@ -236,33 +256,32 @@ impl Look {
             (false, true) => LeafOrigin::Observed,
         }
     }
-    /// After the end: the trailer with the leaves that were found, if it has none.
+    /// After the end: the trailer with the leaves that were found, if it has none or wrong ones. Those of data that have the
+    /// namespace's digest are what the writer meant.
     pub(crate) fn completed(&self) -> Option<Trailer> {
         let lacks = self.trailer.leaves.is_empty() && self.trailer.len_bytes > 0;
-        lacks.then(|| Trailer { leaves: self.hasher.leaves().to_vec(), observed: true, ..self.trailer.clone() })
+        let (leaves, observed) = (self.hasher.leaves().to_vec(), self.known.is_none());
+        (lacks || self.wrong_leaves).then(|| Trailer { leaves, observed, ..self.trailer.clone() })
     }
     /// The meta file, and how the data are cut.
     pub(crate) fn meta(&self) -> (&dyn DiskFile, ChunkFormat) {
         (self.meta.as_ref(), self.chunks)
     }
 
-    /// Reads to the end, and compares with the digest that the namespace has, if it has one.
-    fn finish(mut self, digest: Option<&Prefix>) -> Result<(), LookError> {
+    /// Reads to the end.
+    fn finish(mut self) -> Result<Self, LookError> {
         while !self.slice()?.sound {}
-        match digest {
-            Some(digest) if *digest != self.digest() => Err(Damage::Digest.into()),
-            _ => Ok(()),
-        }
+        Ok(self)
     }
 }
 
-/// Looks at a replica from its first to its last byte. True if it is sound, and has the digest if there is one.
-pub(crate) fn is_sound(watch: &Watch, pool: &PoolId, digest: Option<&Prefix>) -> Result<bool, StoreError> {
-    match Look::begin(watch, pool).and_then(|look| look.finish(digest)) {
-        Ok(()) => Ok(true),
+/// Looks at a replica from its first to its last byte. What was seen if it is sound, and has the digest if there is one.
+pub(crate) fn look_whole(watch: &Watch, pool: &PoolId, digest: Option<&Prefix>) -> Result<Option<Look>, StoreError> {
+    match Look::begin(watch, pool, digest).and_then(Look::finish) {
+        Ok(look) => Ok(Some(look)),
         Err(LookError::Damage(damage)) => {
             tracing::warn!(block = %watch.id, storage = %watch.volume.storage, %damage, "a replica differs");
-            Ok(false)
+            Ok(None)
         }
         Err(LookError::Store(error)) => Err(error),
     }

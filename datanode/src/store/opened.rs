@@ -25,12 +25,13 @@ use super::look::Watch;
 use super::replica::Replica;
 use super::volume::Volume;
 
-/// The two files of a finalised replica, and what the header of the second one says.
+/// The two files of a replica, what the header of the second one says, and the checksum of a last chunk that is not whole.
 #[derive(Debug)]
 pub(super) struct OpenFiles {
     pub(super) data: Arc<dyn DiskFile>,
     pub(super) meta: Arc<dyn DiskFile>,
     pub(super) chunks: ChunkFormat,
+    pub(super) tail: Option<[u8; 4]>,
 }
 
 impl Volume {
@@ -46,7 +47,7 @@ impl Volume {
     /// Keeps the files of a replica open, unless it has changed since the watch began, or the volume has failed.
     pub(super) fn keep_open(&self, watch: &Watch, files: &Arc<OpenFiles>) {
         let mut state = self.state.lock();
-        if state.health.refusal().is_none() && state.is_unchanged(watch.id()) {
+        if state.health.refusal().is_none() && watch.is_unchanged_in(&state) {
             let gone = state.opened.put(watch.id(), files);
             drop(state);
             drop(gone);
@@ -55,7 +56,7 @@ impl Volume {
     /// Notes that a replica's checksums are those of its trailer, unless it has changed since the watch began.
     pub(super) fn was_checked(&self, watch: &Watch) {
         let mut state = self.state.lock();
-        if state.is_unchanged(watch.id()) {
+        if watch.is_unchanged_in(&state) {
             state.checked.insert(watch.id());
         }
     }
@@ -161,7 +162,7 @@ mod tests {
         let disk = MemDisk::new().shared();
         let file = |name: &str| Disk::create_new(disk.as_ref(), Path::new(name), CrashPoint::BlockCreate).unwrap();
         disk.create_dir_all(Path::new("/d"), CrashPoint::VolumeDirCreate).unwrap();
-        Arc::new(OpenFiles { data: file("/d/a"), meta: file("/d/b"), chunks: ChunkFormat::CRC32C_512 })
+        Arc::new(OpenFiles { data: file("/d/a"), meta: file("/d/b"), chunks: ChunkFormat::CRC32C_512, tail: None })
     }
 
     fn ids(opened: &Opened) -> Vec<i64> {

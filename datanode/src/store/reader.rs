@@ -1,4 +1,4 @@
-//! Reading a finalised replica: its files, opened once, and what they were when they were opened.
+//! Reading a replica: its files, opened once, and what they were when they were opened.
 
 use std::io;
 use std::path::Path;
@@ -12,33 +12,82 @@ use transfer::{BlockRef, ChecksumKind, ChunkFormat};
 use super::error::{StoreError, is_exhausted};
 use super::look::Watch;
 use super::meta::End;
+use super::open::Mark;
 use super::opened::OpenFiles;
 use super::replica::{Replica, ReplicaState};
 use super::volume::Volume;
 use super::{meta, scan};
 
-/// A replica open for reading. It stays readable when the replica is deleted meanwhile.
+/// A replica open for reading. It stays readable when the replica is deleted meanwhile. Of one that is being written, what
+/// was acknowledged when it was opened.
 #[derive(Debug)]
 pub struct ReplicaReader {
     id: BlockId,
     stamp: GenerationStamp,
-    len_bytes: u64,
+    /// How much of it is read, with the checksum of its last chunk: the one in the file may be of more bytes by now (SC-51).
+    end: Mark,
     files: Arc<OpenFiles>,
+    /// Leaves of an open replica, as they were when it was opened.
+    open_leaves: Option<(Vec<Leaf>, bool)>,
     volume: Arc<Volume>,
 }
 
 impl ReplicaReader {
     /// Opens the files of a replica, which nobody else then uses.
     pub(crate) fn open(volume: &Arc<Volume>, block: &BlockRef) -> Result<Self, StoreError> {
+        if let Some(reader) = Self::open_unfinished(volume, block, 1)? {
+            return Ok(reader);
+        }
         let watch = Watch::begin(volume, block.id).ok_or(StoreError::NotFound(block.id))?;
         let replica = watch.replica();
         check(block, replica)?;
         let files = open_files(volume, block, &watch)?;
         Ok(Self::new(volume, block.id, replica, Arc::new(files)))
     }
+    /// Opens a replica that is being written, or was until its writer left; `None` if it is no such replica. One that an
+    /// earlier run of the node left, or of which less than `least_bytes` were acknowledged, is not served.
+    pub(crate) fn open_unfinished(
+        volume: &Arc<Volume>,
+        block: &BlockRef,
+        least_bytes: u64,
+    ) -> Result<Option<Self>, StoreError> {
+        let (replica, open) = {
+            let state = volume.state.lock();
+            let Some(open) = state.open.get(&block.id).filter(|open| !open.restarted()) else { return Ok(None) };
+            let Some(replica) = state.replicas.get(&block.id) else { return Ok(None) };
+            (*replica, Arc::clone(open))
+        };
+        let end = open.acked();
+        if end.len_bytes < least_bytes {
+            return Ok(None);
+        }
+        check_stamp(block, replica)?;
+        volume.working()?;
+        let (data_path, meta_path) =
+            (volume.data_path(&block.pool, block.id), volume.meta_path(&block.pool, block.id, replica.stamp));
+        let open_file = |path: &Path| {
+            volume.disk.open(path, OpenMode::Read).map_err(|source| match source.kind() {
+                // It has got another stamp just now.
+                io::ErrorKind::NotFound => StoreError::Changed(block.id),
+                _ => StoreError::io("open", path)(source),
+            })
+        };
+        let (data, meta) = (open_file(&data_path)?, open_file(&meta_path)?);
+        let mut header = [0; meta::HEADER_BYTES as usize];
+        meta.read_exact_at(&mut header, 0).map_err(StoreError::io("read", &meta_path))?;
+        let damaged = StoreError::NotWhole { id: block.id, state: ReplicaState::Corrupt.as_str() };
+        let chunks = meta::decode_header(&header).ok_or(damaged)?;
+        let files = Arc::new(OpenFiles { data, meta, chunks, tail: None });
+        let open_leaves = Some(open.whole_leaves(end.len_bytes));
+        let (id, stamp, volume) = (block.id, replica.stamp, Arc::clone(volume));
+        Ok(Some(Self { id, stamp, end, files, open_leaves, volume }))
+    }
 
     /// As [`ReplicaReader::open`], with files that are open already, if they are, and that stay open for others.
     pub(crate) fn open_shared(volume: &Arc<Volume>, block: &BlockRef) -> Result<Self, StoreError> {
+        if let Some(reader) = Self::open_unfinished(volume, block, 1)? {
+            return Ok(reader);
+        }
         let (replica, files) = volume.opened(block.id)?;
         check(block, replica)?;
         if let Some(files) = files {
@@ -53,8 +102,9 @@ impl ReplicaReader {
     }
 
     fn new(volume: &Arc<Volume>, id: BlockId, replica: Replica, files: Arc<OpenFiles>) -> Self {
-        let (stamp, len_bytes, volume) = (replica.stamp, replica.len_bytes, Arc::clone(volume));
-        Self { id, stamp, len_bytes, files, volume }
+        let (stamp, volume) = (replica.stamp, Arc::clone(volume));
+        let end = Mark { len_bytes: replica.len_bytes, tail: files.tail };
+        Self { id, stamp, end, files, open_leaves: None, volume }
     }
 
     /// The block.
@@ -67,10 +117,15 @@ impl ReplicaReader {
     pub const fn stamp(&self) -> GenerationStamp {
         self.stamp
     }
-    /// Its length in bytes.
+    /// Its length in bytes; of one that is being written, how much of it may be read.
     #[must_use]
     pub const fn len_bytes(&self) -> u64 {
-        self.len_bytes
+        self.end.len_bytes
+    }
+    /// Was it open, not finalised?
+    #[must_use]
+    pub const fn is_unfinished(&self) -> bool {
+        self.open_leaves.is_some()
     }
     /// How it is cut and which checksums it carries.
     #[must_use]
@@ -92,6 +147,9 @@ impl ReplicaReader {
     /// # Errors
     /// The disk's; [`StoreError::NotWhole`] if there is no valid trailer any more.
     pub fn leaves(&self) -> Result<(Vec<Leaf>, bool), StoreError> {
+        if let Some(leaves) = &self.open_leaves {
+            return Ok(leaves.clone());
+        }
         let ends = self.files.meta.len_bytes().and_then(|meta_bytes| {
             scan::read_ends(|buffer, at_bytes| self.files.meta.read_exact_at(buffer, at_bytes), meta_bytes)
         });
@@ -117,7 +175,14 @@ impl ReplicaReader {
         // At most a packet's worth: the caller asks for no more.
         out.resize(start + chunks.checksums_bytes(len_bytes) as usize, 0);
         let read = self.files.meta.read_exact_at(out.get_mut(start..).unwrap_or_default(), at);
-        self.damage_on_error(read, "read the checksums of")
+        self.damage_on_error(read, "read the checksums of")?;
+        if offset_bytes + len_bytes == self.end.len_bytes
+            && let Some(tail) = self.end.tail
+            && let Some(last) = out.last_chunk_mut::<4>()
+        {
+            *last = tail;
+        }
+        Ok(())
     }
     /// Reads data exactly.
     ///
@@ -132,13 +197,13 @@ impl ReplicaReader {
     }
     /// Marks the replica corrupt: a reader or a copy found its bytes damaged.
     pub fn mark_corrupt(&self) {
-        mark_corrupt(&self.volume, self.id);
+        mark_corrupt(&self.volume, self.id, self.stamp);
     }
 
     fn damage_on_error(&self, result: io::Result<()>, operation: &'static str) -> Result<(), StoreError> {
         result.map_err(|source| {
             if !is_exhausted(&source) {
-                mark_corrupt(&self.volume, self.id);
+                mark_corrupt(&self.volume, self.id, self.stamp);
             }
             StoreError::Io { operation, path: self.id.to_string(), source }
         })
@@ -150,7 +215,11 @@ fn check(block: &BlockRef, replica: Replica) -> Result<(), StoreError> {
     if replica.state != ReplicaState::Finalized {
         return Err(StoreError::NotWhole { id: block.id, state: replica.state.as_str() });
     }
-    // A newer replica serves a reader that knows an older stamp: its bytes are a superset.
+    check_stamp(block, replica)
+}
+
+/// A newer replica serves a reader that knows an older stamp: its bytes are a superset.
+fn check_stamp(block: &BlockRef, replica: Replica) -> Result<(), StoreError> {
     if replica.stamp < block.stamp {
         return Err(StoreError::StaleStamp { id: block.id, found: replica.stamp, sent: block.stamp });
     }
@@ -161,11 +230,16 @@ fn check(block: &BlockRef, replica: Replica) -> Result<(), StoreError> {
 /// corrupt (SC-52).
 fn open_files(volume: &Arc<Volume>, block: &BlockRef, watch: &Watch) -> Result<OpenFiles, StoreError> {
     volume.working()?;
-    try_open(volume, block, watch).inspect_err(|error| {
+    let opened = try_open(volume, block, watch);
+    // Reopened since we looked? Then its last checksum may be another one's already (SC-51).
+    if opened.is_ok() && !watch.is_unchanged() {
+        return Err(StoreError::Changed(block.id));
+    }
+    opened.inspect_err(|error| {
         let gone = matches!(error, StoreError::Io { source, .. } if !is_exhausted(source));
         // Deleted since we looked? Then it is not damaged.
         if watch.is_unchanged() && (gone || matches!(error, StoreError::NotWhole { .. })) {
-            mark_corrupt(volume, block.id);
+            mark_corrupt(volume, block.id, watch.replica().stamp);
         }
     })
 }
@@ -188,7 +262,19 @@ fn try_open(volume: &Volume, block: &BlockRef, watch: &Watch) -> Result<OpenFile
         }
         volume.was_checked(watch);
     }
-    Ok(OpenFiles { data, meta, chunks })
+    let tail =
+        read_tail(meta.as_ref(), chunks, watch.replica().len_bytes).map_err(StoreError::io("read", &meta_path))?;
+    Ok(OpenFiles { data, meta, chunks, tail })
+}
+
+/// Checksum of a last chunk that is not whole: an append writes over it.
+fn read_tail(meta: &dyn DiskFile, chunks: ChunkFormat, len_bytes: u64) -> io::Result<Option<[u8; 4]>> {
+    if len_bytes.is_multiple_of(chunks.chunk_bytes()) || chunks.kind().checksum_bytes() != 4 {
+        return Ok(None);
+    }
+    let mut tail = [0; 4];
+    meta.read_exact_at(&mut tail, meta::HEADER_BYTES + chunks.checksums_bytes(len_bytes) - 4)?;
+    Ok(Some(tail))
 }
 
 /// See [`scan::sums_intact`]. Bytes that the disk does not give back are damage, a want of descriptors or memory is none.
@@ -199,11 +285,17 @@ fn sums_intact(volume: &Volume, path: &Path, trailer: &meta::Trailer) -> Result<
     }
 }
 
-/// SC-52: damage that is noticed is reported, so that the namenode repairs it.
-pub(crate) fn mark_corrupt(volume: &Volume, id: BlockId) {
-    let found = volume.state.lock().replicas.get(&id).copied();
-    if let Some(replica) = found.filter(|replica| replica.state == ReplicaState::Finalized) {
+/// SC-52: damage that is noticed is reported, so that the namenode repairs it. One that has got another stamp since is
+/// another replica (SC-51).
+pub(crate) fn mark_corrupt(volume: &Volume, id: BlockId, stamp: GenerationStamp) {
+    if base::mutated!(Sc52DamageIsNotTold) {
+        return;
+    }
+    let mut state = volume.state.lock();
+    let found = state.replicas.get(&id).copied();
+    let same = |replica: &Replica| replica.state == ReplicaState::Finalized && replica.stamp == stamp;
+    if let Some(replica) = found.filter(same) {
         tracing::warn!(block = %id, storage = %volume.storage, "replica is corrupt");
-        volume.set_replica(id, Some(Replica { state: ReplicaState::Corrupt, ..replica }));
+        state.set_replica(id, Some(Replica { state: ReplicaState::Corrupt, ..replica }));
     }
 }

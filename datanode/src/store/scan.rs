@@ -124,8 +124,13 @@ fn judge(disk: &dyn Disk, path: &Path, seen: &Seen<'_>) -> Result<Replica, Store
                 trailer.len_bytes == seen.data_bytes
                     && meta::HEADER_BYTES + sums + trailer_bytes as u64 == seen.meta_bytes
             });
-            let same = trailer.pool == *seen.pool && trailer.id == seen.id && trailer.stamp == seen.stamp;
-            if !fits || !same {
+            let block = trailer.pool == *seen.pool && trailer.id == seen.id;
+            if block && trailer.stamp < seen.stamp && trailer.len_bytes <= seen.data_bytes {
+                // It was whole, and was reopened under a higher stamp: the name is the newer truth.
+                return Ok(half_written(seen.stamp, trailer.len_bytes));
+            }
+            let same = block && trailer.stamp == seen.stamp;
+            if !fits || !(same || base::mutated!(Sc62MisplacedReplicaIsBelieved)) {
                 return Ok(corrupt);
             }
             let intact =

@@ -136,7 +136,7 @@ impl VolumeScrub {
         let step = match look {
             Some(look) => look.slice().map(|slice| (if slice.sound { Seen::Sound } else { Seen::Going }, slice.bytes)),
             None => self.volume.pool().map_err(LookError::Store).and_then(|pool| {
-                *look = Some(Look::begin(watch, &pool)?);
+                *look = Some(Look::begin(watch, &pool, None)?);
                 Ok((Seen::Going, 0))
             }),
         };
@@ -235,8 +235,8 @@ impl VolumeScrub {
     }
 }
 
-/// Keeps the digest of a sound replica that has none. Failing that, it has none until its next turn.
-fn restore(watch: &Watch, look: Option<&Look>) {
+/// Keeps the digest of a sound replica that has none, or a wrong one. Failing that, it stays so until its next turn.
+pub(super) fn restore(watch: &Watch, look: Option<&Look>) {
     let Some(look) = look else { return };
     let (block, storage) = (watch.id(), &watch.volume().storage);
     match restore::restore(watch, look) {

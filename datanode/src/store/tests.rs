@@ -2,6 +2,8 @@
 
 mod digest;
 mod health;
+mod pipeline;
+mod recovery;
 mod scrub;
 mod start;
 

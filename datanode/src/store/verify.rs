@@ -44,7 +44,7 @@ impl Verification {
     pub fn step(&mut self) -> Result<VerifyStep, StoreError> {
         let looked = match &mut self.look {
             Some(look) => look.slice().map(|slice| (slice.bytes, slice.sound)),
-            None => Look::begin(&self.watch, &self.pool).map(|look| {
+            None => Look::begin(&self.watch, &self.pool, None).map(|look| {
                 self.look = Some(look);
                 (0, false)
             }),

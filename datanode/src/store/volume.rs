@@ -7,8 +7,8 @@
 //!          └─ identity and term files
 //! ```
 //!
-//! Lock order: a volume's `files` before its `names`, those before its `state`, that before the table of loans; never two
-//! volumes at once.
+//! Lock order: the gate of an open replica before a volume's `files` and `renewing`, those before its `names`, that before
+//! its `state`, that before the numbers of open replicas and the table of loans; never two volumes at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -30,6 +30,7 @@ use super::identity::{Identity, IdentityFile, TermFile};
 use super::journal::Journal;
 use super::layout;
 use super::loans::Loans;
+use super::open::OpenReplica;
 use super::opened::Opened;
 use super::replica::{Replica, ReplicaState};
 use super::scan;
@@ -50,6 +51,8 @@ pub(crate) struct Volume {
     /// Held while names of replicas change: shared by whoever makes or moves the files of a replica that it has entered or
     /// left, alone by whoever puts another meta file in the place of one. Disk calls are made under it.
     pub(crate) names: RwLock<()>,
+    /// Held by whoever makes a meta file anew beside the old one: there is one name for it. Disk calls are made under it.
+    pub(crate) renewing: Mutex<()>,
     files: Mutex<Files>,
     options: StoreOptions,
     _lock: Box<dyn DiskLock>,
@@ -78,6 +81,10 @@ pub(crate) struct State {
     /// Writers at work, by number: a replica that was deleted and begun anew has another one.
     writers: BTreeMap<BlockId, u64>,
     next_writer: u64,
+    /// Open replicas of this run of the node, and those of an earlier one that were read since.
+    pub(crate) open: BTreeMap<BlockId, Arc<OpenReplica>>,
+    /// Stamps of the recoveries that have shut out everything else.
+    pub(crate) fences: BTreeMap<BlockId, GenerationStamp>,
     /// The last moment that somebody told.
     pub(crate) now: Moment,
     space: Space,
@@ -98,7 +105,8 @@ pub(crate) struct State {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Watched {
     pub(crate) watchers: u32,
-    changed: bool,
+    /// Changes since somebody watches: who came later has not seen the earlier ones, and is not blinded by them.
+    pub(crate) changes: u64,
 }
 
 /// Suspects that are remembered; the others are met when their turn comes.
@@ -120,10 +128,22 @@ impl State {
         };
         self.checked.remove(&id);
         self.writers.remove(&id);
+        let is_open =
+            |replica: &Replica| matches!(replica.state, ReplicaState::BeingWritten | ReplicaState::WaitingRecovery);
+        if !after.as_ref().is_some_and(is_open) {
+            self.open.remove(&id);
+        }
+        if let Some(fence) = self.fences.get(&id).copied()
+            && after.is_none_or(|replica| replica.state == ReplicaState::Finalized && replica.stamp >= fence)
+        {
+            self.fences.remove(&id);
+        }
         // Under the lock, so that nobody finds them from now on. Their names are still there: closing removes nothing.
-        drop(self.opened.remove(id));
+        if !base::mutated!(Sc91OldFilesAreRead) {
+            drop(self.opened.remove(id));
+        }
         if let Some(watched) = self.watched.get_mut(&id) {
-            watched.changed = true;
+            watched.changes += 1;
         }
         self.count(id, before.as_ref(), after.as_ref());
         if before != after {
@@ -142,9 +162,19 @@ impl State {
             *count = count.saturating_sub(u32::from(whole(before))).saturating_add(u32::from(whole(after)));
         }
     }
-    /// Is a replica that is being looked at still what it was when the look began?
-    pub(crate) fn is_unchanged(&self, id: BlockId) -> bool {
-        self.watched.get(&id).is_some_and(|watched| !watched.changed)
+    /// A replica gets a writer; its number.
+    pub(crate) fn begin_writing(&mut self, id: BlockId, stamp: GenerationStamp, open: &Arc<OpenReplica>) -> u64 {
+        let len_bytes = open.lengths().stored_bytes;
+        self.set_replica(id, Some(Replica { stamp, len_bytes, state: ReplicaState::BeingWritten }));
+        self.open.insert(id, Arc::clone(open));
+        let number = self.next_writer;
+        self.next_writer += 1;
+        self.writers.insert(id, number);
+        number
+    }
+    /// Is a replica that is being looked at still what it was when it had changed so often?
+    pub(crate) fn is_unchanged(&self, id: BlockId, changes: u64) -> bool {
+        self.watched.get(&id).is_some_and(|watched| watched.changes == changes)
     }
     pub(crate) fn unwatch(&mut self, id: BlockId) {
         if let Some(watched) = self.watched.get_mut(&id) {
@@ -219,6 +249,7 @@ impl Volume {
             named: Arc::from(dir),
             committer: DirCommitter::default(),
             names: RwLock::new(()),
+            renewing: Mutex::new(()),
             files: Mutex::new(Files { identity: identity_file, term }),
             options,
             _lock: lock,
@@ -234,6 +265,8 @@ impl Volume {
                 holds_room: false,
                 writers: BTreeMap::new(),
                 next_writer: 1,
+                open: BTreeMap::new(),
+                fences: BTreeMap::new(),
                 now,
                 space: Space::default(),
                 folders_made: BTreeSet::new(),
@@ -300,6 +333,9 @@ impl Volume {
     }
     /// Makes the names in a folder durable, together with everyone who waits for the same.
     pub(crate) fn commit_names(&self, pool: &PoolId, folder: u16) -> Result<(), StoreError> {
+        if base::mutated!(Sc47NamesAreNotSynced) {
+            return Ok(());
+        }
         let path = self.folder_path(pool, folder);
         let _waits = self.waits("sync with others");
         let done = self.committer.commit(folder, || self.disk.sync_dir(&path, CrashPoint::BlockDirSync));
@@ -363,22 +399,17 @@ impl Volume {
         self.state.lock().set_replica(id, after);
     }
     /// Enters a replica that is about to be written; the number of its writer.
-    pub(crate) fn begin_writing(&self, id: BlockId, stamp: GenerationStamp) -> u64 {
-        let mut state = self.state.lock();
-        state.set_replica(id, Some(Replica { stamp, len_bytes: 0, state: ReplicaState::BeingWritten }));
-        let number = state.next_writer;
-        state.next_writer += 1;
-        state.writers.insert(id, number);
-        number
+    pub(crate) fn begin_writing(&self, id: BlockId, stamp: GenerationStamp, open: &Arc<OpenReplica>) -> u64 {
+        self.state.lock().begin_writing(id, stamp, open)
     }
     /// Is this replica still written by this writer? Not if it was deleted meanwhile, begun anew or not.
     pub(crate) fn is_written_by(&self, id: BlockId, number: u64) -> bool {
-        self.state.lock().writers.get(&id) == Some(&number)
+        self.state.lock().writers.get(&id) == Some(&number) || base::mutated!(Sc59WriterOfAnotherReplica)
     }
     /// Ends the writing of a replica, in one step with the question whether it is still this writer's.
     pub(crate) fn end_writing(&self, id: BlockId, number: u64, after: Option<Replica>) -> bool {
         let mut state = self.state.lock();
-        if state.writers.get(&id) != Some(&number) {
+        if state.writers.get(&id) != Some(&number) && !base::mutated!(Sc59WriterOfAnotherReplica) {
             return false;
         }
         state.set_replica(id, after);
@@ -545,6 +576,7 @@ fn refuse_if_used(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     let entries = disk.read_dir(dir).map_err(StoreError::io("list", dir))?;
     match entries.iter().find(|entry| !harmless(&entry.name)) {
         None => Ok(()),
+        Some(_) if base::mutated!(Sc50NoIdentityIsNew) => Ok(()),
         Some(entry) => Err(StoreError::Refused {
             path: dir.display().to_string(),
             problem: format!(

@@ -2,16 +2,21 @@
 //!
 //! ```text
 //!   finalise:  data synced → trailer written → meta synced → names synced → Finalized
+//!   sync:      data synced → meta synced → side record of a last chunk that is not whole → names synced
 //! ```
 //!
 //! The order is the format's promise: a valid trailer proves durable data. Any failure on the way leaves a
 //! replica without a trailer, or none at all.
+//!
+//! Whatever changes files is done inside the gate of the open replica: once somebody else has taken the replica over,
+//! nothing of this writer touches it any more, not even its end (SC-35).
 
 use std::io;
 use std::sync::Arc;
 
 use base::crash::CrashPoint;
 use base::disk::DiskFile;
+use parking_lot::MutexGuard;
 use proto::ids::{BlockId, GenerationStamp, PoolId, StorageId};
 use transfer::ChunkFormat;
 use transfer::digest::{self, Leaf};
@@ -19,7 +24,9 @@ use transfer::digest::{self, Leaf};
 use super::error::StoreError;
 use super::layout;
 use super::meta::{self, Trailer};
+use super::open::{Mark, OpenReplica};
 use super::replica::{Replica, ReplicaState};
+use super::side::{self, SideFile};
 use super::volume::Volume;
 
 /// Write-back of streamed data is started in steps of this size, so that the sync at the end finds little.
@@ -36,8 +43,9 @@ pub struct ReplicaWriter {
     id: BlockId,
     stamp: GenerationStamp,
     chunks: ChunkFormat,
-    data: Arc<dyn DiskFile>,
-    meta: Arc<dyn DiskFile>,
+    data: OpenFile,
+    meta: OpenFile,
+    open: Arc<OpenReplica>,
     len_bytes: u64,
     /// CRC over the checksums of all whole chunks.
     sums_crc: u32,
@@ -45,9 +53,12 @@ pub struct ReplicaWriter {
     tail_sum: Option<[u8; 4]>,
     written_back_bytes: u64,
     reserved_bytes: u64,
-    /// Leaves of the digest so far, and whose they are.
-    leaves: Vec<Leaf>,
-    observed: bool,
+    /// It goes on with what another writer began: packets may come again, and leaves with them.
+    resumed: bool,
+    /// Its end is no end of the block: it stays open for a pipeline that goes on with it.
+    stays_open: bool,
+    names_durable: bool,
+    side: Option<SideFile>,
     /// This writer's number at its volume.
     number: u64,
     end: Option<Ended>,
@@ -74,44 +85,67 @@ pub struct FinalisedReplica {
     pub storage: StorageId,
 }
 
+/// What a writer starts from.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) volume: Arc<Volume>,
+    pub(crate) pool: PoolId,
+    pub(crate) id: BlockId,
+    pub(crate) stamp: GenerationStamp,
+    pub(crate) chunks: ChunkFormat,
+    pub(crate) open: Arc<OpenReplica>,
+    /// The writer's number at its volume.
+    pub(crate) number: u64,
+    pub(crate) reserved_bytes: u64,
+}
+
 impl ReplicaWriter {
     /// Creates the files of a new replica at their final path. The caller has entered the replica into the
     /// volume's map and reserved room.
-    pub(crate) fn create(
-        volume: Arc<Volume>,
-        pool: PoolId,
-        id: BlockId,
-        stamp: GenerationStamp,
-        chunks: ChunkFormat,
-        (number, reserved_bytes): (u64, u64),
-    ) -> Result<Self, StoreError> {
-        match Self::create_files(&volume, &pool, id, stamp, chunks) {
-            Ok((data, meta)) => Ok(Self {
-                volume,
-                pool,
-                id,
-                stamp,
-                chunks,
-                data,
-                meta,
-                len_bytes: 0,
-                sums_crc: 0,
-                tail_sum: None,
-                written_back_bytes: 0,
-                reserved_bytes,
-                leaves: Vec::new(),
-                observed: false,
-                number,
-                end: None,
-            }),
+    pub(crate) fn create(start: Start) -> Result<Self, StoreError> {
+        let Start { volume, pool, id, stamp, chunks, number, reserved_bytes, .. } = &start;
+        match Self::create_files(volume, pool, *id, *stamp, *chunks) {
+            Ok(files) => Ok(Self::new(start, files, false)),
             Err(error) => {
-                if volume.is_written_by(id, number) {
-                    remove_files(&volume, &pool, id, stamp);
-                    volume.end_writing(id, number, None);
+                if volume.is_written_by(*id, *number) {
+                    remove_files(volume, pool, *id, *stamp);
+                    volume.end_writing(*id, *number, None);
                 }
-                release(&volume, reserved_bytes, 0);
+                release(volume, *reserved_bytes);
                 Err(error)
             }
+        }
+    }
+    /// Goes on with a replica at the end that `start.open` says; `sums_crc` is the CRC over the checksums of its whole
+    /// chunks.
+    pub(crate) fn resume(start: Start, files: (OpenFile, OpenFile), sums_crc: u32, side: Option<SideFile>) -> Self {
+        let mut writer = Self::new(start, files, true);
+        (writer.sums_crc, writer.side) = (sums_crc, side);
+        writer
+    }
+    fn new(start: Start, (data, meta): (OpenFile, OpenFile), resumed: bool) -> Self {
+        let Start { volume, pool, id, stamp, chunks, open, number, reserved_bytes } = start;
+        let stored = open.stored();
+        Self {
+            volume,
+            pool,
+            id,
+            stamp,
+            chunks,
+            data,
+            meta,
+            open,
+            len_bytes: stored.len_bytes,
+            sums_crc: 0,
+            tail_sum: stored.tail,
+            written_back_bytes: stored.len_bytes,
+            reserved_bytes,
+            resumed,
+            stays_open: false,
+            names_durable: false,
+            side: None,
+            number,
+            end: None,
         }
     }
 
@@ -129,6 +163,10 @@ impl ReplicaWriter {
         let create = |path: &std::path::Path, point, trash_name: String| {
             let mut created = volume.disk.create_new(path, point);
             if created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+                if base::mutated!(Sc46OldBytesStay) {
+                    let there = volume.disk.open(path, base::disk::OpenMode::ReadWrite);
+                    return volume.guard(there.map_err(StoreError::io("open", path)));
+                }
                 volume.set_aside(path, trash_name)?;
                 created = volume.disk.create_new(path, point);
             }
@@ -156,70 +194,132 @@ impl ReplicaWriter {
     pub fn storage(&self) -> &StorageId {
         &self.volume.storage
     }
+    /// What others see of the replica while it is open.
+    #[must_use]
+    pub const fn open(&self) -> &Arc<OpenReplica> {
+        &self.open
+    }
+    /// Does its last packet leave it open?
+    #[must_use]
+    pub const fn stays_open(&self) -> bool {
+        self.stays_open
+    }
+    pub(crate) const fn set_stays_open(&mut self) {
+        self.stays_open = true;
+    }
 
-    /// Writes a packet's data and checksums, which the caller has verified. A packet may start before the end:
-    /// then only what is new is written, and an incomplete last chunk is written again as a whole, data and
-    /// checksum together (SC-34).
+    /// Writes a packet's data and checksums, which the caller has verified. A packet starts at a chunk's start, or inside
+    /// the last chunk; then it has bytes of that chunk only, and one checksum of just these. It may start before the end:
+    /// then only what is new is written, an incomplete last chunk gets its new checksum, and what comes again is compared
+    /// with what is stored (SC-34).
     ///
     /// # Errors
-    /// [`StoreError::NotContinuous`], [`StoreError::Checksums`]; the disk's. After "full" the partial replica
-    /// is removed; after any other error of the disk the volume is out of service.
+    /// [`StoreError::NotContinuous`], [`StoreError::Checksums`], [`StoreError::Differs`], [`StoreError::Superseded`]; the
+    /// disk's. After "full" the partial replica is removed, unless something of it was acknowledged; after any other error
+    /// of the disk the volume is out of service.
     pub fn write(&mut self, offset_bytes: u64, data: &[u8], checksums: &[u8]) -> Result<(), StoreError> {
+        let open = Arc::clone(&self.open);
+        let _inside = self.enter(&open)?;
         let chunk_bytes = self.chunks.chunk_bytes();
-        if offset_bytes > self.len_bytes || !offset_bytes.is_multiple_of(chunk_bytes) {
+        let sum_bytes = self.chunks.kind().checksum_bytes();
+        let inside_bytes = offset_bytes % chunk_bytes;
+        let fits = inside_bytes == 0 || data.len() as u64 <= chunk_bytes - inside_bytes;
+        if offset_bytes > self.len_bytes || !fits {
             return Err(self.not_continuous(offset_bytes));
         }
         if checksums.len() as u64 != self.chunks.checksums_bytes(data.len() as u64) {
             return Err(StoreError::Checksums(self.id));
         }
-        if offset_bytes + data.len() as u64 <= self.len_bytes {
+        let end_bytes = offset_bytes + data.len() as u64;
+        let again_bytes = end_bytes.min(self.len_bytes) - offset_bytes;
+        let Some((again, new)) = data.split_at_checked(again_bytes as usize) else {
+            return Err(self.not_continuous(offset_bytes));
+        };
+        self.compare(offset_bytes, again)?;
+        if new.is_empty() {
             return Ok(());
         }
         // Everything before the last incomplete chunk is final.
-        let start_bytes = self.len_bytes - self.len_bytes % chunk_bytes;
-        let skip = (start_bytes - offset_bytes) as usize;
-        let sum_bytes = self.chunks.kind().checksum_bytes();
-        let skip_sums = (skip as u64 / chunk_bytes) as usize * sum_bytes;
-        let (Some(data), Some(sums)) = (data.get(skip..), checksums.get(skip_sums..)) else {
-            return Err(StoreError::Checksums(self.id));
+        let partial_bytes = if base::mutated!(Sc34PacketsBeginAtTheEnd) { 0 } else { self.len_bytes % chunk_bytes };
+        let start_bytes = self.len_bytes - partial_bytes;
+        let joined;
+        let sums = if inside_bytes == 0 {
+            let final_sums = ((start_bytes - offset_bytes) / chunk_bytes) as usize * sum_bytes;
+            checksums.get(final_sums..).ok_or(StoreError::Checksums(self.id))?
+        } else {
+            // The bytes before these have a checksum that was verified when they came; both together have this one.
+            let before = self.tail_sum.map(u32::from_be_bytes).ok_or_else(|| self.not_continuous(offset_bytes))?;
+            joined = self.chunks.extend(before, new).to_be_bytes();
+            &joined[..]
         };
         self.volume.writable()?;
         let meta_at = meta::HEADER_BYTES + self.chunks.checksums_bytes(start_bytes);
         let written = self
             .data
-            .write_at(data, start_bytes)
+            .write_at(new, self.len_bytes)
             .map_err(StoreError::io("write", &self.volume.data_path(&self.pool, self.id)))
             .and_then(|()| {
                 let path = self.volume.meta_path(&self.pool, self.id, self.stamp);
                 self.meta.write_at(sums, meta_at).map_err(StoreError::io("write", &path))
             });
         self.settle(written)?;
-        self.note_written(start_bytes + data.len() as u64, sums, sum_bytes);
+        self.note_written(end_bytes, sums, sum_bytes);
         Ok(())
     }
 
-    /// Takes the next leaves of the digest: of segments whose bytes are written. They are kept as they came: the CRCs
-    /// protect the data on their way, and whoever reads the replica whole compares.
+    /// Enters the gate. A writer that has come to its end changes nothing any more: a late packet would write over a trailer.
+    fn enter<'a>(&self, open: &'a OpenReplica) -> Result<MutexGuard<'a, ()>, StoreError> {
+        match self.end {
+            None => open.enter(self.id),
+            Some(Ended::Finalised) => Err(StoreError::Superseded(self.id)),
+            Some(Ended::Removed) => Err(StoreError::Removed(self.id)),
+        }
+    }
+    /// What came again must be what is stored: whoever sends both a second time and something else is not this writer.
+    fn compare(&self, offset_bytes: u64, again: &[u8]) -> Result<(), StoreError> {
+        if again.is_empty() {
+            return Ok(());
+        }
+        // At most a packet.
+        let mut stored = vec![0; again.len()];
+        let read = self.data.read_exact_at(&mut stored, offset_bytes);
+        read.map_err(StoreError::io("read", &self.volume.data_path(&self.pool, self.id)))?;
+        if stored == again { Ok(()) } else { Err(StoreError::Differs { id: self.id, offset_bytes }) }
+    }
+
+    /// Takes the leaves that came with a packet: of segments whose bytes are written. They are kept as they came: whoever
+    /// reads the replica whole compares.
     ///
     /// # Errors
-    /// [`StoreError::Leaves`] if there are more of them than segments.
-    pub fn add_leaves(&mut self, leaves: &[Leaf]) -> Result<(), StoreError> {
+    /// [`StoreError::Leaves`] if there are more of them than segments, or some come again and are others.
+    pub fn add_leaves(&mut self, leaves: &[Leaf], end_bytes: u64, last: bool) -> Result<(), StoreError> {
         if leaves.is_empty() {
             return Ok(());
         }
-        // The bound also of what a sender may make this node keep.
-        if (self.leaves.len() + leaves.len()) as u64 > digest::leaf_count(self.len_bytes) {
-            return Err(self.wrong_leaves(leaves.len()));
-        }
-        self.leaves.extend_from_slice(leaves);
-        Ok(())
+        let (len_bytes, resumed) = (self.len_bytes, self.resumed);
+        let taken = self.open.with_leaves(|known| {
+            if known.off {
+                return Ok(());
+            }
+            let count = known.leaves.len();
+            let ended = if last { digest::leaf_count(end_bytes) } else { end_bytes / digest::SEGMENT_BYTES };
+            // A packet of ours has the leaves of the segments that end with it; one that comes again has them again.
+            let first = usize::try_from(ended).unwrap_or(usize::MAX).saturating_sub(leaves.len());
+            let again = if resumed && first < count { (count - first).min(leaves.len()) } else { 0 };
+            let (again, new) = leaves.split_at_checked(again).unwrap_or_default();
+            let same = again.iter().zip(known.leaves.iter().skip(first)).all(|(one, other)| one == other);
+            // The bound also of what a sender may make this node keep.
+            if !same || (count + new.len()) as u64 > digest::leaf_count(len_bytes) {
+                return Err(count + new.len());
+            }
+            known.leaves.extend_from_slice(new);
+            Ok(())
+        });
+        taken.map_err(|leaves| StoreError::Leaves { id: self.id, leaves: leaves as u64, replica_bytes: len_bytes })
     }
     /// Says that the leaves are what a scrubber found, not what the block's writer meant.
-    pub(crate) const fn set_observed(&mut self, observed: bool) {
-        self.observed = observed;
-    }
-    const fn wrong_leaves(&self, more: usize) -> StoreError {
-        StoreError::Leaves { id: self.id, leaves: (self.leaves.len() + more) as u64, replica_bytes: self.len_bytes }
+    pub(crate) fn set_observed(&self, observed: bool) {
+        self.open.with_leaves(|leaves| leaves.observed |= observed);
     }
 
     /// The refusal of a packet that is not at the place where the replica goes on.
@@ -237,42 +337,92 @@ impl ReplicaWriter {
             (whole, self.tail_sum) = (before, Some(*last));
         }
         self.sums_crc = ChunkFormat::CRC32C_512.extend(self.sums_crc, whole);
+        self.open.note_stored(self.stored());
         if self.len_bytes - self.written_back_bytes >= WRITEBACK_BYTES {
             self.data.start_writeback(self.written_back_bytes, self.len_bytes - self.written_back_bytes);
             self.written_back_bytes = self.len_bytes;
         }
     }
+    const fn stored(&self) -> Mark {
+        Mark { len_bytes: self.len_bytes, tail: self.tail_sum }
+    }
+    /// The end of a packet that is stored, with the checksum of its last chunk; `None` if that is not known, because the
+    /// packet came again and the chunk has grown since.
+    pub(crate) fn mark_of(&self, offset_bytes: u64, data_bytes: usize, checksums: &[u8]) -> Option<Mark> {
+        let len_bytes = offset_bytes + data_bytes as u64;
+        let chunk_bytes = self.chunks.chunk_bytes();
+        let tail = match checksums.last_chunk::<4>() {
+            _ if len_bytes.is_multiple_of(chunk_bytes) => None,
+            _ if len_bytes == self.len_bytes => self.tail_sum,
+            Some(last) if offset_bytes <= len_bytes - len_bytes % chunk_bytes => Some(*last),
+            _ => return None,
+        };
+        Some(Mark { len_bytes, tail })
+    }
 
     /// Makes everything so far durable, names included; the replica goes on being written.
     ///
     /// # Errors
-    /// The disk's; the volume is then out of service.
+    /// [`StoreError::Superseded`]; the disk's, and the volume is then out of service.
     pub fn sync(&mut self) -> Result<(), StoreError> {
-        let done = self.sync_data().and_then(|()| self.sync_meta());
+        let open = Arc::clone(&self.open);
+        let _inside = self.enter(&open)?;
+        self.volume.working()?;
+        let done = self.sync_data().and_then(|()| self.sync_meta()).and_then(|()| self.write_side());
         self.settle(done)?;
-        self.volume.commit_names(&self.pool, layout::folder_of(self.id))
+        if !self.names_durable {
+            self.volume.commit_names(&self.pool, layout::folder_of(self.id))?;
+            self.names_durable = true;
+        }
+        Ok(())
+    }
+    /// Keeps the length if it ends inside a chunk, whose checksum the next packet writes over.
+    fn write_side(&mut self) -> Result<(), StoreError> {
+        let stored = self.stored();
+        if stored.tail.is_none() {
+            return Ok(());
+        }
+        let side = match self.side.take() {
+            Some(side) => self.side.insert(side),
+            None => {
+                self.names_durable = false;
+                self.side.insert(SideFile::open_or_create(&self.volume, &self.pool, self.id)?)
+            }
+        };
+        side.write(self.id, self.stamp, stored)
     }
 
     /// Ends the replica: durable data, trailer, durable names. Only then is it served and may be acknowledged.
     ///
     /// # Errors
-    /// The disk's, as for [`ReplicaWriter::write`]; [`StoreError::Removed`] if it was deleted meanwhile;
-    /// [`StoreError::Leaves`] if its digest has leaves, but not one for each segment.
+    /// The disk's, as for [`ReplicaWriter::write`]; [`StoreError::Removed`] if it was deleted meanwhile,
+    /// [`StoreError::Superseded`]; [`StoreError::Leaves`] if its digest has leaves, but not one for each segment.
     pub fn finalise(&mut self) -> Result<FinalisedReplica, StoreError> {
+        let open = Arc::clone(&self.open);
+        let _inside = self.enter(&open)?;
         self.volume.writable()?;
-        if !self.leaves.is_empty() && self.leaves.len() as u64 != digest::leaf_count(self.len_bytes) {
-            return Err(self.wrong_leaves(0));
+        let (leaves, wanted) = (self.open.leaves(), digest::leaf_count(self.len_bytes));
+        let missing = leaves.leaves.len() as u64 != wanted;
+        if missing && !leaves.leaves.is_empty() && !leaves.off {
+            let (id, replica_bytes) = (self.id, self.len_bytes);
+            return Err(StoreError::Leaves { id, leaves: leaves.leaves.len() as u64, replica_bytes });
         }
-        let done = self.sync_data().and_then(|()| self.write_trailer()).and_then(|()| self.sync_meta());
+        let (leaves, observed) =
+            if missing || leaves.off { (Vec::new(), false) } else { (leaves.leaves, leaves.observed) };
+        let done = self.sync_data().and_then(|()| self.write_trailer(leaves, observed)).and_then(|()| self.sync_meta());
         self.settle(done)?;
         self.volume.commit_names(&self.pool, layout::folder_of(self.id))?;
         if !self.volume.end_writing(self.id, self.number, Some(self.replica(ReplicaState::Finalized))) {
             self.end = Some(Ended::Removed);
-            release(&self.volume, self.reserved_bytes, 0);
+            release(&self.volume, self.reserved_bytes);
             return Err(StoreError::Removed(self.id));
         }
         self.end = Some(Ended::Finalised);
-        release(&self.volume, self.reserved_bytes, self.used_bytes());
+        release(&self.volume, self.reserved_bytes);
+        recount(&self.volume, &self.open, self.used_bytes());
+        if self.resumed || self.side.is_some() {
+            side::remove(&self.volume, &self.pool, self.id);
+        }
         Ok(FinalisedReplica {
             pool: self.pool.clone(),
             id: self.id,
@@ -280,6 +430,15 @@ impl ReplicaWriter {
             len_bytes: self.len_bytes,
             storage: self.volume.storage.clone(),
         })
+    }
+    /// Ends a replica whose writer sends nothing more: leaves that are not one for each segment are of no use then.
+    ///
+    /// # Errors
+    /// As [`ReplicaWriter::finalise`].
+    pub fn finalise_as_it_is(&mut self) -> Result<FinalisedReplica, StoreError> {
+        let wanted = digest::leaf_count(self.len_bytes);
+        self.open.with_leaves(|leaves| leaves.off |= leaves.leaves.len() as u64 != wanted);
+        self.finalise()
     }
 
     fn sync_data(&self) -> Result<(), StoreError> {
@@ -290,38 +449,47 @@ impl ReplicaWriter {
         let path = self.volume.meta_path(&self.pool, self.id, self.stamp);
         self.meta.sync(CrashPoint::MetaSync).map_err(StoreError::io("sync", &path))
     }
-    fn write_trailer(&self) -> Result<(), StoreError> {
+    fn write_trailer(&self, leaves: Vec<Leaf>, observed: bool) -> Result<(), StoreError> {
         let tail = self.tail_sum.as_ref().map_or(&[][..], |sum| sum.as_slice());
+        let observed = observed && !leaves.is_empty();
         let trailer = Trailer {
             pool: self.pool.clone(),
             id: self.id,
             stamp: self.stamp,
             len_bytes: self.len_bytes,
             crc_of_crcs: ChunkFormat::CRC32C_512.extend(self.sums_crc, tail),
-            leaves: self.leaves.clone(),
-            observed: self.observed && !self.leaves.is_empty(),
+            leaves,
+            observed,
         };
         let at = meta::HEADER_BYTES + self.chunks.checksums_bytes(self.len_bytes);
         let path = self.volume.meta_path(&self.pool, self.id, self.stamp);
         self.meta.write_at(&trailer.encode(), at).map_err(StoreError::io("write", &path))
     }
 
-    /// Passes a disk result through: "full" removes the partial replica, anything else condemns the volume.
+    /// Passes a disk result through, inside the gate: "full" removes a partial replica of which nothing was acknowledged,
+    /// anything else condemns the volume.
     fn settle(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
-        if result.as_ref().is_err_and(StoreError::is_full) {
+        if result.as_ref().is_err_and(StoreError::is_full) && self.open.lengths().acked_bytes == 0 {
             self.remove();
         }
         self.volume.guard(result)
     }
+    /// Removes the replica, inside the gate.
     fn remove(&mut self) {
         if self.end.is_none() {
             self.end = Some(Ended::Removed);
             // What was deleted meanwhile is in the trash already, and another writer may be at its place.
             if self.volume.is_written_by(self.id, self.number) {
                 remove_files(&self.volume, &self.pool, self.id, self.stamp);
+                if self.resumed || self.side.is_some() {
+                    side::remove(&self.volume, &self.pool, self.id);
+                }
                 self.volume.end_writing(self.id, self.number, None);
+                recount(&self.volume, &self.open, 0);
             }
-            release(&self.volume, self.reserved_bytes, 0);
+            if !base::mutated!(Sc55RoomIsNotGivenBack) {
+                release(&self.volume, self.reserved_bytes);
+            }
         }
     }
     /// Bytes of both files, as a scan counts them. Waits for the disk.
@@ -338,21 +506,33 @@ impl Drop for ReplicaWriter {
         if self.end.is_some() {
             return;
         }
-        if self.len_bytes == 0 && !self.volume.is_failed() {
+        let open = Arc::clone(&self.open);
+        if self.len_bytes == 0
+            && !self.volume.is_failed()
+            && let Some(_inside) = open.try_enter()
+        {
             self.remove();
             return;
         }
         let left = self.replica(ReplicaState::WaitingRecovery);
-        let stays = self.volume.end_writing(self.id, self.number, Some(left));
-        release(&self.volume, self.reserved_bytes, if stays { self.used_bytes() } else { 0 });
+        if self.volume.end_writing(self.id, self.number, Some(left)) {
+            recount(&self.volume, &self.open, self.used_bytes());
+        }
+        release(&self.volume, self.reserved_bytes);
     }
 }
 
-/// Gives a reservation back; `used_bytes` of it have become data.
-fn release(volume: &Volume, reserved_bytes: u64, used_bytes: u64) {
+/// Gives a reservation back.
+pub(crate) fn release(volume: &Volume, reserved_bytes: u64) {
     let mut state = volume.state.lock();
     state.reserved_bytes = state.reserved_bytes.saturating_sub(reserved_bytes);
-    state.used_bytes = state.used_bytes.saturating_add(used_bytes);
+}
+
+/// Counts an open replica as so many bytes of its volume.
+pub(crate) fn recount(volume: &Volume, open: &OpenReplica, now_bytes: u64) {
+    let before_bytes = open.recount(now_bytes);
+    let mut state = volume.state.lock();
+    state.used_bytes = state.used_bytes.saturating_add(now_bytes).saturating_sub(before_bytes);
 }
 
 /// Removes the files of a replica that nobody was told of. What cannot be removed is found by the next scan.

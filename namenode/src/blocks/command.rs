@@ -143,7 +143,7 @@ impl BlockManager {
         let may = self.leading.is_some_and(|leading| {
             now.since(leading.since) >= self.config.delete_delay
                 && leading.quorum_at.is_some_and(|at| now.since(at) <= QUORUM_FRESH)
-                && self.streams[storage.0 as usize].full_in(leading.term)
+                && (self.streams[storage.0 as usize].full_in(leading.term) || base::mutated!(Sc70DeletesBeforeAReport))
         });
         if !may {
             return Vec::new();
@@ -226,8 +226,10 @@ impl BlockManager {
             _ => return Go::No,
         };
         let others = self.others(block, storage, leading);
-        let heard_out: Vec<_> =
-            others.iter().copied().filter(|other| self.streams[other.0 as usize].is_heard_out()).collect();
+        let is_heard_out = |other: &StorageIndex| {
+            self.streams[other.0 as usize].is_heard_out() || base::mutated!(Sc77NewsIsNotWaitedFor)
+        };
+        let heard_out: Vec<_> = others.iter().copied().filter(is_heard_out).collect();
         if (self.nodes_of(&heard_out).len() as u32) < needed {
             // News of the others is on its way: it may be that one of them is damaged.
             return if (self.nodes_of(&others).len() as u32) < needed { Go::No } else { Go::NotYet };
@@ -245,7 +247,7 @@ impl BlockManager {
         let mut others = self.counting(block);
         others.retain(|other| {
             *other != storage
-                && self.registry.node_of(*other).state == NodeState::Live
+                && (self.registry.node_of(*other).state == NodeState::Live || base::mutated!(Sc76SilentCopiesCount))
                 && self.streams[other.0 as usize].full_in(leading.term)
         });
         others
@@ -255,7 +257,10 @@ impl BlockManager {
     #[must_use]
     pub fn proven(&self, block: BlockId, stamp: GenerationStamp, len_bytes: u64) -> Vec<StorageIndex> {
         let odd = self.replicas.odd_of(block).into_iter().filter(|(_, odd)| {
-            odd.stamp == stamp && odd.len_bytes == len_bytes && odd.state == ReplicaState::Finalized && !odd.marked
+            (odd.stamp == stamp || base::mutated!(Sc65OldStampProves))
+                && odd.len_bytes == len_bytes
+                && odd.state == ReplicaState::Finalized
+                && !odd.marked
         });
         odd.map(|(storage, _)| storage).chain(self.replicas.good(block)).collect()
     }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use base::clock::Moment;
 use base::random::Randomness;
@@ -39,7 +40,7 @@ impl BlockManager {
         self.judge_odd(block, names);
         // Nothing is copied of a block that is gone, or open: a copy under way belongs to a stamp that will not count.
         let Some(facts) = names.facts(block).filter(|facts| facts.committed) else {
-            self.repair.prune(block, |_| true);
+            self.repair.prune(block, |_| !base::mutated!(Sc84DeletedBlockIsRepaired));
             self.repair.forgive(block);
             return;
         };
@@ -48,7 +49,7 @@ impl BlockManager {
         let lost = |target: StorageIndex| !self.registry.counts(target);
         let dead = |source: NodeIndex| self.registry.node(source).state == NodeState::Dead;
         let pending = self.repair.prune(block, |copy| {
-            copy.stamp != facts.stamp
+            (copy.stamp != facts.stamp && !base::mutated!(Sc69CopyOfAnOldStampCounts))
                 || arrived(copy.target)
                 || lost(copy.target)
                 || dead(copy.source)
@@ -156,7 +157,9 @@ impl BlockManager {
                 self.replicas.reconsider(*block, None, names);
                 // Others look at every block when they begin to lead.
                 if self.active() {
-                    self.repair.settle(*block, now.plus(self.config.settle));
+                    let settle =
+                        if base::mutated!(Sc85NewBlockIsRepaired) { Duration::ZERO } else { self.config.settle };
+                    self.repair.settle(*block, now.plus(settle));
                 }
             }
             BlockEffect::Restamped { block, storages, .. } => {

@@ -177,7 +177,7 @@ impl Registry {
     ) -> Result<StorageIndex, RegistryError> {
         if let Some(index) = self.storage_index.get(storage) {
             let owner = self.storages[index.0 as usize].node;
-            return if self.node(owner).id == *node {
+            return if self.node(owner).id == *node || base::mutated!(Sc71DiskChangesItsNode) {
                 Ok(*index)
             } else {
                 let owner = self.node(owner).id.clone();
@@ -270,7 +270,7 @@ impl Registry {
         for index in self.node(node).storages.clone() {
             let storage = &mut self.storages[index.0 as usize];
             let named = reports.iter().any(|report| report.storage == storage.id.as_str());
-            if !named && storage.failure.is_none() {
+            if !named && storage.failure.is_none() && !base::mutated!(Sc54MissingDiskCounts) {
                 storage.failure = Some("its node started without it".to_owned());
                 storage.state = String::new();
                 lost.push(index);

@@ -71,7 +71,7 @@ pub fn classify(odd: &Odd, block: BlockId, names: &dyn Names) -> Class {
     let Some(facts) = names.facts(block) else {
         // Ids below the first were never given out: nobody removed such a block.
         let removed = (BlockId::FIRST..names.next_block()).contains(&block);
-        return if removed { Class::Removed } else { Class::Unknown };
+        return if removed || base::mutated!(Sc73UnknownIsGone) { Class::Removed } else { Class::Unknown };
     };
     if odd.stamp > facts.stamp {
         // Of an open block: a pipeline that is not in the log yet.
@@ -199,7 +199,8 @@ impl Replicas {
     /// `UnknownFull`; nothing is changed then.
     pub fn report(&mut self, storage: StorageIndex, replica: Reported, names: &dyn Names) -> Result<(), UnknownFull> {
         // A node that restarts has forgotten what it or a reader found; the same replica is no better for it.
-        let known = self.odd.get(&(replica.block, storage)).filter(|odd| odd.stamp == replica.stamp);
+        let is_same = |odd: &&Odd| odd.stamp == replica.stamp && !base::mutated!(Sc66MarkIsForgotten);
+        let known = self.odd.get(&(replica.block, storage)).filter(is_same);
         let marked = known.is_some_and(|odd| odd.marked || odd.state == ReplicaState::Corrupt);
         let odd = Odd { stamp: replica.stamp, len_bytes: replica.len_bytes, state: replica.state, marked };
         let class = classify(&odd, replica.block, names);

@@ -153,7 +153,8 @@ impl Stream {
             return Ok(Progress { reregister: true, ..Progress::default() });
         }
         if first > self.next {
-            if self.complete && first > self.full_as_of.saturating_add(1) {
+            let gap = self.complete && first > self.full_as_of.saturating_add(1);
+            if gap && !base::mutated!(Sc83GapIsPassedOver) {
                 return Ok(Progress { next: self.next, ..Progress::default() });
             }
             // The full report that was, or is due, covers what is missing.
@@ -282,8 +283,9 @@ impl Stream {
             return Ok(None);
         }
         let numbers: BTreeSet<u32> = buckets.iter().map(|bucket| bucket.bucket).collect();
+        let is_newer = |change: u64| change > sequence && !base::mutated!(Sc64OlderReportWins);
         let newer: BTreeSet<BlockId> =
-            self.recent.iter().filter(|(change, _)| *change > sequence).map(|(_, block)| *block).collect();
+            self.recent.iter().filter(|(change, _)| is_newer(*change)).map(|(_, block)| *block).collect();
         let believed = replicas.in_buckets(storage, &numbers);
         let gone = believed.into_iter().filter(|block| !listed.contains_key(block) && !newer.contains(block));
         let mut work: Vec<(BlockId, Option<Reported>)> = gone.map(|block| (block, None)).collect();
@@ -330,7 +332,7 @@ impl Stream {
     /// A plan is done: the report counts as a whole, when its last bucket came (scar SC-68).
     pub fn end_part(&mut self, plan: Plan, term: Option<Term>) -> Part {
         let Some(open) = self.open.as_mut() else { return Part::Restart };
-        open.waiting.retain(|bucket| !plan.numbers.contains(bucket));
+        open.waiting.retain(|bucket| !plan.numbers.contains(bucket) && !base::mutated!(Sc68PartCountsAsReport));
         let all_here = open.waiting.is_empty();
         if plan.sequence >= self.next {
             self.as_of.extend(plan.numbers.into_iter().map(|bucket| (bucket, plan.sequence)));

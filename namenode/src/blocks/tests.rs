@@ -4,6 +4,7 @@ mod harness;
 mod nodes;
 mod placement;
 mod reading;
+mod recovery;
 mod removal;
 mod repair;
 mod reports;

@@ -103,7 +103,7 @@ fn begin_format(disk: &dyn Disk, dir: &Path) -> Result<(), ConsensusError> {
     let unfinished = names.iter().any(|n| n == FORMATTING) && !names.iter().any(|n| n == IDENTITY);
     for name in &names {
         let ours = name == FORMATTING || name == VOTE || name.ends_with(".new") || name.starts_with("log-");
-        if !unfinished || !ours {
+        if (!unfinished || !ours) && !base::mutated!(Sc50FullFolderIsFormatted) {
             return Err(ConsensusError::NotEmpty { dir: dir.display().to_string(), found: name.clone() });
         }
     }

@@ -36,6 +36,8 @@ pub enum Event {
     },
     /// The other events that were waiting had their turn: the answer to [`Effect::GoOn`].
     GoOn,
+    /// Nobody waits for this answer any more. Said at least of calls for which there is long work.
+    Gone(Ticket),
     /// Time passed: one every [`CoreConfig::tick`](super::CoreConfig::tick).
     Tick,
 }

@@ -16,10 +16,16 @@
 //! there is none between the look at that (`RightsWalk::still_true`) and the delete: if another member leads before it
 //! is in the log, it is never applied. Every member applies the same, because the word of the leader is in the command.
 //!
-//! A tree in which rights change again and again is given up after [`TRIES`], with an error that says to try again.
+//! If something changed, the walk comes again over what changed. When that is little it is done on the spot, while
+//! nothing goes into the log: so a tree in which directories are made all the time can be deleted. One in which much
+//! changes again and again is given up after [`TRIES`], with an error that says to try again.
+//!
+//! A caller that asks again with the same call gets the walk that is under way. One that is gone gets some time to do so.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use base::clock::Moment;
 use bytes::Bytes;
 use proto::error::{ErrorCode, FsError};
 use proto::ids::InodeId;
@@ -38,6 +44,10 @@ use crate::service::walk::Walk;
 const MAX_LONG: usize = 1024;
 /// Times that a tree is looked through, if something changes in it meanwhile.
 const TRIES: u32 = 4;
+/// Steps of a walk that comes again which are made on the spot; everything that changes something waits for them.
+const STEPS_ON_THE_SPOT: usize = if cfg!(test) { 2 } else { 48 };
+/// A caller that is gone may ask again within this time, and finds its walk where it was.
+const GONE: Duration = Duration::from_secs(60);
 
 /// What is under way.
 #[derive(Debug, Default)]
@@ -65,6 +75,8 @@ struct Check {
     then: Then,
     walk: RightsWalk,
     tries: u32,
+    /// Since when nobody waits for it.
+    gone: Option<Moment>,
     /// Was the call looked up in its session?
     looked_up: bool,
 }
@@ -82,6 +94,19 @@ impl LongWork {
     /// Is there a delete that can go into the next entry?
     pub(super) const fn has_checked(&self) -> bool {
         !self.checked.is_empty()
+    }
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty() && self.checked.is_empty()
+    }
+    /// The walk of the same call, if it is under way.
+    fn same(&mut self, call: &(Bytes, u64, u64), delete: &Delete) -> Option<&mut Check> {
+        let turns = self.turns.iter_mut().filter_map(|long| match long {
+            Long::Check(check) => Some(&mut **check),
+            Long::Read(..) => None,
+        });
+        let is_same =
+            |check: &&mut Check| (&check.call.0, check.call.1) == (&call.0, call.1) && check.delete.path == delete.path;
+        if call.0.is_empty() { None } else { turns.chain(&mut self.checked).find(is_same) }
     }
     pub(super) fn push_read(&mut self, ticket: Ticket, walk: Box<Walk>) {
         self.turns.push_back(Long::Read(ticket, walk));
@@ -115,11 +140,17 @@ impl NamenodeCore {
                 return self.refuse(then, decided(error), out);
             }
         };
+        let call = (command.session.clone(), command.call, command.lowest_unanswered);
+        if let Some(check) = self.long.same(&call, &delete) {
+            let before = std::mem::replace(&mut check.then, then);
+            (check.gone, check.call) = (None, call);
+            let text = "the same call came again: its answer goes there";
+            return self.refuse(before, FsError::new(ErrorCode::Overloaded, text), out);
+        }
         if self.long.is_full() {
             return self.refuse(then, decided(overloaded()), out);
         }
         let record = entry.callers.get(command.caller as usize).cloned().unwrap_or_default();
-        let call = (command.session.clone(), command.call, command.lowest_unanswered);
         let walk = RightsWalk::new(Need::ToDelete, top.raw());
         self.long.turns.push_back(Long::Check(Box::new(Check {
             record,
@@ -128,6 +159,7 @@ impl NamenodeCore {
             then,
             walk,
             tries: 1,
+            gone: None,
             looked_up,
         })));
     }
@@ -143,6 +175,9 @@ impl NamenodeCore {
                     Err(error) => Err(error),
                 };
                 out.push(Effect::Reply { ticket, response });
+            }
+            Some(Long::Check(check)) if check.gone.is_some_and(|at| self.upkeep.ticked.since(at) >= GONE) => {
+                self.refuse(check.then, nobody_waits(), out);
             }
             Some(Long::Check(mut check)) => match self.look_on(&mut check) {
                 Ok(false) => self.long.turns.push_back(Long::Check(check)),
@@ -165,28 +200,72 @@ impl NamenodeCore {
 
     /// No entry is under way: what was found holds, or is looked at again. What holds goes before everything that waits.
     pub(super) fn put_checked_first(&mut self, out: &mut Vec<Effect>) {
-        let mut given_up = Vec::new();
-        {
-            let namespace = self.shared.namespace.read();
-            for mut check in std::mem::take(&mut self.long.checked) {
-                let holds = check.walk.still_true(&namespace);
-                // If the tree is gone, `apply` says so, and leaves what is in its place alone.
-                if holds || check.walk.is_moot(&namespace) {
+        let mut steps_left = STEPS_ON_THE_SPOT;
+        for mut check in std::mem::take(&mut self.long.checked) {
+            match self.holds_now(&mut check, &mut steps_left) {
+                Ok(true) => {
                     check.delete.checked_inode = check.walk.top();
                     let Check { record, call, delete, then, .. } = check;
                     self.waiting.push_front(Waiting { record, call, op: Op::Delete(delete), then });
-                } else if check.tries < TRIES {
-                    (check.walk, check.tries) = (check.walk.again(), check.tries + 1);
+                }
+                Ok(false) if check.tries < TRIES => {
+                    check.tries += 1;
                     self.long.turns.push_back(Long::Check(Box::new(check)));
-                } else {
-                    given_up.push(check);
+                }
+                Ok(false) => {
+                    let refusal = check.refusal(busy().with_path(&check.delete.path));
+                    self.refuse(check.then, refusal, out);
+                }
+                Err(error) => {
+                    let refusal = check.refusal(error);
+                    self.refuse(check.then, refusal, out);
                 }
             }
         }
-        for check in given_up {
-            let refusal = check.refusal(busy().with_path(&check.delete.path));
-            self.refuse(check.then, refusal, out);
+    }
+
+    /// Does the caller have every right in the tree at this moment? What changed since the walk is looked at again on the
+    /// spot, if it is little: only this thread changes anything, so it holds in between. Readers have their turn.
+    fn holds_now(&self, check: &mut Check, steps_left: &mut usize) -> Result<bool, FsError> {
+        {
+            let namespace = self.shared.namespace.read();
+            // If the tree is gone, `apply` says so, and leaves what is in its place alone.
+            if check.walk.still_true(&namespace) || check.walk.is_moot(&namespace) {
+                return Ok(true);
+            }
         }
+        check.walk = check.walk.again();
+        while *steps_left > 0 {
+            *steps_left -= 1;
+            if self.look_on(check)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Nobody waits for this answer any more. A read ends; a check goes on for a while if its caller may come again.
+    pub(super) fn gone(&mut self, ticket: Ticket, now: Moment, out: &mut Vec<Effect>) {
+        let is_its = |then: &Then| matches!(then, Then::Answer { ticket: of, .. } if *of == ticket);
+        for check in self.long.turns.iter_mut().filter_map(|long| match long {
+            Long::Check(check) => Some(check),
+            Long::Read(..) => None,
+        }) {
+            if is_its(&check.then) {
+                // Without a session nobody can come again.
+                let since = if check.call.0.is_empty() { Moment::START } else { now };
+                check.gone.get_or_insert(since);
+            }
+        }
+        if let Some(at) = self.long.turns.iter().position(|long| matches!(long, Long::Read(of, _) if *of == ticket)) {
+            self.long.turns.remove(at);
+            out.push(Effect::Reply { ticket, response: Err(nobody_waits()) });
+        }
+    }
+    /// Is there work that may be for nobody?
+    #[must_use]
+    pub fn has_long_work(&self) -> bool {
+        !self.long.is_empty()
     }
 
     /// This member leads no more. Nothing of what is under way was done.
@@ -203,6 +282,10 @@ impl NamenodeCore {
             self.refuse(check.then, refusal.clone(), out);
         }
     }
+}
+
+fn nobody_waits() -> FsError {
+    FsError::new(ErrorCode::Timeout, "nobody waited for the answer any more")
 }
 
 fn busy() -> FsError {

@@ -44,8 +44,8 @@ impl Shared {
         let namespace = self.namespace.read();
         let blocks = self.blocks.read();
         let member = *self.member.read();
-        let leases = self.leases.read();
-        run(&View { namespace: &namespace, blocks: &blocks, member, leases: &leases, wall_ns, token_life_ms })
+        let leases = &self.leases;
+        run(&View { namespace: &namespace, blocks: &blocks, member, leases, wall_ns, token_life_ms })
     }
 
     /// Answers a read at once or begins with it, if this member is the only voter and leads: everything acknowledged is

@@ -4,6 +4,8 @@ mod cluster;
 mod files;
 mod harness;
 mod long;
+mod pipelines;
+mod recovery;
 mod requests;
 mod restart;
 mod trash;

@@ -137,7 +137,7 @@ impl Who<'_> {
     /// # Errors
     /// `PermissionDenied`.
     pub(crate) fn need_superuser(&self, what: &str) -> FsResult<()> {
-        if self.superuser {
+        if self.superuser || base::mutated!(Sc102EverybodyIsSuperuser) {
             return Ok(());
         }
         let text = format!("permission denied: {} is not a superuser, and only superusers {what}", self.user);

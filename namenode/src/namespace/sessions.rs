@@ -130,7 +130,7 @@ impl Sessions {
                 .with_hint("wait for the answer of the lowest unanswered call"));
         }
         self.touch(id, lowest, log_time_ms);
-        Ok(again.map_or(Admission::New, Admission::Again))
+        Ok(again.filter(|_| !base::mutated!(Sc97RetryTakesEffectAgain)).map_or(Admission::New, Admission::Again))
     }
 
     /// Keeps the answer of an applied call.

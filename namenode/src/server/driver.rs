@@ -107,9 +107,11 @@ impl Committer {
             let mut batches = vec![first];
             batches.extend(self.work.try_iter());
             let started = self.clock.now();
-            let message = match self.writer.write(batches) {
-                Ok(done) => Message::Persisted(done),
-                Err(error) => Message::LogFailed(error.to_string()),
+            // After a panic nobody knows what is in the log: as after a failed sync, the namenode ends.
+            let message = match base::task::survive("nn-commit", || self.writer.write(batches)) {
+                Ok(Ok(done)) => Message::Persisted(done),
+                Ok(Err(error)) => Message::LogFailed(error.to_string()),
+                Err(panicked) => Message::LogFailed(panicked.to_string()),
             };
             self.figures.synced(self.clock.now().since(started));
             let failed = matches!(message, Message::LogFailed(_));
@@ -165,6 +167,7 @@ impl Driver {
             if now >= self.next_tick {
                 self.next_tick = now.plus(self.tick);
                 self.core.take(Event::Tick, now, wall_ns, &mut out);
+                self.tell_of_gone(now, wall_ns, &mut out);
             }
             if std::mem::take(&mut self.go_on) {
                 self.core.take(Event::GoOn, now, wall_ns, &mut out);
@@ -173,6 +176,15 @@ impl Driver {
             self.carry_out(&mut out);
         }
         Err(self.failure.unwrap_or_default())
+    }
+
+    /// Of long work for callers that are gone nobody has anything.
+    fn tell_of_gone(&mut self, now: Moment, wall_ns: i64, out: &mut Vec<Effect>) {
+        if self.core.has_long_work() {
+            let gone = self.tickets.iter().filter(|(_, answer)| answer.is_closed());
+            let gone: Vec<Ticket> = gone.map(|(ticket, _)| *ticket).collect();
+            gone.into_iter().for_each(|ticket| self.core.take(Event::Gone(ticket), now, wall_ns, out));
+        }
     }
 
     fn take_handful(&mut self, first: Message, out: &mut Vec<Effect>) -> Next {
@@ -261,7 +273,10 @@ impl Driver {
         let (images, calls) = (self.images.clone(), self.calls.clone());
         let started = base::task::background_thread("nn-image", move || {
             let mut body = |writer: &mut dyn io::Write| job.frozen.write_to(writer).map_err(io::Error::other);
-            let result = images.write(job.meta, &mut body).map_err(|error| error.to_string());
+            // Tried again a minute later, as after an error of the disk.
+            let result = base::task::survive("nn-image", || images.write(job.meta, &mut body))
+                .map_err(|panicked| panicked.to_string())
+                .and_then(|written| written.map_err(|error| error.to_string()));
             if calls.send(Message::ImageWritten(result)).is_err() {
                 tracing::debug!("the namenode stopped while an image was written");
             }

@@ -49,7 +49,7 @@ fn check_writer(request: &Request, header: &RequestHeader) -> FsResult<()> {
             | Request::Publish(_)
             | Request::Append(_)
     );
-    if writes && header.session.is_empty() {
+    if writes && header.session.is_empty() && !base::mutated!(Sc33WriterWithoutSession) {
         return Err(FsError::new(ErrorCode::InvalidArgument, "files are written in a session")
             .with_hint("choose 16 random bytes as the session, and number its calls from 1"));
     }
@@ -57,6 +57,9 @@ fn check_writer(request: &Request, header: &RequestHeader) -> FsResult<()> {
 }
 
 fn check_paths(request: &Request) -> FsResult<()> {
+    if base::mutated!(Sc04DoorDoesNotCheckPaths) {
+        return Ok(());
+    }
     let paths = match request {
         Request::Mkdir(r) => [Some(&r.path), None],
         Request::Create(r) => [Some(&r.path), None],

@@ -68,7 +68,7 @@ impl LeaseRead {
 
 fn status(view: &View<'_>, file: LeaseView, now: Moment) -> n::LeaseStatus {
     let LeaseView { lease, path, owner, len_bytes, .. } = file;
-    let silence = lease.session.map(|session| view.leases.silence(session, now));
+    let silence = lease.session.map(|session| view.leases.read().silence(session, now));
     let recovering = lease.recovery.is_some() || view.blocks.is_recovering(lease.inode);
     n::LeaseStatus {
         inode: lease.inode.raw(),

@@ -8,6 +8,7 @@
 mod calls;
 mod jobs;
 mod lanes;
+mod questions;
 mod reading;
 mod writing;
 
@@ -108,9 +109,9 @@ impl ClientHost {
         scene.say(format_args!("{:?} dies", self.address()));
         scene.break_streams(self.address());
         if let Some(job) = self.job.take() {
-            let fence = Self::fence_of(&job, scene.now());
+            let (fence, outcome) = (Self::fence_of(&job, scene.now()), job.outcome_of_death());
             let (op, begun) = job.into_op();
-            self.finished.push(Finished { op, outcome: Outcome::Unknown, begun, ended: None, fence });
+            self.finished.push(Finished { op, outcome, begun, ended: None, fence });
         }
         self.life += 1;
         self.calls.begin_life();
@@ -169,7 +170,7 @@ impl ClientHost {
     }
 
     fn part(&mut self, stream: StreamId, part: Part, scene: &mut Scene) {
-        if !self.writer_part(stream, &part, scene) {
+        if !self.writer_part(stream, &part, scene) && !self.question_part(stream, &part, scene) {
             self.reader_part(stream, part, scene);
         }
     }
@@ -189,6 +190,7 @@ impl ClientHost {
             }
             Timer::WriterTick(job) => self.tell_writer(job, client::write::WriteEvent::Tick, scene),
             Timer::ToWriter(job, event) => self.tell_writer(job, *event, scene),
+            Timer::QuestionOver(job, stream) => self.question_over(job, stream, scene),
             Timer::ReaderTick(job) => self.tick_reader(job, scene),
             Timer::ToReader(job, event) => self.tell_reader(job, *event, scene),
             Timer::Relocate(job) => self.relocate_now(job, scene),

@@ -324,6 +324,8 @@ impl DatanodeHost {
         match part {
             Part::Write(setup) => self.begin_write(from, stream, &setup, scene),
             Part::Read(setup) => self.serve(stream, &setup, scene),
+            Part::Transfer(setup) => self.begin_transfer(stream, &setup, scene),
+            Part::HowFar(setup) => self.tell_how_far(stream, &setup, scene),
             Part::Reply(reply) => self.reply_from_below(stream, &reply, scene),
             Part::Packet(packet) => self.packet(stream, &packet, scene),
             Part::Ack(ack) => self.ack_from_below(stream, ack, scene),
@@ -422,6 +424,20 @@ impl DatanodeHost {
                     }
                 }
                 what.blocks.iter().for_each(|block| self.note_damage(BlockId::from_raw(block.id), scene));
+                self.agent(AgentEvent::CommandDone { namenode, result }, scene);
+            }
+            Task::Prepare(what) => {
+                let result = commands::prepare_recovery(&running.node, &command, what, now);
+                if result.ok {
+                    scene.hit(Rare::RecoveryPrepared);
+                }
+                self.agent(AgentEvent::CommandDone { namenode, result }, scene);
+            }
+            Task::Finish(what) => {
+                let result = commands::finish_replica(&running.node, &command, what, now);
+                if result.ok {
+                    scene.hit(Rare::ReplicaRecovered);
+                }
                 self.agent(AgentEvent::CommandDone { namenode, result }, scene);
             }
             Task::Copy(_) => self.begin_copy(namenode, command, scene),

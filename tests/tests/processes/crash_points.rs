@@ -73,11 +73,20 @@ const ELSEWHERE: &[(CrashPoint, &str)] = &[
         "only a full disk needs the room: f_3_a_stop_at_any_step_around_the_room_for_deletes_costs_nothing in \
          datanode/src/store/tests/health.rs",
     ),
+    (CrashPoint::SideCreate, OF_REOPENING),
+    (CrashPoint::SideSync, OF_REOPENING),
+    (CrashPoint::SideRemove, OF_REOPENING),
+    (CrashPoint::RestampRename, OF_REOPENING),
+    (CrashPoint::ReplicaCut, OF_REOPENING),
 ];
 
 /// Points of the check of a disk that hung, which a plain workload does not have.
 const OF_CHECKS: &str = "only a disk that hung is tried: f_3_a_stop_at_any_step_of_a_check_costs_nothing in \
      datanode/src/store/tests/health.rs";
+
+/// Points of going on with a replica: after a failure, for an append, in a recovery, and of making a part of a chunk durable.
+const OF_REOPENING: &str = "a workload of whole files without failures appends to nothing and recovers nothing: \
+     sc_51_a_stop_at_any_step_of_an_append_or_a_recovery_leaves_one_truth in datanode/src/store/tests/recovery.rs";
 
 /// Points of giving a digest to a replica without one, which our own clients never leave behind.
 const OF_LEAVES: &str = "only replicas of writers without a digest get one from the scrubber: \

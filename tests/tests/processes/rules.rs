@@ -219,7 +219,7 @@ fn files(dir: &Path, extension: &str) -> Vec<String> {
     wanted.map(|path| std::fs::read_to_string(path).expect("a text")).collect()
 }
 
-fn exists(top: &Path, name: &str) -> bool {
+pub(super) fn exists(top: &Path, name: &str) -> bool {
     match name.split_once("::") {
         None => top.join(name).exists(),
         Some((member, path)) => {
@@ -229,7 +229,7 @@ fn exists(top: &Path, name: &str) -> bool {
     }
 }
 
-fn sources(dir: &Path) -> Vec<String> {
+pub(super) fn sources(dir: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(dir) else { return vec![] };
     let mut texts = Vec::new();
     for entry in entries.flatten() {

@@ -198,6 +198,7 @@ impl FileWriter {
             WriteEvent::Data(bytes) => self.take(bytes),
             WriteEvent::Flush { sync } => self.on_flush(sync),
             WriteEvent::Close => self.closing = true,
+            WriteEvent::Abort if base::mutated!(Sc32AbortedWriteIsPublished) => self.closing = true,
             WriteEvent::Abort => self.give_up(self.aborted(), out),
             WriteEvent::BlockAdded(Ok(located)) => self.on_block(located, now, out),
             WriteEvent::BlockAbandoned(Ok(())) => self.on_abandoned(now, out),
@@ -373,8 +374,9 @@ impl FileWriter {
     fn on_block_finished(&mut self, ack: Ack, out: &mut Vec<WriteEffect>) {
         let Some(block) = self.block.take() else { return };
         out.push(WriteEffect::ClosePipeline { attempt: self.attempt });
+        let stale_bytes = if base::mutated!(Sc39LengthIsStale) { block.cut_bytes / 2 } else { 0 };
         self.previous = Some(FinishedBlock {
-            block: Some(Block { len_bytes: block.cut_bytes, ..block.named }),
+            block: Some(Block { len_bytes: block.cut_bytes - stale_bytes, ..block.named }),
             receipts: ack.receipts,
             digest: block.digest.map_or_else(bytes::Bytes::new, |digest| digest.prefix().to_vec().into()),
         });
@@ -386,7 +388,8 @@ impl FileWriter {
             return;
         }
         // With an unknown outcome the file may be published: then nothing is left to discard.
-        let refused = result.as_ref().is_err_and(|error| error.code != ErrorCode::OutcomeUnknown);
+        let certain = |error: &FsError| error.code != ErrorCode::OutcomeUnknown || base::mutated!(Sc98DoubtIsRefusal);
+        let refused = result.as_ref().is_err_and(certain);
         if refused {
             out.push(WriteEffect::Discard);
         }

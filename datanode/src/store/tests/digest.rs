@@ -29,7 +29,7 @@ fn store_with(store: &Store, n: i64, leaves: &[Leaf]) -> Result<FinalisedReplica
     for part in data.chunks(PACKET_DATA_BYTES) {
         put(&mut writer, part)?;
     }
-    writer.add_leaves(leaves)?;
+    writer.add_leaves(leaves, LEN as u64, true)?;
     writer.finalise()
 }
 
@@ -94,6 +94,37 @@ fn leaves_are_kept_as_they_came_and_survive_a_restart() {
 }
 
 #[test]
+fn sc_51_data_with_the_namespaces_digest_are_sound_whatever_the_leaves_say_and_get_the_right_ones() {
+    for (name, wrong) in [("another leaf", 3), ("too many", 4)] {
+        let (disk, store) = joined(1);
+        let tree = tree(&bytes(1, LEN));
+        store_with(&store, 1, tree.leaves()).unwrap();
+        let mut leaves = tree.leaves().to_vec();
+        leaves[1] = [9; digest::LEAF_BYTES];
+        leaves.resize(wrong, [8; digest::LEAF_BYTES]);
+        let bad = Trailer { leaves, ..trailer(&disk, 1) };
+        let meta = disk.shared().open(&file_of(&disk, 1, true), OpenMode::ReadWrite).unwrap();
+        let at = HEADER_BYTES + ChunkFormat::CRC32C_512.checksums_bytes(LEN as u64);
+        meta.set_len(at, CrashPoint::MetaSync).unwrap();
+        meta.write_at(&bad.encode(), at).unwrap();
+        // Nobody who knows no better can tell which of the two is wrong.
+        let storage = store.replica(block(1).id).unwrap().0;
+        let verify = |known: Option<&Prefix>| store.verify(&storage, (block(1).id, block(1).stamp), known).unwrap();
+        assert!(!verify(None), "{name}");
+        assert_eq!(state(&store, 1), Some(ReplicaState::Corrupt), "{name}");
+        assert!(!verify(Some(&[5; 16])), "{name}: another digest");
+        assert!(verify(Some(&tree.prefix())), "{name}");
+        assert_eq!(state(&store, 1), Some(ReplicaState::Finalized), "{name}");
+        assert_eq!(trailer(&disk, 1), Trailer { leaves: tree.leaves().to_vec(), observed: false, ..bad }, "{name}");
+        assert!(verify(None), "{name}: now they agree");
+        assert_eq!(read(&store, 1).unwrap(), bytes(1, LEN), "{name}");
+        // Data that were changed with everything else do not have it.
+        forge(&disk, 1, 77);
+        assert!(!verify(Some(&tree.prefix())), "{name}");
+    }
+}
+
+#[test]
 fn too_many_and_too_few_leaves_are_refused_and_kept_nowhere() {
     let (_disk, store) = joined(1);
     let leaves = tree(&bytes(1, LEN)).leaves().to_vec();
@@ -109,9 +140,9 @@ fn too_many_and_too_few_leaves_are_refused_and_kept_nowhere() {
     }
     // None before the data of its segment are there: what a sender can make a node keep is bounded.
     let mut writer = store.create(&block(3), None, ChunkFormat::CRC32C_512).unwrap();
-    assert!(writer.add_leaves(&leaves[..1]).is_err());
+    assert!(writer.add_leaves(&leaves[..1], 0, false).is_err());
     put(&mut writer, &bytes(3, 512)).unwrap();
-    assert!(writer.add_leaves(&leaves[..1]).is_ok() && writer.add_leaves(&leaves[..1]).is_err());
+    assert!(writer.add_leaves(&leaves[..1], 512, true).is_ok() && writer.add_leaves(&leaves[..1], 512, true).is_err());
 }
 
 #[test]
@@ -180,7 +211,7 @@ fn f_3_a_stop_at_any_step_of_giving_leaves_keeps_the_replica_whole() {
                 disk.stop_at(point, side, 1);
                 let volume = Arc::clone(&store.volumes[0]);
                 let watch = Watch::begin(&volume, block(1).id).unwrap();
-                let mut look = Look::begin(&watch, &block(1).pool).unwrap();
+                let mut look = Look::begin(&watch, &block(1).pool, None).unwrap();
                 while !look.slice().unwrap().sound {}
                 restore(&watch, &look).unwrap_err();
                 assert!(disk.stopped(), "{what}");
@@ -208,7 +239,7 @@ fn leaves_are_not_given_to_a_replica_that_was_made_anew_meanwhile() {
     let storage = store_block(&store, 1, LEN).unwrap().storage;
     let volume = Arc::clone(&store.volumes[0]);
     let watch = Watch::begin(&volume, block(1).id).unwrap();
-    let mut look = Look::begin(&watch, &block(1).pool).unwrap();
+    let mut look = Look::begin(&watch, &block(1).pool, None).unwrap();
     while !look.slice().unwrap().sound {}
     store.delete(&storage, block(1).id, block(1).stamp, NOW).unwrap();
     let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
@@ -261,7 +292,11 @@ fn copy(from: &Node, to: &Store, n: i64) {
         if !packet.data.is_empty() {
             writer.write(packet.head.offset_bytes, &packet.data, &packet.checksums).unwrap();
         }
-        writer.add_leaves(digest::parse_leaves(&packet.leaves).unwrap()).unwrap();
+        {
+            let end_bytes = packet.head.offset_bytes + packet.data.len() as u64;
+            let leaves = digest::parse_leaves(&packet.leaves).unwrap();
+            writer.add_leaves(leaves, end_bytes, packet.head.last).unwrap();
+        }
     }
     writer.finalise().unwrap();
 }

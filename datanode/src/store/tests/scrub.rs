@@ -229,7 +229,7 @@ fn a_damaged_replica_whose_copy_came_while_it_was_looked_at_is_not_taken_for_the
     let volume = Arc::clone(&store.volumes[0]);
     let watch = Watch::begin(&volume, block(1).id).unwrap();
     let other = Watch::begin(&volume, block(1).id).unwrap();
-    assert!(!look::is_sound(&watch, &PoolId::new("1"), None).unwrap());
+    assert!(look::look_whole(&watch, &PoolId::new("1"), None).unwrap().is_none());
     store.delete(&volume.storage, block(1).id, block(1).stamp, NOW).unwrap();
     store_block(&store, 1, 3000).unwrap();
     assert!(!volume.looked_at(&watch, false, true));

@@ -71,7 +71,7 @@ impl Incoming {
     pub(super) fn take(&mut self, message: &RaftMessage) -> io::Result<Taken> {
         let Some(snapshot) = &message.snapshot else { return Ok(Taken::Ignored) };
         let end = self.received_bytes.saturating_add(snapshot.data.len() as u64);
-        let next = Transfer::of(message.from, snapshot) == self.transfer
+        let next = (Transfer::of(message.from, snapshot) == self.transfer || base::mutated!(Sc06PartsOfImagesMix))
             && snapshot.offset_bytes == self.received_bytes
             && !snapshot.data.is_empty()
             && end <= self.transfer.total_bytes;

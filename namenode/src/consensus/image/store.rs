@@ -176,6 +176,10 @@ impl ImageStore {
         }
         let disk = self.inner.disk.as_ref();
         let path = self.inner.dir.join(UNFINISHED);
+        if base::mutated!(Sc07OldImageGoesFirst) {
+            let drop_one = |(index, term)| self.drop_file(&self.inner.dir.join(file_name(index, term)));
+            self.files()?.into_iter().for_each(drop_one);
+        }
         self.inner.reserve.lock().lend(disk).map_err(failed("use the room set aside for", &path))?;
         let written =
             self.write_unfinished(&path, meta, body).and_then(|totals| self.install(&path, Kept { meta, totals }));

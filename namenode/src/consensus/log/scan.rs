@@ -147,6 +147,7 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, ConsensusError> {
     for pair in sequences.windows(2) {
         if let [one, next] = pair
             && one + 1 != *next
+            && !base::mutated!(Sc22GapIsTheEndOfTheLog)
         {
             return Err(missing(dir, one + 1));
         }
@@ -305,7 +306,7 @@ impl Walk {
         // A segment is removed only after the batch that runs into the next one was synced: what the oldest of the
         // rest begins with was durable. Only the very first segment may begin with a torn batch.
         let proven = (!whole && first_sequence != 1) || evidence.highest_batch > self.expected_batch();
-        if proven || certain {
+        if (proven || certain) && !base::mutated!(Sc19RotIsCutLikeATornTail) {
             self.scan.rot = Some(Rot { at: Position { segment, offset }, what: what.to_owned() });
         }
     }

@@ -137,7 +137,9 @@ impl LogWriter {
             active.rewrite(from, scan.end.offset).map_err(io("write", &active.path))?;
         }
         active.file.sync(CrashPoint::LogSync).map_err(io("sync", &active.path))?;
-        parts.disk.sync_dir(&parts.dir, CrashPoint::NamenodeDirSync).map_err(io("sync", &parts.dir))?;
+        if !base::mutated!(Sc47SegmentNameIsNotSynced) {
+            parts.disk.sync_dir(&parts.dir, CrashPoint::NamenodeDirSync).map_err(io("sync", &parts.dir))?;
+        }
         let mut writer = Self {
             parts,
             closed,
@@ -167,7 +169,7 @@ impl LogWriter {
         }
         let done = self.try_write(batches);
         // Whatever failed, the file's contents are unknown now: no second try (SC-48).
-        self.condemned = done.is_err();
+        self.condemned = done.is_err() && !base::mutated!(Sc48LogSyncIsRepeated);
         done
     }
 
@@ -245,7 +247,9 @@ impl LogWriter {
     /// Writes what is encoded, and syncs the active segment.
     fn flush(&mut self) -> Result<(), LogError> {
         self.active.file.write_at(&self.buffer, self.offset).map_err(failed("write", &self.active.path))?;
-        self.active.file.sync(CrashPoint::LogSync).map_err(failed("sync", &self.active.path))?;
+        if !base::mutated!(Sc20AckBeforeSync) {
+            self.active.file.sync(CrashPoint::LogSync).map_err(failed("sync", &self.active.path))?;
+        }
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -293,7 +297,7 @@ impl LogWriter {
 
     /// Sets the next segment and the room of the next image aside, if the disk has room.
     fn hold_room(&mut self) -> Result<(), LogError> {
-        let spare = self.hold_spare()?;
+        let spare = base::mutated!(Sc57NoRoomIsKept) || self.hold_spare()?;
         let held = spare && self.parts.images.hold_reserve();
         let room = if held {
             Room::Normal

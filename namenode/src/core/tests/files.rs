@@ -134,16 +134,17 @@ fn v_4_a_silent_writers_unpublished_file_vanishes_and_its_blocks_go() {
 }
 
 #[test]
-fn a_visible_file_whose_writer_died_stays_open_and_can_be_deleted_or_overwritten() {
-    for end in ["delete", "overwrite", "rename over"] {
+fn a_visible_file_can_be_deleted_or_overwritten_while_it_is_open_and_is_closed_when_its_writer_is_gone() {
+    for end in ["delete", "overwrite", "rename over", "nothing"] {
         let mut bench = Bench::new();
         let mut nodes = bench.nodes(3);
         bench.create("/tmp/f", 1, n::Publish::AtOnce).unwrap();
-        bench.run(70, &mut nodes);
+        bench.run(50, &mut nodes);
         let left = bench.stat("/tmp/f").unwrap();
-        assert!(left.open_for_write, "it stays listed as open");
+        assert!(left.open_for_write, "it is listed as open");
         assert_eq!(bench.status().open_files, 1);
         match end {
+            "nothing" => bench.run(20, &mut nodes),
             "delete" => {
                 bench.delete("/tmp/f").unwrap();
                 assert_eq!(bench.stat("/tmp/f").unwrap_err().code, ErrorCode::NotFound);

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use proto::PROTOCOL_VERSION;
 use proto::cluster::node_command::Kind;
 use proto::cluster::{
-    HeartbeatRequest, IncrementalReportRequest, NodeCommand, RegisterRequest, RegisterResponse, ReplicaRecord,
-    ReplicaState, ReportBucketsRequest, ReportHashesRequest, StorageReport,
+    CommandResult, FinishReplica, HeartbeatRequest, IncrementalReportRequest, NodeCommand, PrepareRecovery,
+    RegisterRequest, RegisterResponse, ReplicaFound, ReplicaRecord, ReplicaState, ReportBucketsRequest,
+    ReportHashesRequest, StorageReport,
 };
 use proto::common::{Block, Receipt, RequestHeader};
 use proto::error::FsResult;
@@ -322,6 +323,15 @@ pub(super) struct Datanode {
     told: u64,
     keys: NodeKeys,
     pub(super) up: bool,
+    /// It carries out no command of a recovery, and says nothing.
+    pub(super) hangs: bool,
+    /// What was acknowledged of what is being written.
+    pub(super) acked: BTreeMap<i64, u64>,
+    /// Replicas that were found at a start.
+    pub(super) found: BTreeSet<i64>,
+    /// Stamps of the recoveries that it takes part in.
+    pub(super) prepared: BTreeMap<i64, u64>,
+    results: Vec<CommandResult>,
 }
 
 impl Datanode {
@@ -335,6 +345,11 @@ impl Datanode {
             told: 0,
             keys: NodeKeys::default(),
             up: true,
+            hangs: false,
+            acked: BTreeMap::new(),
+            found: BTreeSet::new(),
+            prepared: BTreeMap::new(),
+            results: Vec::new(),
         }
     }
     fn storages(&self) -> Vec<StorageReport> {
@@ -370,6 +385,8 @@ impl Datanode {
     pub(super) fn restart(&mut self, bench: &mut Bench) {
         self.incarnation += 1;
         (self.changes, self.told) = (Vec::new(), 0);
+        self.prepared.clear();
+        self.found = self.held.keys().copied().collect();
         self.register(bench);
     }
     pub(super) fn full_report(&mut self, bench: &mut Bench) {
@@ -418,6 +435,7 @@ impl Datanode {
             node: self.name.clone(),
             cluster: "CID-1".into(),
             storages: self.storages(),
+            results: std::mem::take(&mut self.results),
             ..Default::default()
         };
         let answer: proto::cluster::HeartbeatResponse = bench.ask(request).unwrap();
@@ -437,6 +455,46 @@ impl Datanode {
             self.held.insert(id, record);
         }
         self.changes.push(record);
+    }
+    fn prepare(&mut self, number: u64, prepare: &PrepareRecovery) {
+        if self.hangs {
+            return;
+        }
+        let id = prepare.block.as_ref().unwrap().id;
+        let there = self.held.get(&id).copied();
+        let stamp = there.map_or(0, |there| there.stamp).max(self.prepared.get(&id).copied().unwrap_or(0));
+        if prepare.recovery_stamp < stamp {
+            self.results.push(CommandResult { number, ok: false, error: "overtaken".into(), replica: None });
+            return;
+        }
+        self.prepared.insert(id, prepare.recovery_stamp);
+        let none = ReplicaFound { state: ReplicaState::Deleted as i32, ..Default::default() };
+        let found = there.map_or(none, |there| ReplicaFound {
+            state: there.state,
+            stamp: there.stamp,
+            len_bytes: there.len_bytes,
+            acked_bytes: self.acked.get(&id).copied().unwrap_or(0),
+            restarted: self.found.contains(&id),
+        });
+        self.results.push(CommandResult { number, ok: true, error: String::new(), replica: Some(found) });
+    }
+    fn finish(&mut self, number: u64, finish: &FinishReplica) {
+        if self.hangs {
+            return;
+        }
+        let block = finish.block.clone().unwrap();
+        let ok = self.prepared.get(&block.id) == Some(&finish.recovery_stamp)
+            && self.held.get(&block.id).is_some_and(|held| held.len_bytes >= block.len_bytes);
+        if ok {
+            self.put(&Block { stamp: finish.recovery_stamp, ..block }, ReplicaState::Finalized);
+        }
+        let error = if ok { String::new() } else { "not prepared".to_owned() };
+        self.results.push(CommandResult { number, ok, error, replica: None });
+    }
+    /// Part of a block arrives, which is told.
+    pub(super) fn write(&mut self, block: &Block, len_bytes: u64, acked_bytes: u64) {
+        self.put(&Block { len_bytes, ..block.clone() }, ReplicaState::BeingWritten);
+        self.acked.insert(block.id, acked_bytes);
     }
     /// Tells what was not told.
     pub(super) fn report(&mut self, bench: &mut Bench) {
@@ -515,8 +573,14 @@ fn carry(command: &NodeCommand, at: usize, nodes: &mut [Datanode]) {
                 target.put(&block, ReplicaState::Finalized);
             }
         }
-        Some(Kind::PrepareRecovery(_) | Kind::FinishReplica(_)) | None => {
-            panic!("a command of no kind that is known here")
+        Some(Kind::PrepareRecovery(prepare)) => {
+            assert_eq!(prepare.storage, nodes[at].storage);
+            nodes[at].prepare(command.number, prepare);
         }
+        Some(Kind::FinishReplica(finish)) => {
+            assert_eq!(finish.storage, nodes[at].storage);
+            nodes[at].finish(command.number, finish);
+        }
+        None => panic!("a command of no kind that is known here"),
     }
 }

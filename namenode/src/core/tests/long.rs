@@ -1,9 +1,12 @@
 //! Deletes of large trees and long reads: in steps, with everything else in between.
 
+use std::time::Duration;
+
 use proto::error::{ErrorCode, FsResult};
 use proto::namespace as n;
 
-use super::harness::{Bench, header, mkdir};
+use super::super::Event;
+use super::harness::{Bench, call, header, mkdir};
 use crate::namespace::walk::NAMES_AT_ONCE;
 use crate::service::request::Ticket;
 
@@ -171,4 +174,106 @@ fn long_reads_are_answered_in_steps() {
     assert_eq!(ask(&mut bench, "ana").unwrap(), whole);
     assert!(bench.steps >= WIDE / NAMES_AT_ONCE as u64 - 1, "{}", bench.steps);
     assert!(bench.most_looks <= 20 * NAMES_AT_ONCE as u64, "{} looks in one step", bench.most_looks);
+}
+
+/// Two directories: a wide one that nobody touches, and one in which something is made all the time.
+fn with_busy_tree() -> Bench {
+    let mut bench = with_tree();
+    bench.mkdir("/user/ana/top").unwrap();
+    let (from, to) = (TREE.into(), "/user/ana/top/wide".into());
+    bench.ask::<n::RenameResponse>(n::RenameRequest { header: header(), from, to, replace: false }).unwrap();
+    bench.mkdir("/user/ana/top/busy").unwrap();
+    bench
+}
+
+#[test]
+fn a_tree_in_which_directories_are_made_all_the_time_can_be_deleted() {
+    let mut bench = with_busy_tree();
+    bench.held_up = true;
+    let request = n::DeleteRequest { header: header(), path: "/user/ana/top".into(), recursive: true };
+    let ticket = bench.send("ana", request);
+    bench.settle();
+    let mut made = 0;
+    while bench.step() {
+        if bench.mkdir(&format!("/user/ana/top/busy/{made}")).is_ok() {
+            made += 1;
+        }
+        assert!(made < 100);
+    }
+    assert!(made > 2 && bench.replies[&ticket].is_ok(), "{made} {:?}", bench.replies[&ticket]);
+    assert_eq!(bench.stat("/user/ana/top").unwrap_err().code, ErrorCode::NotFound);
+}
+
+#[test]
+fn rights_that_go_in_a_busy_tree_are_noticed_on_the_spot() {
+    let mut bench = with_busy_tree();
+    bench.held_up = true;
+    let request = n::DeleteRequest { header: header(), path: "/user/ana/top".into(), recursive: true };
+    let ticket = bench.send("ana", request);
+    bench.settle();
+    let mut made = 0;
+    while bench.step() {
+        if made == 2 {
+            as_root(&mut bench, "/user/ana/top/busy/roots/x");
+        }
+        made += 1;
+    }
+    assert_eq!(code(&bench, ticket), Some(ErrorCode::PermissionDenied));
+    assert!(bench.stat("/user/ana/top").is_ok());
+}
+
+#[test]
+fn the_same_call_that_comes_again_gets_the_walk_that_is_under_way() {
+    let mut bench = with_tree();
+    bench.held_up = true;
+    let request = || n::DeleteRequest { header: call(9, 1), path: TREE.into(), recursive: true };
+    let first = bench.send("ana", request());
+    bench.settle();
+    assert!(bench.step());
+    let again: Vec<Ticket> = (0..3)
+        .map(|_| {
+            let ticket = bench.send("ana", request());
+            bench.settle();
+            ticket
+        })
+        .collect();
+    for ticket in [first, again[0], again[1]] {
+        assert_eq!(code(&bench, ticket), Some(ErrorCode::Overloaded), "who asked before is told that it came again");
+    }
+    let mut steps = 1;
+    while bench.step() {
+        steps += 1;
+    }
+    assert!(bench.replies[&again[2]].is_ok());
+    let alone = {
+        let mut bench = with_tree();
+        bench.delete(TREE).unwrap();
+        bench.steps
+    };
+    assert_eq!(steps, alone, "one walk for all of them");
+}
+
+#[test]
+fn a_walk_for_nobody_ends() {
+    let mut bench = with_tree();
+    bench.held_up = true;
+    let read = bench.send("ana", n::ContentSummaryRequest { header: header(), path: TREE.into() });
+    let plain = delete(&mut bench);
+    let request = || n::DeleteRequest { header: call(9, 1), path: TREE.into(), recursive: true };
+    let in_session = bench.send("ana", request());
+    bench.settle();
+    for ticket in [read, plain, in_session] {
+        bench.event(Event::Gone(ticket));
+    }
+    bench.settle();
+    assert_eq!(code(&bench, read), Some(ErrorCode::Timeout));
+    // One without a session cannot be asked for again; the other one waits for its caller for a while.
+    (0..2).for_each(|_| assert!(bench.step()));
+    assert_eq!((code(&bench, plain), bench.replies.contains_key(&in_session)), (Some(ErrorCode::Timeout), false));
+    bench.pass(Duration::from_secs(61));
+    while bench.step() {}
+    assert_eq!(code(&bench, in_session), Some(ErrorCode::Timeout));
+    assert!(bench.stat(TREE).is_ok(), "nothing was done");
+    bench.held_up = false;
+    assert!(bench.ask::<n::DeleteResponse>(request()).is_ok(), "and the same call can still be made");
 }

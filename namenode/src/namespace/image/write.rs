@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::ids::{LogIndex, SessionId, Term};
+use proto::ids::{InodeId, LogIndex, SessionId, Term};
 use proto::log::Settings;
 
 use super::decode::{BlockFields, InodeFields};
@@ -131,6 +131,9 @@ impl FrozenNamespace {
             self.write_blocks(&mut frames, id, self.inodes.get(slot))?;
         }
         for (id, open) in self.open.sorted() {
+            if open.pin.is_some() && base::mutated!(Sc13LeasesAreNotTheOpenFiles) {
+                continue;
+            }
             frames.put(Section::Open, &open_record(*id, open))?;
         }
         self.write_sessions(&mut frames)?;
@@ -169,6 +172,7 @@ impl FrozenNamespace {
         ids.extend(self.quotas.sorted().into_iter().map(|(id, _)| *id));
         ids.sort_unstable();
         ids.dedup();
+        ids.retain(|id| *id != InodeId::ROOT.raw() || !base::mutated!(Sc09RootIsSpecial));
         for id in ids {
             let record = history::attributes_record(id, self.xattrs.get(&id), self.acls.get(&id), self.quotas.get(&id));
             frames.put(Section::Attributes, &record)?;
@@ -310,7 +314,7 @@ pub(super) fn encode_inode(inode: &InodeFields<'_>, out: &mut Fields<'_>) {
     out.bytes(3, inode.name.as_bytes());
     out.uint(4, inode.kind.into());
     out.uint(5, inode.flags.into());
-    out.uint(6, inode.mode.into());
+    out.uint(6, if base::mutated!(Sc08ModeIsCut) { inode.mode & 0xff } else { inode.mode }.into());
     out.uint(7, inode.owner.into());
     out.uint(8, inode.group.into());
     out.sfixed(9, inode.mtime_ns);

@@ -27,6 +27,9 @@ impl Namespace {
     ) -> FsResult<Outcome> {
         let slot = self.writable(complete.inode, complete.lease_epoch, call.session)?;
         self.work += self.store.links_of(slot).len();
+        if base::mutated!(Sc03ChangeBeforeCheck) {
+            self.end_lease(slot);
+        }
         let last = self.judge_last(slot, complete.last.as_ref())?;
         let place = match self.store.open_of(slot).and_then(|open| open.pin.as_ref()) {
             Some(pin) => Some(self.place(&self.who_calls(call)?, pin)?),

@@ -80,7 +80,7 @@ impl Namespace {
 
     /// An inode lost its last name: snapshots hold it, or it goes.
     fn let_go(&mut self, slot: u32, effects: &mut Vec<BlockEffect>) {
-        if self.store.inode(slot).has_rare(rare::GHOSTS) {
+        if self.store.inode(slot).has_rare(rare::GHOSTS) && !base::mutated!(Sc10SnapshotIsForgotten) {
             self.hold(slot, effects);
         } else {
             self.discard_tree(slot, effects);
@@ -102,7 +102,7 @@ impl Namespace {
         let last = self.store.extent(slot).last;
         let open_end = last != NONE && !self.store.block(last).committed();
         let written = self.store.inode(slot).is_file() && (self.store.inode(slot).has(flags::OPEN) || open_end);
-        if written && !self.store.alive(slot) {
+        if written && !self.store.alive(slot) && !base::mutated!(Sc11LeaseOfTheDead) {
             self.end_writing(slot, effects);
         }
     }

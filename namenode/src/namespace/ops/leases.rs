@@ -14,7 +14,8 @@ impl Namespace {
     /// # Errors
     /// `NotFound` if the file was deleted or replaced, `LeaseLost` if it is closed or someone else's by now.
     pub(in crate::namespace) fn writable(&self, id: u64, epoch: u64, session: Option<SessionId>) -> FsResult<u32> {
-        let slot = self.store.slot(id).filter(|slot| self.store.alive(*slot)).ok_or_else(|| {
+        let alive = |slot: &u32| self.store.alive(*slot) || base::mutated!(Sc01DeletedFileIsWritten);
+        let slot = self.store.slot(id).filter(alive).ok_or_else(|| {
             FsError::new(ErrorCode::NotFound, format!("inode {id} is gone: the file was deleted while it was written"))
         })?;
         let lost = |why: &str| {

@@ -35,7 +35,9 @@ impl Store {
         let name = self.names.insert(name);
         self.mark(entry, |inode| (inode.name, inode.parent) = (name, parent));
         self.add_to_index(entry);
-        self.add_child(parent, entry);
+        if !base::mutated!(Sc21EntryIsInNoListing) {
+            self.add_child(parent, entry);
+        }
     }
     /// Names an inode that has no name. Its entry follows by placing it in a directory.
     pub(crate) fn set_name(&mut self, slot: u32, name: &str) {
@@ -65,7 +67,9 @@ impl Store {
     /// As [`Store::unlink`], but without looking for snapshots that see the entry.
     pub(crate) fn take_out(&mut self, entry: u32) {
         let weight = self.weight(entry);
-        self.add_totals(self.inode(entry).parent, Totals::default().minus(weight));
+        if !base::mutated!(Sc23TotalsKeepWhatLeft) {
+            self.add_totals(self.inode(entry).parent, Totals::default().minus(weight));
+        }
         self.cut(entry);
     }
     /// As [`Store::unlink`], but inside a tree that is unlinked already: totals above are not kept any more.

@@ -151,7 +151,7 @@ fn the_block_map_is_told_of_a_block_that_is_open_again_and_finished_again() {
     let mut bench = Bench::new();
     bench.file("ann", "/tmp/f", 700);
     let applied = bench.run(by("ann"), Op::Append(proto::log::Append { path: "/tmp/f".into(), new_block: false }));
-    let [BlockEffect::Reopened { block, stamp, len_bytes: 700, replication: 3, storages }] = &applied.effects[..]
+    let [BlockEffect::Reopened { block, stamp, len_bytes: 700, replication: 3, storages, .. }] = &applied.effects[..]
     else {
         panic!("{:?}", applied.effects)
     };

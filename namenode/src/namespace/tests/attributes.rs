@@ -231,6 +231,31 @@ fn a_writer_that_lost_the_race_for_the_quota_publishes_nothing() {
 }
 
 #[test]
+fn sc_104_attributes_are_for_those_who_may_read() {
+    let mut bench = Bench::new();
+    bench.file("ann", "/tmp/f", 10);
+    let attribute = SetXattr {
+        path: "/tmp/f".into(),
+        name: "user.k".into(),
+        value: "v".into(),
+        create: true,
+        replace: false,
+        no_follow: false,
+    };
+    bench.run(by("ann"), Op::SetXattr(attribute)).result.unwrap();
+    try_set(&mut bench, "ann", SetAttributes { mode: Some(0o711), ..set("/tmp/f") }).unwrap();
+    let seen = |user: &str, names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let request = GetXattrsRequest { path: "/tmp/f".into(), names, ..GetXattrsRequest::default() };
+        bench.namespace.xattrs(&caller(user), &request).map(|xattrs| xattrs.len())
+    };
+    assert_eq!(seen("ann", &[]), Ok(1));
+    for names in [&[][..], &["user.k"]] {
+        assert_eq!(code(seen("bob", names)), ErrorCode::PermissionDenied, "to pass by is not to read");
+    }
+}
+
+#[test]
 fn extended_attributes_follow_their_class() {
     let mut bench = Bench::new();
     bench.file("ann", "/tmp/f", 10);

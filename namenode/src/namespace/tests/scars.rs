@@ -208,6 +208,27 @@ fn sc_11_sc_13_leases_are_the_open_files() {
 }
 
 #[test]
+fn sc_67_two_disks_of_one_node_are_one_copy() {
+    let mut bench = Bench::new();
+    let second = proto::log::RegisterStorage {
+        storage: "DS-0b".into(),
+        node: "node-0".into(),
+        media: "DISK".into(),
+        rack: "/default-rack".into(),
+    };
+    bench.run(by(SUPER), Op::RegisterStorage(second)).result.unwrap();
+    let draft = bench.create(SUPER, "/tmp/f", false).unwrap();
+    let proven_on = |storages: &[&str]| {
+        let storages = storages.iter().map(|storage| (*storage).to_owned()).collect();
+        let last = draft.committed(7).map(|block| proto::log::CommittedBlock { storages, ..block });
+        Op::Complete(proto::log::Complete { inode: draft.inode, lease_epoch: draft.epoch, last })
+    };
+    assert_eq!(code(bench.run(by(SUPER), proven_on(&["DS-0", "DS-0b"])).result), ErrorCode::NotReplicatedYet);
+    bench.run(by(SUPER), proven_on(&["DS-0", "DS-0b", "DS-1"])).result.unwrap();
+    bench.check();
+}
+
+#[test]
 fn sc_21_sc_23_entries_and_counters_agree_after_every_step() {
     let mut bench = Bench::new();
     bench.mkdir(SUPER, "/a", 0o755).unwrap();

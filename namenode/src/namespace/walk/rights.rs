@@ -2,7 +2,10 @@
 //!
 //! Of each directory the caller has the right at the moment when it was looked at. Whether that is still so at the end
 //! is told by [`RightsWalk::still_true`]: it counts every change by which rights in the tree could have become fewer,
-//! and every new directory. Directories that left the tree meanwhile are not asked for any more.
+//! and every new directory. Directories that left the tree meanwhile are not asked for any more. A walk that comes again
+//! passes by what did not change since: each directory counts the changes below it.
+
+use std::collections::BTreeMap;
 
 use proto::error::FsResult;
 
@@ -19,6 +22,9 @@ pub(crate) enum Need {
     ToDelete,
 }
 
+/// Directories of which the count is kept; further ones are looked at again each time.
+const MAX_SEEN: usize = 1 << 16;
+
 /// Where it stands.
 #[derive(Debug)]
 pub(crate) struct RightsWalk {
@@ -29,20 +35,22 @@ pub(crate) struct RightsWalk {
     rights: Option<u64>,
     /// Directories to look into, each with the name after which to go on; the last one first.
     open: Vec<(u64, Box<str>)>,
+    /// The counts of directories when they were looked at; at the end all below them was looked at, too.
+    seen: BTreeMap<u64, u64>,
 }
 
 impl RightsWalk {
     /// Of the tree below a directory, which is looked at as well.
     pub(crate) fn new(need: Need, top: u64) -> Self {
-        Self { need, top, rights: None, open: vec![(top, "".into())] }
+        Self { need, top, rights: None, open: vec![(top, "".into())], seen: BTreeMap::new() }
     }
     /// Id of the top.
     pub(crate) const fn top(&self) -> u64 {
         self.top
     }
-    /// From the beginning.
-    pub(crate) fn again(&self) -> Self {
-        Self::new(self.need, self.top)
+    /// From the beginning, after it came to its end. What did not change since is passed by.
+    pub(crate) fn again(&mut self) -> Self {
+        Self { seen: std::mem::take(&mut self.seen), ..Self::new(self.need, self.top) }
     }
 
     /// Looks at up to `left` names. True: at all. A tree that is gone has no directories to ask for.
@@ -61,7 +69,12 @@ impl RightsWalk {
             let from_before = self.open.len() < lowest;
             lowest = lowest.min(self.open.len());
             let slot = directory_of(namespace, id);
+            let exists = slot.is_some();
             let slot = slot.filter(|slot| !from_before || namespace.is_still_below(*slot, top, left));
+            if exists && slot.is_none() {
+                // It may come back with a directory that counts as looked at.
+                self.seen.clear();
+            }
             if let Some(slot) = slot {
                 // A deep directory may have cost all that the step has: without one more name it would for ever.
                 *left = (*left).max(1);
@@ -81,6 +94,16 @@ impl RightsWalk {
     ) -> FsResult<()> {
         let store = &namespace.store;
         let directory = store.directory(slot);
+        if after.is_empty() {
+            if self.seen.get(&id) == Some(&directory.rights) {
+                return Ok(());
+            }
+            if self.seen.len() < MAX_SEEN {
+                self.seen.insert(id, directory.rights);
+            } else {
+                self.seen.remove(&id);
+            }
+        }
         match self.need {
             Need::ToDelete if directory.children.len() == 0 => return Ok(()),
             Need::ToDelete => who.need(store, slot, READ | WRITE | EXECUTE)?,

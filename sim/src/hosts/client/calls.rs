@@ -32,6 +32,7 @@ pub(super) enum Purpose {
     Create,
     AddBlock,
     AbandonBlock,
+    Append,
     NewStamp,
     UpdatePipeline,
     Publish,

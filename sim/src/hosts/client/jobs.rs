@@ -45,8 +45,8 @@ impl Job {
     pub(super) fn new(id: u64, op: Op, begun: Moment, session: Arc<Session>, lowest: u64) -> Self {
         let stage = match &op {
             Op::List { .. } => Stage::Listing(Vec::new()),
-            Op::Write { tag, len_bytes, drop_after, .. } => {
-                Stage::Writing(Box::new(Writing::new(*tag, *len_bytes, *drop_after)))
+            Op::Write { tag, len_bytes, manner, .. } | Op::Append { tag, len_bytes, manner, .. } => {
+                Stage::Writing(Box::new(Writing::new(*tag, *len_bytes, *manner)))
             }
             Op::Read { part, .. } => Stage::Reading(Box::new(Reading::new(*part))),
             _ => Stage::Simple,
@@ -55,6 +55,13 @@ impl Job {
     }
     pub(super) const fn is_writing(&self) -> bool {
         matches!(self.stage, Stage::Writing(_))
+    }
+    /// What its owner knows if the client dies now.
+    pub(super) fn outcome_of_death(&self) -> Outcome {
+        match &self.stage {
+            Stage::Writing(writing) => writing.left().unwrap_or(Outcome::Unknown),
+            _ => Outcome::Unknown,
+        }
     }
     pub(super) fn into_op(self) -> (Op, Moment) {
         (self.op, self.begun)
@@ -83,9 +90,14 @@ impl ClientHost {
             }
             Op::List { path } => (Purpose::Page, page(path, "")),
             Op::Read { path, .. } => (Purpose::Open, open(path, 0, 0)),
+            Op::Truncate { path, len_bytes } => (
+                Purpose::Simple,
+                n::TruncateRequest { header, path: path.clone(), len_bytes: *len_bytes as u64 }.into(),
+            ),
             Op::Write { .. } => return self.begin_write(scene),
+            Op::Append { .. } => return self.begin_append(scene),
         };
-        let changes = matches!(&request, Request::Mkdir(_) | Request::Rename(_) | Request::Delete(_));
+        let changes = job.op.changes();
         self.ask(purpose, request, changes, scene);
     }
 
@@ -104,7 +116,7 @@ impl ClientHost {
     ) {
         let Some(job) = &self.job else { return };
         let (id, session) = (job.id, changes.then(|| Arc::clone(&job.session)));
-        let replaceable = matches!(purpose, Purpose::Simple | Purpose::Create);
+        let replaceable = matches!(purpose, Purpose::Simple | Purpose::Create | Purpose::Append);
         if let Some(ended) = self.calls.begin((purpose, id), request, (session.as_ref(), replaceable), within, scene) {
             self.call_ended(ended, scene);
         }
@@ -117,7 +129,7 @@ impl ClientHost {
         }
         // The session may have been replaced on the way.
         if let Some(job) = &mut self.job
-            && matches!(ended.purpose, Purpose::Simple | Purpose::Create)
+            && matches!(ended.purpose, Purpose::Simple | Purpose::Create | Purpose::Append)
             && job.session.id() != self.calls.session().id()
         {
             job.session = Arc::clone(self.calls.session());
@@ -133,14 +145,13 @@ impl ClientHost {
             }
             Purpose::Page => self.page_came(ended, scene),
             Purpose::Create
+            | Purpose::Append
             | Purpose::AddBlock
             | Purpose::AbandonBlock
             | Purpose::NewStamp
             | Purpose::UpdatePipeline
             | Purpose::Publish
-            | Purpose::Complete => {
-                self.writer_call_ended(ended, scene);
-            }
+            | Purpose::Complete => self.writer_call_ended(ended, scene),
             Purpose::Open | Purpose::Relocate => self.reader_call_ended(ended, scene),
             Purpose::Aside => {}
         }
@@ -204,7 +215,8 @@ fn simple_outcome(result: Result<Response, FsError>) -> Outcome {
 
 pub(super) fn listed(status: &n::FileStatus) -> Listed {
     let name = status.path.rsplit('/').next().unwrap_or_default().to_owned();
-    Listed { name, is_dir: status.kind() == FileKind::Directory, len_bytes: status.len_bytes }
+    let (is_dir, open) = (status.kind() == FileKind::Directory, status.open_for_write);
+    Listed { name, is_dir, len_bytes: status.len_bytes, open }
 }
 
 fn page(path: &str, start_after: &str) -> Request {

@@ -35,6 +35,8 @@ pub(super) struct Reading {
     bytes: Vec<u8>,
     len_bytes: u64,
     start_bytes: u64,
+    /// The file was being written when it was opened.
+    open: bool,
 }
 
 /// What is left of a range of a block.
@@ -47,7 +49,7 @@ pub(super) struct Range {
 
 impl Reading {
     pub(super) const fn new(part: (u64, u64)) -> Self {
-        Self { part, ranges: Vec::new(), current: None, bytes: Vec::new(), len_bytes: 0, start_bytes: 0 }
+        Self { part, ranges: Vec::new(), current: None, bytes: Vec::new(), len_bytes: 0, start_bytes: 0, open: false }
     }
 
     /// Cuts what is wanted into ranges of blocks. False: the blocks do not cover the file.
@@ -92,7 +94,11 @@ impl ClientHost {
         }
         let Some(reading) = self.reading(job) else { return };
         match opened {
+            Ok((_, blocks)) if blocks.iter().any(|block| block.open) => {
+                self.finish(Outcome::Failed(ErrorCode::NoReplica), scene);
+            }
             Ok((status, blocks)) => {
+                reading.open = status.open_for_write;
                 if !reading.plan(status.len_bytes, blocks) {
                     scene.violation(format!("the blocks of a file of {} bytes do not cover it", status.len_bytes));
                 }
@@ -129,9 +135,9 @@ impl ClientHost {
                 self.tell_lane(job, lane, ReadEvent::Start, scene);
             }
             None => {
-                let (len_bytes, start_bytes) = (reading.len_bytes, reading.start_bytes);
+                let (len_bytes, open, start_bytes) = (reading.len_bytes, reading.open, reading.start_bytes);
                 let bytes = std::mem::take(&mut reading.bytes);
-                self.finish(Outcome::Bytes { len_bytes, start_bytes, bytes: Data(bytes) }, scene);
+                self.finish(Outcome::Bytes { len_bytes, open, start_bytes, bytes: Data(bytes) }, scene);
             }
         }
     }
@@ -313,7 +319,7 @@ impl ClientHost {
             Part::Reply(response) => ReadEvent::Opened { attempt, response: *response },
             Part::Packet(packet) => ReadEvent::Packet { attempt, packet },
             Part::Closed => ReadEvent::Failed { attempt, why: "it closed the connection".to_owned() },
-            Part::Write(_) | Part::Read(_) | Part::Ack(_) => return,
+            _ => return,
         };
         self.tell_reader(job, event, scene);
     }

@@ -1,25 +1,27 @@
 //! Writing a file: the shell of `client::write::Writer`, with a stream for its socket.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::write::{FileWriter, PipelineBegin, ProbeAnswer, WriteConfig, WriteEffect, WriteEvent};
+use client::write::{FileWriter, PipelineBegin, Reopened, WriteConfig, WriteEffect, WriteEvent};
 use namenode::service::request::Response;
 use proto::common::LocatedBlock;
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::namespace as n;
-use transfer::{Status, reply};
+use transfer::{Status, WriteStage, reply};
 
 use super::ClientHost;
 use super::calls::{Ended, Purpose};
 use super::jobs::{Job, Stage};
+use super::questions::Questions;
 use crate::coverage::Rare;
-use crate::hosts::datanode::address_of;
+use crate::hosts::datanode::{FIRST_PORT, address_of};
 use crate::message::{Part, Timer};
 use crate::network::StreamId;
 use crate::scene::Scene;
-use crate::workload::{Op, Outcome, content};
+use crate::workload::{Manner, Op, Outcome, content};
 
 /// Bytes that the application gives at a time.
 const PIECE_BYTES: usize = 3000;
@@ -29,12 +31,26 @@ const PIECE_BYTES: usize = 3000;
 pub(super) struct Writing {
     data: Bytes,
     given: usize,
-    drop_after: Option<usize>,
+    manner: Manner,
+    /// Bytes at which the next flush is due.
+    flush_at: Option<usize>,
+    /// Flushes that are not answered: how much had been given.
+    flushes: VecDeque<usize>,
+    /// Bytes that were flushed.
+    flushed: usize,
+    /// Length of the file before; of a new file 0.
+    base: usize,
+    /// Can the file be seen, and may it be?
+    visible: bool,
+    publishing: bool,
     closed: bool,
     file: Option<Open>,
     pipeline: Option<Pipeline>,
     pipelines: u32,
+    /// Pipelines that went on with a block at a higher stamp.
+    repairs: u32,
     completing: bool,
+    pub(super) questions: Questions,
 }
 
 #[derive(Debug)]
@@ -52,25 +68,53 @@ struct Pipeline {
 }
 
 impl Writing {
-    pub(super) fn new(tag: u64, len_bytes: usize, drop_after: Option<usize>) -> Self {
+    pub(super) fn new(tag: u64, len_bytes: usize, manner: Manner) -> Self {
         Self {
             data: content(tag, len_bytes).into(),
             given: 0,
-            drop_after,
+            manner,
+            flush_at: manner.flush_every,
+            flushes: VecDeque::new(),
+            flushed: 0,
+            base: 0,
+            visible: false,
+            publishing: false,
             closed: false,
             file: None,
             pipeline: None,
             pipelines: 0,
+            repairs: 0,
             completing: false,
+            questions: Questions::default(),
         }
     }
+    /// What is known of a file that can be seen if nobody closes it; `None` if nothing can be seen yet.
+    pub(super) fn left(&self) -> Option<Outcome> {
+        let base_bytes = self.base;
+        self.visible.then(|| Outcome::Left {
+            base_bytes,
+            least_bytes: base_bytes + self.flushed,
+            most_bytes: base_bytes + self.given,
+        })
+    }
+    /// A flush that is due by now.
+    fn next_flush(&mut self) -> Option<WriteEvent> {
+        let at = self.flush_at.filter(|at| *at <= self.given)?;
+        self.flush_at = self.manner.flush_every.map(|every| at + every);
+        self.flushes.push_back(self.given);
+        Some(WriteEvent::Flush { sync: self.manner.sync })
+    }
     fn next_event(&mut self) -> Option<WriteEvent> {
-        let Self { data, given, drop_after, closed, file, .. } = self;
-        let machine = &file.as_ref()?.machine;
-        if machine.is_over() || *closed {
+        let over = self.file.as_ref()?.machine.is_over();
+        if over || self.closed {
             return None;
         }
-        if drop_after.is_some_and(|after| *given >= after) {
+        if let Some(flush) = self.next_flush() {
+            return Some(flush);
+        }
+        let Self { data, given, manner, closed, file, .. } = self;
+        let machine = &file.as_ref()?.machine;
+        if manner.drop_after.is_some_and(|after| *given >= after) {
             *closed = true;
             return Some(WriteEvent::Abort);
         }
@@ -81,7 +125,8 @@ impl Writing {
         if machine.room_bytes() == 0 {
             return None;
         }
-        let piece = data.slice(*given..(*given + PIECE_BYTES).min(data.len()));
+        let until = self.flush_at.unwrap_or(usize::MAX).min(*given + PIECE_BYTES).min(data.len());
+        let piece = data.slice(*given..until);
         *given += piece.len();
         Some(WriteEvent::Data(piece))
     }
@@ -114,6 +159,13 @@ impl ClientHost {
         self.ask(Purpose::Create, request.into(), true, scene);
     }
 
+    pub(super) fn begin_append(&mut self, scene: &mut Scene) {
+        let Some(Job { op: Op::Append { path, .. }, .. }) = &self.job else { return };
+        let (path, new_block) = (path.clone(), scene.one_in(5));
+        let request = n::AppendRequest { header: None, path, new_block, client_host: String::new() };
+        self.ask(Purpose::Append, request.into(), true, scene);
+    }
+
     fn writing(&mut self, job: u64) -> Option<&mut Writing> {
         match &mut self.job {
             Some(Job { id, stage: Stage::Writing(writing), .. }) if *id == job => Some(writing),
@@ -125,17 +177,23 @@ impl ClientHost {
         let Ended { purpose, job, result } = ended;
         let event = match purpose {
             Purpose::Create => return self.created(job, result, scene),
-            Purpose::AddBlock => WriteEvent::BlockAdded(result.and_then(|response| match response {
-                Response::AddBlock(n::AddBlockResponse { block: Some(block) }) => Ok(block),
-                _ => Err(incomplete()),
-            })),
-            Purpose::AbandonBlock => WriteEvent::BlockAbandoned(result.map(|_| ())),
+            Purpose::Append => return self.appending(job, result, scene),
             Purpose::NewStamp => WriteEvent::Stamped(result.and_then(|response| match response {
                 Response::NewStamp(n::NewStampResponse { block: Some(block) }) => Ok(block),
                 _ => Err(incomplete()),
             })),
             Purpose::UpdatePipeline => WriteEvent::PipelineUpdated(result.map(|_| ())),
-            Purpose::Publish => WriteEvent::Published(result.map(|_| ())),
+            Purpose::Publish => {
+                if let Some(writing) = self.writing(job) {
+                    writing.visible |= result.is_ok();
+                }
+                WriteEvent::Published(result.map(|_| ()))
+            }
+            Purpose::AddBlock => WriteEvent::BlockAdded(result.and_then(|response| match response {
+                Response::AddBlock(n::AddBlockResponse { block: Some(block) }) => Ok(block),
+                _ => Err(incomplete()),
+            })),
+            Purpose::AbandonBlock => WriteEvent::BlockAbandoned(result.map(|_| ())),
             _ => WriteEvent::Completed(result.and_then(|response| match response {
                 Response::Complete(n::CompleteResponse { status: Some(status) }) => Ok(status),
                 _ => Err(incomplete()),
@@ -157,6 +215,26 @@ impl ClientHost {
             }
             Ok(_) => self.finish(Outcome::Failed(ErrorCode::Internal), scene),
             // Nothing can be published of a file whose creation is in doubt: nobody knows its inode.
+            Err(error) => self.finish(Outcome::Failed(error.code), scene),
+        }
+    }
+
+    fn appending(&mut self, job: u64, result: FsResult<Response>, scene: &mut Scene) {
+        let now = scene.now();
+        let Some(writing) = self.writing(job) else { return };
+        match result {
+            Ok(Response::Append(answer)) => {
+                let status = answer.status.unwrap_or_default();
+                let (new_stamp, replication) = (answer.new_stamp, status.replication);
+                let last = answer.last.map(|located| Reopened { located, new_stamp, replication });
+                scene.hit(if last.is_some() { Rare::PartialBlockAppended } else { Rare::Appended });
+                let machine = FileWriter::appending(config(), status.block_size_bytes, last, now);
+                writing.file = Some(Open { machine, inode: answer.inode, lease_epoch: answer.lease_epoch });
+                (writing.base, writing.visible) = (status.len_bytes as usize, true);
+                self.feed(job, scene);
+            }
+            Ok(_) => self.finish(Outcome::Failed(ErrorCode::Internal), scene),
+            Err(error) if error.code == ErrorCode::OutcomeUnknown => self.finish(Outcome::Unknown, scene),
             Err(error) => self.finish(Outcome::Failed(error.code), scene),
         }
     }
@@ -215,21 +293,23 @@ impl ClientHost {
                 self.ask_within(Purpose::UpdatePipeline, request.into(), true, until.since(now), scene);
             }
             WriteEffect::Publish { until } => {
+                writing.publishing = true;
                 let request = n::PublishRequest { header, inode, lease_epoch };
                 self.ask_within(Purpose::Publish, request.into(), true, until.since(now), scene);
             }
-            WriteEffect::Transfer { .. } => {
-                // Simulated datanodes do not copy open replicas: the pipeline goes on without a further node.
-                let failed = WriteEvent::Transferred(Err("nobody copies here".to_owned()));
-                scene.wake(address, self.life, Duration::ZERO, Timer::ToWriter(job, Box::new(failed)));
+            WriteEffect::Flushed => {
+                scene.hit(if writing.manner.sync { Rare::Synced } else { Rare::Flushed });
+                if let Some(flushed) = writing.flushes.pop_front() {
+                    writing.flushed = flushed;
+                } else {
+                    scene.violation("a flush was answered twice".to_owned());
+                }
             }
-            WriteEffect::Probe { number, block, .. } => {
-                // Simulated datanodes do not say how far they are.
-                let answers = vec![ProbeAnswer::Mute; block.locations.len()];
-                let probed = WriteEvent::Probed { number, answers };
-                scene.wake(address, self.life, Duration::ZERO, Timer::ToWriter(job, Box::new(probed)));
+            WriteEffect::Probe { number, block, until } => self.probe(job, number, &block, until, scene),
+            WriteEffect::Transfer { block, targets, new_stamp, until } => {
+                scene.hit(Rare::CaughtUp);
+                self.transfer(job, (&block, &targets), new_stamp, until, scene);
             }
-            WriteEffect::Flushed => {}
             WriteEffect::Complete { last } => {
                 writing.completing = true;
                 let request = n::CompleteRequest { header, inode, lease_epoch, last };
@@ -267,8 +347,13 @@ impl ClientHost {
         let (address, life, name) = (self.address(), self.life, self.name.clone());
         let Some(writing) = self.writing(job) else { return };
         writing.pipelines += 1;
-        let port = block.locations.first().and_then(|at| u16::try_from(at.transfer_port).ok()).ok_or("no first node");
-        match begin.setup(&block, &name).and_then(|setup| Ok((setup, port?))) {
+        match begin.stage {
+            WriteStage::PipelineSetupCreate | WriteStage::PipelineSetupAppend => {}
+            WriteStage::PipelineCloseRecovery => scene.hit(Rare::CloseRepaired),
+            _ => writing.repairs += 1,
+        }
+        let first = block.locations.first().map(|at| u16::try_from(at.transfer_port).unwrap_or(FIRST_PORT));
+        match begin.setup(&block, &name).and_then(|setup| Ok((setup, first.ok_or("the block has no node")?))) {
             Ok((setup, port)) => {
                 let stream = scene.network.open(address, address_of(port));
                 writing.pipeline = Some(Pipeline { attempt, stream, block });
@@ -300,22 +385,38 @@ impl ClientHost {
             Part::Closed => {
                 WriteEvent::PipelineFailed { attempt, bad: None, why: "it closed the connection".to_owned() }
             }
-            Part::Write(_) | Part::Read(_) | Part::Packet(_) => return true,
+            _ => return true,
         };
         self.tell_writer(job, event, scene);
         true
     }
 
     fn written(&mut self, job: u64, result: FsResult<n::FileStatus>, scene: &mut Scene) {
+        let address = self.address();
         let Some(writing) = self.writing(job) else { return };
-        let (pipelines, len_bytes) = (writing.pipelines, writing.data.len() as u64);
-        let (completing, dropped) = (writing.completing, writing.drop_after.is_some());
+        for stream in writing.questions.take_streams() {
+            scene.close(stream, address);
+        }
+        let Some(writing) = self.writing(job) else { return };
+        let (pipelines, repairs) = (writing.pipelines, writing.repairs);
+        let (base_bytes, len_bytes) = (writing.base, writing.data.len() as u64);
+        let (completing, dropped) = (writing.completing, writing.manner.drop_after.is_some());
+        let (in_doubt, left) = (writing.publishing && !writing.visible, writing.left());
+        let is_append = matches!(&self.job, Some(Job { op: Op::Append { .. }, .. }));
         let outcome = match result {
-            Ok(status) if status.len_bytes == len_bytes => Outcome::Done,
             Ok(status) => {
-                scene.violation(format!("a file of {len_bytes} bytes was published with {}", status.len_bytes));
-                Outcome::Done
+                if status.len_bytes != base_bytes as u64 + len_bytes {
+                    let text = format!("{base_bytes} and {len_bytes} bytes were published as {}", status.len_bytes);
+                    scene.violation(text);
+                }
+                if is_append { Outcome::Appended { base_bytes } } else { Outcome::Done }
             }
+            Err(error) if left.is_some() => {
+                scene.say(format_args!("a write failed behind a flush: {error}"));
+                scene.hit(Rare::WriterLeft);
+                left.unwrap_or(Outcome::Unknown)
+            }
+            Err(_) if in_doubt => Outcome::Unknown,
             Err(_) if dropped && !completing => {
                 scene.hit(Rare::WriterDropped);
                 Outcome::Dropped
@@ -337,8 +438,13 @@ impl ClientHost {
                 }
             }
         };
-        if outcome == Outcome::Done && pipelines > 1 && u64::from(pipelines) > len_bytes.div_ceil(self.block_size()) {
-            scene.hit(Rare::PipelineReplaced);
+        if matches!(outcome, Outcome::Done | Outcome::Appended { .. }) {
+            if repairs > 0 {
+                scene.hit(Rare::PipelineRepaired);
+            }
+            if pipelines > 1 && repairs == 0 && u64::from(pipelines) > len_bytes.div_ceil(self.block_size()) {
+                scene.hit(Rare::PipelineReplaced);
+            }
         }
         self.finish(outcome, scene);
     }

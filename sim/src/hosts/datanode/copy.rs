@@ -1,4 +1,4 @@
-//! Copies: a replica goes to another node by the leader's command.
+//! Copies: a replica goes to another node by the leader's command, or at the word of its writer.
 
 use base::clock::Moment;
 use datanode::agent::{AgentEvent, Command, Task};
@@ -6,7 +6,8 @@ use datanode::commands;
 use datanode::serve::ReadSession;
 use proto::ids::BlockId;
 use proto::transfer::BlockOpResponse;
-use transfer::{Ack, Status, reply};
+use transfer::catch_up::TransferReply;
+use transfer::{Ack, ReplicaStateSetup, Status, TransferSetup, reply};
 
 use super::{DatanodeHost, dial};
 use crate::coverage::Rare;
@@ -17,15 +18,49 @@ use crate::scene::Scene;
 /// A copy under way.
 #[derive(Debug)]
 pub(super) struct Copying {
-    namenode: usize,
-    command: Command,
+    whose: Whose,
     session: ReadSession,
     last_seqno: Option<i64>,
     /// When something came from the target.
     pub(super) heard: Moment,
 }
 
+/// Who waits for a copy.
+#[derive(Debug)]
+enum Whose {
+    Leader(usize, Command),
+    /// A writer, on this connection.
+    Writer(StreamId),
+}
+
 impl DatanodeHost {
+    pub(super) fn begin_transfer(&mut self, up: StreamId, setup: &TransferSetup, scene: &mut Scene) {
+        let (address, wall_ms) = (self.address(), self.wall_ms(scene));
+        let Some(running) = &mut self.running else { return };
+        match running.node.begin_transfer(setup, wall_ms) {
+            Ok(job) => {
+                let stream = dial(scene, address, &job.target);
+                let (whose, heard) = (Whose::Writer(up), scene.now());
+                running.copies.insert(stream, Copying { whose, session: job.session, last_seqno: None, heard });
+                scene.push(stream, address, Part::Write(Box::new(job.setup)));
+            }
+            Err(refusal) => {
+                scene.push(up, address, Part::Reply(Box::new(reply::refused(refusal.status, &refusal.message, ""))));
+                scene.close(up, address);
+            }
+        }
+    }
+
+    pub(super) fn tell_how_far(&self, up: StreamId, setup: &ReplicaStateSetup, scene: &mut Scene) {
+        let (address, wall_ms) = (self.address(), self.wall_ms(scene));
+        let Some(running) = &self.running else { return };
+        let said = match running.node.progress(setup, wall_ms) {
+            Ok(progress) => progress.to_reply(),
+            Err(refusal) => reply::refused(refusal.status, &refusal.message, ""),
+        };
+        scene.push(up, address, Part::Reply(Box::new(said)));
+    }
+
     pub(super) fn begin_copy(&mut self, namenode: usize, command: Command, scene: &mut Scene) {
         let address = self.address();
         let Some(running) = &mut self.running else { return };
@@ -33,8 +68,8 @@ impl DatanodeHost {
         match commands::begin_copy(&running.node, what) {
             Ok(job) => {
                 let stream = dial(scene, address, &job.target);
-                let copy = Copying { namenode, command, session: job.session, last_seqno: None, heard: scene.now() };
-                running.copies.insert(stream, copy);
+                let (whose, heard) = (Whose::Leader(namenode, command), scene.now());
+                running.copies.insert(stream, Copying { whose, session: job.session, last_seqno: None, heard });
                 scene.push(stream, address, Part::Write(Box::new(job.setup)));
             }
             Err(error) => {
@@ -95,9 +130,22 @@ impl DatanodeHost {
         outcome: Result<(), String>,
         scene: &mut Scene,
     ) {
-        scene.hit(if outcome.is_ok() { Rare::CopyMade } else { Rare::CopyFailed });
-        scene.close(stream, self.address());
-        let result = commands::result(&copy.command, outcome);
-        self.agent(AgentEvent::CommandDone { namenode: copy.namenode, result }, scene);
+        let address = self.address();
+        scene.close(stream, address);
+        match &copy.whose {
+            Whose::Leader(namenode, command) => {
+                scene.hit(if outcome.is_ok() { Rare::CopyMade } else { Rare::CopyFailed });
+                let result = commands::result(command, outcome);
+                self.agent(AgentEvent::CommandDone { namenode: *namenode, result }, scene);
+            }
+            Whose::Writer(up) => {
+                let said = match outcome {
+                    Ok(()) => TransferReply::Done,
+                    Err(message) => TransferReply::Failed { status: Status::Error, bad_link: String::new(), message },
+                };
+                scene.push(*up, address, Part::Reply(Box::new(said.to_wire())));
+                scene.close(*up, address);
+            }
+        }
     }
 }

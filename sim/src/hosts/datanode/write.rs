@@ -11,7 +11,7 @@ use datanode::agent::AgentEvent;
 use datanode::receive::{BlockReceiver, ReceiveEffect};
 use datanode::store::ReplicaWriter;
 use proto::transfer::BlockOpResponse;
-use transfer::{Ack, Packet, Status, WriteSetup, reply};
+use transfer::{Ack, Packet, Status, WriteSetup, WriteStage, reply};
 
 use super::{DatanodeHost, dial};
 use crate::coverage::Rare;
@@ -27,6 +27,7 @@ pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Opening {
     since: Moment,
     writer: ReplicaWriter,
+    stage: WriteStage,
     down: StreamId,
     link: String,
 }
@@ -58,15 +59,30 @@ impl DatanodeHost {
             (Some(next), Some(target)) => {
                 let down = dial(scene, address, target);
                 running.downs.insert(down, up);
-                running.opening.insert(up, Opening { since: scene.now(), writer, down, link: target.link() });
+                running
+                    .opening
+                    .insert(up, Opening { since: scene.now(), writer, stage: setup.stage, down, link: target.link() });
                 scene.push(down, address, Part::Write(Box::new(next)));
             }
             _ => {
                 let receiver = BlockReceiver::new(writer, false);
                 running.receiving.insert(up, Receiving { heard: scene.now(), receiver, down: None });
                 scene.push(up, address, Part::Reply(Box::new(reply::pipeline_ready())));
+                self.close_if_whole(up, setup.stage, scene);
             }
         }
+    }
+
+    /// The end of a block is told by the set-up alone, if all its bytes are there.
+    fn close_if_whole(&mut self, up: StreamId, stage: WriteStage, scene: &mut Scene) {
+        if stage != WriteStage::PipelineCloseRecovery {
+            return;
+        }
+        let Some(running) = &mut self.running else { return };
+        let Some(write) = running.receiving.get_mut(&up) else { return };
+        let mut out = Vec::new();
+        write.receiver.on_close(&running.node, &mut out);
+        self.carry_out(up, None, out, scene);
     }
 
     /// The next node answered the set-up (of a write, or of a copy).
@@ -82,7 +98,8 @@ impl DatanodeHost {
         if status == Status::Success {
             let receiver = BlockReceiver::new(opening.writer, true);
             running.receiving.insert(up, Receiving { heard: scene.now(), receiver, down: Some(down) });
-            return scene.push(up, address, Part::Reply(Box::new(reply::pipeline_ready())));
+            scene.push(up, address, Part::Reply(Box::new(reply::pipeline_ready())));
+            return self.close_if_whole(up, opening.stage, scene);
         }
         running.downs.remove(&down);
         let link =

@@ -1,0 +1,521 @@
+//! Going on with a replica that exists: after a failure of its pipeline, for an append, to close or to recover it.
+//!
+//! ```text
+//!   decide ─▶ stop the writer (bounded) ─▶ decide again ─▶ look at the end ─▶ side record ─▶ switch in memory
+//!                                                             ─▶ meta file renamed, folder synced ─▶ cut ─▶ ReplicaWriter
+//! ```
+//!
+//! One name is one truth: the meta file has the old stamp's name or the new one's, never both, and the rename is durable
+//! before anything else changes. A whole replica keeps its trailer until then; found under the name of a higher stamp,
+//! that trailer says that the replica was reopened, and at which length. Before the checksum of a last chunk is written
+//! over that was durable, a side record has it.
+
+use std::sync::Arc;
+
+use base::crash::CrashPoint;
+use base::disk::{DiskFile, OpenMode};
+use parking_lot::MutexGuard;
+use proto::ids::{BlockId, GenerationStamp, PoolId, StorageId};
+use transfer::digest;
+use transfer::{BlockRef, ChunkFormat, WriteStage};
+
+use super::Store;
+use super::admit::{Here, Verdict, Wish, decide};
+use super::error::StoreError;
+use super::layout;
+use super::meta::{self, End};
+use super::open::{FoundReplica, Mark, OpenLeaves, OpenReplica};
+use super::prove;
+use super::reader::mark_corrupt;
+use super::replica::{Replica, ReplicaState};
+use super::scan;
+use super::side::{self, SideFile};
+use super::volume::{State, Volume};
+use super::writer::{FinalisedReplica, ReplicaWriter, Start, recount, release};
+
+/// Checksums that are read at a time.
+const PIECE_BYTES: u64 = 1 << 20;
+
+type OpenFile = Arc<dyn DiskFile>;
+
+/// What is known of a replica, at one moment.
+#[derive(Clone, Debug)]
+struct Seen {
+    replica: Replica,
+    open: Option<Arc<OpenReplica>>,
+    fence: Option<GenerationStamp>,
+}
+
+impl Seen {
+    fn of(state: &State, id: BlockId) -> Option<Self> {
+        let replica = *state.replicas.get(&id)?;
+        Some(Self { replica, open: state.open.get(&id).cloned(), fence: state.fences.get(&id).copied() })
+    }
+    fn here(&self) -> Here {
+        let live = self.open.as_ref().filter(|open| !open.restarted());
+        let len_bytes = match self.replica.state {
+            ReplicaState::Finalized | ReplicaState::Corrupt => Some(self.replica.len_bytes),
+            ReplicaState::BeingWritten | ReplicaState::WaitingRecovery => live.map(|open| open.lengths().stored_bytes),
+        };
+        Here { replica: self.replica, len_bytes, fence: self.fence }
+    }
+    /// Bytes that it has, whoever wrote them; `None` if nobody has looked.
+    fn known_bytes(&self) -> Option<u64> {
+        match (&self.open, self.replica.state) {
+            (_, ReplicaState::Finalized) => Some(self.replica.len_bytes),
+            (Some(open), _) => Some(open.lengths().stored_bytes),
+            (None, _) => None,
+        }
+    }
+    /// Is it still the same replica with the same files? Its writer may have gone meanwhile.
+    fn is_still(&self, state: &State, id: BlockId) -> bool {
+        let Some(now) = Self::of(state, id) else { return false };
+        match (&self.open, &now.open) {
+            (Some(before), Some(after)) => Arc::ptr_eq(before, after) && self.replica.stamp == now.replica.stamp,
+            (None, None) => self.replica == now.replica,
+            _ => false,
+        }
+    }
+}
+
+/// Stops whoever writes the replica. While the guard is held, nobody changes its files.
+fn stop(open: Option<&Arc<OpenReplica>>, id: BlockId) -> Result<Option<MutexGuard<'_, ()>>, StoreError> {
+    open.map(|open| open.stop(id)).transpose()
+}
+
+impl Store {
+    /// Starts to write a replica that may exist, as [`Wish::stage`] says. A writer that is at it is stopped first, for good.
+    ///
+    /// # Errors
+    /// Those of the decision (see `admit`); [`StoreError::Busy`] if the old writer hangs in a disk call,
+    /// [`StoreError::Changed`] if somebody else was faster; as [`Store::create`].
+    pub fn resume(
+        &self,
+        block: &BlockRef,
+        wish: &Wish,
+        storage: Option<&StorageId>,
+        chunks: ChunkFormat,
+    ) -> Result<ReplicaWriter, StoreError> {
+        self.check_pool(&block.pool)?;
+        let created = BlockRef { stamp: wish.new_stamp, ..block.clone() };
+        let Some((volume, seen)) = self.see(block.id) else {
+            decide(block.id, wish, None)?;
+            let mut writer = self.create(&created, storage, chunks)?;
+            if wish.stage == WriteStage::TransferRbw {
+                writer.set_stays_open();
+            }
+            return Ok(writer);
+        };
+        volume.working()?;
+        decide(block.id, wish, Some(&seen.here()))?;
+        let held = stop(seen.open.as_ref(), block.id)?;
+        let again = Seen::of(&volume.state.lock(), block.id).ok_or(StoreError::Changed(block.id))?;
+        match decide(block.id, wish, Some(&again.here()))? {
+            Verdict::Create => Err(StoreError::Changed(block.id)),
+            Verdict::Replace => {
+                Self::clear(volume, &block.pool, block.id, &again)?;
+                drop(held);
+                let mut writer = self.create(&created, storage, chunks)?;
+                writer.set_stays_open();
+                Ok(writer)
+            }
+            Verdict::Resume { at_bytes } => {
+                let closes = wish.stage == WriteStage::PipelineCloseRecovery;
+                let more_bytes = if closes { 0 } else { block.len_bytes.saturating_sub(at_bytes).max(1) };
+                let takeover = Takeover {
+                    volume,
+                    pool: &block.pool,
+                    id: block.id,
+                    before: again,
+                    at_bytes,
+                    new_stamp: wish.new_stamp,
+                    chunks: Some(chunks),
+                    more_bytes,
+                    appends: matches!(
+                        wish.stage,
+                        WriteStage::PipelineSetupAppend | WriteStage::PipelineSetupAppendRecovery
+                    ),
+                };
+                takeover.run()
+            }
+        }
+    }
+
+    /// First half of a block's recovery: the writer is stopped, and nothing but this recovery, or what comes after it,
+    /// changes the replica from now on. `None`: there is none. What an earlier run of the node left is read whole.
+    ///
+    /// # Errors
+    /// [`StoreError::StaleStamp`] and [`StoreError::Fenced`] if a later recovery was here; [`StoreError::Busy`]; the disk's.
+    pub fn prepare_recovery(
+        &self,
+        storage: &StorageId,
+        id: BlockId,
+        recovery: GenerationStamp,
+    ) -> Result<Option<FoundReplica>, StoreError> {
+        let volume = self.volume(storage)?;
+        volume.working()?;
+        let pool = volume.pool()?;
+        let Some(before) = fence(volume, id, recovery)? else { return Ok(None) };
+        let held = stop(before.open.as_ref(), id)?;
+        let stopped = {
+            let mut state = volume.state.lock();
+            let Some(now) = Seen::of(&state, id) else { return Ok(None) };
+            if now.replica.state == ReplicaState::BeingWritten {
+                let len_bytes = now.known_bytes().unwrap_or(0);
+                let left = Replica { state: ReplicaState::WaitingRecovery, len_bytes, ..now.replica };
+                state.set_replica(id, Some(left));
+            }
+            now
+        };
+        if let Some(open) = &stopped.open {
+            recount(volume, open, open.lengths().stored_bytes);
+        }
+        drop(held);
+        let (stamp, state) = (stopped.replica.stamp, stopped.replica.state);
+        let found =
+            |len_bytes, acked_bytes, restarted| FoundReplica { state, stamp, len_bytes, acked_bytes, restarted };
+        match (&stopped.open, state) {
+            (_, ReplicaState::Finalized | ReplicaState::Corrupt) => {
+                let len_bytes = stopped.replica.len_bytes;
+                Ok(Some(found(len_bytes, len_bytes, false)))
+            }
+            (Some(open), _) => {
+                let lengths = open.lengths();
+                // Told as it was before: a recovery that asks twice hears the same.
+                let state = before.replica.state;
+                let found = found(lengths.stored_bytes, lengths.acked_bytes, open.restarted());
+                Ok(Some(FoundReplica { state, ..found }))
+            }
+            (None, _) => {
+                let good = prove_left(volume, &pool, id, &stopped)?;
+                Ok(Some(found(good, 0, true)))
+            }
+        }
+    }
+
+    /// Second half: the replica is cut to `len_bytes`, gets the stamp of the recovery, and is finalised, durably. Asked
+    /// again after it was done, it is done.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if the first half was not this recovery's; [`StoreError::WrongLength`] if the replica is
+    /// shorter; as [`ReplicaWriter::finalise`].
+    pub fn finish_recovery(
+        &self,
+        storage: &StorageId,
+        id: BlockId,
+        recovery: GenerationStamp,
+        len_bytes: u64,
+    ) -> Result<FinalisedReplica, StoreError> {
+        let volume = self.volume(storage)?;
+        volume.working()?;
+        let pool = volume.pool()?;
+        let seen = Seen::of(&volume.state.lock(), id).ok_or(StoreError::NotFound(id))?;
+        let replica = seen.replica;
+        let done = (replica.state, replica.stamp, replica.len_bytes) == (ReplicaState::Finalized, recovery, len_bytes);
+        if done && seen.fence.is_none() {
+            return Ok(FinalisedReplica { pool, id, stamp: recovery, len_bytes, storage: storage.clone() });
+        }
+        if seen.fence != Some(recovery) {
+            let fence = seen.fence.unwrap_or(replica.stamp);
+            return Err(StoreError::Fenced { id, fence, sent: recovery });
+        }
+        let state = replica.state.as_str();
+        let known = seen.known_bytes().filter(|_| replica.state != ReplicaState::Corrupt);
+        let found_bytes = known.ok_or(StoreError::NotWhole { id, state })?;
+        if found_bytes < len_bytes {
+            let max_bytes = u64::MAX;
+            return Err(StoreError::WrongLength { id, found_bytes, min_bytes: len_bytes, max_bytes });
+        }
+        let _held = stop(seen.open.as_ref(), id)?;
+        let takeover = Takeover {
+            volume,
+            pool: &pool,
+            id,
+            before: seen.clone(),
+            at_bytes: len_bytes,
+            new_stamp: recovery,
+            chunks: None,
+            more_bytes: 0,
+            appends: false,
+        };
+        takeover.run()?.finalise_as_it_is()
+    }
+
+    fn see(&self, id: BlockId) -> Option<(&Arc<Volume>, Seen)> {
+        self.volumes.iter().find_map(|volume| Some((volume, Seen::of(&volume.state.lock(), id)?)))
+    }
+    /// Moves a replica away that makes room for a better one.
+    fn clear(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Result<(), StoreError> {
+        let now = {
+            let mut state = volume.state.lock();
+            if !seen.is_still(&state, id) {
+                return Err(StoreError::Changed(id));
+            }
+            state.set_replica(id, None);
+            state.now
+        };
+        tracing::warn!(block = %id, state = seen.replica.state.as_str(), "a replica makes room for a copy of a higher stamp");
+        side::remove(volume, pool, id);
+        volume.move_to_trash(pool, id, &seen.replica, now)
+    }
+}
+
+/// Shuts out everything below a recovery's stamp; what is there.
+fn fence(volume: &Volume, id: BlockId, recovery: GenerationStamp) -> Result<Option<Seen>, StoreError> {
+    let mut state = volume.state.lock();
+    let Some(seen) = Seen::of(&state, id) else { return Ok(None) };
+    if let Some(fence) = seen.fence.filter(|fence| *fence > recovery) {
+        return Err(StoreError::Fenced { id, fence, sent: recovery });
+    }
+    if seen.replica.stamp > recovery {
+        return Err(StoreError::StaleStamp { id, found: seen.replica.stamp, sent: recovery });
+    }
+    if seen.replica.stamp < recovery || seen.replica.state != ReplicaState::Finalized {
+        state.fences.insert(id, recovery);
+    }
+    Ok(Some(seen))
+}
+
+/// Reads what an earlier run of the node left, and keeps what was found.
+fn prove_left(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Result<u64, StoreError> {
+    let stamp = seen.replica.stamp;
+    // Data without a meta file have no stamp, and nothing says whether they are good.
+    let good = if stamp.raw() == 0 { Mark::default() } else { prove::good_length(volume, pool, id, stamp)? };
+    let open = OpenReplica::found(good);
+    // As the scan has counted it, but for chunks of another length.
+    let sums_bytes = ChunkFormat::CRC32C_512.checksums_bytes(seen.replica.len_bytes);
+    open.recount(seen.replica.len_bytes + sums_bytes + meta::HEADER_BYTES);
+    let mut state = volume.state.lock();
+    if !seen.is_still(&state, id) {
+        return Err(StoreError::Changed(id));
+    }
+    state.open.insert(id, open);
+    Ok(good.len_bytes)
+}
+
+/// A replica that is about to get another stamp, and another writer.
+struct Takeover<'a> {
+    volume: &'a Arc<Volume>,
+    pool: &'a PoolId,
+    id: BlockId,
+    before: Seen,
+    at_bytes: u64,
+    new_stamp: GenerationStamp,
+    /// Format of the packets that come; `None`: none come.
+    chunks: Option<ChunkFormat>,
+    /// Room to set aside.
+    more_bytes: u64,
+    /// The block grows beyond what its writer made: the leaves of its digest are of no use any more.
+    appends: bool,
+}
+
+/// The files of a replica, and its end.
+struct Looked {
+    data: OpenFile,
+    meta: OpenFile,
+    chunks: ChunkFormat,
+    end: Mark,
+    sums_crc: u32,
+    leaves: OpenLeaves,
+}
+
+impl Takeover<'_> {
+    /// Does it. The gate of the old writer is held.
+    fn run(self) -> Result<ReplicaWriter, StoreError> {
+        let looked = self.look()?;
+        let side = self.keep_end(&looked)?;
+        let reserved_bytes = if self.more_bytes == 0 { 0 } else { self.volume.reserve(self.more_bytes)? };
+        let open = self.open(&looked);
+        let number = {
+            let mut state = self.volume.state.lock();
+            if !self.before.is_still(&state, self.id) || self.is_shut_out(&state) {
+                drop(state);
+                release(self.volume, reserved_bytes);
+                return Err(StoreError::Changed(self.id));
+            }
+            state.begin_writing(self.id, self.new_stamp, &open)
+        };
+        if let Err((error, left)) = self.switch(&looked) {
+            self.volume.end_writing(self.id, number, Some(left));
+            release(self.volume, reserved_bytes);
+            return Err(error);
+        }
+        let start = Start {
+            volume: Arc::clone(self.volume),
+            pool: self.pool.clone(),
+            id: self.id,
+            stamp: self.new_stamp,
+            chunks: looked.chunks,
+            open,
+            number,
+            reserved_bytes,
+        };
+        Ok(ReplicaWriter::resume(start, (looked.data, looked.meta), looked.sums_crc, side))
+    }
+
+    /// A recovery that began meanwhile shuts this out; one that is being finished is the fence itself.
+    fn is_shut_out(&self, state: &State) -> bool {
+        let fence = state.fences.get(&self.id).copied();
+        if self.chunks.is_some() { fence >= Some(self.new_stamp) } else { fence != Some(self.new_stamp) }
+    }
+    const fn was_whole(&self) -> bool {
+        matches!(self.before.replica.state, ReplicaState::Finalized)
+    }
+    fn old_meta_path(&self) -> std::path::PathBuf {
+        self.volume.meta_path(self.pool, self.id, self.before.replica.stamp)
+    }
+    fn damaged(&self) -> StoreError {
+        if self.was_whole() {
+            mark_corrupt(self.volume, self.id, self.before.replica.stamp);
+        }
+        StoreError::NotWhole { id: self.id, state: ReplicaState::Corrupt.as_str() }
+    }
+
+    /// Opens the files and looks at the place from which the replica goes on. Changes nothing.
+    fn look(&self) -> Result<Looked, StoreError> {
+        let (data_path, meta_path) = (self.volume.data_path(self.pool, self.id), self.old_meta_path());
+        let open = |path: &std::path::Path| {
+            self.volume.disk.open(path, OpenMode::ReadWrite).map_err(StoreError::io("open", path))
+        };
+        let (data, meta) = (open(&data_path)?, open(&meta_path)?);
+        let io = || StoreError::io("read", &meta_path);
+        let mut header = [0; meta::HEADER_BYTES as usize];
+        meta.read_exact_at(&mut header, 0).map_err(io())?;
+        let Some(chunks) = meta::decode_header(&header) else { return Err(self.damaged()) };
+        if self.chunks.is_some_and(|wanted| wanted != chunks) {
+            return Err(StoreError::Checksums(self.id));
+        }
+        let (end, leaves) = self.look_at_end(data.as_ref(), meta.as_ref(), chunks)?;
+        let whole_end =
+            meta::HEADER_BYTES + chunks.checksums_bytes(end.len_bytes - end.len_bytes % chunks.chunk_bytes());
+        let (mut at, mut sums_crc) = (meta::HEADER_BYTES, 0);
+        while at < whole_end {
+            let mut sums = vec![0; PIECE_BYTES.min(whole_end - at) as usize];
+            meta.read_exact_at(&mut sums, at).map_err(io())?;
+            sums_crc = ChunkFormat::CRC32C_512.extend(sums_crc, &sums);
+            at += sums.len() as u64;
+        }
+        Ok(Looked { data, meta, chunks, end, sums_crc, leaves })
+    }
+
+    /// The end from which the replica goes on, with a checksum for its last chunk that was verified, and its leaves.
+    fn look_at_end(
+        &self,
+        data: &dyn DiskFile,
+        meta: &dyn DiskFile,
+        chunks: ChunkFormat,
+    ) -> Result<(Mark, OpenLeaves), StoreError> {
+        let io = |source| StoreError::Io { operation: "read", path: self.id.to_string(), source };
+        let known_bytes = self.before.known_bytes().unwrap_or(0);
+        let mut leaves = match &self.before.open {
+            Some(open) => open.leaves(),
+            None => self.trailers_leaves(meta)?,
+        };
+        if known_bytes != self.at_bytes {
+            // The leaf of a segment that is cut is that of bytes which are not there any more.
+            leaves.leaves.truncate((self.at_bytes / digest::SEGMENT_BYTES) as usize);
+        }
+        leaves.off |=
+            (self.appends && self.was_whole()) || (leaves.leaves.len() as u64) < self.at_bytes / digest::SEGMENT_BYTES;
+        let inside_bytes = self.at_bytes % chunks.chunk_bytes();
+        if inside_bytes == 0 {
+            return Ok((Mark { len_bytes: self.at_bytes, tail: None }, leaves));
+        }
+        let start_bytes = self.at_bytes - inside_bytes;
+        let mut chunk = vec![0; (known_bytes - start_bytes).min(chunks.chunk_bytes()) as usize];
+        data.read_exact_at(&mut chunk, start_bytes).map_err(io)?;
+        let mut stored = [0; 4];
+        meta.read_exact_at(&mut stored, meta::HEADER_BYTES + chunks.checksums_bytes(start_bytes)).map_err(io)?;
+        // What the writer said counts more than the file, in which a checksum may stand whose data were not written.
+        let said = self.before.open.as_ref().map(|open| open.stored());
+        let said = said.filter(|said| said.len_bytes == start_bytes + chunk.len() as u64).and_then(|said| said.tail);
+        if chunks.checksum(&chunk).to_be_bytes() != said.unwrap_or(stored) {
+            return Err(self.damaged());
+        }
+        let part = chunk.get(..inside_bytes as usize).unwrap_or_default();
+        let tail = Some(chunks.checksum(part).to_be_bytes());
+        Ok((Mark { len_bytes: self.at_bytes, tail }, leaves))
+    }
+    fn trailers_leaves(&self, meta: &dyn DiskFile) -> Result<OpenLeaves, StoreError> {
+        let ends =
+            meta.len_bytes().and_then(|bytes| scan::read_ends(|buffer, at| meta.read_exact_at(buffer, at), bytes));
+        match ends.map_err(|source| StoreError::Io { operation: "read", path: self.id.to_string(), source })?.1 {
+            End::Trailer(trailer, _) => {
+                Ok(OpenLeaves { leaves: trailer.leaves, observed: trailer.observed, off: false })
+            }
+            End::None | End::Needs(_) | End::Newer(_) | End::Marked(_) => Err(self.damaged()),
+        }
+    }
+
+    /// Makes the end durable beside the meta file, before its checksum there is written over.
+    fn keep_end(&self, looked: &Looked) -> Result<Option<SideFile>, StoreError> {
+        let is_cut = self.before.known_bytes() != Some(self.at_bytes);
+        if looked.end.tail.is_none() || !(self.was_whole() || is_cut) {
+            return Ok(None);
+        }
+        let kept = SideFile::open_or_create(self.volume, self.pool, self.id).and_then(|mut side| {
+            side.write(self.id, self.new_stamp, looked.end)?;
+            Ok(side)
+        });
+        let side = self.volume.guard(kept)?;
+        self.volume.commit_names(self.pool, layout::folder_of(self.id))?;
+        Ok(Some(side))
+    }
+
+    /// What others see from now on.
+    fn open(&self, looked: &Looked) -> Arc<OpenReplica> {
+        let end = looked.end;
+        let before = self.before.open.as_ref();
+        let acked = match before.map(|open| open.acked()) {
+            Some(acked) if acked.len_bytes < end.len_bytes => acked,
+            _ => end,
+        };
+        let open = OpenReplica::new(end, acked, looked.leaves.clone());
+        let counted_bytes = match before {
+            Some(before) => before.recount(0),
+            None => self.before.replica.len_bytes + looked.meta.len_bytes().unwrap_or(0),
+        };
+        open.recount(counted_bytes);
+        open
+    }
+
+    /// Gives the files the new stamp, and cuts what is too much. A failure tells what the replica is then.
+    fn switch(&self, looked: &Looked) -> Result<(), (StoreError, Replica)> {
+        let (old, new) = (self.old_meta_path(), self.volume.meta_path(self.pool, self.id, self.new_stamp));
+        let mut left = self.before.replica;
+        if old != new {
+            let names = self.volume.names.read();
+            let renamed = self.volume.disk.rename(&old, &new, CrashPoint::RestampRename);
+            let renamed = self.volume.guard(renamed.map_err(StoreError::io("rename", &old)));
+            drop(names);
+            renamed.map_err(|error| (error, left))?;
+        }
+        let state = ReplicaState::WaitingRecovery;
+        left = Replica { stamp: self.new_stamp, len_bytes: self.at_bytes, state };
+        let done = self
+            .volume
+            .commit_names(self.pool, layout::folder_of(self.id))
+            .and_then(|()| self.volume.guard(self.cut(looked, &new)));
+        done.map_err(|error| (error, left))
+    }
+    fn cut(&self, looked: &Looked, meta_path: &std::path::Path) -> Result<(), StoreError> {
+        let data_path = self.volume.data_path(self.pool, self.id);
+        let sums_end = meta::HEADER_BYTES + looked.chunks.checksums_bytes(self.at_bytes);
+        let cut = |file: &OpenFile, end: u64, path| {
+            let io = || StoreError::io("cut", path);
+            if file.len_bytes().map_err(io())? > end {
+                file.set_len(end, CrashPoint::ReplicaCut).map_err(io())?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        cut(&looked.meta, sums_end, meta_path)?;
+        if let Some(tail) = &looked.end.tail {
+            looked.meta.write_at(tail, sums_end - tail.len() as u64).map_err(StoreError::io("write", meta_path))?;
+        }
+        if self.was_whole() && self.before.replica.stamp == self.new_stamp {
+            // Its old trailer would say that it is whole, whatever comes now: the name is the same.
+            looked.meta.sync(CrashPoint::MetaSync).map_err(StoreError::io("sync", meta_path))?;
+        }
+        cut(&looked.data, self.at_bytes, &data_path)
+    }
+}
