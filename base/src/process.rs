@@ -7,7 +7,18 @@ use rustix::time::{ClockId, clock_gettime};
 /// Memory of this process that is in RAM, in bytes; `None` where the system does not say.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    resident_in("/proc/self/status")
+}
+
+/// Memory of a process of this machine that is in RAM, in bytes; `None` if there is none with this number, or the system
+/// does not say.
+#[must_use]
+pub fn resident_bytes_of(pid: i32) -> Option<u64> {
+    resident_in(&format!("/proc/{pid}/status"))
+}
+
+fn resident_in(path: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(path).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1024)
@@ -60,6 +71,9 @@ mod tests {
     #[test]
     fn a_process_has_memory_and_time() {
         assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        assert!(resident_bytes_of(own).is_some_and(|bytes| bytes > 100_000));
+        assert_eq!(resident_bytes_of(0), None);
         let before = thread_cpu();
         let sum = (0..1_000_000_u64).fold(0, |sum, n| std::hint::black_box(sum ^ n));
         assert!(thread_cpu() > before, "{sum}");

@@ -110,6 +110,8 @@ pub(crate) enum Command {
     Man(ManOptions),
     /// Measure a cluster
     Bench(crate::bench::BenchVerb),
+    /// Put a cluster of its own under load and faults, and compare every byte
+    Soak(crate::soak::SoakOptions),
     /// Explain a verb or a topic (exit-codes)
     Help(HelpTopic),
 }

@@ -8,7 +8,7 @@
 pub(crate) mod cluster;
 mod exec;
 pub(crate) mod folder;
-mod health;
+pub(crate) mod health;
 pub(crate) mod output;
 pub(crate) mod ports;
 pub(crate) mod process;

@@ -42,7 +42,7 @@ file verbs
     3  not found
     4  permission denied
     5  temporary: unreachable, safe mode, time-out; a retry may help
-    6  a check found problems (fsck, config validate)
+    6  a check found problems (fsck, config validate, soak)
   130  interrupted
 
 servers (namenode, datanode, dev)

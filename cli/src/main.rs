@@ -5,7 +5,7 @@
 //!   server    namenode | datanode           dev       a cluster on this machine, for development
 //!   config    settings, explained           manual    completions and man pages
 //!   bench     measurements                  exit      what exit statuses mean
-//!   page      a look at a role's operations page
+//!   soak      load, faults, every byte      page      a look at a role's operations page
 //! ```
 
 mod args;
@@ -18,6 +18,7 @@ mod golden;
 mod manual;
 mod page;
 mod server;
+mod soak;
 mod verbs;
 
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status.into(),
     };
-    if matches!(cli.command, Command::Dev(_) | Command::Namenode(_) | Command::Datanode(_)) {
+    if matches!(cli.command, Command::Dev(_) | Command::Namenode(_) | Command::Datanode(_) | Command::Soak(_)) {
         base::limits::raise_open_files();
     }
     let status = match cli.command {
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Completions(options) => manual::completions(&options),
         Command::Man(options) => manual::man(&options),
         Command::Bench(verb) => bench::run(&verb, &cli.global),
+        Command::Soak(options) => soak::run(&options, &cli.global),
         Command::Help(topic) => args::help(&topic),
     };
     status.into()

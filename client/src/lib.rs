@@ -63,9 +63,9 @@ pub use list::Listing;
 pub use proto::common::{LocatedBlock, StorageLocation};
 pub use proto::error::{ErrorCode, FsError, FsResult};
 pub use proto::namespace::{
-    AclChange, AclEntry, AclScope, AclTag, ContentSummaryResponse, DeleteResponse, DiffEntry, DiffKind, FileKind,
-    FileStatus, FsckFile, FsckResponse, GetAclResponse, JobStatus, LeaseStatus, NodeService, NodeStatus,
-    SnapshotStatus, Xattr,
+    AclChange, AclEntry, AclScope, AclTag, ClusterStatusResponse, ContentSummaryResponse, DeleteResponse, DiffEntry,
+    DiffKind, FileKind, FileStatus, FsckFile, FsckResponse, GetAclResponse, JobStatus, LeaseStatus, NodeService,
+    NodeStatus, SnapshotStatus, Xattr,
 };
 pub use read::{AsyncReader, LocalFigures, LocalReads, Reader, ReplicaReader};
 pub use rpc::Carrier;

@@ -15,11 +15,13 @@
     reason = "the harness stands outside of the product, where people and operating systems are; a failed expectation is a failed test"
 )]
 
+pub mod apart;
 pub mod cluster;
 pub mod command;
 pub mod golden;
 pub mod ledger;
 pub mod mount;
+pub mod net;
 pub mod tree;
 pub mod wait;
 pub mod workload;
