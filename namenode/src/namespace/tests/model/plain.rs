@@ -15,6 +15,8 @@ const WRITE: u32 = 2;
 const EXECUTE: u32 = 1;
 
 pub(super) type Told<T> = Result<T, ErrorCode>;
+/// Inode, lease and length of a file that is appended to, and id and length of the block that is open again.
+pub(super) type Appended = (u64, u64, u64, Option<(i64, u64)>);
 
 /// What a path leads to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -413,14 +415,13 @@ impl Plain {
         self.need(user, path, WRITE)?;
         if node.open { Err(ErrorCode::FileOpen) } else { Ok(self.latest(node.inode)) }
     }
-    /// Inode, lease, length, and id and length of the block that is open again.
     pub(super) fn append(
         &mut self,
         user: &str,
         holder: Option<SessionId>,
         path: &str,
         new_block: bool,
-    ) -> Told<(u64, u64, u64, Option<(i64, u64)>)> {
+    ) -> Told<Appended> {
         let before = self.closed(user, path)?;
         let (epoch, len_bytes) = (self.next_epoch, self.drafts[before].len_bytes());
         let mut draft = Draft { epoch, holder, pin: None, over: false, recovery: None, ..self.drafts[before].clone() };

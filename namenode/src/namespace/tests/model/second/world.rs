@@ -698,6 +698,10 @@ impl World {
                 if let Some(((), Outcome::NewStamp { stamp: new, .. })) = told {
                     assert!(new.raw() > stamp);
                     self.state.reserved.insert(draft.id, new.raw());
+                    // Mostly the pipeline stands again at once.
+                    if number & 0x100_0000 == 0 {
+                        self.repair(number & !7 | 3);
+                    }
                 }
             }
             3..=5 => {
