@@ -114,7 +114,7 @@ impl View<'_> {
         pipeline.extend(more.iter().filter(|storage| !self.blocks.storages_named(&r.keep).contains(storage)));
         let last = self.namespace.lease(InodeId::from_raw(r.inode)).and_then(|view| view.last_block);
         let offset_bytes = last.filter(|last| last.block == id).map_or(0, |last| last.offset_bytes);
-        Ok(self.to_write(user, (id, offset_bytes, block.len_bytes), (floor, stamp), stamp, &pipeline))
+        Ok(self.for_writing(user, (id, offset_bytes, block.len_bytes), (floor, stamp), stamp, &pipeline))
     }
 
     /// A finished block that is written on: at the stamp that its replicas have, on those that are good as far as is known.
@@ -123,10 +123,10 @@ impl View<'_> {
         let most = (last.replication as usize).max(1);
         let good = good.get(..good.len().min(most)).unwrap_or_default();
         let what = (last.block, last.offset_bytes, last.len_bytes);
-        self.to_write(user, what, (last.stamp, last.new_stamp), last.stamp, good)
+        self.for_writing(user, what, (last.stamp, last.new_stamp), last.stamp, good)
     }
 
-    fn to_write(
+    fn for_writing(
         &self,
         user: &str,
         (block, offset_bytes, len_bytes): (BlockId, u64, u64),
