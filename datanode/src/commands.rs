@@ -157,7 +157,7 @@ pub enum CopyError {
 pub fn begin_copy(node: &Node, what: &CopyReplica) -> Result<CopyJob, CopyError> {
     let block = BlockRef::from_common(&what.block.clone().unwrap_or_default())?;
     let targets = what.targets.iter().map(Target::from_common).collect::<Result<Vec<_>, _>>()?;
-    let reader = node.store().open_reader(&block)?;
+    let reader = node.store().open_whole(&block)?;
     // The replica's own stamp and length are what is copied.
     let block = BlockRef { stamp: reader.stamp(), len_bytes: reader.len_bytes(), ..block };
     let (chunks, len_bytes) = (reader.chunks(), reader.len_bytes());

@@ -197,7 +197,7 @@ impl Node {
         }
         // Entered before the files are opened, so that whoever changes the replica from now on finds the loan.
         let loan = borrower.lend(setup.block.id).map_err(|full| Refusal::new(Status::Error, full.to_string()))?;
-        let opened = self.store.open_reader(&setup.block).map_err(Refusal::from).and_then(|reader| {
+        let opened = self.store.open_whole(&setup.block).map_err(Refusal::from).and_then(|reader| {
             if borrower.holds(loan) {
                 return Ok(reader);
             }

@@ -334,6 +334,15 @@ impl Store {
     pub fn open_shared(&self, block: &BlockRef) -> Result<ReplicaReader, StoreError> {
         self.open_with(block, ReplicaReader::open_shared)
     }
+    /// As [`Store::open_reader`], but only a finalised replica: to be copied as a whole one, or lent.
+    ///
+    /// # Errors
+    /// As [`Store::open_reader`].
+    pub fn open_whole(&self, block: &BlockRef) -> Result<ReplicaReader, StoreError> {
+        let reader = self.open_reader(block)?;
+        let state = ReplicaState::BeingWritten.as_str();
+        if reader.is_unfinished() { Err(StoreError::NotWhole { id: block.id, state }) } else { Ok(reader) }
+    }
     /// As [`Store::open_reader`], also for an open replica of which nothing was acknowledged yet: the copy is then empty
     /// (SC-36).
     ///

@@ -285,6 +285,10 @@ fn sc_51_a_reader_of_an_open_replica_sees_what_was_acknowledged_with_the_checksu
             FORMAT.verify(&data, &sums).unwrap();
             assert_eq!(data, &whole[..at]);
         }
+        assert!(
+            matches!(store.open_whole(&block(1)), Err(StoreError::NotWhole { .. })),
+            "it is not copied, and not lent"
+        );
         let open = BlockRef { stamp: stamp(1), ..block(1) };
         assert!(matches!(store.open_reader(&open), Err(StoreError::StaleStamp { .. })), "{at}");
     }
