@@ -534,16 +534,16 @@ mod tests {
         let third = DiskFault::once(DiskFaultKind::WriteError).after(2);
         let other = DiskFault::lasting(DiskFaultKind::ReadError);
         let mut faults = Faults::default();
-        faults.replace(&[third.clone()], &[]);
+        faults.replace(std::slice::from_ref(&third), &[]);
         let struck = |faults: &mut Faults, call| !matches!(faults.judge(call, "/f"), Verdict::Proceed);
         assert!(!struck(&mut faults, DiskCall::Write));
-        faults.replace(&[third.clone(), other.clone()], &[third.clone()]);
+        faults.replace(&[third.clone(), other.clone()], std::slice::from_ref(&third));
         assert!(!struck(&mut faults, DiskCall::Write));
         assert!(struck(&mut faults, DiskCall::Write), "the third one");
-        faults.replace(&[third.clone()], &[third.clone(), other]);
+        faults.replace(std::slice::from_ref(&third), &[third.clone(), other]);
         assert!(!struck(&mut faults, DiskCall::Read), "taken away");
         assert!((0..5).all(|_| !struck(&mut faults, DiskCall::Write)), "what struck once is over");
-        faults.replace(&[], &[third.clone()]);
+        faults.replace(&[], std::slice::from_ref(&third));
         faults.replace(&[third], &[]);
         assert!((0..3).any(|_| struck(&mut faults, DiskCall::Write)), "taken out and put in again, it is new");
     }
