@@ -45,8 +45,8 @@ pub(crate) enum JobsCommand {
 /// Flags of `jobs watch`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-It ends when the job does, with status 0 if it is done, and 1 if it was cancelled or is blocked for good. A datanode that
-is being emptied and is blocked is waited for: what is in the way is told, and may go.
+It ends when the job does, with status 0 if it is done, and 1 if it was cancelled or is blocked for good. A datanode
+that is being emptied and is blocked is waited for: what is in the way is told, and may go.
 
 Examples:
   blockyard jobs watch decommission-<node>

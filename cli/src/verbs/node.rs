@@ -78,8 +78,8 @@ pub(crate) struct RecommissionOptions {
 #[command(
     after_help = NAMES_HELP,
     after_long_help = format!("\
-For a restart, a new disk, a kernel: nothing is written to the datanode, and only blocks of which no copy is elsewhere are
-copied. When `blockyard jobs ls` says \"done\", it can be stopped, and nothing is copied because of it as long as the
+For a restart, a new disk, a kernel: nothing is written to the datanode, and only blocks of which no copy is elsewhere
+are copied. When `blockyard jobs ls` says \"done\", it can be stopped, and nothing is copied because of it as long as the
 maintenance lasts. It ends with --for, or with `blockyard node recommission`; a datanode that is not back then counts as
 dead, and its blocks are copied.
 
