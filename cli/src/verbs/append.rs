@@ -22,9 +22,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 #[command(
     after_help = PATHS_HELP,
     after_long_help = format!("\
-Writes the local files behind what PATH has, in the order in which they are named. Readers see PATH all the time; what is
-appended can be seen when it is all there, or from time to time with --flush. Nobody else can write PATH meanwhile: if
-somebody does already, `blockyard lease ls PATH` says who.
+Writes the local files behind what PATH has, in the order in which they are named. Readers see PATH all the time; what
+is appended can be seen when it is all there, or from time to time with --flush. Nobody else can write PATH meanwhile:
+if somebody does already, `blockyard lease ls PATH` says who.
 
 If it is interrupted, or a local file cannot be read to its end, PATH keeps what was written until then.
 
@@ -32,7 +32,8 @@ If it is interrupted, or a local file cannot be read to its end, PATH keeps what
 
 Examples:
   blockyard append today.log /logs/all.log
-  journalctl -f | blockyard append --flush - /logs/journal       followed elsewhere with: blockyard tail -f /logs/journal")
+  journalctl -f | blockyard append --flush - /logs/journal
+  blockyard tail -f /logs/journal               elsewhere: follows what is appended")
 )]
 pub(crate) struct AppendOptions {
     /// Local files (- is standard input), then the file of the cluster

@@ -31,8 +31,8 @@ With --full every datanode also reads its replicas of these files from its disks
 and with the digest that was made when they were written. Damaged ones are named, and replaced by the cluster. What only
 snapshots still have is left to the datanodes' own scrubbers.
 
-Ends with 6 if data are missing or damaged, totals are wrong, or replicas could not be read; files with too few copies, or
-open, are told only.
+Ends with 6 if data are missing or damaged, totals are wrong, or replicas could not be read; files with too few copies,
+or open, are told only.
 
 {PATHS_HELP}
 

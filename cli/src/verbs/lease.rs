@@ -37,7 +37,8 @@ pub(crate) enum LeaseCommand {
     after_long_help = format!("\
 STATE is `writing`, `new` for a file that is not visible before it is closed or flushed, or `closing` for one that the
 cluster takes from its writer; what that waits for stands behind it. SILENT is how long nothing was heard of the writer:
-after a minute others may have the file, after 20 minutes the cluster closes it by itself. SIZE is that of finished blocks.
+after a minute others may have the file, after 20 minutes the cluster closes it by itself. SIZE is that of finished
+blocks.
 
 {PATHS_HELP}
 

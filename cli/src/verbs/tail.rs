@@ -21,8 +21,8 @@ use super::text::plain;
     after_help = PATHS_HELP,
     after_long_help = format!("\
 With -f it stays, and writes what is added to the files, until it is interrupted: it looks every --interval whether they
-are longer. Of a file that is being written it shows what was flushed. A file that was replaced, or cut, is written from its
-beginning; one that is removed ends it.
+are longer. Of a file that is being written it shows what was flushed. A file that was replaced, or cut, is written from
+its beginning; one that is removed ends it.
 
 {PATHS_HELP}
 

@@ -23,8 +23,8 @@ const QUIET: Duration = Duration::from_secs(2);
 #[command(
     after_help = PATHS_HELP,
     after_long_help = format!("\
-SIZE is a number of bytes, with K, M or G for powers of 1024. With a sign before it, it is less than a file has (-SIZE), at
-most this (<SIZE), or what a file has rounded down to a multiple (/SIZE). Files do not become longer: append to them.
+SIZE is a number of bytes, with K, M or G for powers of 1024. With a sign before it, it is less than a file has (-SIZE),
+at most this (<SIZE), or what a file has rounded down to a multiple (/SIZE). Files do not become longer: append to them.
 
 A file that is cut inside a block is open until its datanodes have cut their copies; that is waited for.
 
