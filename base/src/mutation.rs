@@ -47,6 +47,8 @@ mutations! {
     Sc09RootIsSpecial = "sc-09-root-is-special";
     /// What a snapshot refers to is freed with its last living name.
     Sc10SnapshotIsForgotten = "sc-10-snapshot-is-forgotten";
+    /// A truncate inside a block takes away what a snapshot sees of it.
+    Sc12SnapshotIsCut = "sc-12-snapshot-is-cut";
     /// A file whose last living name went, and that snapshots see, keeps its lease.
     Sc11LeaseOfTheDead = "sc-11-lease-of-the-dead";
     /// An image lists no leases of files that nobody sees yet: the same fact is told twice, in two ways.
@@ -71,6 +73,16 @@ mutations! {
     Sc24NewerImageIsRead = "sc-24-newer-image-is-read";
 
     // --- leases and recovery ---
+    /// A writer whose file was taken from it still commits.
+    Sc25RecoveryFencesNobody = "sc-25-recovery-fences-nobody";
+    /// A recovery that was overtaken by a later one ends the file.
+    Sc26OvertakenRecoveryCounts = "sc-26-overtaken-recovery-counts";
+    /// What a node found at its start speaks for the pipeline as if it had been there all the time.
+    Sc27RestartedReplicaIsBelieved = "sc-27-restarted-replica-is-believed";
+    /// A recovery waits for a node that never answers.
+    Sc28OneIsWaitedForForEver = "sc-28-one-is-waited-for-for-ever";
+    /// An append goes on behind whatever length a replica has.
+    Sc29AppendAtAnyLength = "sc-29-append-at-any-length";
     /// A write is begun by nobody whose end could be noticed.
     Sc33WriterWithoutSession = "sc-33-writer-without-session";
 
@@ -80,12 +92,20 @@ mutations! {
     // --- the write pipeline ---
     /// A packet that overlaps what is there is taken to begin where the replica ends.
     Sc34PacketsBeginAtTheEnd = "sc-34-packets-begin-at-the-end";
+    /// A writer that was stopped changes files after all.
+    Sc35StoppedWriterGoesOn = "sc-35-stopped-writer-goes-on";
+    /// A pipeline in which nothing was acknowledged cannot be begun on a node that has nothing.
+    Sc36NothingCannotBeResumed = "sc-36-nothing-cannot-be-resumed";
     /// Who reports damage is blamed for it.
     Sc37ReporterIsBlamed = "sc-37-reporter-is-blamed";
+    /// Failures of a pipeline are counted over the whole life of a file.
+    Sc38FailuresAreNeverForgotten = "sc-38-failures-are-never-forgotten";
     /// A block is committed with the length that it had one packet ago.
     Sc39LengthIsStale = "sc-39-length-is-stale";
     /// Acks are matched by their arrival.
     Sc41AcksByArrival = "sc-41-acks-by-arrival";
+    /// A flush that asks for a sync asks for none on the wire.
+    Sc44SyncIsLost = "sc-44-sync-is-lost";
     /// A file that is in the way of a new replica is written over, and keeps its tail.
     Sc46OldBytesStay = "sc-46-old-bytes-stay";
 

@@ -58,7 +58,7 @@ pub(crate) fn decide(id: BlockId, wish: &Wish, here: Option<&Here>) -> Result<Ve
     let Some(here) = here else {
         let nothing_to_lose = match wish.stage {
             Stage::TransferRbw => true,
-            Stage::PipelineSetupStreamingRecovery => wish.min_bytes == 0,
+            Stage::PipelineSetupStreamingRecovery => wish.min_bytes == 0 && !base::mutated!(Sc36NothingCannotBeResumed),
             _ => false,
         };
         return if nothing_to_lose { Ok(Verdict::Create) } else { Err(StoreError::NotFound(id)) };
@@ -87,7 +87,8 @@ pub(crate) fn decide(id: BlockId, wish: &Wish, here: Option<&Here>) -> Result<Ve
         Stage::PipelineSetupAppend | Stage::PipelineCloseRecovery => wish.min_bytes,
         _ => wish.max_bytes,
     };
-    if !(wish.min_bytes..=most_bytes).contains(&len_bytes) {
+    let any_length = wish.stage == Stage::PipelineSetupAppend && base::mutated!(Sc29AppendAtAnyLength);
+    if !(wish.min_bytes..=most_bytes).contains(&len_bytes) && !any_length {
         return Err(StoreError::WrongLength {
             id,
             found_bytes: len_bytes,

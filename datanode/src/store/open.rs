@@ -193,7 +193,8 @@ impl OpenReplica {
     /// Lets the writer change files; not any more once somebody has taken the replica over.
     pub(crate) fn enter(&self, id: BlockId) -> Result<MutexGuard<'_, ()>, StoreError> {
         let gate = self.gate.lock();
-        if self.stopped.load(Ordering::SeqCst) { Err(StoreError::Superseded(id)) } else { Ok(gate) }
+        let over = self.stopped.load(Ordering::SeqCst) && !base::mutated!(Sc35StoppedWriterGoesOn);
+        if over { Err(StoreError::Superseded(id)) } else { Ok(gate) }
     }
     /// As [`OpenReplica::enter`] for somebody who can let it be; `None` also while another one is inside.
     pub(crate) fn try_enter(&self) -> Option<MutexGuard<'_, ()>> {

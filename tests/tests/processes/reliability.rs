@@ -112,7 +112,7 @@ fn what_is_simulated_is_counted_in_the_simulation() {
         ("operations of clients", variants("sim/src/workload.rs", "pub enum Op {")),
         ("kinds of faults", variants("sim/src/faults.rs", "pub enum Kind {")),
         ("rare events", variants("sim/src/coverage.rs", "rare_events! {\n    // ")),
-        ("faults of a disk", variants("base/src/disk/mem/fault.rs", "pub enum DiskFaultKind {")),
+        ("faults of a disk", variants("base/src/disk/faults.rs", "pub enum DiskFaultKind {")),
     ];
     let page = page();
     for (what, found) in counts {

@@ -50,7 +50,8 @@ impl Flushes {
     }
     /// Must the packet between these bytes be synced?
     pub(super) fn syncs_between(&self, before_bytes: u64, after_bytes: u64) -> bool {
-        self.waiting.iter().any(|one| one.sync && one.is_reached(before_bytes, after_bytes))
+        let syncs = |one: &Waiting| one.sync && !base::mutated!(Sc44SyncIsLost);
+        self.waiting.iter().any(|one| syncs(one) && one.is_reached(before_bytes, after_bytes))
     }
     /// A packet was cut: those that it reaches end with it.
     pub(super) fn reached(&mut self, before_bytes: u64, after_bytes: u64, begin_bytes: u64, seqno: i64) {
@@ -67,7 +68,7 @@ impl Flushes {
             if !here || one.mark.is_some() {
                 continue;
             }
-            let ask = one.sync && !block.last_cut;
+            let ask = one.sync && !block.last_cut && !base::mutated!(Sc44SyncIsLost);
             one.mark = Some((block.begin_total, if ask { block.next_seqno } else { block.next_seqno - 1 }));
             asks |= ask;
         }

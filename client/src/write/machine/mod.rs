@@ -368,7 +368,8 @@ impl FileWriter {
     /// Something got on: what failed before counts no more.
     fn acknowledged(&mut self, now: Moment) {
         (self.progress, self.heard) = (now, now);
-        (self.fault_since, self.failures, self.probe) = (None, 0, None);
+        let failures = if base::mutated!(Sc38FailuresAreNeverForgotten) { self.failures } else { 0 };
+        (self.fault_since, self.failures, self.probe) = (None, failures, None);
     }
 
     fn on_block_finished(&mut self, ack: Ack, out: &mut Vec<WriteEffect>) {

@@ -124,7 +124,7 @@ fn usable(at: usize, participant: &Participant, bounds: &Bounds) -> Option<Usabl
     if !whole || found.stamp < bounds.stamp.raw() || found.len_bytes < least {
         return None;
     }
-    let restarted = found.restarted && !finalized;
+    let restarted = found.restarted && !finalized && !base::mutated!(Sc27RestartedReplicaIsBelieved);
     let acked_bytes = if finalized { found.len_bytes } else { found.acked_bytes.min(found.len_bytes) };
     let speaks = finalized || (participant.home && !restarted);
     Some(Usable { at, len_bytes: found.len_bytes, acked_bytes, speaks, restarted })
@@ -146,7 +146,7 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
     }
     let received = usable.iter().filter(|replica| replica.speaks).map(|replica| replica.len_bytes).min();
     let settled = waited >= if received.is_some() || bounds.target_bytes.is_some() { ANSWER } else { RESTARTED };
-    if !all_heard && !settled {
+    if !all_heard && (!settled || base::mutated!(Sc28OneIsWaitedForForEver)) {
         return Decision::Wait;
     }
     let len_bytes = match (bounds.target_bytes, received) {

@@ -23,6 +23,7 @@ impl Namespace {
         };
         match self.store.open_of(slot) {
             None => Err(lost("is not being written")),
+            Some(_) if base::mutated!(Sc25RecoveryFencesNobody) => Ok(slot),
             Some(open) if open.epoch != epoch || open.session != session => Err(lost("is not this writer's any more")),
             Some(open) if open.recovery.is_some() => Err(lost("is being closed by the cluster")),
             Some(_) => Ok(slot),
