@@ -105,8 +105,15 @@ pub(crate) struct SoakOptions {
     /// Datanodes
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(4..=64))]
     datanodes: u16,
-    /// Faults that may happen
-    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_enum, default_values_t = FaultKind::all())]
+    /// Faults that may happen [default: all]
+    #[arg(
+        long,
+        value_name = "KIND,…",
+        value_delimiter = ',',
+        value_enum,
+        default_values_t = FaultKind::all(),
+        hide_default_value = true
+    )]
     faults: Vec<FaultKind>,
     /// Folder for the cluster [default: the system's]
     #[arg(long, value_name = "DIR")]
