@@ -290,7 +290,7 @@ impl Store {
     }
 
     /// Starts a copy that the leader ordered of a committed block. What this node has of the block and cannot
-    /// serve (half-written or damaged, of no newer stamp) is no hindrance: it goes to the trash.
+    /// serve (half-written or damaged, of no newer stamp; whole, of an older one) is no hindrance: it goes to the trash.
     ///
     /// # Errors
     /// As [`Store::create`].
@@ -303,7 +303,8 @@ impl Store {
         self.check_pool(&block.pool)?;
         let useless = |replica: &Replica| {
             let broken = matches!(replica.state, ReplicaState::WaitingRecovery | ReplicaState::Corrupt);
-            broken && replica.stamp <= block.stamp
+            let stale = replica.state == ReplicaState::Finalized && replica.stamp < block.stamp;
+            broken && replica.stamp <= block.stamp || stale
         };
         if let Some((volume, replica)) = self.find(block.id)
             && useless(&replica)

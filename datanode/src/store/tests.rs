@@ -685,6 +685,11 @@ fn a_copy_replaces_what_cannot_be_served_and_nothing_else() {
         WireState::Finalized,
     ];
     assert_eq!(states, wire.map(|state| state as i32), "and all of it is told");
+    let newest = BlockRef { stamp: newer.stamp.next(), ..block(1) };
+    let mut writer = copy(&store, &newest).unwrap();
+    put(&mut writer, &bytes(1, 900)).unwrap();
+    assert_eq!(writer.finalise().unwrap().stamp, newest.stamp, "a whole one of an older stamp makes room");
+    assert!(matches!(copy(&store, &newer), Err(StoreError::Exists(_))), "and never the other way round");
 }
 
 #[test]

@@ -58,6 +58,11 @@ pub(super) struct Wishes {
     left: usize,
 }
 
+/// Is this a whole replica of an older stamp?
+fn is_stale(odd: &Odd, current: GenerationStamp) -> bool {
+    odd.state == ReplicaState::Finalized && odd.stamp < current
+}
+
 impl BlockManager {
     /// Orders copies of the most endangered blocks, as many as their sources take.
     pub(super) fn order_copies(&mut self, names: &dyn Names, now: Moment, random: &dyn Randomness) {
@@ -173,6 +178,11 @@ impl BlockManager {
             // No other node is left: over what a node has of the block and cannot serve.
             let kept = odd.iter().filter(|(storage, odd)| !self.gives_way(block, *storage, odd, facts.stamp));
             want.exclude = kept.map(|(storage, _)| node(*storage)).chain(others()).collect();
+            if odd.iter().any(|(_, odd)| is_stale(odd, facts.stamp)) {
+                // Where every node has an old one, none can be removed before there is a second good copy (the deletion
+                // rule), and none can be made. One at a time: the others stay until then.
+                want.copies = usize::from(pending.is_empty());
+            }
             targets = placement::choose(&self.registry, &want, random);
         }
         if targets.is_empty() {
@@ -236,11 +246,12 @@ impl BlockManager {
         Duration::from_secs((bytes / rate).min(LONGEST_SEND_S))
     }
 
-    /// May a copy be written over this replica? Its node moves what is half-written or damaged out of the way;
-    /// not while a delete is under way, which would hit the new copy of the same stamp.
+    /// May a copy be written over this replica? Its node moves what is half-written, damaged or of an older stamp out of
+    /// the way; not while a delete is under way, which would hit the new copy of the same stamp.
     fn gives_way(&self, block: BlockId, storage: StorageIndex, odd: &Odd, current: GenerationStamp) -> bool {
         let broken = matches!(odd.state, ReplicaState::WaitingRecovery | ReplicaState::Corrupt);
-        broken && odd.stamp <= current && !self.removal.is_sent(storage, block)
+        let useless = broken && odd.stamp <= current || is_stale(odd, current);
+        useless && !self.removal.is_sent(storage, block)
     }
 
     /// One of the least busy live holders, drawn: a source that always fails is not always chosen.

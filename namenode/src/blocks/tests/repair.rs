@@ -233,6 +233,21 @@ fn a_half_written_copy_in_the_only_other_place_makes_room() {
 }
 
 #[test]
+fn where_every_other_node_has_an_old_copy_they_are_replaced_one_by_one() {
+    let mut bench = Bench::new(3);
+    bench.file(1, 3, &[0]);
+    for node in [1, 2] {
+        bench.hold(node, record(block(1), STAMP - 1, 90, ReplicaState::Finalized));
+    }
+    bench.wait(11);
+    bench.wait(51);
+    assert_eq!(bench.map.counts().pending_copy, 1, "not both at a time");
+    bench.run(60);
+    assert_eq!(bench.holders(1), BTreeSet::from([0, 1, 2]));
+    assert_eq!(bench.map.counts(), super::super::BlockCounts::default());
+}
+
+#[test]
 fn no_delete_is_sent_to_where_a_copy_is_being_made() {
     let mut bench = Bench::new(3);
     bench.file(1, 3, &[0, 1]);
