@@ -166,7 +166,12 @@ impl Reader {
     fn poll_refresh(&mut self, context: &mut Context<'_>) -> Poll<FsResult<bool>> {
         let opened = ready!(self.look.poll(&self.inner, &self.path, context))?;
         let status = opened.status.ok_or_else(incomplete)?;
-        if status.inode != self.status.inode || status.len_bytes < self.status.len_bytes {
+        let shorter = status.len_bytes < self.status.len_bytes;
+        if status.inode == self.status.inode && shorter && status.open_for_write {
+            // Whoever was asked now knows less than whoever was asked before (V-3).
+            return Poll::Ready(Ok(false));
+        }
+        if status.inode != self.status.inode || shorter {
             // Another file has its name, or it was cut: this one is not followed any more.
             self.status.open_for_write = false;
             return Poll::Ready(Ok(false));

@@ -33,18 +33,42 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of an open block that can be seen by what all its nodes say; `None`: nobody knows. `floor_bytes` are committed.
 #[must_use]
 pub fn visible_bytes(answers: &[ProbeAnswer], stamp: u64, floor_bytes: u64) -> Option<u64> {
-    let told = |waiting: bool| {
+    let told = |rank: Rank| {
         let of = |answer: &ProbeAnswer| match answer {
-            ProbeAnswer::At(at) if at.stamp >= stamp && (at.waiting && !at.finalized) == waiting => Some(shown(at)),
+            ProbeAnswer::At(at) if at.stamp >= stamp && rank_of(at) == rank => Some(shown(at)),
             _ => None,
         };
         answers.iter().filter_map(of).min()
     };
-    // One that nobody writes may have been started anew, and have lost what was not synced.
-    let seen = told(false).or_else(|| told(true));
+    let some_may_know_better = answers.iter().any(|one| matches!(one, ProbeAnswer::Silent | ProbeAnswer::Mute));
+    // One that was started anew may have lost what was not synced: it is believed if nobody else can be (SC-27).
+    let seen = told(Rank::Certain)
+        .or_else(|| told(Rank::Left))
+        .or_else(|| told(Rank::Restarted).filter(|_| !some_may_know_better));
     // The writer has the block, and has not come to any of its nodes yet (SC-33).
     let unborn = floor_bytes == 0 && !answers.is_empty() && answers.iter().all(|one| *one == ProbeAnswer::Missing);
     seen.or(unborn.then_some(0)).map(|bytes| bytes.max(floor_bytes))
+}
+
+/// How much an answer is worth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    /// It is being written, or whole.
+    Certain,
+    /// Its writer is gone, and it knows what was acknowledged.
+    Left,
+    /// Its node was started anew since, or nothing of it was acknowledged.
+    Restarted,
+}
+
+const fn rank_of(at: &ReplicaAt) -> Rank {
+    if at.finalized || !at.waiting {
+        Rank::Certain
+    } else if at.acked_bytes > 0 {
+        Rank::Left
+    } else {
+        Rank::Restarted
+    }
 }
 
 /// What one replica shows.
@@ -220,6 +244,15 @@ mod tests {
         assert_eq!(seen(&[closed(90), Silent]), Some(90));
         assert_eq!(seen(&[restarted(70), at(40)]), Some(40), "a node that was started anew knows less");
         assert_eq!(seen(&[restarted(70), restarted(75), Missing]), Some(70));
+        assert_eq!(seen(&[restarted(70), Silent]), None, "the silent one may know of more");
+        let left = ProbeAnswer::At(ReplicaAt {
+            stamp: 7,
+            stored_bytes: 55,
+            acked_bytes: 50,
+            waiting: true,
+            ..Default::default()
+        });
+        assert_eq!(seen(&[restarted(10), left, left]), Some(50), "those that know what was acknowledged come first");
         let old = ProbeAnswer::At(ReplicaAt { stamp: 6, acked_bytes: 10, ..ReplicaAt::default() });
         assert_eq!(seen(&[old, at(40)]), Some(40), "one of an older pipeline does not count");
         assert_eq!(visible_bytes(&[at(40)], 7, 55), Some(55), "what is committed is seen in any case");

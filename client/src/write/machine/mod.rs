@@ -413,6 +413,8 @@ impl FileWriter {
             Stage::Opening(_) => self.ask_nodes(now, out),
             Stage::Streaming(_) if self.waits_for_ack() => self.ask_nodes(now, out),
             Stage::Streaming(attempt) => {
+                // It has stood for the time between two heartbeats.
+                self.failures = 0;
                 self.last_sent = now;
                 out.push(WriteEffect::SendPacket { attempt, packet: Packet::heartbeat() });
             }

@@ -25,6 +25,10 @@ use super::{FileWriter, Stage, WriteEffect};
 
 /// Time until a pipeline of which no node could be reached is looked for again: it may be this machine's own network.
 const UNREACHED_PAUSE: Duration = Duration::from_secs(1);
+/// Time from a failure within which a further node must have been brought up to date, and how long it gets in any case: then
+/// it goes on without, while there is time for that.
+const TRANSFER_WITHIN: Duration = Duration::from_secs(12);
+const TRANSFER_AT_LEAST: Duration = Duration::from_secs(3);
 /// How long a node that failed gets no block of this file: then the namenode knows by itself whether it is silent, and one
 /// that was only started anew is wanted again (SC-38).
 const EXCLUDE_FOR: Duration = Duration::from_secs(10);
@@ -265,8 +269,18 @@ impl FileWriter {
             block: LocatedBlock { block: old, locations: vec![source], ..located },
             targets: self.fault.behind.clone(),
             new_stamp: stamp,
-            until: self.limit(),
+            until: self
+                .fault_since
+                .unwrap_or(now)
+                .plus(TRANSFER_WITHIN)
+                .max(now.plus(TRANSFER_AT_LEAST))
+                .min(self.limit()),
         });
+    }
+
+    /// Is everything that the application gave acknowledged, and the block open?
+    fn nothing_is_due(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| block.window.front().is_none() && !block.only_closes())
     }
 
     pub(super) fn on_transferred(&mut self, result: Result<(), String>, now: Moment, out: &mut Vec<WriteEffect>) {
@@ -320,6 +334,10 @@ impl FileWriter {
         self.fault = Fault::default();
         self.stage = Stage::Streaming(attempt);
         (self.progress, self.heard, self.last_sent) = (now, now, now);
+        if self.nothing_is_due() {
+            // No ack will come that says that it gets on: it has. What fails later is another failure (SC-38).
+            self.fault_since = None;
+        }
         if let Some((bad, why)) = self.broken.take() {
             return self.on_failed(Seen::of(bad, why), now, out);
         }

@@ -161,6 +161,26 @@ fn sc_38_ten_restarts_in_a_row_under_one_open_file() {
 }
 
 #[test]
+fn sc_38_a_repair_while_nothing_is_written_is_over_when_the_pipeline_stands() {
+    let mut run = Run::of(4);
+    let bytes = content(2000);
+    run.write(&bytes[..1024]);
+    run.event(WriteEvent::Flush { sync: false });
+    run.settle();
+    let node = run.world.line.clone().unwrap().nodes[0];
+    run.world.dead = vec![node];
+    run.fail(None);
+    run.settle();
+    // The application says nothing for a minute, and goes on.
+    run.now = run.now.plus(Duration::from_secs(60));
+    run.write_all(&bytes[1024..]);
+    run.event(WriteEvent::Tick);
+    run.event(WriteEvent::Close);
+    run.settle();
+    assert_eq!(run.world.published, Some(bytes), "{:?}", run.world.done);
+}
+
+#[test]
 fn replicas_that_are_whole_are_not_written_again() {
     // The last packet is stored and finalised by some, and its ack never comes.
     for (whole, dies) in [(1, 2), (1, 1), (2, 2), (2, 0), (3, 0), (3, 2)] {
