@@ -103,7 +103,8 @@ impl PacketSink {
 
     fn try_store(&mut self, packet: &PacketView<'_>) -> Result<(), StoreError> {
         if packet.is_heartbeat() {
-            return Ok(());
+            // A client that only waits is to learn that its replica is somebody else's now.
+            return self.writer.check_goes_on();
         }
         if !packet.data.is_empty() {
             self.writer.write(packet.head.offset_bytes, packet.data, packet.checksums)?;

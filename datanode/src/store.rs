@@ -258,7 +258,7 @@ impl Store {
     /// choice to the node (the one with the most room).
     ///
     /// # Errors
-    /// [`StoreError::Exists`], [`StoreError::NoSpace`], [`StoreError::VolumeFailed`],
+    /// [`StoreError::Exists`], [`StoreError::Fenced`], [`StoreError::NoSpace`], [`StoreError::VolumeFailed`],
     /// [`StoreError::NoStorage`], [`StoreError::WrongPool`]; the disk's. Nothing stays behind.
     pub fn create(
         &self,
@@ -283,17 +283,29 @@ impl Store {
     }
     fn enter(&self, volume: &Volume, block: &BlockRef, open: &Arc<OpenReplica>) -> Result<u64, StoreError> {
         let _entering = self.entering.lock();
-        if self.find(block.id).is_some() {
+        // Files that are on their way to the trash have the names of the new ones.
+        let is_leaving = self.volumes.iter().any(|volume| volume.state.lock().leaving.contains(&block.id));
+        if is_leaving || self.find(block.id).is_some() {
             return Err(StoreError::Exists(block.id));
         }
+        self.check_fence(block.id, block.stamp)?;
         Ok(volume.begin_writing(block.id, block.stamp, open))
+    }
+
+    /// Refuses a stamp below that of a recovery. The fence may be on another volume than the replica: a recovery names one.
+    fn check_fence(&self, id: BlockId, sent: GenerationStamp) -> Result<(), StoreError> {
+        let fences = self.volumes.iter().filter_map(|volume| volume.state.lock().fences.get(&id).copied());
+        match fences.max() {
+            Some(fence) if sent < fence => Err(StoreError::Fenced { id, fence, sent }),
+            _ => Ok(()),
+        }
     }
 
     /// Starts a copy that the leader ordered of a committed block. What this node has of the block and cannot
     /// serve (half-written or damaged, of no newer stamp; whole, of an older one) is no hindrance: it goes to the trash.
     ///
     /// # Errors
-    /// As [`Store::create`].
+    /// As [`Store::create`]; [`StoreError::Fenced`] below a recovery's stamp, [`StoreError::Changed`], [`StoreError::Busy`].
     pub fn create_copy(
         &self,
         block: &BlockRef,
@@ -301,6 +313,7 @@ impl Store {
         chunks: ChunkFormat,
     ) -> Result<ReplicaWriter, StoreError> {
         self.check_pool(&block.pool)?;
+        self.check_fence(block.id, block.stamp)?;
         let useless = |replica: &Replica| {
             let broken = matches!(replica.state, ReplicaState::WaitingRecovery | ReplicaState::Corrupt);
             let stale = replica.state == ReplicaState::Finalized && replica.stamp < block.stamp;
@@ -310,10 +323,8 @@ impl Store {
             && useless(&replica)
             && volume.takes_writes()
         {
-            let now = volume.state.lock().now;
             tracing::warn!(block = %block.id, state = replica.state.as_str(), "a useless replica makes room for a copy");
-            volume.set_replica(block.id, None);
-            volume.move_to_trash(&block.pool, block.id, &replica, now)?;
+            resume::discard(volume, &block.pool, block.id, &replica)?;
         }
         self.create(block, storage, chunks)
     }
@@ -470,7 +481,8 @@ impl Store {
     /// no error (SC-49: a delete is a no-op then).
     ///
     /// # Errors
-    /// [`StoreError::StaleStamp`] unless the command names the replica's stamp; the disk's.
+    /// [`StoreError::StaleStamp`] unless the command names the replica's stamp; [`StoreError::Changed`] if it changes just
+    /// now, [`StoreError::Busy`] if its writer hangs in a disk call; the disk's.
     pub fn delete(
         &self,
         storage: &StorageId,
@@ -488,11 +500,7 @@ impl Store {
         }
         volume.writable()?;
         volume.note_time(now);
-        volume.set_replica(id, None);
-        if replica.state != ReplicaState::Finalized {
-            side::remove(volume, &pool, id);
-        }
-        volume.move_to_trash(&pool, id, &replica, now)
+        resume::discard(volume, &pool, id, &replica)
     }
 
     /// What heartbeats say of each storage. No disk call.

@@ -80,6 +80,8 @@ pub struct OpenReplica {
     restarted: bool,
     gate: Mutex<()>,
     stopped: AtomicBool,
+    /// Stopped because the replica is removed: what its writer is told.
+    removed: AtomicBool,
     stopper: Mutex<Option<Stopper>>,
     lengths: Mutex<Lengths>,
 }
@@ -98,6 +100,7 @@ impl OpenReplica {
             restarted: false,
             gate: Mutex::new(()),
             stopped: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             stopper: Mutex::new(None),
             lengths: Mutex::new(Lengths { received_bytes, stored, acked, leaves, ..Lengths::default() }),
         })
@@ -110,6 +113,7 @@ impl OpenReplica {
             restarted: true,
             gate: Mutex::new(()),
             stopped: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             stopper: Mutex::new(None),
             lengths: Mutex::new(lengths),
         })
@@ -184,17 +188,26 @@ impl OpenReplica {
 
     /// What ends the connection of the writer when it is stopped: it may wait for packets for long.
     pub fn on_stop(&self, stopper: impl Fn() + Send + Sync + 'static) {
-        let stopper: Stopper = Box::new(stopper);
+        // Stored first, under the lock that whoever stops takes after it has said so: one of the two sees the other.
+        let mut slot = self.stopper.lock();
+        let stopper = slot.insert(Box::new(stopper));
         if self.stopped.load(Ordering::SeqCst) {
             stopper();
         }
-        *self.stopper.lock() = Some(stopper);
     }
     /// Lets the writer change files; not any more once somebody has taken the replica over.
     pub(crate) fn enter(&self, id: BlockId) -> Result<MutexGuard<'_, ()>, StoreError> {
         let gate = self.gate.lock();
-        let over = self.stopped.load(Ordering::SeqCst) && !base::mutated!(Sc35StoppedWriterGoesOn);
-        if over { Err(StoreError::Superseded(id)) } else { Ok(gate) }
+        self.check_goes_on(id)?;
+        Ok(gate)
+    }
+    /// Refuses a writer that was stopped. Waits for nobody.
+    pub(crate) fn check_goes_on(&self, id: BlockId) -> Result<(), StoreError> {
+        if !self.stopped.load(Ordering::SeqCst) || base::mutated!(Sc35StoppedWriterGoesOn) {
+            return Ok(());
+        }
+        let removed = self.removed.load(Ordering::SeqCst);
+        Err(if removed { StoreError::Removed(id) } else { StoreError::Superseded(id) })
     }
     /// As [`OpenReplica::enter`] for somebody who can let it be; `None` also while another one is inside.
     pub(crate) fn try_enter(&self) -> Option<MutexGuard<'_, ()>> {
@@ -209,6 +222,13 @@ impl OpenReplica {
             stopper();
         }
         self.gate.try_lock_for(STOP_BOUND).ok_or(StoreError::Busy(id))
+    }
+    /// As [`OpenReplica::stop`], because the replica is removed.
+    pub(crate) fn stop_removed(&self, id: BlockId) -> Result<MutexGuard<'_, ()>, StoreError> {
+        let held = self.stop(id)?;
+        // Inside the gate: a writer that is refused from now on hears why.
+        self.removed.store(true, Ordering::SeqCst);
+        Ok(held)
     }
     #[cfg(test)]
     pub(crate) fn is_stopped(&self) -> bool {

@@ -97,6 +97,8 @@ impl Store {
         chunks: ChunkFormat,
     ) -> Result<ReplicaWriter, StoreError> {
         self.check_pool(&block.pool)?;
+        // Also the fence of a recovery that found no replica, whichever volume it asked.
+        self.check_fence(block.id, wish.new_stamp)?;
         let created = BlockRef { stamp: wish.new_stamp, ..block.clone() };
         let Some((volume, seen)) = self.see(block.id) else {
             decide(block.id, wish, None)?;
@@ -155,7 +157,12 @@ impl Store {
         let volume = self.volume(storage)?;
         volume.working()?;
         let pool = volume.pool()?;
-        let Some(before) = fence(volume, id, recovery)? else { return Ok(None) };
+        let fenced = {
+            // Whoever enters the block looks for fences under the same lock.
+            let _entering = self.entering.lock();
+            fence(volume, id, recovery)?
+        };
+        let Some(before) = fenced else { return Ok(None) };
         let held = stop(before.open.as_ref(), id)?;
         let stopped = {
             let mut state = volume.state.lock();
@@ -219,6 +226,9 @@ impl Store {
             let fence = seen.fence.unwrap_or(replica.stamp);
             return Err(StoreError::Fenced { id, fence, sent: recovery });
         }
+        if replica.stamp > recovery {
+            return Err(StoreError::StaleStamp { id, found: replica.stamp, sent: recovery });
+        }
         let state = replica.state.as_str();
         let known = seen.known_bytes().filter(|_| replica.state != ReplicaState::Corrupt);
         let found_bytes = known.ok_or(StoreError::NotWhole { id, state })?;
@@ -246,32 +256,58 @@ impl Store {
     }
     /// Moves a replica away that makes room for a better one.
     fn clear(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Result<(), StoreError> {
-        let now = {
-            let mut state = volume.state.lock();
-            if !seen.is_still(&state, id) {
-                return Err(StoreError::Changed(id));
-            }
-            state.set_replica(id, None);
-            state.now
-        };
         tracing::warn!(block = %id, state = seen.replica.state.as_str(), "a replica makes room for a copy of a higher stamp");
-        side::remove(volume, pool, id);
-        volume.move_to_trash(pool, id, &seen.replica, now)
+        take_away(volume, pool, id, seen)
     }
+}
+
+/// Moves a replica to the trash that is still what its judge has seen; its writer is stopped first.
+///
+/// # Errors
+/// [`StoreError::Changed`] if it is something else by now; [`StoreError::Busy`]; the disk's.
+pub(super) fn discard(volume: &Volume, pool: &PoolId, id: BlockId, judged: &Replica) -> Result<(), StoreError> {
+    let seen = Seen::of(&volume.state.lock(), id);
+    let seen = seen.filter(|seen| seen.replica == *judged).ok_or(StoreError::Changed(id))?;
+    let _held = seen.open.as_ref().map(|open| open.stop_removed(id)).transpose()?;
+    take_away(volume, pool, id, &seen)
+}
+
+/// Takes a replica, whose writer is stopped, out of the map, in one step with the question whether it is still the one that
+/// was seen, and its files to the trash. Nobody begins the block anew before they are there.
+fn take_away(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Result<(), StoreError> {
+    let now = {
+        let mut state = volume.state.lock();
+        if !seen.is_still(&state, id) {
+            return Err(StoreError::Changed(id));
+        }
+        state.set_replica(id, None);
+        state.leaving.insert(id);
+        state.now
+    };
+    if seen.replica.state != ReplicaState::Finalized {
+        side::remove(volume, pool, id);
+    }
+    let moved = volume.move_to_trash(pool, id, &seen.replica, now);
+    volume.state.lock().leaving.remove(&id);
+    moved
 }
 
 /// Shuts out everything below a recovery's stamp; what is there.
 fn fence(volume: &Volume, id: BlockId, recovery: GenerationStamp) -> Result<Option<Seen>, StoreError> {
     let mut state = volume.state.lock();
-    let Some(seen) = Seen::of(&state, id) else { return Ok(None) };
-    if let Some(fence) = seen.fence.filter(|fence| *fence > recovery) {
+    if let Some(fence) = state.fences.get(&id).copied().filter(|fence| *fence > recovery) {
         return Err(StoreError::Fenced { id, fence, sent: recovery });
     }
+    let Some(seen) = Seen::of(&state, id) else {
+        // A late writer of a lower stamp would begin what the recovery has done without.
+        state.fence(id, recovery);
+        return Ok(None);
+    };
     if seen.replica.stamp > recovery {
         return Err(StoreError::StaleStamp { id, found: seen.replica.stamp, sent: recovery });
     }
     if seen.replica.stamp < recovery || seen.replica.state != ReplicaState::Finalized {
-        state.fences.insert(id, recovery);
+        state.fence(id, recovery);
     }
     Ok(Some(seen))
 }
@@ -322,7 +358,7 @@ struct Looked {
 impl Takeover<'_> {
     /// Does it. The gate of the old writer is held.
     fn run(self) -> Result<ReplicaWriter, StoreError> {
-        let looked = self.look()?;
+        let mut looked = self.look()?;
         let side = self.keep_end(&looked)?;
         let reserved_bytes = if self.more_bytes == 0 { 0 } else { self.volume.reserve(self.more_bytes)? };
         let open = self.open(&looked);
@@ -335,7 +371,7 @@ impl Takeover<'_> {
             }
             state.begin_writing(self.id, self.new_stamp, &open)
         };
-        if let Err((error, left)) = self.switch(&looked) {
+        if let Err((error, left)) = self.switch(&mut looked) {
             self.volume.end_writing(self.id, number, Some(left));
             release(self.volume, reserved_bytes);
             return Err(error);
@@ -480,16 +516,10 @@ impl Takeover<'_> {
     }
 
     /// Gives the files the new stamp, and cuts what is too much. A failure tells what the replica is then.
-    fn switch(&self, looked: &Looked) -> Result<(), (StoreError, Replica)> {
+    fn switch(&self, looked: &mut Looked) -> Result<(), (StoreError, Replica)> {
         let (old, new) = (self.old_meta_path(), self.volume.meta_path(self.pool, self.id, self.new_stamp));
         let mut left = self.before.replica;
-        if old != new {
-            let names = self.volume.names.read();
-            let renamed = self.volume.disk.rename(&old, &new, CrashPoint::RestampRename);
-            let renamed = self.volume.guard(renamed.map_err(StoreError::io("rename", &old)));
-            drop(names);
-            renamed.map_err(|error| (error, left))?;
-        }
+        looked.meta = self.take_meta(&old, &new).map_err(|error| (error, left))?;
         let state = ReplicaState::WaitingRecovery;
         left = Replica { stamp: self.new_stamp, len_bytes: self.at_bytes, state };
         let done = self
@@ -497,6 +527,18 @@ impl Takeover<'_> {
             .commit_names(self.pool, layout::folder_of(self.id))
             .and_then(|()| self.volume.guard(self.cut(looked, &new)));
         done.map_err(|error| (error, left))
+    }
+    /// Opens the meta file once more and gives it the new name. Since the look another file with the same checksums may
+    /// have come to its place (see `restore`); none does any more now that the writer is entered, and what is written to the
+    /// old one would have no name.
+    fn take_meta(&self, old: &std::path::Path, new: &std::path::Path) -> Result<OpenFile, StoreError> {
+        let _names = self.volume.names.read();
+        let meta = self.volume.disk.open(old, OpenMode::ReadWrite).map_err(StoreError::io("open", old))?;
+        if old != new {
+            let renamed = self.volume.disk.rename(old, new, CrashPoint::RestampRename);
+            self.volume.guard(renamed.map_err(StoreError::io("rename", old)))?;
+        }
+        Ok(meta)
     }
     fn cut(&self, looked: &Looked, meta_path: &std::path::Path) -> Result<(), StoreError> {
         let data_path = self.volume.data_path(self.pool, self.id);

@@ -125,9 +125,10 @@ fn judge(disk: &dyn Disk, path: &Path, seen: &Seen<'_>) -> Result<Replica, Store
                     && meta::HEADER_BYTES + sums + trailer_bytes as u64 == seen.meta_bytes
             });
             let block = trailer.pool == *seen.pool && trailer.id == seen.id;
-            if block && trailer.stamp < seen.stamp && trailer.len_bytes <= seen.data_bytes {
-                // It was whole, and was reopened under a higher stamp: the name is the newer truth.
-                return Ok(half_written(seen.stamp, trailer.len_bytes));
+            if block && trailer.stamp < seen.stamp {
+                // It was whole, and was reopened under a higher stamp: the name is the newer truth. A recovery may have cut
+                // the data, and the cut of the trailer not have become durable.
+                return Ok(half_written(seen.stamp, trailer.len_bytes.min(seen.data_bytes)));
             }
             let same = block && trailer.stamp == seen.stamp;
             if !fits || !(same || base::mutated!(Sc62MisplacedReplicaIsBelieved)) {

@@ -85,8 +85,11 @@ pub(crate) struct State {
     next_writer: u64,
     /// Open replicas of this run of the node, and those of an earlier one that were read since.
     pub(crate) open: BTreeMap<BlockId, Arc<OpenReplica>>,
-    /// Stamps of the recoveries that have shut out everything else.
+    /// Stamps of the recoveries that have shut out everything else, also of blocks that are not here; of those at most
+    /// [`MAX_LONE_FENCES`].
     pub(crate) fences: BTreeMap<BlockId, GenerationStamp>,
+    /// Blocks whose replica was removed and whose files are on their way to the trash: nobody begins them anew meanwhile.
+    pub(crate) leaving: BTreeSet<BlockId>,
     /// The last moment that somebody told.
     pub(crate) now: Moment,
     space: Space,
@@ -113,6 +116,9 @@ pub(crate) struct Watched {
 
 /// Suspects that are remembered; the others are met when their turn comes.
 const MAX_SUSPECTS: usize = 1024;
+/// Fences without a replica that are remembered. Beyond it those of the lowest block ids are dropped: these blocks are the
+/// oldest, and late writers of them the least likely.
+const MAX_LONE_FENCES: usize = 4096;
 
 /// A deleted replica that is kept a while.
 #[derive(Clone, Debug)]
@@ -136,9 +142,12 @@ impl State {
             self.open.remove(&id);
         }
         if let Some(fence) = self.fences.get(&id).copied()
-            && after.is_none_or(|replica| replica.state == ReplicaState::Finalized && replica.stamp >= fence)
+            && after.is_some_and(|replica| replica.state == ReplicaState::Finalized && replica.stamp >= fence)
         {
             self.fences.remove(&id);
+        }
+        if after.is_none() {
+            self.bound_fences();
         }
         // Under the lock, so that nobody finds them from now on. Their names are still there: closing removes nothing.
         if !base::mutated!(Sc91OldFilesAreRead) {
@@ -156,6 +165,21 @@ impl State {
             |replica: Option<&Replica>| replica.is_none_or(|replica| replica.state == ReplicaState::BeingWritten);
         if !(silent(before.as_ref()) && silent(after.as_ref())) {
             self.journal.changed(id, before.as_ref(), after.as_ref());
+        }
+    }
+    /// Shuts out what is below a recovery's stamp, whether there is a replica or not.
+    pub(crate) fn fence(&mut self, id: BlockId, recovery: GenerationStamp) {
+        self.fences.insert(id, recovery);
+        self.bound_fences();
+    }
+    /// Drops fences without a replica that are too many.
+    fn bound_fences(&mut self) {
+        if self.fences.len() <= MAX_LONE_FENCES {
+            return;
+        }
+        let lone: Vec<BlockId> = self.fences.keys().filter(|id| !self.replicas.contains_key(*id)).copied().collect();
+        for id in lone.iter().take(lone.len().saturating_sub(MAX_LONE_FENCES)) {
+            self.fences.remove(id);
         }
     }
     fn count(&mut self, id: BlockId, before: Option<&Replica>, after: Option<&Replica>) {
@@ -270,6 +294,7 @@ impl Volume {
                 next_writer: 1,
                 open: BTreeMap::new(),
                 fences: BTreeMap::new(),
+                leaving: BTreeSet::new(),
                 now,
                 space: Space::default(),
                 folders_made: BTreeSet::new(),

@@ -204,6 +204,10 @@ impl ReplicaWriter {
     pub const fn stays_open(&self) -> bool {
         self.stays_open
     }
+    /// Refuses if somebody has stopped this writer.
+    pub(crate) fn check_goes_on(&self) -> Result<(), StoreError> {
+        self.open.check_goes_on(self.id)
+    }
     pub(crate) const fn set_stays_open(&mut self) {
         self.stays_open = true;
     }
@@ -215,8 +219,8 @@ impl ReplicaWriter {
     ///
     /// # Errors
     /// [`StoreError::NotContinuous`], [`StoreError::Checksums`], [`StoreError::Differs`], [`StoreError::Superseded`]; the
-    /// disk's. After "full" the partial replica is removed, unless something of it was acknowledged; after any other error
-    /// of the disk the volume is out of service.
+    /// disk's. After "full" the partial replica is removed, unless something of it was acknowledged or another writer
+    /// began it; after any other error of the disk the volume is out of service.
     pub fn write(&mut self, offset_bytes: u64, data: &[u8], checksums: &[u8]) -> Result<(), StoreError> {
         let open = Arc::clone(&self.open);
         let _inside = self.enter(&open)?;
@@ -467,9 +471,9 @@ impl ReplicaWriter {
     }
 
     /// Passes a disk result through, inside the gate: "full" removes a partial replica of which nothing was acknowledged,
-    /// anything else condemns the volume.
+    /// anything else condemns the volume. One that this writer did not begin stays: it may be all that is left of a block.
     fn settle(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
-        if result.as_ref().is_err_and(StoreError::is_full) && self.open.lengths().acked_bytes == 0 {
+        if result.as_ref().is_err_and(StoreError::is_full) && self.open.lengths().acked_bytes == 0 && !self.resumed {
             self.remove();
         }
         self.volume.guard(result)

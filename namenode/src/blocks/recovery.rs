@@ -134,7 +134,8 @@ struct File {
 #[derive(Debug, Default)]
 pub(super) struct Recoveries {
     files: BTreeMap<InodeId, File>,
-    waiting: BTreeSet<InodeId>,
+    /// By the tries they had: those that came to nothing over and over again are not in the way of others.
+    waiting: BTreeSet<(u32, InodeId)>,
     resting: BTreeSet<(Moment, InodeId)>,
     /// Files with a round or a command in the log.
     running: BTreeSet<InodeId>,
@@ -149,7 +150,10 @@ impl Recoveries {
     fn put(&mut self, inode: InodeId, place: Place) {
         self.leave(inode);
         match place {
-            Place::Waiting { .. } => drop(self.waiting.insert(inode)),
+            Place::Waiting { .. } => {
+                let tries = self.files.get(&inode).map_or(0, |file| file.tries);
+                self.waiting.insert((tries, inode));
+            }
             Place::Resting { until, .. } => drop(self.resting.insert((until, inode))),
             Place::Logged | Place::Round(_) => drop(self.running.insert(inode)),
         }
@@ -159,7 +163,7 @@ impl Recoveries {
     fn leave(&mut self, inode: InodeId) {
         let Some(file) = self.files.get(&inode) else { return };
         match &file.place {
-            Place::Waiting { .. } => drop(self.waiting.remove(&inode)),
+            Place::Waiting { .. } => drop(self.waiting.remove(&(file.tries, inode))),
             Place::Resting { until, .. } => drop(self.resting.remove(&(*until, inode))),
             Place::Logged => drop(self.running.remove(&inode)),
             Place::Round(round) => {
@@ -247,7 +251,7 @@ impl BlockManager {
             let place = recovery.files.get(inode).map(|file| &file.place);
             Due { inode: *inode, fresh: matches!(place, Some(Place::Waiting { fresh: true })) }
         };
-        recovery.waiting.iter().take(room).map(fresh).collect()
+        recovery.waiting.iter().take(room).map(|(_, inode)| fresh(inode)).collect()
     }
 
     /// Begins a round.

@@ -300,6 +300,13 @@ impl Namespace {
         let of = |id: u64| self.store.open.get(&id).map(|open| lease_of(id, open));
         self.store.recovering.iter().copied().filter(alive).filter_map(of)
     }
+    /// What people are shown of a session, to tell one from another. The session itself is what guards the files of a
+    /// writer, so whoever sees this must not learn it: twelve hex digits leave most of its bits open, whatever the hash.
+    #[must_use]
+    pub fn session_for_people(session: SessionId) -> String {
+        let hash = Mixer::new(hash_kind::SESSION).bytes(session.as_bytes()).finish();
+        format!("{:012x}", hash >> 16)
+    }
     /// A file under construction, unless it is of a tree that is gone.
     #[must_use]
     pub fn lease(&self, inode: InodeId) -> Option<LeaseView> {

@@ -2,6 +2,7 @@
 
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::NodeId;
+use proto::log::CallerRecord;
 use proto::log::SetNodeService;
 use proto::log::command::Op;
 use proto::namespace as n;
@@ -90,9 +91,10 @@ impl View<'_> {
         }
     }
 
-    /// Long work, all of it or one job.
+    /// Long work, all of it or one job. Superusers are told the paths of files that hold it up: others may not see them.
     pub(super) fn list_jobs(
         &self,
+        who: &CallerRecord,
         request: &n::ListJobsRequest,
         now: base::clock::Moment,
     ) -> FsResult<n::ListJobsResponse> {
@@ -103,13 +105,14 @@ impl View<'_> {
                 return Err(no_such_job(&request.job));
             }
         }
-        Ok(n::ListJobsResponse { jobs: jobs.into_iter().map(|job| self.job_status(job)).collect() })
+        let paths = self.namespace.is_superuser(who);
+        Ok(n::ListJobsResponse { jobs: jobs.into_iter().map(|job| self.job_status(job, paths)).collect() })
     }
 
-    fn job_status(&self, job: JobView) -> n::JobStatus {
+    fn job_status(&self, job: JobView, paths: bool) -> n::JobStatus {
         let eta_ms = job.eta.map_or(0, |eta| u64::try_from(eta.as_millis()).unwrap_or(u64::MAX).max(1));
         n::JobStatus {
-            blocked_by: job.blockers.iter().map(|blocker| self.blocker(blocker)).collect(),
+            blocked_by: job.blockers.iter().map(|blocker| self.blocker(blocker, paths)).collect(),
             job: job.name,
             kind: job.kind.as_str().to_owned(),
             state: job.state.as_str().to_owned(),
@@ -125,9 +128,9 @@ impl View<'_> {
         }
     }
 
-    fn blocker(&self, blocker: &Blocker) -> String {
+    fn blocker(&self, blocker: &Blocker, paths: bool) -> String {
         let Some(block) = blocker.block else { return blocker.why.to_string() };
-        match self.namespace.path_of_block(block) {
+        match self.namespace.path_of_block(block).filter(|_| paths) {
             Some(path) => format!("{block} of {path}: {}", blocker.why),
             None => format!("{block}: {}", blocker.why),
         }

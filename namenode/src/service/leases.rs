@@ -2,13 +2,13 @@
 
 use base::clock::Moment;
 use proto::error::FsResult;
-use proto::ids::{InodeId, SessionId};
+use proto::ids::InodeId;
 use proto::log::CallerRecord;
 use proto::namespace as n;
 use proto::path::FsPath;
 
 use super::View;
-use crate::namespace::LeaseView;
+use crate::namespace::{LeaseView, Namespace};
 
 /// Files in an answer, if the client names no limit, and at most.
 const PAGE: usize = 1000;
@@ -74,7 +74,7 @@ fn status(view: &View<'_>, file: LeaseView, now: Moment) -> n::LeaseStatus {
         inode: lease.inode.raw(),
         path,
         owner,
-        holder: lease.session.map(in_hex).unwrap_or_default(),
+        holder: lease.session.map(Namespace::session_for_people).unwrap_or_default(),
         silent_ms: silence.map_or(0, |silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),
         published: !lease.unpublished,
         recovering,
@@ -86,8 +86,4 @@ fn status(view: &View<'_>, file: LeaseView, now: Moment) -> n::LeaseStatus {
 fn waits_for(view: &View<'_>, inode: InodeId, now: Moment) -> String {
     let text = view.blocks.recovery_waits_for(inode, now);
     if text.is_empty() { "the leader to take it up".to_owned() } else { text }
-}
-
-fn in_hex(session: SessionId) -> String {
-    session.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -110,11 +110,28 @@ impl View<'_> {
     ) -> FsResult<LocatedBlock> {
         let block = r.block.clone().unwrap_or_default();
         let (id, floor) = (BlockId::from_raw(block.id), GenerationStamp::from_raw(block.stamp));
+        self.check_reserved(r, (id, floor), stamp)?;
         let mut pipeline = self.kept(&r.keep)?;
         pipeline.extend(more.iter().filter(|storage| !self.blocks.storages_named(&r.keep).contains(storage)));
         let last = self.namespace.lease(InodeId::from_raw(r.inode)).and_then(|view| view.last_block);
         let offset_bytes = last.filter(|last| last.block == id).map_or(0, |last| last.offset_bytes);
         Ok(self.for_writing(user, (id, offset_bytes, block.len_bytes), (floor, stamp), stamp, &pipeline))
+    }
+
+    /// Is the outcome that of this very request? The outcome of a repeated call is the one of before, and a token is made
+    /// for what the request names: somebody who repeats his call with another block must get none for that.
+    fn check_reserved(
+        &self,
+        r: &n::NewStampRequest,
+        (id, floor): (BlockId, GenerationStamp),
+        stamp: GenerationStamp,
+    ) -> FsResult<()> {
+        let file = self.writing((r.inode, r.lease_epoch), session(r.header.as_ref()))?;
+        let is_last = file.last_block.is_some_and(|last| last.block == id && last.stamp == floor);
+        if is_last && file.reserved_stamp == Some(stamp) {
+            return Ok(());
+        }
+        Err(FsError::new(ErrorCode::InvalidArgument, "the call was another one before"))
     }
 
     /// A finished block that is written on: at the stamp that its replicas have, on those that are good as far as is known.

@@ -51,7 +51,7 @@ impl View<'_> {
             },
             Request::ClusterStatus(_) => self.cluster_status().map(Response::ClusterStatus),
             Request::ListNodes(_) => Ok(Response::ListNodes(self.list_nodes(now))),
-            Request::ListJobs(r) => self.list_jobs(r, now).map(Response::ListJobs),
+            Request::ListJobs(r) => self.list_jobs(who, r, now).map(Response::ListJobs),
             Request::GetXattrs(r) => {
                 self.namespace.xattrs(who, r).map(|xattrs| Response::GetXattrs(n::GetXattrsResponse { xattrs }))
             }

@@ -3,7 +3,9 @@
 use transfer::WriteStage;
 
 use super::super::side;
-use super::pipeline::{EDGES, FORMAT, append, open_again, read_open, send, send_acked, stamp, streaming, wish};
+use super::pipeline::{
+    EDGES, FORMAT, FRAME_BYTES, append, open_again, read_open, send, send_acked, stamp, streaming, wish,
+};
 use super::*;
 
 fn storage(store: &Store) -> StorageId {
@@ -222,7 +224,8 @@ fn a_recovery_cuts_to_any_length_whatever_the_replica_was() {
                 assert!(matches!(writer.finalise(), Err(StoreError::Superseded(_))));
             }
             assert_eq!(read_open(&store).unwrap(), &whole[..len], "{state} {len}");
-            assert_eq!(store.counts().used_bytes, len as u64 + FORMAT.checksums_bytes(len as u64), "{state} {len}");
+            let used_bytes = len as u64 + FORMAT.checksums_bytes(len as u64) + FRAME_BYTES;
+            assert_eq!(store.counts().used_bytes, used_bytes, "{state} {len}");
             drop(store);
             disk.power_cut(&SeededRandom::new(len as u64));
             assert_eq!(read_open(&open_again(&disk)).unwrap(), &whole[..len], "{state} {len}");
@@ -252,6 +255,49 @@ fn sc_26_overlapping_recoveries_rise_and_the_highest_wins() {
     assert_eq!(read_open(&store).unwrap(), whole);
     // The file is opened again later: the fence is no more.
     assert_eq!(append(&store, 6, 1300).unwrap().len_bytes(), 1300);
+}
+
+#[test]
+fn sc_26_a_recovery_that_found_no_replica_shuts_out_late_writers_too() {
+    let (_disk, store) = joined(1);
+    let whole = bytes(1, 700);
+    assert_eq!(prepare(&store, 3).unwrap(), None);
+    assert!(matches!(store.create(&block(1), None, FORMAT), Err(StoreError::Fenced { .. })));
+    assert!(matches!(streaming(&store, 2, 0, 700), Err(StoreError::Fenced { .. })));
+    assert!(matches!(prepare(&store, 2), Err(StoreError::Fenced { .. })));
+    assert_eq!(store.counts().reserved_bytes, 0);
+    let copy = BlockRef { stamp: stamp(3), ..block(1) };
+    let mut writer = store.create_copy(&copy, None, FORMAT).unwrap();
+    send(&mut writer, &whole, 0, 700).unwrap();
+    writer.finalise().unwrap();
+    assert_eq!(read_open(&store).unwrap(), whole);
+}
+
+#[test]
+fn sc_51_a_full_disk_does_not_take_what_another_writer_began() {
+    let (disk, store) = joined(1);
+    let whole = bytes(1, 1300);
+    let mut writer = store.create(&block(1), None, FORMAT).unwrap();
+    send(&mut writer, &whole, 0, 700).unwrap();
+    drop(writer);
+    let mut writer = streaming(&store, 1, 0, 700).unwrap();
+    disk.inject(DiskFault::once(DiskFaultKind::NoSpace).on("current"));
+    assert!(send(&mut writer, &whole, 512, 1300).unwrap_err().is_full());
+    drop(writer);
+    let (_, replica) = store.replica(block(1).id).unwrap();
+    assert_eq!((replica.state, replica.len_bytes), (ReplicaState::WaitingRecovery, 700));
+}
+
+#[test]
+fn sc_51_a_delete_ends_the_writer_before_files_move() {
+    let (_disk, store) = joined(1);
+    let whole = bytes(1, 1300);
+    let mut writer = store.create(&block(1), None, FORMAT).unwrap();
+    send(&mut writer, &whole, 0, 700).unwrap();
+    store.delete(&storage(&store), block(1).id, stamp(0), NOW).unwrap();
+    assert!(matches!(send(&mut writer, &whole, 512, 1300), Err(StoreError::Removed(_))));
+    assert!(writer.open().is_stopped());
+    assert!(store.volumes[0].state.lock().leaving.is_empty());
 }
 
 #[test]
@@ -286,7 +332,7 @@ fn sc_25_sc_35_close_recovery_and_a_late_packet_in_any_order_end_in_one_whole_re
 fn what_a_recovery_finds_is_told_as_it_was() {
     let (_disk, store) = joined(1);
     let whole = bytes(1, 1300);
-    assert_eq!(prepare(&store, 1).unwrap(), None, "there is none");
+    assert_eq!(prepare(&store, 0).unwrap(), None, "there is none");
     let mut writer = store.create(&block(1), None, FORMAT).unwrap();
     send_acked(&mut writer, &whole, 0, 0, 700);
     send(&mut writer, &whole, 512, 1300).unwrap();

@@ -16,6 +16,11 @@
 //! replica that was found at a start of its node may lack what was not synced (scar SC-27): such ones have a say only if
 //! there are no others, and then the longest wins, because all of them are beginnings of the same bytes; its stamp does
 //! not matter, for a copy of a higher stamp may have lost more in a power cut than one that left the pipeline before.
+//!
+//! What speaks for nothing is not taken for an answer because of a time-out: if two storages of the pipeline or more are
+//! silent, or have something that cannot be used, restarted replicas shorten nothing and empty storages drop nothing. One
+//! of those that are away may have all of it. Nor does a copy beside the pipeline decide anything alone: it may have been
+//! on its way.
 
 use std::time::Duration;
 
@@ -30,6 +35,9 @@ pub(super) const RESTARTED: Duration = Duration::from_secs(30);
 pub(super) const NOBODY: Duration = Duration::from_secs(20);
 /// Time after which a storage of the pipeline that has nothing is believed to speak for silent ones.
 pub(super) const NOTHING_WRITTEN: Duration = Duration::from_secs(60);
+
+/// Storages of the pipeline that may be silent, or unable, when restarted or empty ones are believed after their time.
+const MOST_LOST: usize = 1;
 
 /// What a recovery must keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +95,8 @@ pub(super) enum Why {
     NobodyAnswers,
     /// Those that answered have nothing of use.
     NothingOfUse,
+    /// Those that are silent or unable may have more than what was found.
+    TooFewAnswer,
     /// None of those chosen finished its replica.
     NobodyFinished,
     /// The namespace did not take the end of it.
@@ -99,6 +109,7 @@ impl Why {
         match self {
             Self::NobodyAnswers => "no datanode that may hold it answers",
             Self::NothingOfUse => "every replica that was found is damaged, or shorter than what must not be lost",
+            Self::TooFewAnswer => "datanodes of its pipeline that are silent, or have damaged replicas, may hold more",
             Self::NobodyFinished => "no datanode finished its replica",
             Self::Refused => "the namespace refused it",
         }
@@ -113,6 +124,8 @@ struct Usable {
     acked_bytes: u64,
     /// Does it speak for what was acknowledged?
     speaks: bool,
+    /// Is it of the pipeline, or whole? Else it may be a copy that was on its way.
+    counts: bool,
     restarted: bool,
 }
 
@@ -127,13 +140,22 @@ fn usable(at: usize, participant: &Participant, bounds: &Bounds) -> Option<Usabl
     let restarted = found.restarted && !finalized && !base::mutated!(Sc27RestartedReplicaIsBelieved);
     let acked_bytes = if finalized { found.len_bytes } else { found.acked_bytes.min(found.len_bytes) };
     let speaks = finalized || (participant.home && !restarted);
-    Some(Usable { at, len_bytes: found.len_bytes, acked_bytes, speaks, restarted })
+    let counts = finalized || participant.home;
+    Some(Usable { at, len_bytes: found.len_bytes, acked_bytes, speaks, counts, restarted })
 }
 
-/// Was the storage found to have nothing of the block that counts?
-fn has_nothing(participant: &Participant, bounds: &Bounds) -> bool {
-    let Said::Found(found) = participant.said else { return false };
-    found.state() == ReplicaState::Deleted || found.stamp < bounds.stamp.raw()
+/// Does the storage say that it has no replica? A damaged one, or one of a lower stamp, is not none: whoever holds it
+/// cannot tell what there was.
+fn has_nothing(participant: &Participant) -> bool {
+    matches!(participant.said, Said::Found(found) if found.state() == ReplicaState::Deleted)
+}
+
+/// Storages of the pipeline that are silent, or unable to tell what there was.
+fn lost_homes(bounds: &Bounds, asked: &[Participant]) -> usize {
+    let is_lost = |participant: &&Participant| {
+        participant.home && !has_nothing(participant) && usable(0, participant, bounds).is_none()
+    };
+    asked.iter().filter(is_lost).count()
 }
 
 /// Decides what becomes of the block.
@@ -144,7 +166,13 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
     if usable.is_empty() {
         return decide_without(bounds, asked, waited);
     }
+    let lost = lost_homes(bounds, asked);
     let received = usable.iter().filter(|replica| replica.speaks).map(|replica| replica.len_bytes).min();
+    let strangers_only = lost > 0 && !usable.iter().any(|replica| replica.counts);
+    let may_be_shorter = received.is_none() && bounds.target_bytes.is_none() && lost > MOST_LOST;
+    if strangers_only || may_be_shorter {
+        return if waited < RESTARTED { Decision::Wait } else { Decision::Again(Why::TooFewAnswer) };
+    }
     let settled = waited >= if received.is_some() || bounds.target_bytes.is_some() { ANSWER } else { RESTARTED };
     if !all_heard && (!settled || base::mutated!(Sc28OneIsWaitedForForEver)) {
         return Decision::Wait;
@@ -159,7 +187,8 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
     };
     if len_bytes == 0 && bounds.floor_bytes == 0 {
         // Those that were restarted may have lost what a silent one still has.
-        let certain = received.is_some() || asked.iter().all(|participant| matches!(participant.said, Said::Found(_)));
+        let all_found = asked.iter().all(|participant| matches!(participant.said, Said::Found(_)));
+        let certain = received.is_some() || (all_found && lost == 0);
         return if certain || waited >= NOTHING_WRITTEN { Decision::Drop } else { Decision::Wait };
     }
     let on = usable.iter().filter(|replica| replica.len_bytes >= len_bytes).map(|replica| replica.at).collect();
@@ -167,10 +196,11 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
 }
 
 fn decide_without(bounds: &Bounds, asked: &[Participant], waited: Duration) -> Decision {
-    let homes = || asked.iter().filter(|participant| participant.home);
-    let empty = |participant: &Participant| has_nothing(participant, bounds);
-    let may_go = bounds.floor_bytes == 0 && bounds.target_bytes.is_none() && homes().any(empty);
-    if may_go && (waited >= NOTHING_WRITTEN || asked.iter().all(empty)) {
+    let mut homes = asked.iter().filter(|participant| participant.home);
+    let nothing_asked_for = bounds.floor_bytes == 0 && bounds.target_bytes.is_none();
+    let too_few = lost_homes(bounds, asked) > MOST_LOST;
+    let may_go = nothing_asked_for && !too_few && homes.any(has_nothing);
+    if may_go && (waited >= NOTHING_WRITTEN || asked.iter().all(has_nothing)) {
         return Decision::Drop;
     }
     let any_found = asked.iter().any(|participant| matches!(participant.said, Said::Found(_)));
@@ -319,6 +349,39 @@ mod tests {
         assert_eq!(decide(&BOUNDS, &lost_all, NOTHING_WRITTEN), Decision::Drop);
         let stranger = Participant { home: false, ..none() };
         assert_eq!(decide(&BOUNDS, &[home(Said::Nothing), stranger], LONG), Decision::Again(Why::NothingOfUse));
+    }
+
+    #[test]
+    fn two_that_are_silent_or_unable_may_have_what_was_flushed() {
+        for lost in [home(Said::Nothing), home(Said::Unable), damaged(), at_stamp(damaged(), 0)] {
+            for rest in [none(), restarted(0), restarted(10)] {
+                let asked = [rest, lost, home(Said::Unable)];
+                assert_eq!(decide(&BOUNDS, &asked, NOW), Decision::Wait, "{asked:?}");
+                let decided = decide(&BOUNDS, &asked, LONG);
+                assert!(matches!(decided, Decision::Again(_)), "{decided:?} of {asked:?}");
+            }
+            // One that was there all the time is enough.
+            assert_eq!(decide(&BOUNDS, &[written(100, 80), lost, home(Said::Unable)], LONG), finish(100, &[0]));
+        }
+        // A replica of a lower stamp, or a damaged one, is not none.
+        let asked = [none(), at_stamp(restarted(100), 0), damaged()];
+        assert!(matches!(decide(&BOUNDS, &asked, LONG), Decision::Again(_)));
+        assert_eq!(decide(&BOUNDS, &[none(), none(), damaged()], NOW), Decision::Wait);
+    }
+
+    #[test]
+    fn a_copy_beside_the_pipeline_decides_nothing_alone() {
+        let arriving = Participant { home: false, ..at_stamp(written(10, 0), STAMP + 5) };
+        for bounds in [BOUNDS, Bounds { floor_bytes: 5, ..BOUNDS }] {
+            for lost in [home(Said::Nothing), home(Said::Unable), damaged()] {
+                let asked = [lost, none(), arriving];
+                assert_eq!(decide(&bounds, &asked, NOW), Decision::Wait);
+                assert_eq!(decide(&bounds, &asked, LONG), Decision::Again(Why::TooFewAnswer));
+            }
+        }
+        assert_eq!(decide(&BOUNDS, &[none(), none(), arriving], NOW), finish(10, &[2]), "all of them were heard");
+        let whole = Participant { home: false, ..finalized(100) };
+        assert_eq!(decide(&BOUNDS, &[home(Said::Unable), whole], NOW), finish(100, &[1]));
     }
 
     #[test]

@@ -169,6 +169,23 @@ fn r_1_so_many_are_worked_on_at_a_time_and_the_others_wait() {
     assert_eq!((bench.map.recoveries(), prepares(&bench.beat(0)).len()), (0, 0), "another member leads");
 }
 
+#[test]
+fn r_1_files_that_come_to_nothing_are_not_in_the_way_of_others() {
+    let mut bench = Bench::new(1);
+    for n in 0..300 {
+        bench.map.recovery_is_due(inode(n), LATER, true);
+    }
+    for next in bench.map.recoveries_due(bench.now) {
+        let what = ToRecover { inode: next.inode, ..what(&bench, 1, &[0]) };
+        bench.map.recover(what, bench.now);
+    }
+    // Nobody answers, and all of them wait again.
+    bench.wait(30);
+    let due = bench.map.recoveries_due(bench.now);
+    assert_eq!(due.len(), 256);
+    assert!(due.iter().take(44).all(|next| next.inode >= inode(256)), "first those that had no try");
+}
+
 /// The block is open again at its stamp, with what it had.
 fn reopen(bench: &mut Bench, n: i64, floor_bytes: u64, nodes: &[usize]) {
     let facts = bench.world.blocks.get_mut(&block(n)).unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proto::cluster::node_command::Kind;
 use proto::cluster::{CommandResult, NodeCommand, ReplicaState};
+use proto::ids::GenerationStamp;
 
 use super::super::BlocksConfig;
 use super::harness::*;
@@ -237,12 +238,12 @@ fn where_every_other_node_has_an_old_copy_they_are_replaced_one_by_one() {
     let mut bench = Bench::new(3);
     bench.file(1, 3, &[0]);
     for node in [1, 2] {
-        bench.hold(node, record(block(1), STAMP - 1, 90, ReplicaState::Finalized));
+        bench.hold(node, record(block(1), GenerationStamp::from_raw(STAMP.raw() - 1), 90, ReplicaState::Finalized));
     }
     bench.wait(11);
     bench.wait(51);
     assert_eq!(bench.map.counts().pending_copy, 1, "not both at a time");
-    bench.run(60);
+    bench.run(300);
     assert_eq!(bench.holders(1), BTreeSet::from([0, 1, 2]));
     assert_eq!(bench.map.counts(), super::super::BlockCounts::default());
 }

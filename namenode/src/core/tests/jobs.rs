@@ -36,6 +36,10 @@ fn l_7_a_decommission_goes_through_the_log_and_names_the_file_that_holds_it_up()
     bench.run(40, &mut nodes);
     let listed = jobs(&mut bench);
     assert_eq!((listed.len(), listed[0].state.as_str(), listed[0].blocked), (1, "blocked", 1));
+    let why = &listed[0].blocked_by[0];
+    assert!(why.contains(": is being written") && !why.contains('/'), "{why}: paths are for superusers");
+    let all = n::ListJobsRequest { header: header(), job: String::new() };
+    let listed = bench.ask_as::<n::ListJobsResponse>("root", all).unwrap().jobs;
     assert!(listed[0].blocked_by[0].contains("/tmp/open: is being written"), "{:?}", listed[0].blocked_by);
     assert_eq!(services(&mut bench)[victim], "decommissioning");
     // Killed and started again: the log knows it.

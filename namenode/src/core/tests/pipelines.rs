@@ -142,6 +142,33 @@ fn a_pipeline_is_repaired_with_a_new_stamp_and_another_node() {
 }
 
 #[test]
+fn a_repeated_call_with_another_block_gets_no_token_for_it() {
+    let mut bench = Bench::new();
+    let mut nodes = bench.nodes(3);
+    let file = writing(&mut bench, &mut nodes);
+    let request = file.new_stamp(2, &file.storages, 0);
+    let answer: n::NewStampResponse = bench.ask(request.clone()).unwrap();
+    let new_stamp = answer.block.unwrap().block.unwrap().stamp;
+    // Somebody else's block, of which he knows the id and the storages.
+    let other = bench.create("/tmp/other", 5, n::Publish::AtOnce).unwrap();
+    let theirs = other.first_block.clone().unwrap().block.unwrap();
+    let older = Block { stamp: file.block.stamp - 1, ..file.block.clone() };
+    for block in [theirs.clone(), older] {
+        let forged = n::NewStampRequest { block: Some(block), ..request.clone() };
+        let refused = bench.ask::<n::NewStampResponse>(forged).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidArgument, "{refused}");
+    }
+    let (inode, lease_epoch) = (other.inode, other.lease_epoch);
+    let forged = n::NewStampRequest { inode, lease_epoch, block: Some(theirs), ..request.clone() };
+    bench.ask::<n::NewStampResponse>(forged).unwrap_err();
+    bench.ask::<n::NewStampResponse>(request.clone()).unwrap();
+    // Once the pipeline stands, the answer of before is good for nothing.
+    bench.ask::<n::UpdatePipelineResponse>(file.update(3, new_stamp, &file.storages)).unwrap();
+    let refused = bench.ask::<n::NewStampResponse>(request).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidArgument, "{refused}");
+}
+
+#[test]
 fn d_7_a_pipeline_below_the_minimum_is_refused() {
     let mut bench = Bench::new();
     let mut nodes = bench.nodes(3);
