@@ -448,7 +448,9 @@ impl Bench {
         let disk = self.nodes[node].disks.iter().position(|disk| disk.name == target.storage).unwrap();
         let id = BlockId::from_raw(what.id);
         let there = self.nodes[node].disks.iter().find_map(|disk| disk.held.get(&id).copied());
-        if let Some(there) = there.filter(|there| there.state != ReplicaState::Finalized as i32) {
+        let is_stale =
+            |there: &ReplicaRecord| there.state != ReplicaState::Finalized as i32 || there.stamp < what.stamp;
+        if let Some(there) = there.filter(is_stale) {
             let at = self.nodes[node].disks.iter().position(|disk| disk.held.contains_key(&id)).unwrap();
             self.put(node, at, ReplicaRecord { state: ReplicaState::Deleted as i32, ..there });
         }
