@@ -102,7 +102,7 @@ fn i_5_services_are_part_of_images_and_of_the_state_hash() {
     assert!(with.len() > before.len() + 4);
     // Of two states that differ in nothing else the hashes differ.
     let mut other = Bench::new();
-    std::mem::swap(&mut other.namespace, &mut Namespace::read_from(&mut with.as_slice()).unwrap());
+    other.namespace = Namespace::read_from(&mut with.as_slice()).unwrap();
     let node = proto::ids::NodeId::parse("node-1").unwrap();
     let hash = other.namespace.state_hash();
     other.namespace.registry.set_service(node, NodeService::Maintenance { until_ms: 1 });
