@@ -162,6 +162,9 @@ impl Bench {
             namenodes: vec![self.namenode.to_string()],
             max_connections: self.max_connections,
             peer_timeout: HumanDuration(Duration::from_secs(5)),
+            // What a whole disk does that hangs is shown elsewhere: here one file does.
+            disk_slow_after: HumanDuration(Duration::from_secs(60)),
+            disk_hung_after: HumanDuration(Duration::from_secs(120)),
             ..DatanodeConfig::default()
         }
     }
