@@ -29,7 +29,7 @@ pub struct Leases {
 /// Sessions that are remembered; beyond it all have the whole time again.
 const MAX_SESSIONS: usize = 1 << 20;
 /// A writing session is looked at this often at least: limits may change.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(5);
 /// A session whose files were to be released is looked at again after this time, in case nothing came of it.
 const RELEASE_AGAIN: Duration = Duration::from_secs(5);
 
