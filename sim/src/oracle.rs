@@ -258,7 +258,10 @@ fn possible(world: &mut World, op: &Op, outcome: &Outcome, fence: &Fence) -> boo
             (Err(ErrorCode::AlreadyExists), Outcome::Failed(ErrorCode::FileOpen)) => true,
             (Err(wanted), Outcome::Failed(found)) => wanted == *found,
             // Of a file whose length is not known yet.
-            (Ok(_), Outcome::Failed(ErrorCode::InvalidArgument)) => too_short(&world.tree, op),
+            (Ok(_), Outcome::Failed(ErrorCode::InvalidArgument)) => {
+                tree = world.tree.clone();
+                is_shorter(&mut tree, op)
+            }
             _ => false,
         },
     };
@@ -310,10 +313,16 @@ fn left(tree: &mut Tree, op: &Op, least_bytes: usize, most_bytes: usize) -> bool
     true
 }
 
-/// May the file be shorter than what is left of it was to be?
-fn too_short(tree: &Tree, op: &Op) -> bool {
+/// A file of unknown length turns out to be shorter than a truncate would have made it. False: it cannot be.
+fn is_shorter(tree: &mut Tree, op: &Op) -> bool {
     let Op::Truncate { path, len_bytes } = op else { return false };
-    matches!(tree.get(path), Some(Entry::File { least_bytes, .. }) if least_bytes < len_bytes)
+    match tree.get_mut(path) {
+        Some(Entry::File { parts, least_bytes }) if *least_bytes < *len_bytes => {
+            *parts = cut(parts, len_bytes - 1);
+            true
+        }
+        _ => false,
+    }
 }
 
 fn complete(op: &Op, len_bytes: u64, read_bytes: u64) -> bool {
@@ -589,6 +598,9 @@ mod tests {
             assert!(oracle.clone().observe(&read, &bytes(too, true), &fence(2, 2)).is_err(), "{too} bytes");
         }
         oracle.observe(&read, &bytes(45, true), &fence(2, 2)).unwrap();
+        let longer = Op::Truncate { path: "/f".into(), len_bytes: 58 };
+        oracle.observe(&longer, &Outcome::Failed(ErrorCode::InvalidArgument), &fence(2, 2)).unwrap();
+        assert!(oracle.clone().observe(&read, &bytes(58, true), &fence(2, 2)).is_err(), "it is shorter than that");
         assert!(oracle.clone().observe(&read, &bytes(44, true), &fence(2, 2)).is_err(), "it got shorter");
         oracle.observe(&read, &bytes(50, false), &fence(2, 2)).unwrap();
         assert!(oracle.clone().observe(&read, &bytes(51, true), &fence(2, 2)).is_err(), "it was closed");

@@ -245,11 +245,15 @@ fn sc_54_sc_52_a_disk_that_cannot_be_read_at_start_is_left_out_and_bad_sectors_a
     disks.plan("");
     disks.cluster.restart();
     disks.until_normal("dn1");
-    // Sectors under the data of one disk go bad: readers go elsewhere, and the namenode hears of it.
-    disks.plan("read fail=EIO on=/dn1-a/current/ from=1\nread fail=EIO on=/dn1-b/current/ from=1\n");
+    // Sectors under the data of one node go bad: readers go elsewhere, and the namenode hears of it. Which node is read from
+    // first depends on names that are drawn.
     let healed = || {
-        disks.all_there(0..6);
-        disks.cluster.logs().contains("replica is corrupt").then_some(())
+        NODES.into_iter().find_map(|node| {
+            let bad = |disk: &str| format!("read fail=EIO on=/{node}-{disk}/current/ from=1\n");
+            disks.plan(&(bad("a") + &bad("b")));
+            disks.all_there(0..6);
+            disks.cluster.logs().contains("replica is corrupt").then_some(())
+        })
     };
     wait::until("damage is noticed", Duration::from_secs(60), healed);
     disks.plan("");

@@ -13,6 +13,7 @@ fn d_5_f_15_a_client_that_is_killed_in_mid_write_leaves_nothing_and_its_space_co
     let settings = [
         "namenode.block_size=2MiB",
         "namenode.heartbeat_interval=500ms",
+        "namenode.lease_soft_limit=3s",
         "namenode.lease_hard_limit=3s",
         "namenode.delete_delay=0s",
         "datanode.trash_keep=0s",
