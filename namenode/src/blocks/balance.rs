@@ -40,6 +40,9 @@ const UNDER_WAY_OF_NODE: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Time after which a move whose old copy does not go is left to itself.
 const GIVE_UP: Duration = Duration::from_secs(600);
+/// Time since the last move (or the begin) within which blocks that are not in order are waited for: new ones settle, nodes
+/// are heard of again, copies are made. One that never is must not keep a balance going.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Time within which a node says how full it is, or is not waited for.
 const TOLD_WITHIN: Duration = Duration::from_secs(30);
 /// Balances that are remembered when they have ended.
@@ -72,6 +75,10 @@ struct Run {
     cursors: BTreeMap<Way, BlockId>,
     /// Ways for which a disk was looked through without finding one since the last block was moved.
     barren: BTreeSet<Way>,
+    /// Ways on which a block was passed by that may move when it is in order again.
+    unready: BTreeSet<Way>,
+    /// When a block was moved last.
+    progress: Moment,
     moved_blocks: u64,
     moved_bytes: u64,
     left_bytes: u64,
@@ -80,6 +87,14 @@ struct Run {
 
 /// From a disk to a node.
 type Way = (StorageIndex, NodeIndex);
+
+/// May a block go from a disk to a node?
+enum Fit {
+    Fits(Facts),
+    /// When it is in order again.
+    NotYet,
+    No,
+}
 
 /// A block that is being moved.
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +190,8 @@ impl BlockManager {
             recent: Vec::new(),
             cursors: BTreeMap::new(),
             barren: BTreeSet::new(),
+            unready: BTreeSet::new(),
+            progress: now,
             moved_blocks: 0,
             moved_bytes: 0,
             left_bytes: 0,
@@ -289,6 +306,7 @@ impl BlockManager {
                 run.moved_blocks += 1;
                 run.moved_bytes += one.len_bytes;
                 run.recent.push((one, now));
+                run.progress = now;
                 run.barren.clear();
             }
             judge.push(block);
@@ -427,8 +445,13 @@ impl BlockManager {
                 for block in &blocks {
                     *looks -= 1;
                     run.cursors.insert(way, *block);
-                    let Some(facts) = self.may_move(run, *block, source, to.node, left_bytes, (names, now)) else {
-                        continue;
+                    let facts = match self.may_move(run, *block, source, to.node, left_bytes, (names, now)) {
+                        Fit::Fits(facts) => facts,
+                        Fit::NotYet => {
+                            run.unready.insert(way);
+                            continue;
+                        }
+                        Fit::No => continue,
                     };
                     let room = |disk: &StorageIndex| has_room(&self.registry, *disk, facts.len_bytes);
                     let emptiest = fullest_first(&to.disks).into_iter().rev().find(room);
@@ -437,8 +460,11 @@ impl BlockManager {
                     }
                 }
                 if last.is_none() {
-                    // Once around: from the first block again when something has changed.
+                    // Once around: from the first block again when something has changed, or may change by itself.
                     run.cursors.remove(&way);
+                    if run.unready.remove(&way) && now.since(run.progress) < PATIENCE {
+                        break;
+                    }
                     run.barren.insert(way);
                 }
             }
@@ -456,28 +482,41 @@ impl BlockManager {
         to: NodeIndex,
         left_bytes: u64,
         (names, now): (&dyn Names, Moment),
-    ) -> Option<Facts> {
-        let facts = names.facts(block).filter(|facts| facts.committed)?;
+    ) -> Fit {
+        let Some(facts) = names.facts(block) else { return Fit::No };
+        if !facts.committed {
+            return Fit::NotYet;
+        }
+        let good = self.counting(block);
+        let nodes = self.nodes_of(&good);
+        let racks = nodes.iter().map(|node| self.registry.node(*node).rack.as_str());
+        let source_rack = self.registry.node_of(source).rack.as_str();
+        let fits = facts.len_bytes > 0
+            && facts.len_bytes <= left_bytes
+            && !nodes.contains(&to)
+            && keeps_racks(racks, source_rack, &self.registry.node(to).rack);
+        if !fits {
+            return Fit::No;
+        }
+        if self.is_in_order(run, block, &facts, source, now) { Fit::Fits(facts) } else { Fit::NotYet }
+    }
+
+    /// As many copies as wanted, on nodes in service that are heard of, and nothing under way?
+    fn is_in_order(&self, run: &Run, block: BlockId, facts: &Facts, source: StorageIndex, now: Moment) -> bool {
         let good = self.counting(block);
         let nodes = self.nodes_of(&good);
         let sound = |node: &NodeIndex| {
             let node = self.registry.node(*node);
             node.state == NodeState::Live && node.service.is_in_service()
         };
-        let racks = nodes.iter().map(|node| self.registry.node(*node).rack.as_str());
-        let source_rack = self.registry.node_of(source).rack.as_str();
-        let in_order = facts.len_bytes > 0
-            && facts.len_bytes <= left_bytes
-            && nodes.len() == good.len()
+        nodes.len() == good.len()
             && nodes.len() as u32 == facts.replication
             && nodes.iter().all(sound)
-            && !nodes.contains(&to)
             && good.contains(&source)
             && !run.moves.contains_key(&block)
             && !self.repair.is_settling(block, now)
             && self.repair.targets_of(block).next().is_none()
-            && self.replicas.odd_of(block).is_empty();
-        (in_order && keeps_racks(racks, source_rack, &self.registry.node(to).rack)).then_some(facts)
+            && self.replicas.odd_of(block).is_empty()
     }
 
     /// Moves under way, blocks and bytes that were moved by the balance under way: for metrics.

@@ -248,6 +248,28 @@ fn a_balance_ends_with_its_leader_and_leaves_nothing_too_much() {
 }
 
 #[test]
+fn a_node_that_is_silent_for_a_while_ends_no_balance() {
+    let mut bench = uneven(&["r", "r", "r", "r"], 40, 2);
+    assert_eq!(held(&bench), [40, 40, 0, 0]);
+    bench.nodes[1].up = false;
+    bench.run(15);
+    // Every block has a copy on the silent node: none may move now, and all may when it speaks again.
+    bench.map.begin_balance(3, 0, bench.now).unwrap();
+    bench.run(10);
+    assert_eq!((job(&bench).state, job(&bench).done_blocks), (JobState::Running, 0));
+    bench.nodes[1].up = true;
+    bench.run(300);
+    assert_eq!(job(&bench).state, JobState::Done, "{:?}", held(&bench));
+    // If it stays away, that is said in the end.
+    let mut bench = uneven(&["r", "r", "r", "r"], 40, 2);
+    bench.nodes[1].up = false;
+    bench.run(15);
+    bench.map.begin_balance(3, 0, bench.now).unwrap();
+    bench.run(60);
+    assert_eq!(job(&bench).state, JobState::Blocked);
+}
+
+#[test]
 fn copies_that_fail_do_not_keep_a_balance_going_for_ever() {
     let mut bench = uneven(&["r", "r", "r", "r"], 60, 3);
     // Node 3 speaks and takes nothing.
