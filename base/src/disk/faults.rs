@@ -232,6 +232,7 @@ impl DiskFault {
         self.call.is_none_or(|only| only == call) && strikes(self.kind, call)
     }
     /// Can it strike a read of this file?
+    #[cfg(any(test, debug_assertions))]
     pub(super) fn spoils_reads_of(&self, path: &str) -> bool {
         self.strikes(DiskCall::Read) && path.contains(&self.path_contains)
     }
@@ -382,6 +383,7 @@ impl Faults {
     }
     /// Puts a new plan in the place of the old one. Faults that are in both go on where they are, and those that struck
     /// for the last time do not strike again.
+    #[cfg(any(test, debug_assertions))]
     pub(super) fn replace(&mut self, plan: &[DiskFault], known: &[DiskFault]) {
         let mut known: Vec<&DiskFault> = known.iter().collect();
         let mut stay = Vec::new();
@@ -412,6 +414,7 @@ impl Faults {
         self.waiting.iter().any(|waiting| waiting.number == number)
     }
     /// Can any fault strike a read of this file?
+    #[cfg(any(test, debug_assertions))]
     pub(super) fn spoil_reads_of(&self, path: &str) -> bool {
         self.waiting.iter().any(|waiting| waiting.fault.spoils_reads_of(path))
     }

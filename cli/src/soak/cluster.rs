@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::clock::{Clock, Moment};
-use base::disk::FAULTS_VARIABLE;
 use base::random::Randomness;
 use parking_lot::Mutex;
 use rustix::process::Signal;
@@ -290,13 +289,23 @@ fn role(wanted: &Wanted<'_>, namenode: SocketAddr, name: String, kind: Kind, por
     );
     let own = SETTINGS.iter().filter(|(of, _, _)| *of == kind);
     settings.extend(own.map(|(_, key, value)| ((*key).to_owned(), (*value).to_owned())));
-    let mut settings: Vec<(String, String)> =
-        settings.into_iter().map(|(key, value)| (variable_of(&key), value)).collect();
-    if kind == Kind::Datanode {
-        settings.push((FAULTS_VARIABLE.to_owned(), disk_plan(wanted.dir, &name).display().to_string()));
-    }
+    let settings = settings.into_iter().map(|(key, value)| (variable_of(&key), value));
+    let settings = settings.chain(disk_faults(wanted, kind, &name)).collect();
     let log = wanted.dir.join("logs").join(format!("{name}.log"));
     Role { name, kind, settings, log, running: None }
+}
+
+/// Names the plan of its disks to a datanode.
+#[cfg(debug_assertions)]
+fn disk_faults(wanted: &Wanted<'_>, kind: Kind, name: &str) -> Option<(String, String)> {
+    let plan = || disk_plan(wanted.dir, name).display().to_string();
+    (kind == Kind::Datanode).then(|| (base::disk::FAULTS_VARIABLE.to_owned(), plan()))
+}
+
+/// Disks do no wrong in builds that are not for tests.
+#[cfg(not(debug_assertions))]
+const fn disk_faults(_: &Wanted<'_>, _: Kind, _: &str) -> Option<(String, String)> {
+    None
 }
 
 /// The plan of what a datanode's disk does wrong. Only builds with debug assertions look at it.
