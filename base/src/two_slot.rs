@@ -66,6 +66,35 @@ pub enum TwoSlotError {
     },
 }
 
+/// Why a value was not made durable.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotFailure {
+    /// It was not written: the value before is what there is.
+    #[error("write")]
+    Write(#[source] io::Error),
+    /// It was not synced: nobody knows what the medium holds, and a second sync proves nothing (scar SC-48).
+    #[error("sync")]
+    Sync(#[source] io::Error),
+}
+
+impl From<SlotFailure> for io::Error {
+    fn from(failure: SlotFailure) -> Self {
+        match failure {
+            SlotFailure::Write(source) | SlotFailure::Sync(source) => source,
+        }
+    }
+}
+
+impl SlotFailure {
+    fn about(self, path: &Path) -> TwoSlotError {
+        let operation = match self {
+            Self::Write(_) => "write",
+            Self::Sync(_) => "sync",
+        };
+        TwoSlotError::Io { operation, path: path.display().to_string(), source: self.into() }
+    }
+}
+
 enum Slot {
     Valid { counter: u64, body: Vec<u8> },
     Newer(u32),
@@ -95,7 +124,7 @@ impl TwoSlotFile {
         }
         let file = disk.create_new(&temporary, point).map_err(io("create"))?;
         let mut made = Self { file, magic, counter: 0, point };
-        made.write(body).map_err(io("write"))?;
+        made.put(body).map_err(|failure| failure.about(path))?;
         disk.rename(&temporary, path, point).map_err(io("rename"))?;
         disk.sync_dir(&dir_of(path), point).map_err(io("sync the folder of"))?;
         Ok(made)
@@ -135,7 +164,7 @@ impl TwoSlotFile {
         // What a killed process wrote last may be in the page cache only, and is relied on from now on.
         opened.file.sync(point).map_err(io("sync"))?;
         if !twins {
-            opened.write_slot(&body).map_err(io("write"))?;
+            opened.write_slot(&body).map_err(|failure| failure.about(path))?;
         }
         Ok(Some((opened, body)))
     }
@@ -148,6 +177,16 @@ impl TwoSlotFile {
     /// # Panics
     /// In debug builds, if the body is longer than [`MAX_BODY_BYTES`].
     pub fn write(&mut self, body: &[u8]) -> io::Result<()> {
+        self.put(body).map_err(io::Error::from)
+    }
+    /// As [`TwoSlotFile::write`], and tells a write that failed from a sync that did.
+    ///
+    /// # Errors
+    /// As [`TwoSlotFile::write`].
+    ///
+    /// # Panics
+    /// As [`TwoSlotFile::write`].
+    pub fn put(&mut self, body: &[u8]) -> Result<(), SlotFailure> {
         self.write_slot(body)?;
         if crate::mutated!(Sc19VoteHasNoTwin) {
             return Ok(());
@@ -157,7 +196,7 @@ impl TwoSlotFile {
     }
 
     /// Writes a value into the slot whose turn it is.
-    fn write_slot(&mut self, body: &[u8]) -> io::Result<()> {
+    fn write_slot(&mut self, body: &[u8]) -> Result<(), SlotFailure> {
         debug_assert!(body.len() <= MAX_BODY_BYTES, "two-slot bodies are small");
         let counter = self.counter + 1;
         let mut slot = Vec::with_capacity(SLOT_BYTES);
@@ -168,9 +207,9 @@ impl TwoSlotFile {
         slot.extend_from_slice(body);
         slot.extend_from_slice(&crc32c(&slot).to_le_bytes());
         slot.resize(SLOT_BYTES, 0);
-        self.file.write_at(&slot, (counter % 2) * SLOT_BYTES as u64)?;
+        self.file.write_at(&slot, (counter % 2) * SLOT_BYTES as u64).map_err(SlotFailure::Write)?;
         if !crate::mutated!(Sc18VoteIsNotSynced) {
-            self.file.sync(self.point)?;
+            self.file.sync(self.point).map_err(SlotFailure::Sync)?;
         }
         self.counter = counter;
         Ok(())
@@ -231,6 +270,17 @@ mod tests {
 
     const MAGIC: [u8; 8] = *b"BYTESTED";
     const POINT: CrashPoint = CrashPoint::VoteSync;
+
+    #[test]
+    fn sc_48_a_failed_sync_is_told_from_a_failed_write() {
+        let (disk, mut file) = disk_with(b"one");
+        disk.inject(DiskFault::once(DiskFaultKind::NoSpace));
+        assert!(matches!(file.put(b"two"), Err(SlotFailure::Write(_))));
+        disk.inject(DiskFault::once(DiskFaultKind::Full).at(crate::disk::DiskCall::Sync));
+        let failed = file.put(b"three").unwrap_err();
+        assert!(matches!(failed, SlotFailure::Sync(_)), "{failed:?}");
+        assert_eq!(io::Error::from(failed).kind(), io::ErrorKind::StorageFull, "and says why");
+    }
 
     fn path() -> PathBuf {
         PathBuf::from("/d/vote")

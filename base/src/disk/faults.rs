@@ -137,7 +137,8 @@ pub enum DiskFaultKind {
     ReadOnly,
     /// The call fails with an I/O error.
     Error,
-    /// Whatever needs room fails for want of it: creating, renaming, growing, writing.
+    /// Whatever needs room fails for want of it: creating, renaming, growing, writing. A sync does so only where it is the
+    /// call that is named: then what was written before is lost, as after any failed sync.
     Full,
     /// The call takes so many milliseconds longer.
     Delay(u32),
@@ -229,7 +230,12 @@ impl DiskFault {
     }
 
     fn strikes(&self, call: DiskCall) -> bool {
-        self.call.is_none_or(|only| only == call) && strikes(self.kind, call)
+        match self.call {
+            None => strikes(self.kind, call),
+            // Room that is promised at the write and found wanting at the sync: quotas, thin volumes, file systems over a net.
+            Some(only) if only.syncs() && self.kind == DiskFaultKind::Full => only == call,
+            Some(only) => only == call && strikes(self.kind, call),
+        }
     }
     /// Can it strike a read of this file?
     #[cfg(any(test, debug_assertions))]

@@ -306,3 +306,20 @@ fn a_plan_is_read_anew_when_its_file_changes() {
     wait(false);
     assert!(file.descriptor().is_some());
 }
+
+#[test]
+fn a_sync_runs_out_of_room_only_where_it_is_the_call_that_is_named() {
+    each(|bench| {
+        let file = bench.file("f", b"data");
+        bench.inject(DiskFault::lasting(Kind::Full));
+        file.sync(POINT).unwrap();
+        bench.disk.sync_dir(&bench.dir, POINT).unwrap();
+        (bench.clear)();
+        bench.inject(DiskFault::parse("sync fail=ENOSPC on=/f").unwrap());
+        bench.disk.sync_dir(&bench.dir, POINT).unwrap();
+        file.write_at(b"more", 0).unwrap();
+        assert_eq!(file.sync(POINT).unwrap_err().kind(), ErrorKind::StorageFull);
+        bench.inject(DiskFault::parse("sync-dir fail=ENOSPC").unwrap());
+        assert_eq!(bench.disk.sync_dir(&bench.dir, POINT).unwrap_err().kind(), ErrorKind::StorageFull);
+    });
+}

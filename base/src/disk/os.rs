@@ -92,8 +92,7 @@ impl Disk for OsDisk {
                 .take_while(|p| !p.is_dir())
                 .map(Path::to_path_buf)
                 .collect();
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-            missing.iter().try_for_each(|made| counted(&NAMES, || File::open(dir_of(made))?.sync_all()))
+            missing.iter().rev().try_for_each(|missing| create_dir(missing))
         })
     }
 
@@ -153,6 +152,18 @@ impl Disk for OsDisk {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(OsLock(file)))
     }
+}
+
+/// Creates a directory in one that is there, durably. The descriptor is there first: if none is left, nothing was made that
+/// the next call would take for durable. What could not be synced is no matter of room, whatever the system says.
+fn create_dir(path: &Path) -> io::Result<()> {
+    let parent = File::open(dir_of(path))?;
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        other => other?,
+    }
+    let lost = |error| io::Error::other(format!("the new name {} is not durable: {error}", path.display()));
+    counted(&NAMES, || parent.sync_all()).map_err(lost)
 }
 
 fn info_of(meta: &fs::Metadata) -> FileInfo {
