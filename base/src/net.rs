@@ -13,7 +13,7 @@ pub(crate) mod sys;
 pub mod unix;
 
 pub use stream::{Counted, receive, send_all, send_some};
-pub use sys::{send_file, send_more};
+pub use sys::{send_file, send_file_watched, send_more};
 
 /// Listens on an address; port 0 takes a free one.
 ///

@@ -102,7 +102,9 @@ fn send_gathered(
         return Ok(Counted(stream).write_all(&data)?);
     };
     net::send_more(stream.as_fd(), before)?;
-    net::send_file(stream.as_fd(), file, step.offset_bytes, step.len_bytes).map_err(|error| {
+    // Watched as every other read of a disk: the kernel reads the file inside this call.
+    let reading = || reader.reading();
+    net::send_file_watched(stream.as_fd(), file, step.offset_bytes, step.len_bytes, reading).map_err(|error| {
         if blames_the_file(&error) {
             reader.mark_corrupt();
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use base::disk::{DiskFile, OpenMode};
+use base::disk::{DiskFile, OpenMode, UnderWay};
 use proto::ids::{BlockId, GenerationStamp};
 use transfer::digest::Leaf;
 use transfer::{BlockRef, ChecksumKind, ChunkFormat};
@@ -136,6 +136,12 @@ impl ReplicaReader {
     #[must_use]
     pub fn data(&self) -> &dyn DiskFile {
         self.files.data.as_ref()
+    }
+    /// To be held while somebody else reads the data file by its descriptor: a disk that does not answer is noticed by what
+    /// is out for long.
+    #[must_use]
+    pub fn reading(&self) -> UnderWay<'_> {
+        self.volume.waits("send a replica")
     }
     /// The file of its checksums, and where in it they begin.
     #[must_use]
