@@ -5,7 +5,7 @@ use std::io;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::error::is_exhausted;
+use super::error::wants_descriptors;
 
 #[derive(Debug, Default)]
 struct Folder {
@@ -53,7 +53,7 @@ impl DirCommitter {
             let entry = folders.entry(folder).or_default();
             entry.running = false;
             // Without a descriptor nothing was synced, and nothing was lost: the next one may try.
-            let lost = |error: &io::Error| !is_exhausted(error) && !base::mutated!(Sc48FolderSyncIsRepeated);
+            let lost = |error: &io::Error| !wants_descriptors(error) && !base::mutated!(Sc48FolderSyncIsRepeated);
             entry.failed = result.as_ref().is_err_and(lost);
             if result.is_ok() {
                 entry.done = covers;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use base::two_slot::TwoSlotError;
+use base::two_slot::{SlotFailure, TwoSlotError};
 use proto::ids::{BlockId, GenerationStamp, StorageId};
 use transfer::Status;
 
@@ -147,6 +147,15 @@ pub enum StoreError {
         /// The system's answer.
         source: io::Error,
     },
+    /// Something could not be made durable, whatever the reason: what was written since the last good sync is not to be
+    /// believed, and no second sync proves it (SC-48).
+    #[error("sync {path}")]
+    Sync {
+        /// What.
+        path: String,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// An identity or term file cannot be used.
     #[error(transparent)]
     Identity(#[from] TwoSlotError),
@@ -174,7 +183,25 @@ impl StoreError {
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { operation, path: path.display().to_string(), source }
     }
-    /// Is it only that the disk is full?
+    /// A sync of a file failed.
+    pub(crate) fn sync(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Sync { path: path.display().to_string(), source }
+    }
+    /// A sync of a folder failed. It has to be opened first: without a descriptor nothing was synced, and nothing was lost.
+    pub(crate) fn sync_names(folder: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| match wants_descriptors(&source) {
+            true => Self::io("open", folder)(source),
+            false => Self::sync(folder)(source),
+        }
+    }
+    /// A small file of two slots did not take a value.
+    pub(crate) fn slot(path: &Path) -> impl FnOnce(SlotFailure) -> Self {
+        move |failure| match failure {
+            SlotFailure::Write(source) => Self::io("write", path)(source),
+            SlotFailure::Sync(source) => Self::sync(path)(source),
+        }
+    }
+    /// Is it only that the disk is full? Not if it said so at a sync: then what was written before is lost.
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {
@@ -203,11 +230,16 @@ impl StoreError {
     }
 }
 
+/// The process or the machine has no descriptor left.
+pub(crate) fn wants_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// The process or the machine has no descriptor or memory left: nothing was done, and the disk is not at fault.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let refusals = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    refusals.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    wants_descriptors(error) || error.raw_os_error() == Some(Errno::NOMEM.raw_os_error())
 }
 
 /// The file system takes no writes: it was mounted so, or became so after an error.
@@ -215,7 +247,7 @@ pub(crate) fn is_read_only(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
-/// Full disks are refused cleanly; every other failed write condemns its volume.
+/// Full disks are refused cleanly; every other failed write condemns its volume, and so does every failed sync.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -139,8 +139,12 @@ impl Volume {
     }
 
     /// Passes a result through. An error of the disk takes the volume out (SC-48), for writes only if the file system
-    /// takes none; "full" and "no more descriptors" are none.
+    /// takes none; "full" and "no more descriptors" are none, but for a sync: whatever a sync fails with, what was written
+    /// before it may be lost.
     pub(crate) fn guard<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Sync { path, source }) = &result {
+            self.condemn(format!("sync {path}: {source}"));
+        }
         if let Err(StoreError::Io { operation, path, source }) = &result
             && !is_exhausted(source)
         {
@@ -246,8 +250,14 @@ impl Volume {
     /// A disk that refused something for want of room gets nothing before it takes a file again: bytes are not all that can
     /// run out (F-10).
     pub(crate) fn look_for_room(&self) {
-        if self.state.lock().is_full && self.try_a_file().is_ok() {
-            self.state.lock().is_full = false;
+        if !self.state.lock().is_full {
+            return;
+        }
+        match self.try_a_file() {
+            Ok(()) => self.state.lock().is_full = false,
+            // A look that fails shows that there is no room yet; one whose sync fails, that the disk is not to be trusted.
+            Err(error @ StoreError::Sync { .. }) => drop(self.guard::<()>(Err(error))),
+            Err(error) => tracing::debug!(storage = %self.storage, %error, "the disk has no room yet"),
         }
     }
     fn try_a_file(&self) -> Result<(), StoreError> {
@@ -260,7 +270,7 @@ impl Volume {
         let file = self.disk.create_new(&path, CrashPoint::CheckCreate).map_err(io("create"))?;
         let bytes = [0x5a; CHECK_BYTES];
         file.write_at(&bytes, 0).map_err(io("write"))?;
-        file.sync(CrashPoint::CheckSync).map_err(io("sync"))?;
+        file.sync(CrashPoint::CheckSync).map_err(StoreError::sync(&path))?;
         let mut read = [0; CHECK_BYTES];
         file.read_medium_at(&mut read, 0).map_err(io("read"))?;
         if read != bytes {

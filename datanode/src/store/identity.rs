@@ -79,7 +79,7 @@ impl IdentityFile {
     }
     pub(crate) fn write(&mut self, identity: &Identity, volume: &Path) -> Result<(), StoreError> {
         let path = volume.join(layout::IDENTITY);
-        self.0.write(&identity.to_record().encode_to_vec()).map_err(StoreError::io("write", &path))
+        self.0.put(&identity.to_record().encode_to_vec()).map_err(StoreError::slot(&path))
     }
 }
 
@@ -119,7 +119,7 @@ impl TermFile {
             return Ok(());
         }
         let body = VolumeTerm { term: term.raw() }.encode_to_vec();
-        self.file.write(&body).map_err(StoreError::io("write", &volume.join(layout::TERM)))?;
+        self.file.put(&body).map_err(StoreError::slot(&volume.join(layout::TERM)))?;
         self.term = term;
         Ok(())
     }

@@ -63,7 +63,7 @@ fn write(volume: &Volume, path: &Path, look: &Look, trailer: &Trailer) -> Result
     }
     put(&trailer.encode(), end_bytes)?;
     if !base::mutated!(Sc58NewFileIsNotSynced) {
-        file.sync(CrashPoint::LeavesSync).map_err(StoreError::io("sync", path))?;
+        file.sync(CrashPoint::LeavesSync).map_err(StoreError::sync(path))?;
     }
     Ok(true)
 }

@@ -556,7 +556,7 @@ impl Takeover<'_> {
         }
         if self.was_whole() && self.before.replica.stamp == self.new_stamp {
             // Its old trailer would say that it is whole, whatever comes now: the name is the same.
-            looked.meta.sync(CrashPoint::MetaSync).map_err(StoreError::io("sync", meta_path))?;
+            looked.meta.sync(CrashPoint::MetaSync).map_err(StoreError::sync(meta_path))?;
         }
         cut(&looked.data, self.at_bytes, &data_path)
     }

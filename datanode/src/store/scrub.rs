@@ -2,10 +2,12 @@
 //! time: a server gives it a thread, the simulation calls it between other events.
 
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
 use base::clock::Moment;
 use base::crash::CrashPoint;
+use base::disk::dir_of;
 use base::two_slot::{TwoSlotError, TwoSlotFile};
 use prost::Message;
 use proto::ids::{BlockId, StorageId};
@@ -225,7 +227,7 @@ impl VolumeScrub {
     /// Makes the record durable, where there is one.
     fn save(&mut self, record: &[u8]) {
         let Some(file) = &mut self.file else { return };
-        let written = file.write(record).map_err(StoreError::io("write", &self.volume.dir.join(layout::SCRUB)));
+        let written = file.put(record).map_err(StoreError::slot(&self.volume.dir.join(layout::SCRUB)));
         let kept = self.volume.guard(written);
         if let Err(error) = &kept {
             tracing::warn!(error = %crate::receive::chain(error), "how far the scrubber has come is not kept");
@@ -254,6 +256,10 @@ const NOTHING: Turn = Turn::Did { bytes: 0, sound: None, damaged: None };
 /// Errors of the disk as those of other files, so that they cost the volume.
 fn flat(error: TwoSlotError) -> StoreError {
     match error {
+        TwoSlotError::Io { operation: "sync", path, source } => StoreError::Sync { path, source },
+        TwoSlotError::Io { operation: "sync the folder of", path, source } => {
+            StoreError::sync_names(&dir_of(Path::new(&path)))(source)
+        }
         TwoSlotError::Io { operation, path, source } => StoreError::Io { operation, path, source },
         other => StoreError::Identity(other),
     }

@@ -132,7 +132,7 @@ impl SideFile {
         let record = SideRecord { counter: self.counter, stamp, len_bytes: mark.len_bytes, tail };
         let at = (self.counter % 2) * SLOT_BYTES;
         self.file.write_at(&encode(id, &record), at).map_err(StoreError::io("write", &self.path))?;
-        self.file.sync(CrashPoint::SideSync).map_err(StoreError::io("sync", &self.path))
+        self.file.sync(CrashPoint::SideSync).map_err(StoreError::sync(&self.path))
     }
 }
 

@@ -252,7 +252,7 @@ impl Volume {
         if !found.replicas.is_empty() {
             // A killed process may have left trailers and names in the page cache alone: what is reported as
             // whole must be durable.
-            disk.sync_all(dir, CrashPoint::VolumeSync).map_err(StoreError::io("sync", dir))?;
+            disk.sync_all(dir, CrashPoint::VolumeSync).map_err(StoreError::sync_names(dir))?;
         }
         if found.orphans > 0 {
             tracing::warn!(dir = %dir.display(), orphans = found.orphans, "checksum files without data are left alone");
@@ -367,7 +367,7 @@ impl Volume {
         let path = self.folder_path(pool, folder);
         let _waits = self.waits("sync with others");
         let done = self.committer.commit(folder, || self.disk.sync_dir(&path, CrashPoint::BlockDirSync));
-        self.guard(done.map_err(StoreError::io("sync", &path)))
+        self.guard(done.map_err(StoreError::sync_names(&path)))
     }
 
     /// Asks the file system for its room. Not on the heartbeat's path.

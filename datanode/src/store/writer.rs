@@ -447,11 +447,11 @@ impl ReplicaWriter {
 
     fn sync_data(&self) -> Result<(), StoreError> {
         let path = self.volume.data_path(&self.pool, self.id);
-        self.data.sync(CrashPoint::BlockSync).map_err(StoreError::io("sync", &path))
+        self.data.sync(CrashPoint::BlockSync).map_err(StoreError::sync(&path))
     }
     fn sync_meta(&self) -> Result<(), StoreError> {
         let path = self.volume.meta_path(&self.pool, self.id, self.stamp);
-        self.meta.sync(CrashPoint::MetaSync).map_err(StoreError::io("sync", &path))
+        self.meta.sync(CrashPoint::MetaSync).map_err(StoreError::sync(&path))
     }
     fn write_trailer(&self, leaves: Vec<Leaf>, observed: bool) -> Result<(), StoreError> {
         let tail = self.tail_sum.as_ref().map_or(&[][..], |sum| sum.as_slice());
@@ -470,8 +470,8 @@ impl ReplicaWriter {
         self.meta.write_at(&trailer.encode(), at).map_err(StoreError::io("write", &path))
     }
 
-    /// Passes a disk result through, inside the gate: "full" removes a partial replica of which nothing was acknowledged,
-    /// anything else condemns the volume. One that this writer did not begin stays: it may be all that is left of a block.
+    /// Passes a disk result through, inside the gate: "full" at a write removes a partial replica of which nothing was
+    /// acknowledged, anything else, and any sync that fails, condemns the volume. One that this writer did not begin stays: it may be all that is left of a block.
     fn settle(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
         if result.as_ref().is_err_and(StoreError::is_full) && self.open.lengths().acked_bytes == 0 && !self.resumed {
             self.remove();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base::disk::{Cut, DiskCall, with_cut};
 
+use super::pipeline::{send_acked, streaming};
 use super::*;
 
 fn at(secs: u64) -> Moment {
@@ -162,6 +163,72 @@ fn f_3_a_stop_at_any_step_of_a_check_costs_nothing() {
                 (0..10).for_each(|n| assert_eq!(read(&store, n).unwrap(), bytes(n, 3000)));
             }
         }
+    }
+}
+
+#[test]
+fn sc_53_a_file_that_the_kernel_sends_is_watched_like_one_that_is_read() {
+    let (_disk, store) = joined(1);
+    store_block(&store, 1, 3000).unwrap();
+    let reader = store.open_reader(&block(1)).unwrap();
+    let reading = reader.reading();
+    store.watch(at(100));
+    store.watch(at(103));
+    assert_eq!(states(&store), [VolumeState::Slow]);
+    store.watch(at(110));
+    assert_eq!(states(&store), [VolumeState::Hung]);
+    drop(reading);
+    store.watch(at(111));
+    store.check_again(&storages(&store)[0]);
+    assert_eq!(states(&store), [VolumeState::Working]);
+}
+
+#[test]
+fn sc_48_a_sync_that_fails_for_want_of_room_condemns_as_any_other_and_is_never_tried_again() {
+    type Run = fn(&Store, &mut ReplicaWriter) -> Result<(), StoreError>;
+    let cases: [(&str, DiskCall, Run); 6] = [
+        ("/current/", DiskCall::Sync, |_, writer| writer.sync()),
+        (".meta", DiskCall::Sync, |_, writer| writer.sync()),
+        (".open", DiskCall::Sync, |_, writer| writer.sync()),
+        ("/current/", DiskCall::SyncDir, |_, writer| writer.sync()),
+        (".meta", DiskCall::Sync, |_, writer| writer.finalise().map(drop)),
+        ("/term", DiskCall::Sync, |store, _| store.raise_term(Term::from_raw(9))),
+    ];
+    for (file, call, run) in cases {
+        let what = format!("{} of {file}", call.name());
+        let (disk, store) = joined(1);
+        store_block(&store, 2, 3000).unwrap();
+        let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+        send_acked(&mut writer, &bytes(1, 700), 0, 0, 700);
+        disk.inject(DiskFault::once(DiskFaultKind::Full).at(call).on(file));
+        let failed = run(&store, &mut writer).unwrap_err();
+        assert!(!failed.is_full(), "{what}: it is no matter of room: {failed}");
+        assert_eq!((disk.faults_fired(), states(&store)[0]), (1, VolumeState::Failed), "{what}");
+        // The next sync would say yes, and prove nothing: nobody gets to it.
+        assert!(writer.sync().is_err() && writer.finalise().is_err(), "{what}");
+        drop(writer);
+        let resumed = streaming(&store, 1, 0, 700);
+        assert!(matches!(resumed, Err(StoreError::VolumeFailed { .. })), "{what}: {resumed:?}");
+        assert!(matches!(read(&store, 1), Err(StoreError::VolumeFailed { .. })), "{what}");
+        assert!(read(&store, 2).is_err() && store_block(&store, 3, 100).is_err(), "{what}");
+        assert_eq!(store.counts().reserved_bytes, 0, "{what}");
+        // A write that fails for the same reason is refused cleanly.
+        let (disk, store) = joined(1);
+        disk.inject(DiskFault::once(DiskFaultKind::NoSpace).on("/current/"));
+        assert!(store_block(&store, 1, 100).unwrap_err().is_full());
+        assert_eq!(states(&store)[0], VolumeState::Working);
+    }
+}
+
+#[test]
+fn sc_48_a_disk_that_is_looked_at_for_room_and_cannot_sync_is_out() {
+    for kind in [DiskFaultKind::Full, DiskFaultKind::SyncError] {
+        let (disk, store) = joined(1);
+        disk.inject(DiskFault::once(DiskFaultKind::NoSpace).on("/current/"));
+        assert!(store_block(&store, 1, 100).unwrap_err().is_full());
+        disk.inject(DiskFault::once(kind).at(DiskCall::Sync).on("/check"));
+        store.tend(at(5));
+        assert_eq!(states(&store)[0], VolumeState::Failed, "{kind:?}");
     }
 }
 
