@@ -15,6 +15,7 @@
 mod admit;
 mod commit;
 mod error;
+mod fences;
 mod health;
 mod identity;
 mod journal;
@@ -294,7 +295,7 @@ impl Store {
 
     /// Refuses a stamp below that of a recovery. The fence may be on another volume than the replica: a recovery names one.
     fn check_fence(&self, id: BlockId, sent: GenerationStamp) -> Result<(), StoreError> {
-        let fences = self.volumes.iter().filter_map(|volume| volume.state.lock().fences.get(&id).copied());
+        let fences = self.volumes.iter().filter_map(|volume| volume.state.lock().fences.get(id));
         match fences.max() {
             Some(fence) if sent < fence => Err(StoreError::Fenced { id, fence, sent }),
             _ => Ok(()),

@@ -49,7 +49,7 @@ struct Seen {
 impl Seen {
     fn of(state: &State, id: BlockId) -> Option<Self> {
         let replica = *state.replicas.get(&id)?;
-        Some(Self { replica, open: state.open.get(&id).cloned(), fence: state.fences.get(&id).copied() })
+        Some(Self { replica, open: state.open.get(&id).cloned(), fence: state.fences.get(id) })
     }
     fn here(&self) -> Here {
         let live = self.open.as_ref().filter(|open| !open.restarted());
@@ -295,7 +295,7 @@ fn take_away(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Result
 /// Shuts out everything below a recovery's stamp; what is there.
 fn fence(volume: &Volume, id: BlockId, recovery: GenerationStamp) -> Result<Option<Seen>, StoreError> {
     let mut state = volume.state.lock();
-    if let Some(fence) = state.fences.get(&id).copied().filter(|fence| *fence > recovery) {
+    if let Some(fence) = state.fences.get(id).filter(|fence| *fence > recovery) {
         return Err(StoreError::Fenced { id, fence, sent: recovery });
     }
     let Some(seen) = Seen::of(&state, id) else {
@@ -391,7 +391,7 @@ impl Takeover<'_> {
 
     /// A recovery that began meanwhile shuts this out; one that is being finished is the fence itself.
     fn is_shut_out(&self, state: &State) -> bool {
-        let fence = state.fences.get(&self.id).copied();
+        let fence = state.fences.get(self.id);
         if self.chunks.is_some() { fence >= Some(self.new_stamp) } else { fence != Some(self.new_stamp) }
     }
     const fn was_whole(&self) -> bool {

@@ -25,6 +25,7 @@ use proto::ids::{BlockId, ClusterId, GenerationStamp, NodeId, PoolId, StorageId,
 use super::StoreOptions;
 use super::commit::DirCommitter;
 use super::error::StoreError;
+use super::fences::Fences;
 use super::health::{Health, VolumeState};
 use super::identity::{Identity, IdentityFile, TermFile};
 use super::journal::Journal;
@@ -85,10 +86,9 @@ pub(crate) struct State {
     next_writer: u64,
     /// Open replicas of this run of the node, and those of an earlier one that were read since.
     pub(crate) open: BTreeMap<BlockId, Arc<OpenReplica>>,
-    /// Stamps of the recoveries that have shut out everything else, also of blocks that are not here; of those at most
-    /// [`MAX_LONE_FENCES`].
-    pub(crate) fences: BTreeMap<BlockId, GenerationStamp>,
-    /// Blocks whose replica was removed and whose files are on their way to the trash: nobody begins them anew meanwhile.
+    /// Stamps of the recoveries that have shut out everything else, also of blocks that are not here.
+    pub(crate) fences: Fences,
+    /// Blocks whose replica was removed and whose files are on their way to the trash: nobody begins them anew here meanwhile.
     pub(crate) leaving: BTreeSet<BlockId>,
     /// The last moment that somebody told.
     pub(crate) now: Moment,
@@ -116,9 +116,6 @@ pub(crate) struct Watched {
 
 /// Suspects that are remembered; the others are met when their turn comes.
 const MAX_SUSPECTS: usize = 1024;
-/// Fences without a replica that are remembered. Beyond it those of the lowest block ids are dropped: these blocks are the
-/// oldest, and late writers of them the least likely.
-const MAX_LONE_FENCES: usize = 4096;
 
 /// A deleted replica that is kept a while.
 #[derive(Clone, Debug)]
@@ -141,14 +138,7 @@ impl State {
         if !after.as_ref().is_some_and(is_open) {
             self.open.remove(&id);
         }
-        if let Some(fence) = self.fences.get(&id).copied()
-            && after.is_some_and(|replica| replica.state == ReplicaState::Finalized && replica.stamp >= fence)
-        {
-            self.fences.remove(&id);
-        }
-        if after.is_none() {
-            self.bound_fences();
-        }
+        self.fences.replica_changed(id, after.as_ref());
         // Under the lock, so that nobody finds them from now on. Their names are still there: closing removes nothing.
         if !base::mutated!(Sc91OldFilesAreRead) {
             drop(self.opened.remove(id));
@@ -169,18 +159,8 @@ impl State {
     }
     /// Shuts out what is below a recovery's stamp, whether there is a replica or not.
     pub(crate) fn fence(&mut self, id: BlockId, recovery: GenerationStamp) {
-        self.fences.insert(id, recovery);
-        self.bound_fences();
-    }
-    /// Drops fences without a replica that are too many.
-    fn bound_fences(&mut self) {
-        if self.fences.len() <= MAX_LONE_FENCES {
-            return;
-        }
-        let lone: Vec<BlockId> = self.fences.keys().filter(|id| !self.replicas.contains_key(*id)).copied().collect();
-        for id in lone.iter().take(lone.len().saturating_sub(MAX_LONE_FENCES)) {
-            self.fences.remove(id);
-        }
+        let is_lone = !self.replicas.contains_key(&id);
+        self.fences.raise(id, recovery, is_lone);
     }
     fn count(&mut self, id: BlockId, before: Option<&Replica>, after: Option<&Replica>) {
         let whole = |replica: Option<&Replica>| replica.is_some_and(|r| r.state == ReplicaState::Finalized);
@@ -293,7 +273,7 @@ impl Volume {
                 writers: BTreeMap::new(),
                 next_writer: 1,
                 open: BTreeMap::new(),
-                fences: BTreeMap::new(),
+                fences: Fences::default(),
                 leaving: BTreeSet::new(),
                 now,
                 space: Space::default(),
