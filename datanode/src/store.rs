@@ -28,6 +28,7 @@ mod opened;
 mod prove;
 mod reader;
 mod replica;
+mod reservation;
 mod restore;
 mod resume;
 mod room;
@@ -71,6 +72,7 @@ pub(crate) use layout::FOLDERS;
 use identity::Identity;
 use look::Watch;
 use open::{Mark, OpenLeaves};
+use reservation::Reservation;
 use volume::Volume;
 use writer::Start;
 
@@ -268,24 +270,29 @@ impl Store {
         chunks: ChunkFormat,
     ) -> Result<ReplicaWriter, StoreError> {
         self.check_pool(&block.pool)?;
-        let volume = self.choose(storage)?;
-        let reserved_bytes = volume.reserve(block.len_bytes)?;
+        self.create_in(self.room_for(block, storage)?, block, chunks)
+    }
+    /// Chooses the disk of a new replica, and sets room aside on it.
+    fn room_for(&self, block: &BlockRef, storage: Option<&StorageId>) -> Result<Reservation, StoreError> {
+        Reservation::on(&self.choose(storage)?, block.len_bytes)
+    }
+    /// As [`Store::create`], where there is room. The gate of the new replica is held until its files are there: whoever
+    /// stops a creator that hangs waits for it, and no successor is begun whose files it would set aside.
+    fn create_in(&self, room: Reservation, block: &BlockRef, chunks: ChunkFormat) -> Result<ReplicaWriter, StoreError> {
         let open = OpenReplica::new(Mark::default(), Mark::default(), OpenLeaves::default());
-        match self.enter(&volume, block, &open) {
-            Ok(number) => {
-                let (pool, id, stamp) = (block.pool.clone(), block.id, block.stamp);
-                ReplicaWriter::create(Start { volume, pool, id, stamp, chunks, open, number, reserved_bytes })
-            }
-            Err(error) => {
-                writer::release(&volume, reserved_bytes);
-                Err(error)
-            }
-        }
+        let gate = Arc::clone(&open);
+        let _inside = gate.enter(block.id)?;
+        let volume = Arc::clone(room.volume());
+        let number = self.enter(&volume, block, &open)?;
+        let (pool, id, stamp) = (block.pool.clone(), block.id, block.stamp);
+        let reserved_bytes = room.keep();
+        ReplicaWriter::create(Start { volume, pool, id, stamp, chunks, open, number, reserved_bytes })
     }
     fn enter(&self, volume: &Volume, block: &BlockRef, open: &Arc<OpenReplica>) -> Result<u64, StoreError> {
         let _entering = self.entering.lock();
-        // Files that are on their way to the trash have the names of the new ones.
-        let is_leaving = self.volumes.iter().any(|volume| volume.state.lock().leaving.contains(&block.id));
+        // Files that are on their way to the trash have the names of the new ones. Those of another disk are in nobody's way,
+        // and may be on their way for long, if it hangs.
+        let is_leaving = volume.state.lock().leaving.contains(&block.id);
         if is_leaving || self.find(block.id).is_some() {
             return Err(StoreError::Exists(block.id));
         }
@@ -325,7 +332,10 @@ impl Store {
             && volume.takes_writes()
         {
             tracing::warn!(block = %block.id, state = replica.state.as_str(), "a useless replica makes room for a copy");
+            // Room first: emptying the trash for it must not take what is here, and a copy that cannot come is not worth it.
+            let room = self.room_for(block, storage)?;
             resume::discard(volume, &block.pool, block.id, &replica)?;
+            return self.create_in(room, block, chunks);
         }
         self.create(block, storage, chunks)
     }

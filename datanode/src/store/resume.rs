@@ -28,10 +28,11 @@ use super::open::{FoundReplica, Mark, OpenLeaves, OpenReplica};
 use super::prove;
 use super::reader::mark_corrupt;
 use super::replica::{Replica, ReplicaState};
+use super::reservation::Reservation;
 use super::scan;
 use super::side::{self, SideFile};
 use super::volume::{State, Volume};
-use super::writer::{FinalisedReplica, ReplicaWriter, Start, recount, release};
+use super::writer::{FinalisedReplica, ReplicaWriter, Start, recount};
 
 /// Checksums that are read at a time.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -66,6 +67,11 @@ impl Seen {
             (Some(open), _) => Some(open.lengths().stored_bytes),
             (None, _) => None,
         }
+    }
+    /// Is it open, and not as what was seen before? Then whoever was stopped is not who writes it now.
+    fn has_other_writer_than(&self, before: &Self) -> bool {
+        let same = |open: &Arc<OpenReplica>| before.open.as_ref().is_some_and(|before| Arc::ptr_eq(before, open));
+        self.open.as_ref().is_some_and(|open| !same(open))
     }
     /// Is it still the same replica with the same files? Its writer may have gone meanwhile.
     fn is_still(&self, state: &State, id: BlockId) -> bool {
@@ -112,12 +118,17 @@ impl Store {
         decide(block.id, wish, Some(&seen.here()))?;
         let held = stop(seen.open.as_ref(), block.id)?;
         let again = Seen::of(&volume.state.lock(), block.id).ok_or(StoreError::Changed(block.id))?;
+        if again.has_other_writer_than(&seen) {
+            return Err(StoreError::Changed(block.id));
+        }
         match decide(block.id, wish, Some(&again.here()))? {
             Verdict::Create => Err(StoreError::Changed(block.id)),
             Verdict::Replace => {
+                // Room first: what is here may be all that there is, and is not given up for a copy that cannot come.
+                let room = self.room_for(&created, storage)?;
                 Self::clear(volume, &block.pool, block.id, &again)?;
                 drop(held);
-                let mut writer = self.create(&created, storage, chunks)?;
+                let mut writer = self.create_in(room, &created, chunks)?;
                 writer.set_stays_open();
                 Ok(writer)
             }
@@ -144,7 +155,7 @@ impl Store {
     }
 
     /// First half of a block's recovery: the writer is stopped, and nothing but this recovery, or what comes after it,
-    /// changes the replica from now on. `None`: there is none. What an earlier run of the node left is read whole.
+    /// changes the replica from now on. `None`: there is none on that disk; a writer on another one is stopped all the same. What an earlier run of the node left is read whole.
     ///
     /// # Errors
     /// [`StoreError::StaleStamp`] and [`StoreError::Fenced`] if a later recovery was here; [`StoreError::Busy`]; the disk's.
@@ -157,27 +168,17 @@ impl Store {
         let volume = self.volume(storage)?;
         volume.working()?;
         let pool = volume.pool()?;
-        let fenced = {
+        let (fenced, elsewhere) = {
             // Whoever enters the block looks for fences under the same lock.
             let _entering = self.entering.lock();
-            fence(volume, id, recovery)?
+            (fence(volume, id, recovery)?, self.fence_elsewhere(storage, id, recovery)?)
         };
-        let Some(before) = fenced else { return Ok(None) };
-        let held = stop(before.open.as_ref(), id)?;
-        let stopped = {
-            let mut state = volume.state.lock();
-            let Some(now) = Seen::of(&state, id) else { return Ok(None) };
-            if now.replica.state == ReplicaState::BeingWritten {
-                let len_bytes = now.known_bytes().unwrap_or(0);
-                let left = Replica { state: ReplicaState::WaitingRecovery, len_bytes, ..now.replica };
-                state.set_replica(id, Some(left));
-            }
-            now
-        };
-        if let Some(open) = &stopped.open {
-            recount(volume, open, open.lengths().stored_bytes);
+        for (other, seen) in elsewhere {
+            tracing::info!(block = %id, asked = %storage, found = %other.storage, "a recovery shuts out another disk's writer");
+            shut_out(other, id, &seen)?;
         }
-        drop(held);
+        let Some(before) = fenced else { return Ok(None) };
+        let Some(stopped) = shut_out(volume, id, &before)? else { return Ok(None) };
         let (stamp, state) = (stopped.replica.stamp, stopped.replica.state);
         let found =
             |len_bytes, acked_bytes, restarted| FoundReplica { state, stamp, len_bytes, acked_bytes, restarted };
@@ -251,6 +252,20 @@ impl Store {
         takeover.run()?.finalise_as_it_is()
     }
 
+    /// Shuts out what is below a recovery's stamp on the other disks, too: a recovery names one disk, and a writer of the
+    /// block may be at work on another, where the namenode does not know of it (SC-26).
+    fn fence_elsewhere(
+        &self,
+        asked: &StorageId,
+        id: BlockId,
+        recovery: GenerationStamp,
+    ) -> Result<Vec<(&Arc<Volume>, Seen)>, StoreError> {
+        let others = self.volumes.iter().filter(|other| other.storage != *asked);
+        let holders = others.filter(|other| other.state.lock().replicas.contains_key(&id));
+        let fenced =
+            holders.filter_map(|other| Some(fence(other, id, recovery).transpose()?.map(|seen| (other, seen))));
+        fenced.collect()
+    }
     fn see(&self, id: BlockId) -> Option<(&Arc<Volume>, Seen)> {
         self.volumes.iter().find_map(|volume| Some((volume, Seen::of(&volume.state.lock(), id)?)))
     }
@@ -312,6 +327,28 @@ fn fence(volume: &Volume, id: BlockId, recovery: GenerationStamp) -> Result<Opti
     Ok(Some(seen))
 }
 
+/// Stops the writer of a replica that was fenced; what it is then, `None` if it was removed meanwhile.
+fn shut_out(volume: &Volume, id: BlockId, fenced: &Seen) -> Result<Option<Seen>, StoreError> {
+    let _held = stop(fenced.open.as_ref(), id)?;
+    let now = {
+        let mut state = volume.state.lock();
+        let Some(now) = Seen::of(&state, id) else { return Ok(None) };
+        if now.has_other_writer_than(fenced) {
+            return Err(StoreError::Changed(id));
+        }
+        if now.replica.state == ReplicaState::BeingWritten {
+            let len_bytes = now.known_bytes().unwrap_or(0);
+            let left = Replica { state: ReplicaState::WaitingRecovery, len_bytes, ..now.replica };
+            state.set_replica(id, Some(left));
+        }
+        now
+    };
+    if let Some(open) = &now.open {
+        recount(volume, open, open.lengths().stored_bytes);
+    }
+    Ok(Some(now))
+}
+
 /// Reads what an earlier run of the node left, and keeps what was found.
 fn prove_left(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Result<u64, StoreError> {
     let stamp = seen.replica.stamp;
@@ -355,25 +392,40 @@ struct Looked {
     leaves: OpenLeaves,
 }
 
+/// What a replica is that could not be taken over.
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    /// As it was, but for its writer.
+    Untouched(Replica),
+    /// Under the new stamp, cut or not.
+    Changed(Replica),
+}
+
 impl Takeover<'_> {
-    /// Does it. The gate of the old writer is held.
+    /// Does it. The gate of the old writer is held, and that of the new one from before anybody can see it until the files
+    /// are what it says: a recovery or a delete that comes meanwhile waits, and finds nothing that is still being cut.
     fn run(self) -> Result<ReplicaWriter, StoreError> {
         let mut looked = self.look()?;
         let side = self.keep_end(&looked)?;
-        let reserved_bytes = if self.more_bytes == 0 { 0 } else { self.volume.reserve(self.more_bytes)? };
+        let room = match self.more_bytes {
+            0 => Reservation::none(self.volume),
+            more_bytes => Reservation::on(self.volume, more_bytes)?,
+        };
         let open = self.open(&looked);
+        let gate = Arc::clone(&open);
+        let _inside = gate.enter(self.id)?;
+        let found_bytes = self.before.replica.len_bytes + looked.meta.len_bytes().unwrap_or(0);
         let number = {
             let mut state = self.volume.state.lock();
             if !self.before.is_still(&state, self.id) || self.is_shut_out(&state) {
-                drop(state);
-                release(self.volume, reserved_bytes);
                 return Err(StoreError::Changed(self.id));
             }
+            // Counted as before, in one step with the question whether it is still the replica that was counted.
+            open.recount(self.before.open.as_ref().map_or(found_bytes, |before| before.recount(0)));
             state.begin_writing(self.id, self.new_stamp, &open)
         };
         if let Err((error, left)) = self.switch(&mut looked) {
-            self.volume.end_writing(self.id, number, Some(left));
-            release(self.volume, reserved_bytes);
+            self.give_back(number, &open, left);
             return Err(error);
         }
         let start = Start {
@@ -384,9 +436,22 @@ impl Takeover<'_> {
             chunks: looked.chunks,
             open,
             number,
-            reserved_bytes,
+            reserved_bytes: room.keep(),
         };
         Ok(ReplicaWriter::resume(start, (looked.data, looked.meta), looked.sums_crc, side))
+    }
+    /// The files did not become the new writer's: the replica is what they are, and has no writer.
+    fn give_back(&self, number: u64, open: &Arc<OpenReplica>, left: Left) {
+        let (Left::Untouched(replica) | Left::Changed(replica)) = left;
+        let mut state = self.volume.state.lock();
+        if state.end_writing(self.id, number, Some(replica))
+            && matches!(left, Left::Untouched(_))
+            && let Some(before) = &self.before.open
+        {
+            // Its length is the one before, and so is what was acknowledged of that.
+            before.recount(open.recount(0));
+            state.open.insert(self.id, Arc::clone(before));
+        }
     }
 
     /// A recovery that began meanwhile shuts this out; one that is being finished is the fence itself.
@@ -506,27 +571,29 @@ impl Takeover<'_> {
             Some(acked) if acked.len_bytes < end.len_bytes => acked,
             _ => end,
         };
-        let open = OpenReplica::new(end, acked, looked.leaves.clone());
-        let counted_bytes = match before {
-            Some(before) => before.recount(0),
-            None => self.before.replica.len_bytes + looked.meta.len_bytes().unwrap_or(0),
-        };
-        open.recount(counted_bytes);
-        open
+        OpenReplica::new(end, acked, looked.leaves.clone())
     }
 
     /// Gives the files the new stamp, and cuts what is too much. A failure tells what the replica is then.
-    fn switch(&self, looked: &mut Looked) -> Result<(), (StoreError, Replica)> {
+    fn switch(&self, looked: &mut Looked) -> Result<(), (StoreError, Left)> {
         let (old, new) = (self.old_meta_path(), self.volume.meta_path(self.pool, self.id, self.new_stamp));
-        let mut left = self.before.replica;
-        looked.meta = self.take_meta(&old, &new).map_err(|error| (error, left))?;
+        looked.meta = self.take_meta(&old, &new).map_err(|error| (error, Left::Untouched(self.untouched())))?;
         let state = ReplicaState::WaitingRecovery;
-        left = Replica { stamp: self.new_stamp, len_bytes: self.at_bytes, state };
+        let left = Left::Changed(Replica { stamp: self.new_stamp, len_bytes: self.at_bytes, state });
         let done = self
             .volume
             .commit_names(self.pool, layout::folder_of(self.id))
             .and_then(|()| self.volume.guard(self.cut(looked, &new)));
         done.map_err(|error| (error, left))
+    }
+    /// What the replica is while nothing of it was changed. Its writer was stopped, so nobody writes it.
+    fn untouched(&self) -> Replica {
+        let before = self.before.replica;
+        if before.state != ReplicaState::BeingWritten {
+            return before;
+        }
+        let len_bytes = self.before.known_bytes().unwrap_or(before.len_bytes);
+        Replica { state: ReplicaState::WaitingRecovery, len_bytes, ..before }
     }
     /// Opens the meta file once more and gives it the new name. Since the look another file with the same checksums may
     /// have come to its place (see `restore`); none does any more now that the writer is entered, and what is written to the

@@ -4,8 +4,10 @@ mod digest;
 mod health;
 mod pipeline;
 mod recovery;
+mod room;
 mod scrub;
 mod start;
+mod takeover;
 
 use std::path::Path;
 

@@ -178,6 +178,17 @@ impl State {
         self.writers.insert(id, number);
         number
     }
+    /// See [`Volume::end_writing`].
+    pub(crate) fn end_writing(&mut self, id: BlockId, number: u64, after: Option<Replica>) -> bool {
+        if self.writers.get(&id) != Some(&number) && !base::mutated!(Sc59WriterOfAnotherReplica) {
+            return false;
+        }
+        self.set_replica(id, after);
+        if after.is_some_and(|replica| replica.state == ReplicaState::Finalized) {
+            self.checked.insert(id);
+        }
+        true
+    }
     /// Is a replica that is being looked at still what it was when it had changed so often?
     pub(crate) fn is_unchanged(&self, id: BlockId, changes: u64) -> bool {
         self.watched.get(&id).is_some_and(|watched| watched.changes == changes)
@@ -418,15 +429,7 @@ impl Volume {
     }
     /// Ends the writing of a replica, in one step with the question whether it is still this writer's.
     pub(crate) fn end_writing(&self, id: BlockId, number: u64, after: Option<Replica>) -> bool {
-        let mut state = self.state.lock();
-        if state.writers.get(&id) != Some(&number) && !base::mutated!(Sc59WriterOfAnotherReplica) {
-            return false;
-        }
-        state.set_replica(id, after);
-        if after.is_some_and(|replica| replica.state == ReplicaState::Finalized) {
-            state.checked.insert(id);
-        }
-        true
+        self.state.lock().end_writing(id, number, after)
     }
     /// Notes what time it is, for what is set aside without being asked for.
     pub(crate) fn note_time(&self, now: Moment) {

@@ -35,7 +35,7 @@ const WRITEBACK_BYTES: u64 = 8 * 1024 * 1024;
 type OpenFile = Arc<dyn DiskFile>;
 
 /// A replica that is being written. Dropped without [`ReplicaWriter::finalise`] it stays half-written and is
-/// reported so; one without a byte is removed.
+/// reported so; one without a byte is removed, if this writer made it.
 #[derive(Debug)]
 pub struct ReplicaWriter {
     volume: Arc<Volume>,
@@ -101,7 +101,7 @@ pub(crate) struct Start {
 
 impl ReplicaWriter {
     /// Creates the files of a new replica at their final path. The caller has entered the replica into the
-    /// volume's map and reserved room.
+    /// volume's map, reserved room, and holds the replica's gate.
     pub(crate) fn create(start: Start) -> Result<Self, StoreError> {
         let Start { volume, pool, id, stamp, chunks, number, reserved_bytes, .. } = &start;
         match Self::create_files(volume, pool, *id, *stamp, *chunks) {
@@ -511,7 +511,9 @@ impl Drop for ReplicaWriter {
             return;
         }
         let open = Arc::clone(&self.open);
+        // One that was there before this writer stays, however short it is.
         if self.len_bytes == 0
+            && !self.resumed
             && !self.volume.is_failed()
             && let Some(_inside) = open.try_enter()
         {
