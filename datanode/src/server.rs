@@ -204,7 +204,7 @@ async fn open(config: &DatanodeConfig, clock: &Arc<dyn Clock>) -> Result<Arc<Nod
     let (dirs, options, clock) = (dirs.map_err(io("find the folders"))?, config.store(), Arc::clone(clock));
     let opening = base::task::blocking(move || {
         let disk = base::disk::machine();
-        Store::open(&disk, &dirs, options, &OsRandom, clock.now())
+        Store::open_apart(&disk, &dirs, options, &OsRandom, clock.as_ref())
     });
     let (store, problems) = opening.await.map_err(io("open the folders"))?.map_err(ServerError::Storage)?;
     for problem in &problems {

@@ -13,6 +13,7 @@
 //! keeps nobody but those who wait for it already (health.rs).
 
 mod admit;
+mod apart;
 mod commit;
 mod error;
 mod fences;
@@ -46,8 +47,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::clock::Moment;
-use base::disk::Disk;
+use base::clock::{Clock, Moment};
+use base::disk::{Disk, Watched};
 use base::random::Randomness;
 use parking_lot::Mutex;
 use proto::cluster::{Bucket, ReplicaRecord, StorageReport};
@@ -69,6 +70,7 @@ pub use writer::{FinalisedReplica, ReplicaWriter};
 
 pub(crate) use layout::FOLDERS;
 
+use apart::{Apart, Job};
 use identity::Identity;
 use look::Watch;
 use open::{Mark, OpenLeaves};
@@ -139,15 +141,46 @@ impl Store {
         randomness: &dyn Randomness,
         now: Moment,
     ) -> Result<(Self, Vec<StoreError>), StoreError> {
+        Self::open_by(&Apart::No, disk, dirs, options, (randomness, now))
+    }
+    /// As [`Store::open`], each folder on a thread of its own: one whose disk does not answer is left out while another one
+    /// works (SC-54). It stays out until the node starts again.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; if there is no room for a thread.
+    pub fn open_apart(
+        disk: &Arc<dyn Disk>,
+        dirs: &[PathBuf],
+        options: StoreOptions,
+        randomness: &dyn Randomness,
+        clock: &dyn Clock,
+    ) -> Result<(Self, Vec<StoreError>), StoreError> {
+        Self::open_by(&Apart::Yes(clock), disk, dirs, options, (randomness, clock.now()))
+    }
+    fn open_by(
+        apart: &Apart<'_>,
+        disk: &Arc<dyn Disk>,
+        dirs: &[PathBuf],
+        options: StoreOptions,
+        (randomness, now): (&dyn Randomness, Moment),
+    ) -> Result<(Self, Vec<StoreError>), StoreError> {
         let mut volumes: Vec<Arc<Volume>> = Vec::new();
         let mut problems = Vec::new();
-        let (known_node, first_look) = strangers::known_node(disk.as_ref(), dirs)?;
+        let disks: Vec<Watched> = dirs.iter().map(|_| Watched::new(Arc::clone(disk))).collect();
+        let looks = dirs.iter().zip(&disks).map(|(dir, disk)| {
+            let (watched, path) = (disk.clone(), dir.clone());
+            let run = Box::new(move || strangers::look(&watched, &path));
+            Job { dir: dir.clone(), disk: disk.clone(), run }
+        });
+        let first_look = apart.each(looks.collect())?;
+        let known_node = strangers::known_node(dirs, &first_look)?;
         let unsure = known_node.is_none() && first_look.iter().any(Result::is_err);
         let loans = Loans::new(options.max_loans);
         let options = StoreOptions { max_opened: options.max_opened / dirs.len().max(1), ..options };
         let fresh_node = known_node.unwrap_or_else(|| NodeId::new(&randomness.uuid()));
-        for (dir, looked) in dirs.iter().zip(first_look) {
-            match looked.and_then(|()| if unsure { Err(not_stamped(dir)) } else { Ok(()) }) {
+        let mut jobs = Vec::new();
+        for ((dir, disk), looked) in dirs.iter().zip(disks).zip(first_look) {
+            match looked.and_then(|_| if unsure { Err(not_stamped(dir)) } else { Ok(()) }) {
                 Ok(()) => {}
                 Err(error) if error.is_exhausted() => return Err(error),
                 Err(error) => {
@@ -159,7 +192,12 @@ impl Store {
                 Identity { membership: None, node: fresh_node.clone(), storage: StorageId::new(&randomness.uuid()) };
             // An incarnation is never 0, which means "none" in reports.
             let incarnation = randomness.next_u64() | 1;
-            match Volume::open(Arc::clone(disk), dir, &fresh, incarnation, (options, &loans), now) {
+            let (watched, path, loans) = (disk.clone(), dir.clone(), Arc::clone(&loans));
+            let run = Box::new(move || Volume::open(watched, &path, &fresh, incarnation, (options, &loans), now));
+            jobs.push(Job { dir: dir.clone(), disk, run });
+        }
+        for opened in apart.each(jobs)? {
+            match opened {
                 Ok(volume) => volumes.push(Arc::new(volume)),
                 // Not the disk's fault, and not lasting: all volumes or none.
                 Err(error) if error.is_exhausted() || base::mutated!(Sc54OneBadDiskStopsTheNode) => return Err(error),

@@ -15,23 +15,24 @@ use super::error::StoreError;
 use super::identity::IdentityFile;
 use super::volume::Volume;
 
-/// What a look into each folder came to.
-type FirstLook = Vec<Result<(), StoreError>>;
+/// What the look into a folder came to: the node that it says it is of. A sync that failed is not tried again as if nothing
+/// had been, so that folder is out.
+pub(super) type FirstLook = Result<Option<NodeId>, StoreError>;
 
-/// The node id of most volumes that have one: new volumes of an old node get it. Beside it what the look into each
-/// folder came to: a sync that failed is not tried again as if nothing had been, so that folder is out.
+/// Looks whose a folder is.
+pub(super) fn look(disk: &dyn Disk, dir: &Path) -> FirstLook {
+    Ok(IdentityFile::open(disk, dir)?.map(|(_, identity)| identity.node))
+}
+
+/// The node id of most volumes that have one: new volumes of an old node get it.
 ///
 /// # Errors
 /// If as many volumes have another node's id: before anything was made.
-pub(super) fn known_node(disk: &dyn Disk, dirs: &[PathBuf]) -> Result<(Option<NodeId>, FirstLook), StoreError> {
-    let mut found: Vec<(&Path, NodeId)> = Vec::new();
-    let looked = dirs.iter().map(|dir| {
-        let identity = IdentityFile::open(disk, dir)?;
-        found.extend(identity.map(|(_, identity)| (dir.as_path(), identity.node)));
-        Ok(())
-    });
-    let looked = looked.collect();
-    Ok((most("node", &found)?, looked))
+pub(super) fn known_node(dirs: &[PathBuf], looked: &[FirstLook]) -> Result<Option<NodeId>, StoreError> {
+    let said = |(dir, looked): (&'_ PathBuf, &FirstLook)| Some((dir.clone(), looked.as_ref().ok()?.clone()?));
+    let found: Vec<(PathBuf, NodeId)> = dirs.iter().zip(looked).filter_map(said).collect();
+    let found: Vec<(&Path, NodeId)> = found.iter().map(|(dir, node)| (dir.as_path(), node.clone())).collect();
+    most("node", &found)
 }
 
 /// Takes the volumes out that are not this node's, or not its cluster's, or there twice. Each is a problem.

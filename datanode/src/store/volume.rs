@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use base::clock::Moment;
 use base::crash::CrashPoint;
-use base::disk::{Calls, Disk, DiskLock, Space, Watched as WatchedDisk};
+use base::disk::{Calls, Disk, DiskLock, Space, Watched};
 use parking_lot::{Mutex, RwLock};
 use proto::cluster::StorageReport;
 use proto::ids::{BlockId, ClusterId, GenerationStamp, NodeId, PoolId, StorageId, Term};
@@ -95,7 +95,7 @@ pub(crate) struct State {
     space: Space,
     folders_made: BTreeSet<u16>,
     /// Replicas that are being looked at.
-    pub(crate) watched: BTreeMap<BlockId, Watched>,
+    pub(crate) watched: BTreeMap<BlockId, Watchers>,
     /// Replicas that the scrubber looks at first.
     pub(crate) suspects: BTreeSet<BlockId>,
     /// Finalised replicas of each folder.
@@ -108,7 +108,7 @@ pub(crate) struct State {
 
 /// A replica that is being looked at.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Watched {
+pub(crate) struct Watchers {
     pub(crate) watchers: u32,
     /// Changes since somebody watches: who came later has not seen the earlier ones, and is not blinded by them.
     pub(crate) changes: u64,
@@ -217,14 +217,13 @@ impl State {
 impl Volume {
     /// Opens a volume, or makes one in an empty folder. `node` is the id that new volumes of this node get.
     pub(crate) fn open(
-        disk: Arc<dyn Disk>,
+        watched: Watched,
         dir: &Path,
         fresh: &Identity,
         incarnation: u64,
         (options, loans): (StoreOptions, &Arc<Loans>),
         now: Moment,
     ) -> Result<Self, StoreError> {
-        let watched = WatchedDisk::new(disk);
         let (calls, disk): (_, Arc<dyn Disk>) = (watched.calls(), Arc::new(watched));
         disk.create_dir_all(dir, CrashPoint::VolumeDirCreate).map_err(StoreError::io("create", dir))?;
         let lock = take_lock(disk.as_ref(), dir)?;

@@ -1,5 +1,9 @@
 //! What a start makes of folders in every condition: the folder is used, or it is left as it is and the others start.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+
 use base::disk::OpenMode;
 
 use super::*;
@@ -265,4 +269,81 @@ fn f_17_where_nobody_can_say_who_the_node_is_it_does_not_start_and_nothing_is_ma
     let refused = Store::open(&disk.shared(), &dirs, options(), &SeededRandom::new(1), NOW).unwrap_err().to_string();
     assert!(refused.contains("/disk0") && refused.contains("/disk1") && refused.contains("node"), "{refused}");
     assert_eq!(disk.files(), files, "the empty folder stays empty");
+}
+
+/// A clock that somebody turns.
+#[derive(Debug, Default)]
+struct Turned(AtomicU64);
+
+impl Clock for Turned {
+    fn now(&self) -> Moment {
+        Moment::after_start(Duration::from_secs(self.0.load(Ordering::SeqCst)))
+    }
+    fn wall_ns(&self) -> i64 {
+        0
+    }
+}
+
+#[test]
+fn sc_54_a_disk_that_hangs_at_the_start_is_left_out_and_the_others_start() {
+    for hangs in ["/disk1/identity", "/disk1/current", "/disk1/lock"] {
+        let (disk, store) = joined(3);
+        let disks: Vec<StorageId> = store.health().into_iter().map(|(storage, ..)| storage).collect();
+        for n in 0..6 {
+            let mut writer = store.create(&block(n), Some(&disks[n as usize % 3]), ChunkFormat::CRC32C_512).unwrap();
+            put(&mut writer, &bytes(n, 100)).unwrap();
+            writer.finalise().unwrap();
+        }
+        drop(store);
+        disk.process_died();
+        disk.inject(DiskFault::lasting(DiskFaultKind::Hang).on(hangs));
+        let clock = Arc::new(Turned::default());
+        let (tell, told) = sync_channel(1);
+        let opening = {
+            let (disk, clock) = (disk.shared(), Arc::clone(&clock));
+            let open = move || Store::open_apart(&disk, &dirs(3), options(), &SeededRandom::new(1), clock.as_ref());
+            base::task::thread("opening", move || tell.send(open()).unwrap()).unwrap()
+        };
+        let opened = loop {
+            match told.recv_timeout(Duration::from_millis(10)) {
+                Err(RecvTimeoutError::Timeout) => clock.0.fetch_add(1, Ordering::SeqCst),
+                other => break other,
+            };
+        };
+        opening.join().unwrap();
+        let (store, problems) = opened.unwrap().unwrap();
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("/disk1: its disk does not answer"), "{problems:?}");
+        let here: Vec<StorageId> = store.health().into_iter().map(|(storage, ..)| storage).collect();
+        assert_eq!(here, [disks[0].clone(), disks[2].clone()], "{hangs}");
+        for n in 0..6 {
+            assert_eq!(read(&store, n).is_ok(), n % 3 != 1, "{hangs} {n}");
+        }
+        drop(store);
+        disk.process_died();
+        disk.clear_faults();
+        let store = open(&disk, 3).unwrap();
+        (0..6).for_each(|n| assert_eq!(read(&store, n).unwrap(), bytes(n, 100), "{hangs}"));
+    }
+}
+
+#[test]
+fn folders_that_are_opened_apart_are_opened_as_one_after_another() {
+    let (disk, store) = joined(3);
+    (0..6).for_each(|n| drop(store_block(&store, n, 100).unwrap()));
+    let (node, storages) = (store.node().clone(), store.health());
+    drop(store);
+    disk.process_died();
+    let clock = Turned::default();
+    let (dirs, random) = (dirs(3), SeededRandom::new(1));
+    let (store, problems) = Store::open_apart(&disk.shared(), &dirs, options(), &random, &clock).unwrap();
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!((store.node(), store.health()), (&node, storages));
+    (0..6).for_each(|n| assert_eq!(read(&store, n).unwrap(), bytes(n, 100)));
+    drop(store);
+    disk.process_died();
+    disk.inject(DiskFault::lasting(DiskFaultKind::ReadError).on("/disk1/identity"));
+    let (store, problems) = Store::open_apart(&disk.shared(), &dirs, options(), &random, &clock).unwrap();
+    assert_eq!((store.health().len(), problems.len()), (2, 1), "{problems:?}");
 }
