@@ -320,6 +320,13 @@ impl BlockManager {
             self.passes.begin(Over::Endangered(storage));
         }
         self.rescan(storage);
+    /// Looks at every block again.
+    fn rescan_all(&mut self) {
+        if self.leading.is_some() {
+            self.passes.begin(Over::All);
+        }
+    }
+
     }
     fn lost_node(&mut self, node: NodeIndex) {
         for storage in self.registry.node(node).storages.clone() {
@@ -489,6 +496,10 @@ impl BlockManager {
     fn outlived(&mut self, storage: StorageIndex, names: &dyn Names, now: Moment) {
         for block in self.take_outlived(storage) {
             self.judge(block, names, now);
+        // Until now the log was believed about it: what it does not hold after all is found only among all blocks.
+        if self.registry.node_of(storage).service.is_maintenance() {
+            self.rescan_all();
+        }
         }
     }
     /// The blocks of such replicas.

@@ -57,7 +57,7 @@ impl BlockManager {
         });
         let holders = self.nodes_of(&good);
         let live = holders.len() as u32;
-        let standing = self.standing(block, &holders, facts.replication);
+        let standing = self.standing(block, &holders, facts.replication, names);
         let lacking = facts.replication.saturating_sub(standing.towards);
         let needed = (lacking as usize).max(self.balance.copies_of(block));
         let pending = self.repair.keep(block, &pending, needed) as u32;

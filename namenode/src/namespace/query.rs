@@ -131,6 +131,13 @@ impl Namespace {
         })
     }
 
+    /// Storages in the log of a block; see [`BlockView::storages`].
+    #[must_use]
+    pub fn storages_of_block(&self, block: BlockId) -> Vec<StorageIndex> {
+        let slot = self.store.block_slot(block.raw());
+        slot.map(|slot| self.store.homes(slot).map(StorageIndex).collect()).unwrap_or_default()
+    }
+
     /// The digest of a block, for one stamp and one length only.
     #[must_use]
     pub fn block_digest(&self, block: BlockId, stamp: GenerationStamp, len_bytes: u64) -> Option<[u8; 16]> {
