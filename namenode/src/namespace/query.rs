@@ -202,6 +202,7 @@ impl Namespace {
             inode: InodeId::from_raw(inode.id),
             offset_bytes,
             storages: self.store.homes(slot).map(StorageIndex).collect(),
+            untouched: block.is_untouched(),
             digest: self.store.digest(slot).copied(),
         }
     }
@@ -223,8 +224,17 @@ impl Namespace {
             len_bytes: extent.len_bytes,
             last_block: self.last_view(slot),
             reserved_stamp: open.and_then(reserved),
+            offered: open.map(|open| open.offered.iter().copied().map(StorageIndex).collect()).unwrap_or_default(),
             unpublished: open.is_some_and(|open| open.pin.is_some()),
         })
+    }
+    /// The last block of the file at a path, whoever asks: for choices of the leader, which `apply` checks.
+    #[must_use]
+    pub fn last_block_at(&self, path: &FsPath) -> Option<BlockView> {
+        let user = self.identity.as_ref()?.superuser.clone();
+        let record = CallerRecord { user, groups: Vec::new() };
+        let slot = self.find(&self.who(&record).ok()?, path, Last::Follow).ok()?;
+        self.last_view(slot)
     }
     fn last_view(&self, slot: u32) -> Option<BlockView> {
         let extent = self.store.extent(slot);
@@ -423,3 +433,4 @@ fn lease_of(id: u64, open: &Open) -> OpenLease {
         }),
     }
 }
+            accept_loss: recovery.accept_loss,

@@ -30,7 +30,8 @@ fn half_written(bench: &mut Bench, nodes: &mut [Datanode], session: u8) -> (n::C
 const FLUSHED: u64 = 80;
 
 fn recover(bench: &mut Bench, session: u8, number: u64) -> n::RecoverLeaseResponse {
-    bench.ask(n::RecoverLeaseRequest { header: call(session, number), path: "/tmp/f".into() }).unwrap()
+    let (header, path) = (call(session, number), "/tmp/f".into());
+    bench.ask(n::RecoverLeaseRequest { header, path, accept_loss: false }).unwrap()
 }
 fn leases(bench: &mut Bench, user: &str) -> Vec<n::LeaseStatus> {
     let answer: n::ListLeasesResponse =
@@ -265,7 +266,7 @@ fn v_4_a_stranger_cannot_take_a_file_that_he_may_not_write() {
     let append = n::AppendRequest { header: call(2, 1), path: "/tmp/f".into(), ..Default::default() };
     let refused = bench.ask_as::<n::AppendResponse>("bob", append).unwrap_err();
     assert_eq!(refused.code, ErrorCode::PermissionDenied);
-    let recover = n::RecoverLeaseRequest { header: call(2, 2), path: "/tmp/f".into() };
+    let recover = n::RecoverLeaseRequest { header: call(2, 2), path: "/tmp/f".into(), accept_loss: false };
     let refused = bench.ask_as::<n::RecoverLeaseResponse>("bob", recover).unwrap_err();
     assert_eq!(refused.code, ErrorCode::PermissionDenied);
     assert!(leases(&mut bench, "root").iter().all(|lease| !lease.recovering));
