@@ -210,6 +210,7 @@ impl BlockManager {
         self.open_targets.insert(block, known);
     }
     fn close(&mut self, block: BlockId) {
+        self.short_open.remove(&block);
         for storage in self.open_targets.remove(&block).unwrap_or_default() {
             self.registry.open_write(storage, false);
         }

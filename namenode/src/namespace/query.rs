@@ -14,8 +14,8 @@ use super::hash::Mixer;
 use super::registry::root;
 use super::resolve::Last;
 use super::store::cuts::PastBlock;
-use super::store::hash_kind;
 use super::store::records::Open;
+use super::store::{NONE, hash_kind};
 use super::view::Seen;
 use super::walk::{ListWalk, NAMES_AT_ONCE, StatWalk, Walk};
 use super::{
@@ -350,6 +350,13 @@ impl Namespace {
             last_block: self.last_view(slot),
         })
     }
+    /// The last block of an open file, if it was finished before and is open again.
+    #[must_use]
+    pub fn reopened_block(&self, inode: InodeId) -> Option<BlockView> {
+        let slot = self.store.slot(inode.raw()).filter(|slot| self.store.alive(*slot))?;
+        let block = self.store.block(Some(self.store.extent(slot).last).filter(|last| *last != NONE)?);
+        if block.committed() || !block.is_visible() { None } else { self.last_view(slot) }
+    }
     /// Inodes of unlinked trees that wait for `Reclaim`; the leader proposes it while this is not 0.
     #[must_use]
     pub const fn reclaim_pending(&self) -> u64 {
@@ -430,7 +437,7 @@ fn lease_of(id: u64, open: &Open) -> OpenLease {
         recovery: open.recovery.map(|recovery| Recovery {
             stamp: GenerationStamp::from_raw(open.reserved_stamp),
             target_len_bytes: recovery.target_len_bytes,
+            accept_loss: recovery.accept_loss,
         }),
     }
 }
-            accept_loss: recovery.accept_loss,
