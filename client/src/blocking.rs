@@ -155,6 +155,14 @@ impl Client {
         self.engine.run(self.client.recover_lease(path))?
     }
 
+    /// As [`crate::Client::recover_lease_accepting_loss`].
+    ///
+    /// # Errors
+    /// As there; [`ErrorCode::InvalidArgument`] inside an async runtime.
+    pub fn recover_lease_accepting_loss(&self, path: &str) -> FsResult<RecoveredLease> {
+        self.engine.run(self.client.recover_lease_accepting_loss(path))?
+    }
+
     /// As [`crate::Client::open`].
     ///
     /// # Errors

@@ -54,8 +54,22 @@ impl Client {
     /// # Errors
     /// The namenode's refusals.
     pub async fn recover_lease(&self, path: &str) -> FsResult<RecoveredLease> {
+        self.recover(path, false).await
+    }
+
+    /// As [`Client::recover_lease`], for superusers: what does not answer is taken for lost, and so is what it may have
+    /// held of bytes that were flushed. The file is closed with the best of what is left. A block of which nothing is
+    /// left goes, or is missing from then on, if readers have seen it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::PermissionDenied`] for others; the namenode's refusals.
+    pub async fn recover_lease_accepting_loss(&self, path: &str) -> FsResult<RecoveredLease> {
+        self.recover(path, true).await
+    }
+
+    async fn recover(&self, path: &str, accept_loss: bool) -> FsResult<RecoveredLease> {
         let path = FsPath::parse(path)?;
-        let request = n::RecoverLeaseRequest { header: None, path: path.into() };
+        let request = n::RecoverLeaseRequest { header: None, path: path.into(), accept_loss };
         let (answer, _) = self.inner.change("recover lease", &request).await?;
         Ok(RecoveredLease { status: answer.status, closed: answer.closed })
     }

@@ -75,6 +75,14 @@ fn names(request: &Request) -> (String, String) {
     }
 }
 
+/// What was called, with the options that matter to whoever reads the record later, as HDFS writes them.
+const fn command(request: &Request) -> &'static str {
+    match request {
+        Request::RecoverLease(r) if r.accept_loss => "recoverLease (options=[ACCEPT_LOSS])",
+        other => other.command(),
+    }
+}
+
 impl Record {
     /// Begins the record of a call of a peer.
     #[must_use]
@@ -83,7 +91,7 @@ impl Record {
         let end = user.char_indices().nth(USER_CHARS).map_or(user.len(), |(at, _)| at);
         Self {
             peer: peer.clone(),
-            command: request.command(),
+            command: command(request),
             user: user[..end].to_owned(),
             names: names(request),
             perm: None,
@@ -140,7 +148,7 @@ impl Drop for Record {
 #[cfg(test)]
 mod tests {
     use proto::common::RequestHeader;
-    use proto::namespace::{MkdirRequest, RenameRequest};
+    use proto::namespace::{MkdirRequest, RecoverLeaseRequest, RenameRequest};
 
     use super::*;
     use crate::doors::Carrier;
@@ -156,6 +164,17 @@ mod tests {
         assert_eq!(line, wanted);
         let nobody = Record::new(&MkdirRequest::default().into(), &peer).to_string();
         assert!(nobody.starts_with("allowed=true\tugi=null"), "{nobody}");
+    }
+
+    #[test]
+    fn s_10_an_accepted_loss_shows() {
+        let line = |accept_loss| {
+            let header = Some(RequestHeader { user: "root".into(), ..Default::default() });
+            let request = RecoverLeaseRequest { header, path: "/a".into(), accept_loss };
+            Record::new(&request.into(), &Peer::new("127.0.0.1", Carrier::Framed)).to_string()
+        };
+        assert!(line(true).contains("\tcmd=recoverLease (options=[ACCEPT_LOSS])\tsrc=/a\t"), "{}", line(true));
+        assert!(line(false).contains("\tcmd=recoverLease\tsrc=/a\t"), "{}", line(false));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod heartbeat;
 mod jobs;
 mod judge;
 mod locate;
+mod open;
 mod orders;
 pub mod placement;
 mod recovery;
@@ -52,6 +53,7 @@ pub use facts::{Facts, Names};
 pub use heartbeat::Turn;
 pub use jobs::{Blocker, JobKind, JobState, JobView, Why};
 pub use locate::{Located, Place};
+pub use open::Reopened;
 pub use recovery::{Due, Recovered, ToRecover};
 pub use registry::{Address, Node, NodeIndex, NodeState, Registry, RegistryError, Storage, StorageIndex};
 pub use removal::Reason;
@@ -123,7 +125,8 @@ struct Leading {
 /// Numbers for people and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockCounts {
-    /// Committed blocks with fewer copies than asked for, those without any included.
+    /// Blocks with fewer copies than asked for, those without any included: of blocks that are open again, of what they
+    /// were committed with.
     pub under_replicated: u64,
     /// Blocks that have as many, but too many of them on nodes that leave or are in maintenance.
     pub moving: u64,
@@ -159,6 +162,8 @@ pub struct BlockManager {
     passes: Passes,
     judged: u64,
     open_targets: BTreeMap<BlockId, Vec<StorageIndex>>,
+    /// Blocks that are open again and have too few copies, and since when they lack the minimum.
+    short_open: BTreeMap<BlockId, Option<Moment>>,
     outboxes: BTreeMap<NodeIndex, VecDeque<(Moment, NodeCommand)>>,
     next_number: u64,
     next_report: u64,
@@ -201,6 +206,7 @@ impl BlockManager {
             passes: Passes::default(),
             judged: 0,
             open_targets: BTreeMap::new(),
+            short_open: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             next_number: 1,
             next_report: 1,
@@ -230,7 +236,7 @@ impl BlockManager {
     #[must_use]
     pub fn counts(&self) -> BlockCounts {
         BlockCounts {
-            under_replicated: self.repair.under_count(),
+            under_replicated: self.repair.under_count() + self.short_open.len() as u64,
             moving: self.repair.moving_count(),
             endangered: self.repair.endangered_count(),
             missing: self.repair.missing_count(),
@@ -311,6 +317,13 @@ impl BlockManager {
     fn rescan(&mut self, storage: StorageIndex) {
         if self.leading.is_some() {
             self.passes.begin(Over::Storage(storage));
+        }
+    }
+
+    /// Looks at every block again.
+    fn rescan_all(&mut self) {
+        if self.leading.is_some() {
+            self.passes.begin(Over::All);
         }
     }
 
@@ -483,6 +496,10 @@ impl BlockManager {
         self.outlived(storage, names, now);
         // What the deletion rule refused before this report may be allowed now.
         self.rescan(storage);
+        // Until now the log was believed about it: what it does not hold after all is found only among all blocks.
+        if self.registry.node_of(storage).service.is_maintenance() {
+            self.rescan_all();
+        }
     }
 
     /// Replicas that were told to go and are still there count again.
@@ -532,6 +549,7 @@ impl BlockManager {
         self.suspects.clear();
         self.recovery.clear();
         self.balance.clear();
+        self.short_open.clear();
         self.outboxes.clear();
         self.passes.clear();
     }
@@ -557,6 +575,7 @@ impl BlockManager {
         self.balance.clear();
         self.outboxes.clear();
         self.open_targets.clear();
+        self.short_open.clear();
         self.registry.forget_open_writes();
         self.streams.iter_mut().for_each(|stream| *stream = Stream::default());
     }

@@ -47,7 +47,8 @@ pub struct NamenodeConfig {
     pub delete_delay: HumanDuration,
     /// Deletes per minute that no user asked for; beyond it they stop and an alarm is logged.
     pub unasked_deletes_per_minute: u32,
-    /// Silence of a writer after which its file is taken away as soon as somebody else wants to write it.
+    /// Silence of a writer after which its file is taken away as soon as somebody else wants to write it; `0s` stands
+    /// for a minute, or for `lease_hard_limit` where that is less.
     pub lease_soft_limit: HumanDuration,
     /// Silence after which a writer's lease is taken away.
     pub lease_hard_limit: HumanDuration,
@@ -94,7 +95,7 @@ impl Default for NamenodeConfig {
             settle: HumanDuration(blocks.settle),
             delete_delay: HumanDuration(blocks.delete_delay),
             unasked_deletes_per_minute: blocks.unasked_deletes_per_minute,
-            lease_soft_limit: HumanDuration(SECOND * 60),
+            lease_soft_limit: HumanDuration(Duration::ZERO),
             lease_hard_limit: HumanDuration(SECOND * 1200),
             trash_interval: HumanDuration(Duration::ZERO),
             trash_checkpoint: HumanDuration(Duration::ZERO),
@@ -128,6 +129,8 @@ fn bad<T>(key: &'static str, what: impl Into<String>) -> Result<T, BadSetting> {
 const MIN_BLOCK_BYTES: u64 = 64 << 10;
 const MAX_BLOCK_BYTES: u64 = 8 << 30;
 const MAX_REPLICATION: u32 = 512;
+/// Soft limit of leases, if none is chosen and the hard one is not less.
+const SOFT_LIMIT: Duration = Duration::from_secs(60);
 
 impl NamenodeConfig {
     /// Checks the settings against each other.
@@ -164,8 +167,11 @@ impl NamenodeConfig {
         if self.lease_hard_limit.0 < SECOND {
             return bad("lease_hard_limit", "write at least 1s");
         }
-        if self.lease_soft_limit.0 < TENTH || self.lease_soft_limit.0 > self.lease_hard_limit.0 {
-            return bad("lease_soft_limit", "write at least 100ms, and not more than lease_hard_limit");
+        let soft_limit = self.soft_limit();
+        if soft_limit < TENTH || soft_limit > self.lease_hard_limit.0 {
+            let text =
+                "write at least 100ms, and not more than lease_hard_limit; 0s stands for a minute, or less if that is";
+            return bad("lease_soft_limit", text);
         }
         if self.max_calls == 0 || self.call_deadline.0.is_zero() {
             return bad("max_calls", "max_calls and call_deadline must not be 0");
@@ -180,6 +186,14 @@ impl NamenodeConfig {
             return bad("idle_timeout", "write at least 100ms; datanodes call with every heartbeat");
         }
         self.initial_directories().map(|_| ())
+    }
+
+    /// The soft limit of leases that is in force.
+    fn soft_limit(&self) -> Duration {
+        match self.lease_soft_limit.0 {
+            Duration::ZERO => SOFT_LIMIT.min(self.lease_hard_limit.0),
+            chosen => chosen,
+        }
     }
 
     /// Limits of the port.
@@ -244,7 +258,7 @@ impl NamenodeConfig {
                 ..BlocksConfig::default()
             },
             heartbeat_interval: self.heartbeat_interval.0,
-            lease_soft_limit: self.lease_soft_limit.0,
+            lease_soft_limit: self.soft_limit(),
             image_every_bytes: self.image_every.0,
             bootstrap: Some(Bootstrap {
                 superuser: self.superuser.clone(),
@@ -287,6 +301,22 @@ mod tests {
         }
         let open = NamenodeConfig { insecure: true, listen: SocketAddr::from(([0, 0, 0, 0], 1)), ..good() };
         assert_eq!(open.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_soft_limit_that_nobody_chose_is_never_above_the_hard_one() {
+        let limits = |soft: Option<u64>, hard_secs: u64| {
+            let mut config = NamenodeConfig { lease_hard_limit: HumanDuration(SECOND * hard_secs as u32), ..good() };
+            if let Some(secs) = soft {
+                config.lease_soft_limit = HumanDuration(Duration::from_secs(secs));
+            }
+            config.validate().map(|()| config.core().unwrap().lease_soft_limit.as_secs()).map_err(|bad| bad.key)
+        };
+        assert_eq!(limits(None, 1200), Ok(60));
+        assert_eq!(limits(None, 8), Ok(8));
+        assert_eq!(limits(Some(0), 8), Ok(8));
+        assert_eq!(limits(Some(5), 8), Ok(5));
+        assert_eq!(limits(Some(60), 8), Err("lease_soft_limit"), "both were chosen, and contradict each other");
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod jobs;
 mod lease;
 mod long;
 mod nodes;
+mod open_blocks;
 mod recovery;
 mod shared;
 #[cfg(test)]
@@ -40,7 +41,7 @@ use std::sync::Arc;
 use base::clock::Moment;
 use base::disk::Disk;
 use base::random::Randomness;
-use proto::ids::{ClusterId, LogIndex};
+use proto::ids::{ClusterId, InodeId, LogIndex};
 
 pub use config::{Bootstrap, CoreConfig, InitialDirectory};
 pub use event::{Effect, Event, ImageJob};
@@ -73,6 +74,8 @@ pub struct NamenodeCore {
     reads: Reads,
     long: LongWork,
     scan: Scan,
+    /// Up to where open files were looked at for copies that they lack.
+    open_look: Option<InodeId>,
     upkeep: Upkeep,
     applied: LogIndex,
     started: Moment,
@@ -151,6 +154,7 @@ impl NamenodeCore {
             reads: Reads::default(),
             long: LongWork::default(),
             scan: Scan::default(),
+            open_look: None,
             upkeep: Upkeep::new(now),
             applied,
             started: now,

@@ -34,7 +34,7 @@ use parking_lot::RwLock;
 use proto::ids::{BlockId, GenerationStamp, NodeId, Term};
 use proto::log::CallerRecord;
 
-use crate::blocks::{BlockManager, Facts, Names};
+use crate::blocks::{BlockManager, Facts, Names, StorageIndex};
 use crate::core::Leases;
 use crate::namespace::Namespace;
 
@@ -159,6 +159,9 @@ impl Names for Namespace {
     }
     fn minimum_copies(&self, replication: u32) -> u32 {
         Self::minimum_copies(self, replication)
+    }
+    fn logged(&self, block: BlockId) -> Vec<StorageIndex> {
+        self.storages_of_block(block)
     }
     fn blocks_after(&self, after: Option<BlockId>, limit: usize) -> Vec<BlockId> {
         Self::blocks_after(self, after, limit)

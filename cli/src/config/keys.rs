@@ -161,7 +161,8 @@ pub(crate) const KEYS: &[Key] = &[
         "namenode.lease_soft_limit",
         Kind::Duration,
         "files being written",
-        "Silence of a writer after which its file is taken away as soon as somebody else wants to write it.",
+        "Silence of a writer after which its file is taken away as soon as somebody else wants to write it; 0s: a minute, or \
+         lease_hard_limit if that is less.",
     ),
     once(
         "namenode.lease_hard_limit",

@@ -62,10 +62,18 @@ some of what followed; one that was never visible is gone. A file that is closed
 
 For whom may write the file.
 
+A recovery waits for datanodes that may hold more than those that answer; `lease ls` names them. If they are gone for
+good, decommission them (`blockyard node decommission`): then nobody waits for them. --accept-loss, for superusers, says
+the same for the datanodes of these files only, and of damaged replicas as well. It may LOSE what was flushed, for ever:
+the file is closed with the best of what is left, after half a minute for everybody who does answer. A block of which
+nothing is left goes; one that readers have seen before stays, and is missing. Nodes that come back later bring nothing
+of it back.
+
 {PATHS_HELP}
 
-Example:
-  blockyard lease recover /logs/today")
+Examples:
+  blockyard lease recover /logs/today
+  blockyard lease recover --accept-loss /logs/today    what does not answer is lost")
 )]
 pub(crate) struct RecoverOptions {
     /// Files
@@ -74,6 +82,9 @@ pub(crate) struct RecoverOptions {
     /// Do not wait until they are closed
     #[arg(long)]
     no_wait: bool,
+    /// Give up what may be on datanodes that do not answer: flushed bytes may be LOST
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 /// Runs `lease VERB`.
@@ -137,7 +148,13 @@ fn object(lease: &LeaseStatus) -> serde_json::Value {
 }
 
 async fn recover(options: &RecoverOptions, context: &Context, path: &str) -> Result<(), Failure> {
-    let RecoveredLease { mut status, mut closed } = context.client.recover_lease(path).await?;
+    let RecoveredLease { mut status, mut closed } = if options.accept_loss {
+        let text = "what datanodes that do not answer hold of it is given up, also what was flushed";
+        context.output.note(&format!("{}: {text}", plain(path)));
+        context.client.recover_lease_accepting_loss(path).await?
+    } else {
+        context.client.recover_lease(path).await?
+    };
     if !closed && !options.no_wait {
         status = Some(until_closed(context, path, "its datanodes agree on what they have").await?);
         closed = true;

@@ -19,6 +19,9 @@ const MAX_RESULTS: usize = 4096;
 /// Longest wait of a result for others that share its heartbeat.
 const RESULTS_WAIT: Duration = Duration::from_millis(50);
 
+/// Shortest time between heartbeats that a leader may ask for.
+const SOONEST: Duration = Duration::from_millis(100);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Register,
@@ -143,6 +146,10 @@ impl Link {
             self.register_again(now);
         } else if answer.full_report {
             self.streams.values_mut().for_each(Stream::report_in_full);
+        }
+        if answer.leader && answer.again_in_ms > 0 {
+            let soon = Duration::from_millis(answer.again_in_ms).max(SOONEST);
+            self.heartbeat_due = self.heartbeat_due.min(now.plus(soon));
         }
     }
     pub(super) fn took_incremental(&mut self, answer: &IncrementalReportResponse, now: Moment) {

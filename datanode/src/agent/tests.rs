@@ -416,3 +416,24 @@ fn a_namenode_that_forgot_is_told_of_half_written_replicas_again() {
     bench.answer(call, Answer::Incremental(next));
     assert!(bench.call(hashes).is_some(), "and only then asks for hashes");
 }
+
+#[test]
+fn a_leader_that_has_more_to_say_hears_of_the_node_soon() {
+    let disk = MemDisk::new();
+    let (mut bench, _) = bench(&disk, 0);
+    let soon = |again_in_ms| HeartbeatResponse { again_in_ms, ..leader(1, vec![]) };
+    let beats_within = |bench: &mut Bench, millis: u64| {
+        bench.tick(Duration::from_millis(millis));
+        bench.effects.iter().any(|e| matches!(e, AgentEffect::Call { request, .. } if heartbeat(request).is_some()))
+    };
+    bench.heartbeat(soon(250));
+    assert!(!beats_within(&mut bench, 200));
+    assert!(beats_within(&mut bench, 60));
+    // Not as often as it would be asked for, and not because of one that does not lead.
+    bench.heartbeat(soon(1));
+    assert!(!beats_within(&mut bench, 90));
+    assert!(beats_within(&mut bench, 20));
+    bench.heartbeat(HeartbeatResponse { leader: false, ..soon(250) });
+    assert!(!beats_within(&mut bench, 2900));
+    assert!(beats_within(&mut bench, 200));
+}

@@ -58,7 +58,7 @@ struct Account {
     wake: Arc<Notify>,
 }
 
-/// No more descriptors are lent for now.
+/// As many descriptors are lent as may be at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} replicas are lent already: no more at a time")]
 pub struct TooMany(usize);

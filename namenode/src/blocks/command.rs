@@ -34,6 +34,8 @@ pub struct NodeBusiness {
     pub commands: Vec<NodeCommand>,
     /// Report every storage in full.
     pub full_report: bool,
+    /// More commands may come soon, which a heartbeat at its time would only make wait.
+    pub again: bool,
 }
 
 /// Deletes of one storage: a command for each reason, with its number.

@@ -259,7 +259,7 @@ impl BlockManager {
         let found = &mut look.found;
         found.total_blocks += 1;
         found.total_bytes += facts.len_bytes;
-        match self.in_the_way(block, facts, service) {
+        match self.in_the_way(block, facts, service, names) {
             None => {
                 found.done_blocks += 1;
                 found.done_bytes += facts.len_bytes;
@@ -270,14 +270,14 @@ impl BlockManager {
     }
 
     /// Why a committed block of a node is not yet safe elsewhere; `None`: it is.
-    fn in_the_way(&self, block: BlockId, facts: Facts, service: NodeService) -> Option<Why> {
+    fn in_the_way(&self, block: BlockId, facts: Facts, service: NodeService, names: &dyn Names) -> Option<Why> {
         let holders = self.nodes_of(&self.counting(block));
         let node = |index: &NodeIndex| self.registry.node(*index);
         let heard = |index: &&NodeIndex| node(index).state == NodeState::Live;
         let staying = || holders.iter().filter(|index| node(index).service.is_in_service());
         let have = match service {
             NodeService::Maintenance { .. } => staying().filter(heard).count() as u32,
-            _ => self.standing(block, &holders, facts.replication).towards,
+            _ => self.standing(block, &holders, facts.replication, names).towards,
         };
         let wanted = if service.is_maintenance() { 1 } else { facts.replication };
         if have >= wanted {

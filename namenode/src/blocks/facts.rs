@@ -2,6 +2,8 @@
 
 use proto::ids::{BlockId, GenerationStamp};
 
+use super::registry::StorageIndex;
+
 /// What the namespace knows of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -26,6 +28,9 @@ pub trait Names {
     fn committed_blocks(&self) -> u64;
     /// Copies below which a block is not safe: min(2, replication, registered nodes).
     fn minimum_copies(&self, replication: u32) -> u32;
+    /// Storages of a committed block in the log: those that proved it when it was committed. Copies may have been moved
+    /// since.
+    fn logged(&self, block: BlockId) -> Vec<StorageIndex>;
     /// Up to `limit` blocks after `after`, in order of id.
     fn blocks_after(&self, after: Option<BlockId>, limit: usize) -> Vec<BlockId>;
 }

@@ -31,6 +31,8 @@ pub struct Turn {
     /// Replicas of one storage that may be told to go, the last one first.
     deletes: Option<(Vec<(BlockId, Reason)>, Deletes)>,
     commands: Vec<NodeCommand>,
+    /// Is more to come soon?
+    again: bool,
 }
 
 impl BlockManager {
@@ -75,8 +77,8 @@ impl BlockManager {
         }
         let storages = self.registry.node(node).storages.iter().rev().copied().collect();
         let results = request.results.iter().cloned().collect();
-        let (wishes, copies, deletes, commands) = (None, false, None, Vec::new());
-        Some(Turn { node, judge, results, wishes, copies, storages, deletes, commands })
+        let (wishes, copies, deletes, commands, again) = (None, false, None, Vec::new(), false);
+        Some(Turn { node, judge, results, wishes, copies, storages, deletes, commands, again })
     }
 
     /// Does what follows for up to `most` blocks. False: nothing is left to do.
@@ -98,6 +100,7 @@ impl BlockManager {
             } else if turn.wishes.is_none() {
                 // What the results above decided goes out with this reply.
                 turn.commands.extend(self.recovery_commands(turn.node, now));
+                turn.again = self.recovery_goes_on_at(turn.node, now);
                 turn.wishes = Some(self.wishes_for(turn.node));
             } else if !turn.copies {
                 if let Some(wishes) = &mut turn.wishes
@@ -131,6 +134,7 @@ impl BlockManager {
     /// What the reply carries.
     #[must_use]
     pub fn end_heartbeat(&self, turn: Turn) -> NodeBusiness {
-        NodeBusiness { commands: turn.commands, full_report: self.wants_full_report(turn.node) }
+        let full_report = self.wants_full_report(turn.node);
+        NodeBusiness { commands: turn.commands, full_report, again: turn.again }
     }
 }

@@ -57,7 +57,7 @@ impl BlockManager {
         });
         let holders = self.nodes_of(&good);
         let live = holders.len() as u32;
-        let standing = self.standing(block, &holders, facts.replication);
+        let standing = self.standing(block, &holders, facts.replication, names);
         let lacking = facts.replication.saturating_sub(standing.towards);
         let needed = (lacking as usize).max(self.balance.copies_of(block));
         let pending = self.repair.keep(block, &pending, needed) as u32;
@@ -210,6 +210,7 @@ impl BlockManager {
         self.open_targets.insert(block, known);
     }
     fn close(&mut self, block: BlockId) {
+        self.short_open.remove(&block);
         for storage in self.open_targets.remove(&block).unwrap_or_default() {
             self.registry.open_write(storage, false);
         }

@@ -133,7 +133,7 @@ impl BlockManager {
         let Some(facts) = names.facts(block) else { return false };
         let mut good = self.counting(block);
         let holders = self.nodes_of(&good);
-        let standing = self.standing(block, &holders, facts.replication);
+        let standing = self.standing(block, &holders, facts.replication, names);
         let (copies, urgent) = (standing.towards, standing.level <= ENDANGERED);
         // Copies on nodes that leave say nothing of the racks of those that stay.
         let (staying, leaving): (Vec<_>, Vec<_>) =

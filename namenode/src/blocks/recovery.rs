@@ -28,16 +28,21 @@ use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch};
 
 use super::BlockManager;
 use super::registry::{NodeIndex, NodeState, StorageIndex};
+use crate::namespace::NodeService;
 use decide::{Bounds, Decision, Participant, Said, Why, decide};
 
 /// Files that are worked on at a time.
 const MAX_RUNNING: usize = 256;
+/// Of these, files of which a try came to nothing.
+const MAX_RUNNING_AGAIN: usize = MAX_RUNNING / 2;
 /// A command without a result is sent again with a heartbeat after this time: the reply may have been lost.
 const AGAIN: Duration = Duration::from_secs(3);
 /// Time that the others have from the moment at which they were told to finish their replicas, once one has.
 const FINISH: Duration = Duration::from_secs(5);
 /// Time to fetch that command and to carry it out; after it nobody is waited for.
 const FINISH_AT_MOST: Duration = Duration::from_secs(12);
+/// Time from the begin of a round in which its nodes are asked to come again soon.
+const HURRY: Duration = Duration::from_secs(10);
 /// Rest before a file is tried again; doubled each time up to the longest one.
 const REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -61,6 +66,10 @@ pub struct ToRecover {
     pub target_bytes: Option<u64>,
     /// Its pipeline, as the log has it.
     pub homes: Vec<StorageIndex>,
+    /// It was finished before, and no pipeline was logged since it is open again.
+    pub untouched: bool,
+    /// A superuser takes for lost what does not answer, or has nothing of use.
+    pub accept_loss: bool,
 }
 
 /// How a recovery ended at the storages.
@@ -121,12 +130,16 @@ enum Place {
     Resting {
         until: Moment,
         why: Why,
+        /// Datanodes that may have more, for people.
+        who: String,
     },
 }
 
 #[derive(Debug)]
 struct File {
     tries: u32,
+    /// Stamp of its last round. Of each stamp there is one round: commands of one that is over may still be under way.
+    used: Option<GenerationStamp>,
     place: Place,
 }
 
@@ -157,7 +170,7 @@ impl Recoveries {
             Place::Resting { until, .. } => drop(self.resting.insert((until, inode))),
             Place::Logged | Place::Round(_) => drop(self.running.insert(inode)),
         }
-        self.files.entry(inode).or_insert(File { tries: 0, place: Place::Logged }).place = place;
+        self.files.entry(inode).or_insert(File { tries: 0, used: None, place: Place::Logged }).place = place;
     }
     /// Takes a file out of the index of its place.
     fn leave(&mut self, inode: InodeId) {
@@ -185,10 +198,20 @@ impl Recoveries {
             _ => None,
         }
     }
-    fn rest(&mut self, inode: InodeId, why: Why, now: Moment) {
+    /// May a recovery at this stamp begin with a round? Without a fresh one it begins with a command, and gets another
+    /// stamp.
+    fn is_news(&self, inode: InodeId, stamp: GenerationStamp, fresh: bool) -> bool {
+        let used = self.files.get(&inode).and_then(|file| file.used);
+        !fresh || used.is_none_or(|used| used < stamp)
+    }
+    /// Files with a round or a command in the log that came to nothing before.
+    fn running_again(&self) -> usize {
+        self.running.iter().filter(|inode| self.files.get(inode).is_some_and(|file| file.tries > 0)).count()
+    }
+    fn rest(&mut self, inode: InodeId, (why, who): (Why, String), now: Moment) {
         let tries = self.files.get(&inode).map_or(0, |file| file.tries);
         let rest = REST.saturating_mul(1 << tries.min(10)).min(LONGEST_REST);
-        self.put(inode, Place::Resting { until: now.plus(rest), why });
+        self.put(inode, Place::Resting { until: now.plus(rest), why, who });
         if let Some(file) = self.files.get_mut(&inode) {
             file.tries = tries.saturating_add(1);
         }
@@ -206,11 +229,11 @@ impl Recoveries {
 }
 
 impl BlockManager {
-    /// A file is to be recovered. `fresh`: it was given this stamp by an entry of this leader's term. A round that goes
-    /// on at this stamp is left alone.
+    /// A file is to be recovered. `fresh`: it was given this stamp by an entry of this leader's term. What is known at
+    /// this stamp goes on as it does, be it a round, its end that is in the log, or a rest: who asks again hurries
+    /// nothing.
     pub fn recovery_is_due(&mut self, inode: InodeId, stamp: GenerationStamp, fresh: bool) {
-        let goes_on = self.recovery.round(inode).is_some_and(|round| round.what.recovery_stamp == stamp);
-        if self.leading.is_some() && !goes_on {
+        if self.leading.is_some() && self.recovery.is_news(inode, stamp, fresh) {
             self.recovery.put(inode, Place::Waiting { fresh });
         }
     }
@@ -225,7 +248,7 @@ impl BlockManager {
     /// Nothing came of a command for this file.
     pub fn recovery_was_refused(&mut self, inode: InodeId, now: Moment) {
         if self.recovery.files.get(&inode).is_some_and(|file| matches!(file.place, Place::Logged)) {
-            self.recovery.rest(inode, Why::Refused, now);
+            self.recovery.rest(inode, (Why::Refused, String::new()), now);
         }
     }
     /// Is something under way for this file, or about to be?
@@ -239,7 +262,8 @@ impl BlockManager {
         self.recovery.files.len() as u64
     }
 
-    /// The files that come next, as many as may be worked on.
+    /// The files that come next, as many as may be worked on. Half of the places are kept for those that had no try:
+    /// what is hopeless takes its time with each try.
     pub fn recoveries_due(&mut self, now: Moment) -> Vec<Due> {
         if !self.active() {
             return Vec::new();
@@ -251,15 +275,26 @@ impl BlockManager {
             let place = recovery.files.get(inode).map(|file| &file.place);
             Due { inode: *inode, fresh: matches!(place, Some(Place::Waiting { fresh: true })) }
         };
-        recovery.waiting.iter().take(room).map(|(_, inode)| fresh(inode)).collect()
+        let mut again = MAX_RUNNING_AGAIN.saturating_sub(recovery.running_again());
+        let mut may_run = |(tries, _): &&(u32, InodeId)| {
+            let may_run = *tries == 0 || again > 0;
+            again -= usize::from(may_run && *tries > 0);
+            may_run
+        };
+        // First come those without a try: behind the first one that finds no place there are only others like it.
+        let next = recovery.waiting.iter().take_while(|waiting| may_run(waiting));
+        next.take(room).map(|(_, inode)| fresh(inode)).collect()
     }
 
     /// Begins a round.
     pub fn recover(&mut self, what: ToRecover, now: Moment) {
         tracing::info!(inode = %what.inode, block = %what.block, stamp = %what.recovery_stamp, "a block is being recovered");
-        let inode = what.inode;
+        let (inode, stamp) = (what.inode, what.recovery_stamp);
         let round = Round { what, began: now, stage: Stage::Asking, asked: BTreeMap::new() };
         self.recovery.put(inode, Place::Round(Box::new(round)));
+        if let Some(file) = self.recovery.files.get_mut(&inode) {
+            file.used = Some(stamp);
+        }
         self.ask_more(inode);
     }
 
@@ -335,6 +370,17 @@ impl BlockManager {
         commands
     }
 
+    /// Has this node a part in a round that goes on? Its next command depends on others, and a heartbeat at its time
+    /// would bring it seconds later. Not of rounds that take long: those wait for somebody who is away.
+    pub(super) fn recovery_goes_on_at(&self, node: NodeIndex, now: Moment) -> bool {
+        let all = (node, InodeId::from_raw(0))..=(node, InodeId::from_raw(u64::MAX));
+        let young = |inode: &InodeId| match self.recovery.files.get(inode).map(|file| &file.place) {
+            Some(Place::Round(round)) => now.since(round.began) < HURRY,
+            _ => false,
+        };
+        self.recovery.of_node.range(all).any(|(_, inode)| young(inode))
+    }
+
     /// Takes the ends of rounds that came about since the last call.
     pub fn take_recovered(&mut self) -> Vec<Recovered> {
         std::mem::take(&mut self.recovery.ended)
@@ -359,21 +405,41 @@ impl BlockManager {
         }
     }
 
+    /// What a storage that says nothing is taken for.
+    fn silence_of(&self, storage: StorageIndex, now: Moment) -> Said {
+        let node = self.registry.node_of(storage);
+        // A node that has not spoken since this namenode leads may be about to.
+        let heard = node.last_contact.is_some();
+        let long = self.leading.is_some_and(|leading| now.since(leading.since) >= self.config.dead_after);
+        let gone = node.service == NodeService::Decommissioned && (heard || long);
+        match node.state {
+            _ if self.registry.at(storage).failure.is_some() => Said::Unable,
+            NodeState::Dead if gone => Said::Lost,
+            NodeState::Dead if heard => Said::Dead,
+            _ => Said::Nothing,
+        }
+    }
+
     fn decide_round(&mut self, inode: InodeId, now: Moment) {
-        let registry = &self.registry;
-        let Some(round) = self.recovery.round(inode) else { return };
-        let gone = |storage: StorageIndex| {
-            let node = registry.node_of(storage);
-            // A node that has not spoken since this namenode started may be about to.
-            registry.at(storage).failure.is_some() || (node.state == NodeState::Dead && node.last_contact.is_some())
-        };
+        let Some(File { place: Place::Round(round), .. }) = self.recovery.files.get(&inode) else { return };
         let part = |(storage, asked): (&StorageIndex, &Asked)| {
-            let said = if asked.said == Said::Nothing && gone(*storage) { Said::Unable } else { asked.said };
+            let said = match asked.said {
+                Said::Nothing => self.silence_of(*storage, now),
+                // Whoever refuses now may not the next time: it is not waited for, and not lost either.
+                Said::Unable if self.registry.at(*storage).failure.is_none() => Said::Dead,
+                said => said,
+            };
             (*storage, Participant { home: asked.home, said })
         };
         let (storages, participants): (Vec<StorageIndex>, Vec<Participant>) = round.asked.iter().map(part).unzip();
-        let Round { what, began, .. } = &*round;
-        let bounds = Bounds { stamp: what.stamp, floor_bytes: what.floor_bytes, target_bytes: what.target_bytes };
+        let Round { what, began, .. } = &**round;
+        let bounds = Bounds {
+            stamp: what.stamp,
+            floor_bytes: what.floor_bytes,
+            target_bytes: what.target_bytes,
+            untouched: what.untouched,
+            accept_loss: what.accept_loss,
+        };
         match decide(&bounds, &participants, now.since(*began)) {
             Decision::Wait => {}
             Decision::Finish { len_bytes, on } => {
@@ -381,7 +447,18 @@ impl BlockManager {
                 self.begin_finishing(inode, len_bytes, on, now);
             }
             Decision::Drop => self.end(inode, 0, Vec::new()),
-            Decision::Again(why) => self.recovery.rest(inode, why, now),
+            Decision::GiveUp { len_bytes } => {
+                tracing::warn!(%inode, block = %what.block, len_bytes, "a superuser accepts that a block is lost");
+                let homes = what.homes.clone();
+                self.end(inode, len_bytes, homes);
+            }
+            Decision::Again(why) => {
+                let away =
+                    |(_, part): &(&StorageIndex, &Participant)| part.home && !matches!(part.said, Said::Found(_));
+                let away = storages.iter().zip(&participants).filter(away).map(|(storage, _)| *storage);
+                let who = self.names_of(away);
+                self.recovery.rest(inode, (why, who), now);
+            }
         }
     }
 
@@ -420,7 +497,7 @@ impl BlockManager {
             return;
         }
         if finished.is_empty() {
-            self.recovery.rest(inode, Why::NobodyFinished, now);
+            self.recovery.rest(inode, (Why::NobodyFinished, String::new()), now);
         } else {
             self.end(inode, len_bytes, finished);
         }
@@ -443,9 +520,9 @@ impl BlockManager {
                 format!("its turn; {} others are being recovered", self.recovery.running.len())
             }
             Place::Logged => "the log".to_owned(),
-            Place::Resting { until, why } => {
-                let secs = until.since(now).as_secs();
-                format!("the next try in {secs} s, after {} without success: {}", tries(file.tries), why.as_str())
+            Place::Resting { until, why, who } => {
+                let (secs, tries, why) = (until.since(now).as_secs(), tries(file.tries), why.for_people(who));
+                format!("the next try in {secs} s, after {tries} without success: {why}")
             }
             Place::Round(round) => self.round_waits_for(round),
         }
@@ -456,18 +533,26 @@ impl BlockManager {
             Stage::Asking => (|asked| asked.said == Said::Nothing, "to say what it holds of"),
             Stage::Finishing { .. } => (|asked| asked.chosen && asked.finished.is_none(), "to finish its replica of"),
         };
-        let name = |(storage, _): (&StorageIndex, &Asked)| {
-            let node = self.registry.node_of(*storage);
+        let waited_for = round.asked.iter().filter(|(_, asked)| waits(asked)).map(|(storage, _)| *storage);
+        let (nodes, block) = (self.names_of(waited_for), round.what.block);
+        if nodes.is_empty() {
+            return format!("a datanode that holds {block} to report");
+        }
+        format!("datanode {nodes} {what} {block}")
+    }
+
+    /// Datanodes of storages, for people; empty if there are none.
+    fn names_of(&self, storages: impl Iterator<Item = StorageIndex>) -> String {
+        let name = |storage: StorageIndex| {
+            let node = self.registry.node_of(storage);
             format!("{} ({}:{}, {})", node.id, node.host, node.transfer_port, node.state.as_str())
         };
-        let mut nodes: Vec<String> = round.asked.iter().filter(|(_, asked)| waits(asked)).map(name).collect();
+        let mut nodes: Vec<String> = storages.map(name).collect();
         let more = nodes.len().saturating_sub(NAMED);
         nodes.truncate(NAMED);
-        let block = round.what.block;
-        match (nodes.is_empty(), more) {
-            (true, _) => format!("a datanode that holds {block} to report"),
-            (_, 0) => format!("datanode {} {what} {block}", nodes.join(" and ")),
-            (_, more) => format!("datanode {} and {more} others {what} {block}", nodes.join(", ")),
+        match more {
+            0 => nodes.join(" and "),
+            more => format!("{} and {more} others", nodes.join(", ")),
         }
     }
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A copy in maintenance whose node is silent is not lost and is not made again: the node is expected to be away. Only of a
-//! block that has no copy in service is one made.
+//! block that has no copy in service is one made. What a node in maintenance holds that has not told it since this
+//! namenode started, the log says: it named the storages of each block when it was committed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use proto::ids::{BlockId, NodeId};
 
 use super::BlockManager;
 use super::drain::Drain;
+use super::facts::Names;
 use super::registry::{Node, NodeIndex, NodeState, StorageIndex};
 use super::repair::ENDANGERED;
 use crate::namespace::NodeService;
@@ -38,7 +40,13 @@ pub(super) struct Standing {
 
 impl BlockManager {
     /// How far the copies of a block on these nodes go.
-    pub(super) fn standing(&self, block: BlockId, holders: &BTreeSet<NodeIndex>, replication: u32) -> Standing {
+    pub(super) fn standing(
+        &self,
+        block: BlockId,
+        holders: &BTreeSet<NodeIndex>,
+        replication: u32,
+        names: &dyn Names,
+    ) -> Standing {
         let reachable = self.copies_that_count(holders);
         if self.drains.services.is_empty() {
             return Standing { towards: reachable, level: reachable, moves_only: false };
@@ -46,7 +54,7 @@ impl BlockManager {
         let node = |index: &NodeIndex| self.registry.node(*index);
         let staying: BTreeSet<_> =
             holders.iter().copied().filter(|index| node(index).service.is_in_service()).collect();
-        let with_those_away = self.copies_that_count(&staying) + self.away(block);
+        let with_those_away = self.copies_that_count(&staying) + self.away(block, names);
         let heard = staying.iter().any(|index| node(index).state == NodeState::Live);
         let towards = if heard { with_those_away } else { with_those_away.min(replication.saturating_sub(1)) };
         let moves_only = reachable >= replication;
@@ -54,15 +62,30 @@ impl BlockManager {
     }
 
     /// Nodes in maintenance with a good copy, heard of or not.
-    fn away(&self, block: BlockId) -> u32 {
+    fn away(&self, block: BlockId, names: &dyn Names) -> u32 {
         let away = |storage: &StorageIndex| {
             self.registry.node_of(*storage).service.is_maintenance()
                 && self.registry.at(*storage).failure.is_none()
                 && !self.removal.is_sent(*storage, block)
         };
-        let nodes: BTreeSet<_> =
-            self.replicas.each_good(block).filter(away).map(|storage| self.registry.at(storage).node).collect();
+        let node = |storage: StorageIndex| self.registry.at(storage).node;
+        let mut nodes: BTreeSet<_> = self.replicas.each_good(block).filter(away).map(node).collect();
+        if self.any_untold_in_maintenance() {
+            let untold = |storage: &StorageIndex| self.is_untold(*storage);
+            nodes.extend(names.logged(block).into_iter().filter(untold).filter(away).map(node));
+        }
         nodes.len() as u32
+    }
+    /// Has this storage not told what it holds since this namenode started?
+    fn is_untold(&self, storage: StorageIndex) -> bool {
+        self.streams.get(storage.0 as usize).is_some_and(|stream| !stream.complete())
+    }
+    fn any_untold_in_maintenance(&self) -> bool {
+        let untold = |node: &NodeId| {
+            let node = self.registry.node_by_id(node).map(|index| self.registry.node(index));
+            node.is_some_and(|node| node.storages.iter().any(|storage| self.is_untold(*storage)))
+        };
+        self.drains.services.iter().any(|(node, service)| service.is_maintenance() && untold(node))
     }
 
     /// Nodes out of service, as they were told last.
@@ -88,6 +111,10 @@ impl BlockManager {
                 self.rescan_node(index);
             } else {
                 self.lost_node(index);
+            }
+            // Only the log knows which blocks may be on it.
+            if self.registry.node(index).storages.iter().any(|storage| self.is_untold(*storage)) {
+                self.rescan_all();
             }
         }
         self.drains.services = services;

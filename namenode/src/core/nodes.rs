@@ -1,5 +1,7 @@
 //! What datanodes say: registration (new storages are logged first), heartbeats, reports.
 
+use std::time::Duration;
+
 use auth::token::Mode;
 use auth::{Caller, MasterKey};
 use base::clock::Moment;
@@ -26,6 +28,8 @@ use crate::service::request::{Request, Response, Ticket};
 
 /// Replicas that are taken in, or told what to do, before waiting readers are let in: a fraction of a millisecond.
 const CHANGES_AT_ONCE: usize = 128;
+/// Time to the next heartbeat of a node that is to get more commands soon.
+const AGAIN_SOON: Duration = Duration::from_millis(250);
 /// Storages that one node may have.
 const MAX_STORAGES: usize = 1024;
 /// Longest path of a Unix socket.
@@ -195,6 +199,8 @@ impl NamenodeCore {
         if let Some(business) = business {
             response.commands = completed(business.commands, &namespace, identity, (wall_ns, self.life_ms()));
             response.full_report = business.full_report;
+            let soon = AGAIN_SOON.min(self.config.heartbeat_interval);
+            response.again_in_ms = if business.again { soon.as_millis() as u64 } else { 0 };
         }
         Ok(response)
     }

@@ -29,6 +29,9 @@ const SCAN: usize = 512;
 /// How often it does so in one tick.
 const SCANS_PER_TICK: usize = 16;
 
+/// Recoveries that nobody asked for by name, which are taken up with one look.
+const FOUND_AT_ONCE: usize = if cfg!(test) { 16 } else { 8192 };
+
 /// How far a new leader has gone through the open files.
 #[derive(Debug, Default)]
 pub(super) enum Scan {
@@ -65,6 +68,8 @@ fn next_of(namespace: &Namespace, due: Due) -> Next {
             floor_bytes: block.len_bytes,
             target_bytes: recovery.target_len_bytes,
             homes: block.storages,
+            untouched: block.untouched,
+            accept_loss: recovery.accept_loss,
         }),
     }
 }
@@ -101,16 +106,19 @@ impl NamenodeCore {
     /// leader is gone.
     pub(super) fn find_recoveries(&self) {
         let namespace = self.shared.namespace.read();
-        let mut found = namespace.recovering().take(SCAN * SCANS_PER_TICK).peekable();
-        if found.peek().is_none() {
+        // Those that are known already must not be in the way of others behind them.
+        let found: Vec<OpenLease> = {
+            let blocks = self.shared.blocks.read();
+            let is_news = |lease: &OpenLease| !blocks.is_recovering(lease.inode);
+            namespace.recovering().filter(is_news).take(FOUND_AT_ONCE).collect()
+        };
+        if found.is_empty() {
             return;
         }
         let mut blocks = self.shared.blocks.write();
         for lease in found {
             let stamp = lease.recovery.map(|recovery| recovery.stamp).unwrap_or_default();
-            if !blocks.is_recovering(lease.inode) {
-                blocks.recovery_is_due(lease.inode, stamp, false);
-            }
+            blocks.recovery_is_due(lease.inode, stamp, false);
         }
     }
 
@@ -189,7 +197,7 @@ impl NamenodeCore {
         }
     }
 
-    fn log_recovery(&mut self, inode: InodeId, op: Op) {
+    pub(super) fn log_recovery(&mut self, inode: InodeId, op: Op) {
         let (record, call) = (self.own_record(), (bytes::Bytes::new(), 0, 0));
         self.waiting.push_back(Waiting { record, call, op, then: Then::Recovery(inode) });
     }
@@ -253,7 +261,7 @@ impl NamenodeCore {
     }
 }
 
-fn begin(inode: InodeId, epoch: LeaseEpoch) -> Op {
+pub(super) fn begin(inode: InodeId, epoch: LeaseEpoch) -> Op {
     Op::BeginRecovery(log::BeginRecovery { inode: inode.raw(), lease_epoch: epoch.raw() })
 }
 

@@ -211,6 +211,7 @@ impl NamenodeCore {
         }
         self.upkeep.leases_at = now;
         self.find_recoveries();
+        self.look_at_open_blocks(now);
         if self.upkeep.running.contains(&Step::ReleaseLease) {
             return;
         }

@@ -6,7 +6,7 @@ use proto::ids::{BlockId, ClusterId, GenerationStamp, InodeId, LeaseEpoch, NodeI
 use proto::namespace::FileStatus;
 
 /// Highest version of the command set that this build can apply ([`proto::log::Entry::version`]).
-pub const COMMAND_SET_VERSION: u32 = 4;
+pub const COMMAND_SET_VERSION: u32 = 5;
 
 /// Number of a storage in the replicated registry, from 0, never reused; below 2^24.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -153,7 +153,7 @@ pub struct ReopenedBlock {
     pub block_size_bytes: u64,
     /// Copies wanted.
     pub replication: u32,
-    /// Storages that hold it, as far as the log knows.
+    /// Storages that hold it, as far as the log knows, and then those that the leader knew beside them.
     pub storages: Vec<StorageIndex>,
 }
 
@@ -280,6 +280,9 @@ pub struct BlockView {
     /// Storages in the log: while it is open its pipeline, first node first (of a block that was reopened, until its
     /// pipeline stands: the proven copies of before); proven copies once committed.
     pub storages: Vec<StorageIndex>,
+    /// It was finished before, is open again, and no pipeline was logged since: nothing beyond `len_bytes` was
+    /// acknowledged to anybody.
+    pub untouched: bool,
     /// Start of the root of its digest, if its writer made one.
     pub digest: Option<[u8; 16]>,
 }
@@ -313,6 +316,8 @@ pub struct WriteView {
     pub last_block: Option<BlockView>,
     /// Reserved for its open last block by `NewStamp` or `Append`, and not in force yet.
     pub reserved_stamp: Option<GenerationStamp>,
+    /// Storages that its writer was offered for the open last block since its pipeline was logged.
+    pub offered: Vec<StorageIndex>,
     /// Not in the tree before it is published or complete.
     pub unpublished: bool,
 }
@@ -343,6 +348,8 @@ pub struct Recovery {
     /// Of a truncate: the length that the block must get, which is also what it shows by now. Replicas that are longer
     /// are cut.
     pub target_len_bytes: Option<u64>,
+    /// A superuser said that what does not answer is lost: the best of what is left is taken.
+    pub accept_loss: bool,
 }
 
 /// A file under construction with all that a recovery, or somebody who lists leases, asks of it.

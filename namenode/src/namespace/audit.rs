@@ -103,7 +103,9 @@ impl Namespace {
                 "for an open last block, above its own"
             );
         }
+        assert!(open.offered.is_empty() || open.reserved_stamp != 0, "what is offered is for the pipeline to come");
         let Some(recovery) = open.recovery else { return };
+        assert!(open.offered.is_empty(), "nobody is offered anything in a recovery");
         assert!(open.session.is_none() && open.pin.is_none() && open.reserved_stamp != 0, "a recovery is nobody's");
         assert!(recovery.target_len_bytes.is_none_or(|target| block.is_some_and(|block| block.len_bytes == target)));
     }

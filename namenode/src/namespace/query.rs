@@ -14,8 +14,8 @@ use super::hash::Mixer;
 use super::registry::root;
 use super::resolve::Last;
 use super::store::cuts::PastBlock;
-use super::store::hash_kind;
 use super::store::records::Open;
+use super::store::{NONE, hash_kind};
 use super::view::Seen;
 use super::walk::{ListWalk, NAMES_AT_ONCE, StatWalk, Walk};
 use super::{
@@ -131,6 +131,13 @@ impl Namespace {
         })
     }
 
+    /// Storages in the log of a block; see [`BlockView::storages`].
+    #[must_use]
+    pub fn storages_of_block(&self, block: BlockId) -> Vec<StorageIndex> {
+        let slot = self.store.block_slot(block.raw());
+        slot.map(|slot| self.store.homes(slot).map(StorageIndex).collect()).unwrap_or_default()
+    }
+
     /// The digest of a block, for one stamp and one length only.
     #[must_use]
     pub fn block_digest(&self, block: BlockId, stamp: GenerationStamp, len_bytes: u64) -> Option<[u8; 16]> {
@@ -195,6 +202,7 @@ impl Namespace {
             inode: InodeId::from_raw(inode.id),
             offset_bytes,
             storages: self.store.homes(slot).map(StorageIndex).collect(),
+            untouched: block.is_untouched(),
             digest: self.store.digest(slot).copied(),
         }
     }
@@ -216,8 +224,17 @@ impl Namespace {
             len_bytes: extent.len_bytes,
             last_block: self.last_view(slot),
             reserved_stamp: open.and_then(reserved),
+            offered: open.map(|open| open.offered.iter().copied().map(StorageIndex).collect()).unwrap_or_default(),
             unpublished: open.is_some_and(|open| open.pin.is_some()),
         })
+    }
+    /// The last block of the file at a path, whoever asks: for choices of the leader, which `apply` checks.
+    #[must_use]
+    pub fn last_block_at(&self, path: &FsPath) -> Option<BlockView> {
+        let user = self.identity.as_ref()?.superuser.clone();
+        let record = CallerRecord { user, groups: Vec::new() };
+        let slot = self.find(&self.who(&record).ok()?, path, Last::Follow).ok()?;
+        self.last_view(slot)
     }
     fn last_view(&self, slot: u32) -> Option<BlockView> {
         let extent = self.store.extent(slot);
@@ -333,6 +350,13 @@ impl Namespace {
             last_block: self.last_view(slot),
         })
     }
+    /// The last block of an open file, if it was finished before and is open again.
+    #[must_use]
+    pub fn reopened_block(&self, inode: InodeId) -> Option<BlockView> {
+        let slot = self.store.slot(inode.raw()).filter(|slot| self.store.alive(*slot))?;
+        let block = self.store.block(Some(self.store.extent(slot).last).filter(|last| *last != NONE)?);
+        if block.committed() || !block.is_visible() { None } else { self.last_view(slot) }
+    }
     /// Inodes of unlinked trees that wait for `Reclaim`; the leader proposes it while this is not 0.
     #[must_use]
     pub const fn reclaim_pending(&self) -> u64 {
@@ -413,6 +437,7 @@ fn lease_of(id: u64, open: &Open) -> OpenLease {
         recovery: open.recovery.map(|recovery| Recovery {
             stamp: GenerationStamp::from_raw(open.reserved_stamp),
             target_len_bytes: recovery.target_len_bytes,
+            accept_loss: recovery.accept_loss,
         }),
     }
 }

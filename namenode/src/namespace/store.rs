@@ -133,7 +133,7 @@ pub(crate) struct Store {
     index: NameIndex,
     /// Wrapping sum of the hashes of all records: order does not matter, so it can follow every change.
     pub(crate) hash: u64,
-    /// Are the hashes of inodes left out of it for now?
+    /// While an image is loaded the hashes of inodes are left out of it: they are added at the end.
     loading: bool,
 }
 
@@ -363,6 +363,16 @@ fn open_hash(id: u64, open: &Open) -> u64 {
     }
     if let Some(target_len_bytes) = open.recovery.and_then(|recovery| recovery.target_len_bytes) {
         mixer.word(target_len_bytes);
+    }
+    // In words of their own, so that none of them can be taken for a length.
+    if open.recovery.is_some_and(|recovery| recovery.accept_loss) {
+        mixer.bytes(b"accept loss");
+    }
+    if !open.offered.is_empty() {
+        mixer.bytes(b"offered");
+        open.offered.iter().for_each(|storage| {
+            mixer.word(u64::from(*storage));
+        });
     }
     mixer.finish()
 }

@@ -218,7 +218,7 @@ mod tests {
                 n::OpenRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
                 n::AppendRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
                 n::TruncateRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
-                n::RecoverLeaseRequest { header, path: path.clone() }.into(),
+                n::RecoverLeaseRequest { header, path: path.clone(), accept_loss: false }.into(),
             ];
             for request in requests {
                 let error = admit(&request).unwrap_err();

@@ -11,14 +11,15 @@ use proto::ids::{BlockId, GenerationStamp, InodeId};
 use proto::log;
 use proto::log::command::Op;
 use proto::namespace as n;
+use proto::path::FsPath;
 
 use super::View;
 use super::admit::session;
 use super::request::Request;
 use super::write::{Prepared, names};
-use crate::blocks::StorageIndex;
 use crate::blocks::placement::{self, Wanted};
-use crate::namespace::ReopenedBlock;
+use crate::blocks::{NodeIndex, NodeState, StorageIndex};
+use crate::namespace::{ReopenedBlock, WriteView};
 
 /// What a writer that repairs its pipeline may do with a block: also have one node send it to another.
 const REPAIR: [Mode; 3] = [Mode::Write, Mode::Read, Mode::Copy];
@@ -39,11 +40,21 @@ pub(super) fn command(request: &Request) -> Option<Op> {
             })
         }
         Request::Publish(r) => Op::Publish(log::Publish { inode: r.inode, lease_epoch: r.lease_epoch }),
-        Request::Append(r) => Op::Append(log::Append { path: r.path.clone(), new_block: r.new_block }),
         Request::Truncate(r) => Op::Truncate(log::Truncate { path: r.path.clone(), len_bytes: r.len_bytes }),
-        Request::RecoverLease(r) => Op::RecoverLease(log::RecoverLease { path: r.path.clone() }),
+        Request::RecoverLease(r) => {
+            Op::RecoverLease(log::RecoverLease { path: r.path.clone(), accept_loss: r.accept_loss })
+        }
         _ => return None,
     })
+}
+
+/// Who stays in a pipeline was in it, or was offered for it.
+fn check_kept(file: &WriteView, kept: &[StorageIndex]) -> FsResult<()> {
+    let homes = file.last_block.as_ref().map_or(&[][..], |last| &last.storages);
+    if kept.iter().all(|storage| homes.contains(storage) || file.offered.contains(storage)) {
+        return Ok(());
+    }
+    Err(FsError::new(ErrorCode::InvalidArgument, "a storage that is to stay is not of the pipeline"))
 }
 
 impl View<'_> {
@@ -67,28 +78,71 @@ impl View<'_> {
         if !remembered {
             let file = self.writing((r.inode, r.lease_epoch), session(r.header.as_ref()))?;
             let registry = self.blocks.registry();
-            let keep: BTreeSet<_> = self.kept(&r.keep)?.into_iter().map(|storage| registry.at(storage).node).collect();
-            let old = self.blocks.replicas().odd_of(BlockId::from_raw(block.id));
-            let mut wanted = Wanted {
+            let kept = self.kept(&r.keep)?;
+            check_kept(&file, &kept)?;
+            let keep: BTreeSet<_> = kept.into_iter().map(|storage| registry.at(storage).node).collect();
+            let wanted = Wanted {
                 copies: (r.more as usize).min((file.replication as usize).saturating_sub(keep.len())),
                 block_size_bytes: file.block_size_bytes,
                 writer_host: r.client_host.clone(),
                 exclude: self.nodes_named(&r.exclude_nodes),
                 holders: keep.into_iter().collect(),
             };
-            let failed = wanted.exclude.clone();
-            wanted.exclude.extend(old.iter().map(|(storage, _)| registry.at(*storage).node));
-            let mut chosen = placement::choose(registry, &wanted, random);
-            if chosen.len() < wanted.copies {
-                // Over what a node has of an earlier pipeline.
-                wanted.copies -= chosen.len();
-                wanted.holders.extend(chosen.iter().map(|storage| registry.at(*storage).node));
-                wanted.exclude = failed;
-                chosen.extend(placement::choose(registry, &wanted, random));
-            }
+            let chosen = self.further(wanted, BlockId::from_raw(block.id), file.replication, random);
             op.more = names(self, &chosen);
         }
         Ok(Prepared::Propose(Op::NewStamp(op)))
+    }
+
+    /// Nodes that did not fail, without a replica of the block if there are such. Where the write would end for want of
+    /// nodes, also those that its writer saw failing, if they were started anew, or heard of again after a silence: as
+    /// in a rolling restart. While there are enough others, nobody waits for what failed a moment ago.
+    fn further(
+        &self,
+        mut wanted: Wanted,
+        block: BlockId,
+        replication: u32,
+        random: &dyn Randomness,
+    ) -> Vec<StorageIndex> {
+        let registry = self.blocks.registry();
+        let failed = wanted.exclude.clone();
+        wanted
+            .exclude
+            .extend(self.blocks.replicas().odd_of(block).iter().map(|(storage, _)| registry.at(*storage).node));
+        let mut chosen = self.place(&mut wanted, random);
+        // Over what a node has of an earlier pipeline.
+        wanted.exclude = failed;
+        chosen.extend(self.place(&mut wanted, random));
+
+        let is_back = |node: &NodeIndex| {
+            let node = registry.node(*node);
+            node.state == NodeState::Live && node.returned_at.is_some()
+        };
+        let least = self.namespace.minimum_copies(replication) as usize;
+        wanted.copies = wanted.copies.min(least.saturating_sub(wanted.holders.len()));
+        wanted.exclude.retain(|node| !is_back(node));
+        chosen.extend(self.place(&mut wanted, random));
+        chosen
+    }
+    /// Chooses what is wanted, as far as there is room, and takes it off.
+    fn place(&self, wanted: &mut Wanted, random: &dyn Randomness) -> Vec<StorageIndex> {
+        let registry = self.blocks.registry();
+        let chosen = placement::choose(registry, wanted, random);
+        wanted.copies = wanted.copies.saturating_sub(chosen.len());
+        wanted.holders.extend(chosen.iter().map(|storage| registry.at(*storage).node));
+        chosen
+    }
+
+    /// An append: with the storages that are known to hold the last block, because its copies may have been moved since
+    /// the log named some. Whether the caller may append, and whether the block has room, is for `apply` to say.
+    pub(super) fn append(&self, r: &n::AppendRequest) -> log::Append {
+        let path = FsPath::parse(&r.path).ok();
+        let last = path.filter(|_| !r.new_block).and_then(|path| self.namespace.last_block_at(&path));
+        let good = last.filter(|last| last.committed).map(|last| {
+            let good = self.blocks.known_good((last.block, last.stamp, last.len_bytes), &[], "");
+            names(self, &good)
+        });
+        log::Append { path: r.path.clone(), new_block: r.new_block, good: good.unwrap_or_default() }
     }
 
     /// Storages that stay in a pipeline.
@@ -136,7 +190,9 @@ impl View<'_> {
 
     /// A finished block that is written on: at the stamp that its replicas have, on those that are good as far as is known.
     pub(super) fn reopened(&self, user: &str, host: &str, last: &ReopenedBlock) -> LocatedBlock {
-        let good = self.blocks.known_good((last.block, last.stamp, last.len_bytes), &last.storages, host);
+        let mut good = self.blocks.known_good((last.block, last.stamp, last.len_bytes), &last.storages, host);
+        // A pipeline of others would be refused.
+        good.retain(|storage| last.storages.contains(storage));
         let most = (last.replication as usize).max(1);
         let good = good.get(..good.len().min(most)).unwrap_or_default();
         let what = (last.block, last.offset_bytes, last.len_bytes);

@@ -73,6 +73,7 @@ impl View<'_> {
                 Ok(op) => op,
                 Err(error) => return Some(Err(error)),
             },
+            Request::Append(r) => Op::Append(self.append(r)),
             Request::NewStamp(r) => return Some(self.new_stamp(r, remembered, random)),
             other => super::pipeline::command(other).or_else(|| super::attributes::command(other, self.wall_ns))?,
         };

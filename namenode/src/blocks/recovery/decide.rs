@@ -17,10 +17,15 @@
 //! there are no others, and then the longest wins, because all of them are beginnings of the same bytes; its stamp does
 //! not matter, for a copy of a higher stamp may have lost more in a power cut than one that left the pipeline before.
 //!
-//! What speaks for nothing is not taken for an answer because of a time-out: if two storages of the pipeline or more are
-//! silent, or have something that cannot be used, restarted replicas shorten nothing and empty storages drop nothing. One
-//! of those that are away may have all of it. Nor does a copy beside the pipeline decide anything alone: it may have been
-//! on its way.
+//! What speaks for nothing is not taken for an answer because of a time-out. As long as one storage of the pipeline is
+//! silent, restarted replicas shorten nothing: it may have all of it. (Silence becomes loss only by a word: its node
+//! was decommissioned, or a superuser accepts the loss.) Of those that answer, one may have something that cannot be
+//! used, or a disk that failed; with two of them it is the same as with a silent one. Empty storages drop nothing if
+//! two are away. Nor does a copy beside the pipeline decide anything alone: it may have been on its way.
+//!
+//! A block that was finished, is open again, and got no pipeline since, is *untouched*: nothing beyond what it was
+//! finished with was acknowledged. Whoever has that much has all that counts, wherever it is: copies may have been
+//! moved since the log named its storages.
 
 use std::time::Duration;
 
@@ -48,6 +53,10 @@ pub(super) struct Bounds {
     pub(super) floor_bytes: u64,
     /// The length that a truncate gives it.
     pub(super) target_bytes: Option<u64>,
+    /// Nothing beyond `floor_bytes` was acknowledged: no pipeline was logged since the block was opened again.
+    pub(super) untouched: bool,
+    /// A superuser takes for lost what does not answer, or has nothing of use.
+    pub(super) accept_loss: bool,
 }
 
 /// A storage that was asked, and how far that is.
@@ -64,7 +73,11 @@ pub(super) struct Participant {
 pub(super) enum Said {
     /// Nothing so far.
     Nothing,
-    /// It cannot: its node is dead, its disk failed, or it refused.
+    /// Nothing, for so long that nobody waits for it; or it refused. It may come back, and have everything.
+    Dead,
+    /// Its node is gone for good: somebody said so.
+    Lost,
+    /// It cannot: its disk failed, as its node says.
     Unable,
     /// What it has.
     Found(ReplicaFound),
@@ -84,6 +97,11 @@ pub(super) enum Decision {
     },
     /// Nothing that counts was ever written: the block goes.
     Drop,
+    /// The block is closed at what it must have, and nobody is known to hold that: its loss is accepted.
+    GiveUp {
+        /// What readers saw of it.
+        len_bytes: u64,
+    },
     /// Nothing can be decided from this: another try, later.
     Again(Why),
 }
@@ -103,13 +121,27 @@ pub(super) enum Why {
     Refused,
 }
 
+/// What people can do about silence that does not end.
+const WAY_OUT: &str = "if they are gone for good, decommission them, or a superuser gives up what they may hold: \
+    `blockyard lease recover --accept-loss`";
+
 impl Why {
-    /// For people.
-    pub(super) const fn as_str(self) -> &'static str {
+    /// For people, with the names of datanodes of the pipeline that did not answer.
+    pub(super) fn for_people(self, who: &str) -> String {
+        let why = self.as_str();
+        match self {
+            Self::NobodyFinished | Self::Refused => why.to_owned(),
+            _ if who.is_empty() => {
+                format!("{why}; a superuser can give it up: `blockyard lease recover --accept-loss`")
+            }
+            _ => format!("{why}: {who}; {WAY_OUT}"),
+        }
+    }
+    const fn as_str(self) -> &'static str {
         match self {
             Self::NobodyAnswers => "no datanode that may hold it answers",
             Self::NothingOfUse => "every replica that was found is damaged, or shorter than what must not be lost",
-            Self::TooFewAnswer => "datanodes of its pipeline that are silent, or have damaged replicas, may hold more",
+            Self::TooFewAnswer => "who does not answer, or has a damaged replica, may hold more",
             Self::NobodyFinished => "no datanode finished its replica",
             Self::Refused => "the namespace refused it",
         }
@@ -139,8 +171,9 @@ fn usable(at: usize, participant: &Participant, bounds: &Bounds) -> Option<Usabl
     }
     let restarted = found.restarted && !finalized && !base::mutated!(Sc27RestartedReplicaIsBelieved);
     let acked_bytes = if finalized { found.len_bytes } else { found.acked_bytes.min(found.len_bytes) };
-    let speaks = finalized || (participant.home && !restarted);
-    let counts = finalized || participant.home;
+    let of_the_pipeline = participant.home || bounds.untouched;
+    let speaks = finalized || (of_the_pipeline && !restarted);
+    let counts = finalized || of_the_pipeline;
     Some(Usable { at, len_bytes: found.len_bytes, acked_bytes, speaks, counts, restarted })
 }
 
@@ -150,12 +183,37 @@ fn has_nothing(participant: &Participant) -> bool {
     matches!(participant.said, Said::Found(found) if found.state() == ReplicaState::Deleted)
 }
 
-/// Storages of the pipeline that are silent, or unable to tell what there was.
-fn lost_homes(bounds: &Bounds, asked: &[Participant]) -> usize {
-    let is_lost = |participant: &&Participant| {
-        participant.home && !has_nothing(participant) && usable(0, participant, bounds).is_none()
-    };
-    asked.iter().filter(is_lost).count()
+/// Storages of the pipeline that may have more than was found.
+#[derive(Clone, Copy, Default)]
+struct Missing {
+    /// Nothing is heard of them.
+    silent: usize,
+    /// They cannot tell what there was.
+    unable: usize,
+}
+
+impl Missing {
+    fn of(bounds: &Bounds, asked: &[Participant]) -> Self {
+        let mut missing = Self::default();
+        if bounds.accept_loss {
+            return missing;
+        }
+        for participant in asked.iter().filter(|participant| participant.home) {
+            match participant.said {
+                Said::Lost => {}
+                Said::Nothing | Said::Dead => missing.silent += 1,
+                Said::Unable => missing.unable += 1,
+                Said::Found(_) => {
+                    let useless = !has_nothing(participant) && usable(0, participant, bounds).is_none();
+                    missing.unable += usize::from(useless);
+                }
+            }
+        }
+        missing
+    }
+    const fn all(self) -> usize {
+        self.silent + self.unable
+    }
 }
 
 /// Decides what becomes of the block.
@@ -166,14 +224,20 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
     if usable.is_empty() {
         return decide_without(bounds, asked, waited);
     }
-    let lost = lost_homes(bounds, asked);
+    // Nobody has more that counts than what was found of a block that was not touched.
+    let missing = if bounds.untouched { Missing::default() } else { Missing::of(bounds, asked) };
     let received = usable.iter().filter(|replica| replica.speaks).map(|replica| replica.len_bytes).min();
-    let strangers_only = lost > 0 && !usable.iter().any(|replica| replica.counts);
-    let may_be_shorter = received.is_none() && bounds.target_bytes.is_none() && lost > MOST_LOST;
+    let longest = usable.iter().map(|replica| replica.len_bytes).max().unwrap_or(0);
+    let strangers_only = missing.all() > 0 && !usable.iter().any(|replica| replica.counts);
+    // One that never got anything, beside others that have nothing: no acknowledgement passed the whole pipeline.
+    let empty = longest == 0 && asked.iter().any(|participant| participant.home && has_nothing(participant));
+    let too_few = missing.all() > MOST_LOST || (missing.silent > 0 && !empty);
+    let may_be_shorter = received.is_none() && bounds.target_bytes.is_none() && too_few;
     if strangers_only || may_be_shorter {
         return if waited < RESTARTED { Decision::Wait } else { Decision::Again(Why::TooFewAnswer) };
     }
-    let settled = waited >= if received.is_some() || bounds.target_bytes.is_some() { ANSWER } else { RESTARTED };
+    let enough = received.is_some() || bounds.target_bytes.is_some() || bounds.untouched;
+    let settled = waited >= if enough { ANSWER } else { RESTARTED };
     if !all_heard && (!settled || base::mutated!(Sc28OneIsWaitedForForEver)) {
         return Decision::Wait;
     }
@@ -183,12 +247,12 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
             let live = usable.iter().filter(|replica| !replica.restarted);
             live.map(|replica| replica.acked_bytes).max().unwrap_or(0).max(received)
         }
-        (None, None) => usable.iter().map(|replica| replica.len_bytes).max().unwrap_or(0),
+        (None, None) => longest,
     };
     if len_bytes == 0 && bounds.floor_bytes == 0 {
-        // Those that were restarted may have lost what a silent one still has.
-        let all_found = asked.iter().all(|participant| matches!(participant.said, Said::Found(_)));
-        let certain = received.is_some() || (all_found && lost == 0);
+        // Those that were restarted may have lost what one that cannot tell had.
+        let all_found = asked.iter().all(|participant| matches!(participant.said, Said::Found(_) | Said::Lost));
+        let certain = received.is_some() || (all_found && missing.all() == 0);
         return if certain || waited >= NOTHING_WRITTEN { Decision::Drop } else { Decision::Wait };
     }
     let on = usable.iter().filter(|replica| replica.len_bytes >= len_bytes).map(|replica| replica.at).collect();
@@ -196,19 +260,27 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
 }
 
 fn decide_without(bounds: &Bounds, asked: &[Participant], waited: Duration) -> Decision {
+    let has_none = |participant: &Participant| has_nothing(participant) || participant.said == Said::Lost;
     let mut homes = asked.iter().filter(|participant| participant.home);
     let nothing_asked_for = bounds.floor_bytes == 0 && bounds.target_bytes.is_none();
-    let too_few = lost_homes(bounds, asked) > MOST_LOST;
-    let may_go = nothing_asked_for && !too_few && homes.any(has_nothing);
-    if may_go && (waited >= NOTHING_WRITTEN || asked.iter().all(has_nothing)) {
+    let too_few = Missing::of(bounds, asked).all() > MOST_LOST;
+    let may_go = nothing_asked_for && !too_few && homes.any(has_none);
+    if may_go && (waited >= NOTHING_WRITTEN || asked.iter().all(has_none)) {
         return Decision::Drop;
     }
-    let any_found = asked.iter().any(|participant| matches!(participant.said, Said::Found(_)));
     // Whoever cannot answer now may come back within the time, and others may report that they have something.
-    if may_go || waited < NOBODY {
+    if waited < NOBODY {
         return Decision::Wait;
     }
-    Decision::Again(if any_found { Why::NothingOfUse } else { Why::NobodyAnswers })
+    match (bounds.accept_loss, nothing_asked_for) {
+        (true, true) => Decision::Drop,
+        (true, false) => Decision::GiveUp { len_bytes: bounds.target_bytes.unwrap_or(bounds.floor_bytes) },
+        _ if may_go => Decision::Wait,
+        _ => {
+            let any_found = asked.iter().any(|participant| matches!(participant.said, Said::Found(_)));
+            Decision::Again(if any_found { Why::NothingOfUse } else { Why::NobodyAnswers })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +288,13 @@ mod tests {
     use super::*;
 
     const STAMP: u64 = 1010;
-    const BOUNDS: Bounds = Bounds { stamp: GenerationStamp::from_raw(STAMP), floor_bytes: 0, target_bytes: None };
+    const BOUNDS: Bounds = Bounds {
+        stamp: GenerationStamp::from_raw(STAMP),
+        floor_bytes: 0,
+        target_bytes: None,
+        untouched: false,
+        accept_loss: false,
+    };
     const NOW: Duration = Duration::ZERO;
     /// Twice the longest wait of a single try.
     const LONG: Duration = Duration::from_secs(120);
@@ -275,11 +353,92 @@ mod tests {
         // What was not synced is gone from two of them.
         assert_eq!(decide(&BOUNDS, &[restarted(10), written(100, 100), restarted(20)], NOW), finish(100, &[1]));
         assert_eq!(decide(&BOUNDS, &[restarted(100), written(100, 100), restarted(20)], NOW), finish(100, &[0, 1]));
-        // Alone they wait for the others, then the longest has most.
-        let asked = [restarted(10), home(Said::Nothing), restarted(20)];
+        // Alone they wait for one that cannot tell, then the longest has most.
+        let asked = [restarted(10), home(Said::Unable), restarted(20)];
+        assert_eq!(decide(&BOUNDS, &asked, NOW), finish(20, &[2]));
+        let stranger = Participant { home: false, said: Said::Nothing };
+        let asked = [restarted(10), stranger, restarted(20)];
         assert_eq!(decide(&BOUNDS, &asked, ANSWER), Decision::Wait);
         assert_eq!(decide(&BOUNDS, &asked, RESTARTED), finish(20, &[2]));
         assert_eq!(decide(&BOUNDS, &[restarted(10), restarted(20)], NOW), finish(20, &[1]));
+    }
+
+    #[test]
+    fn d_2_silence_is_no_loss_and_restarted_replicas_shorten_nothing_while_it_lasts() {
+        for silent in [home(Said::Nothing), home(Said::Dead)] {
+            for rest in [vec![restarted(60)], vec![restarted(60), restarted(70)], vec![restarted(0)]] {
+                let asked = [rest, vec![silent]].concat();
+                for waited in [NOW, ANSWER] {
+                    assert_eq!(decide(&BOUNDS, &asked, waited), Decision::Wait, "{asked:?}");
+                }
+                for waited in [RESTARTED, NOTHING_WRITTEN, LONG * 1000] {
+                    assert_eq!(decide(&BOUNDS, &asked, waited), Decision::Again(Why::TooFewAnswer), "{asked:?}");
+                }
+            }
+            // It comes back with what it received; or somebody says that it does not.
+            assert_eq!(decide(&BOUNDS, &[restarted(60), written(100, 80)], NOW), finish(100, &[1]));
+            assert_eq!(decide(&BOUNDS, &[restarted(60), home(Said::Lost)], NOW), finish(60, &[0]));
+            let accepted = Bounds { accept_loss: true, ..BOUNDS };
+            assert_eq!(decide(&accepted, &[restarted(60), silent], LONG), finish(60, &[0]));
+            // A replica that was there all the time has all that was acknowledged.
+            assert_eq!(decide(&BOUNDS, &[written(90, 80), silent], ANSWER), finish(90, &[0]));
+        }
+    }
+
+    #[test]
+    fn l_6_of_a_block_that_nobody_touched_every_whole_copy_is_enough_wherever_it_is() {
+        // The log's homes are gone: the copies were moved since, and were just about to be appended to.
+        let stranger = |participant: Participant| Participant { home: false, ..participant };
+        let copies = [
+            stranger(at_stamp(written(150, 120), STAMP + 5)),
+            stranger(at_stamp(restarted(130), STAMP + 5)),
+            stranger(finalized(100)),
+        ];
+        let untouched = Bounds { floor_bytes: 100, untouched: true, ..BOUNDS };
+        let truncated = Bounds { target_bytes: Some(40), floor_bytes: 40, ..untouched };
+        for gone in [home(Said::Nothing), home(Said::Dead), home(Said::Unable), none()] {
+            for copy in copies {
+                let asked = [gone, gone, gone, copy];
+                let Decision::Finish { len_bytes, on } = decide(&untouched, &asked, ANSWER) else {
+                    panic!("{:?} of {asked:?}", decide(&untouched, &asked, ANSWER))
+                };
+                assert!(len_bytes >= 100 && on == [3], "{asked:?}");
+                assert_eq!(decide(&truncated, &asked, ANSWER), finish(40, &[3]));
+                // Whoever has less than was finished has nothing of use.
+                let short = stranger(at_stamp(written(99, 0), STAMP + 5));
+                assert_eq!(decide(&untouched, &[gone, gone, gone, short], ANSWER), Decision::Wait);
+            }
+            // Once a pipeline was logged, one of its nodes may have acknowledged more.
+            if !has_nothing(&gone) {
+                let touched = Bounds { untouched: false, ..untouched };
+                let asked = [gone, gone, gone, copies[0]];
+                assert_eq!(decide(&touched, &asked, LONG), Decision::Again(Why::TooFewAnswer));
+            }
+        }
+        assert_eq!(decide(&untouched, &copies, NOW), finish(120, &[0, 1]));
+    }
+
+    #[test]
+    fn a_loss_that_is_accepted_ends_with_the_best_of_what_is_left() {
+        let accepted = Bounds { accept_loss: true, ..BOUNDS };
+        for lost in [home(Said::Nothing), home(Said::Dead), home(Said::Unable), damaged()] {
+            let asked = [lost, lost, restarted(60)];
+            assert_eq!(decide(&BOUNDS, &asked, LONG), Decision::Again(Why::TooFewAnswer));
+            if lost.said == Said::Nothing {
+                assert_eq!(decide(&accepted, &asked, ANSWER), Decision::Wait, "who is only slow is heard");
+            }
+            assert_eq!(decide(&accepted, &asked, RESTARTED), finish(60, &[2]));
+            // Nothing is left: a new block goes, one that readers have seen stays at what they saw, and is missing.
+            assert_eq!(decide(&accepted, &[lost, lost, none()], LONG), Decision::Drop);
+            assert_eq!(decide(&accepted, &[lost, lost], LONG), Decision::Drop);
+            let seen = Bounds { floor_bytes: 80, ..accepted };
+            assert_eq!(decide(&seen, &asked, NOW), Decision::Wait);
+            assert_eq!(decide(&seen, &asked, NOBODY), Decision::GiveUp { len_bytes: 80 });
+            let cut = Bounds { target_bytes: Some(70), floor_bytes: 70, ..accepted };
+            assert_eq!(decide(&cut, &asked, NOBODY), Decision::GiveUp { len_bytes: 70 });
+            // What was there all the time is not cut because of it.
+            assert_eq!(decide(&accepted, &[lost, lost, written(100, 80), restarted(60)], LONG), finish(100, &[2]));
+        }
     }
 
     #[test]
@@ -392,14 +551,17 @@ mod tests {
         assert_eq!(decide(&BOUNDS, &[], NOBODY), Decision::Again(Why::NobodyAnswers));
     }
 
+    /// With one exception: one that is silent, while all others were restarted, may have more than they have
+    /// (`d_2_silence_is_no_loss…`); that ends when it is heard, or when somebody says that it is lost.
     #[test]
     fn sc_28_every_state_of_the_replicas_with_one_permanent_fault_ends() {
         let states =
             [none(), written(0, 0), written(100, 0), written(100, 100), restarted(0), restarted(100), finalized(100)];
-        let faults = [home(Said::Nothing), home(Said::Unable), damaged(), at_stamp(damaged(), 0)];
+        let silent = [home(Said::Nothing), home(Said::Dead)];
+        let told = [home(Said::Lost), home(Said::Unable), damaged(), at_stamp(damaged(), 0)];
         for first in states {
             for second in states {
-                for fault in faults {
+                for fault in silent.into_iter().chain(told) {
                     for at in 0..3 {
                         let mut asked = vec![first, second];
                         asked.insert(at, fault);
@@ -410,6 +572,12 @@ mod tests {
                                 assert!(len_bytes >= acked.unwrap_or(0) && !on.is_empty() && !on.contains(&at));
                             }
                             Decision::Drop => assert_eq!(acked.unwrap_or(0), 0, "{asked:?}"),
+                            Decision::Again(Why::TooFewAnswer) => {
+                                let speaks = [first, second]
+                                    .iter()
+                                    .any(|one| usable(0, one, &BOUNDS).is_some_and(|replica| replica.speaks));
+                                assert!(silent.contains(&fault) && !speaks, "{asked:?}");
+                            }
                             other => panic!("{other:?} of {asked:?}"),
                         }
                     }

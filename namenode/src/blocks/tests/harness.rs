@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) nodes: u32,
     /// Blocks that were asked for.
     pub(super) asked: Cell<u64>,
+    /// Storages that proved a block when it was committed.
+    pub(super) logged: BTreeMap<BlockId, Vec<StorageIndex>>,
 }
 
 impl Names for World {
@@ -55,6 +57,9 @@ impl Names for World {
     }
     fn minimum_copies(&self, replication: u32) -> u32 {
         replication.min(self.nodes).clamp(1, 2)
+    }
+    fn logged(&self, block: BlockId) -> Vec<StorageIndex> {
+        self.logged.get(&block).cloned().unwrap_or_default()
     }
     fn blocks_after(&self, after: Option<BlockId>, limit: usize) -> Vec<BlockId> {
         let from = after.map_or(BlockId::from_raw(i64::MIN), BlockId::next);
@@ -118,6 +123,7 @@ impl Bench {
                 next: BlockId::FIRST,
                 nodes: disks.len() as u32,
                 asked: Cell::new(0),
+                logged: BTreeMap::new(),
             },
             now,
             nodes: Vec::new(),

@@ -4,9 +4,9 @@ use proto::cluster::node_command::Kind;
 use proto::cluster::{CommandResult, NodeCommand, ReplicaFound, ReplicaState};
 use proto::ids::{GenerationStamp, InodeId, LeaseEpoch};
 
-use super::super::{Facts, Recovered, ToRecover};
+use super::super::{Facts, Recovered, Reopened, ToRecover};
 use super::harness::*;
-use crate::namespace::BlockEffect;
+use crate::namespace::{BlockEffect, NodeService};
 
 const LATER: GenerationStamp = GenerationStamp::from_raw(STAMP.raw() + 7);
 
@@ -23,6 +23,8 @@ fn what(bench: &Bench, n: u64, homes: &[usize]) -> ToRecover {
         floor_bytes: 0,
         target_bytes: None,
         homes: homes.iter().map(|node| bench.storage(*node, 0)).collect(),
+        untouched: false,
+        accept_loss: false,
     }
 }
 fn begin(bench: &mut Bench, n: u64, homes: &[usize]) {
@@ -182,8 +184,138 @@ fn r_1_files_that_come_to_nothing_are_not_in_the_way_of_others() {
     // Nobody answers, and all of them wait again.
     bench.wait(30);
     let due = bench.map.recoveries_due(bench.now);
-    assert_eq!(due.len(), 256);
+    assert_eq!(due.len(), 44 + 128, "half of the places are kept for those that had none");
     assert!(due.iter().take(44).all(|next| next.inode >= inode(256)), "first those that had no try");
+    for next in due {
+        let what = ToRecover { inode: next.inode, ..what(&bench, 1, &[0]) };
+        bench.map.recover(what, bench.now);
+    }
+    assert!(bench.map.recoveries_due(bench.now).is_empty(), "what is hopeless waits for its own half");
+    (1000..1200).for_each(|n| bench.map.recovery_is_due(inode(n), LATER, true));
+    assert_eq!(bench.map.recoveries_due(bench.now).len(), 256 - 44 - 128, "others begin at once");
+}
+
+#[test]
+fn sc_26_who_asks_again_begins_no_second_round_at_the_same_stamp() {
+    let mut bench = Bench::new(2);
+    begin(&mut bench, 1, &[0, 1]);
+    let again = |bench: &mut Bench| {
+        bench.map.recovery_is_due(inode(1), LATER, true);
+        bench.map.recoveries_due(bench.now).len()
+    };
+    assert_eq!(again(&mut bench), 0, "while it goes on");
+    bench.wait(20);
+    assert!(bench.map.recovery_waits_for(inode(1), bench.now).contains("next try in"));
+    assert_eq!(again(&mut bench), 0, "while it rests");
+    bench.wait(2);
+    assert!(bench.map.recoveries_due(bench.now).iter().all(|due| !due.fresh), "it needs a higher stamp");
+
+    // Its end is in the log: nothing may be asked at its stamp any more.
+    let higher = GenerationStamp::from_raw(LATER.raw() + 1);
+    bench.map.recovery_is_due(inode(1), higher, true);
+    let what = ToRecover { recovery_stamp: higher, ..what(&bench, 1, &[0, 1]) };
+    bench.map.recover(what, bench.now);
+    for node in 0..2 {
+        let asked = prepares(&bench.beat(node))[0];
+        bench.beat_with(node, vec![found(asked, ReplicaState::Deleted, 0, 0)]);
+    }
+    assert_eq!(bench.map.take_recovered().len(), 1);
+    bench.map.recovery_is_due(inode(1), higher, true);
+    assert_eq!(again(&mut bench), 0, "while its end is in the log");
+    // The namespace gave it another one meanwhile.
+    bench.map.recovery_is_due(inode(1), GenerationStamp::from_raw(LATER.raw() + 2), true);
+    assert!(bench.map.recoveries_due(bench.now).iter().any(|due| due.fresh));
+}
+
+#[test]
+fn d_2_a_silent_home_is_waited_for_until_its_node_is_decommissioned() {
+    let mut bench = Bench::new(2);
+    begin(&mut bench, 1, &[0, 1]);
+    let asked = prepares(&bench.beat(1))[0];
+    let replica = ReplicaFound {
+        state: ReplicaState::WaitingRecovery as i32,
+        stamp: STAMP.raw(),
+        len_bytes: 60,
+        acked_bytes: 0,
+        restarted: true,
+    };
+    let restarted = |number| CommandResult { number, ok: true, error: String::new(), replica: Some(replica) };
+    bench.beat_with(1, vec![restarted(asked)]);
+    // A refusal says as little, be it the last word that is heard of it.
+    let refused = prepares(&bench.beat(0))[0];
+    assert_eq!(finishes(&bench.beat_with(0, vec![done(refused, false)]).unwrap().commands), []);
+    bench.nodes[0].up = false;
+    bench.wait(60);
+    let waits_for = bench.map.recovery_waits_for(inode(1), bench.now);
+    assert!(waits_for.contains("may hold more: ") && waits_for.contains("host0:9866"), "{waits_for}");
+    assert!(waits_for.contains("--accept-loss") && waits_for.contains("decommission"), "{waits_for}");
+    // Dead is no more than silent for long.
+    bench.wait(400);
+    bench.map.recover(what(&bench, 1, &[0, 1]), bench.now);
+    let asked = prepares(&bench.beat(1))[0];
+    assert_eq!(finishes(&bench.beat_with(1, vec![restarted(asked)]).unwrap().commands), []);
+    bench.wait(35);
+    assert_eq!(finishes(&bench.beat(1)), []);
+    bench.map.recover(what(&bench, 1, &[0, 1]), bench.now);
+    bench.services(&[(0, NodeService::Decommissioned)]);
+    let asked = prepares(&bench.beat(1))[0];
+    let finishing = finishes(&bench.beat_with(1, vec![restarted(asked)]).unwrap().commands);
+    assert_eq!(finishing.len(), 1);
+    assert_eq!(finishing[0].1, 60);
+}
+
+#[test]
+fn nodes_of_a_round_are_asked_to_come_again_soon_while_it_is_young() {
+    let mut bench = Bench::new(3);
+    let again = |bench: &mut Bench, node: usize| bench.beat_with(node, Vec::new()).unwrap().again;
+    assert!(!again(&mut bench, 0));
+    begin(&mut bench, 1, &[0, 1]);
+    assert!(again(&mut bench, 0) && again(&mut bench, 1) && !again(&mut bench, 2));
+    bench.wait(11);
+    assert!(!again(&mut bench, 0), "whoever is away is not waited for in a hurry");
+    bench.map.recovery_is_over(inode(1));
+    begin(&mut bench, 2, &[0]);
+    let asked = prepares(&bench.beat(0))[0];
+    let numbers = finishes(&bench.beat_with(0, vec![found(asked, ReplicaState::BeingWritten, 9, 9)]).unwrap().commands);
+    assert!(!bench.beat_with(0, vec![done(numbers[0].0, true)]).unwrap().again, "it is over");
+}
+
+#[test]
+fn what_an_idle_writer_has_open_is_counted_as_short_and_taken_from_it_below_the_minimum() {
+    let mut bench = Bench::new(4);
+    bench.file(1, 3, &[0, 1, 2]);
+    bench.wait(20);
+    reopen(&mut bench, 1, LEN, &[0, 1, 2]);
+    let homes: Vec<_> = (0..3).map(|node| bench.storage(node, 0)).collect();
+    let look = |bench: &mut Bench| {
+        let open =
+            Reopened { block: block(1), stamp: STAMP, floor_bytes: LEN, replication: 3, least: 2, homes: &homes };
+        (bench.map.look_at_reopened(open, bench.now), bench.map.counts().under_replicated)
+    };
+    assert_eq!(look(&mut bench), (false, 0));
+    bench.nodes[2].up = false;
+    bench.wait(310);
+    assert_eq!(look(&mut bench), (false, 1), "one is lost: it is counted, and its writer keeps it");
+    bench.wait(60);
+    assert_eq!(look(&mut bench), (false, 1));
+    bench.nodes[1].up = false;
+    bench.wait(310);
+    assert_eq!(look(&mut bench), (false, 1), "a writer has some time to find out by itself");
+    bench.wait(30);
+    assert_eq!(look(&mut bench), (true, 1));
+    // Where no other node is, nobody is helped.
+    bench.nodes[3].disks[0].available_bytes = 0;
+    bench.beat(3);
+    assert_eq!(look(&mut bench), (false, 1));
+    bench.nodes[3].disks[0].available_bytes = 1 << 40;
+    // A pipeline that was made anew is another beginning.
+    restamp(&mut bench, 1, LATER, &[0, 3]);
+    assert_eq!(bench.map.counts().under_replicated, 0);
+    // A node in maintenance is only away.
+    bench.services(&[(1, NodeService::Maintenance { until_ms: 0 })]);
+    assert_eq!(look(&mut bench), (false, 1));
+    bench.wait(60);
+    assert_eq!(look(&mut bench), (false, 1));
 }
 
 /// The block is open again at its stamp, with what it had.

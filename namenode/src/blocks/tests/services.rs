@@ -126,3 +126,33 @@ fn a_copy_in_place_of_one_that_leaves_keeps_the_racks() {
         assert!(bench.holders(1).contains(&3), "seed {seed}: {:?}", bench.holders(1));
     }
 }
+
+#[test]
+fn f_3_copies_on_a_node_in_maintenance_that_this_namenode_never_heard_of_are_not_made_again() {
+    // The namenode was started while the node was away. What the log names is believed; what was moved there since is
+    // not known, and what was never there is made.
+    let mut bench = Bench::empty(config(), &[1, 1, 1, 1]);
+    bench.services(&[(2, AWAY)]);
+    bench.lead(1);
+    for node in [0, 1, 3] {
+        bench.register(node);
+        bench.full_report(node);
+    }
+    bench.nodes[2].up = false;
+    let [at_home, elsewhere] = [[0, 1, 2], [0, 1, 3]].map(|nodes| nodes.map(|node| bench.storage(node, 0)).to_vec());
+    bench.world.logged.insert(block(1), at_home.clone());
+    bench.world.logged.insert(block(2), elsewhere);
+    bench.world.logged.insert(block(3), at_home);
+    bench.file(1, 3, &[0, 1]);
+    bench.file(2, 3, &[0, 1]);
+    // Nothing of it is in service: it lacks one, as every block of which all copies are in maintenance.
+    bench.file(3, 3, &[]);
+    bench.run(60);
+    assert_eq!(bench.holders(1), BTreeSet::from([0, 1]), "its third copy is away");
+    assert_eq!(bench.holders(2), BTreeSet::from([0, 1, 3]));
+    assert_eq!(bench.map.counts().under_replicated, 1, "only the one without any copy at all");
+    // The maintenance is over, and the node does not come.
+    bench.services(&[]);
+    bench.run(60);
+    assert_eq!(bench.holders(1), BTreeSet::from([0, 1, 3]));
+}

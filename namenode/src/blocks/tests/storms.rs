@@ -16,7 +16,7 @@ use proto::cluster::{
 use proto::ids::{BlockId, NodeId, StorageId, Term};
 use proto::report::{BUCKETS, replica_hash};
 
-use super::super::{BlockManager, BlocksConfig, Facts, LOOK, Names, STEP};
+use super::super::{BlockManager, BlocksConfig, Facts, LOOK, Names, STEP, StorageIndex};
 use super::harness::{STAMP, block, copies, deletes, record};
 
 /// One more than the copies of a block: every node holds all but a quarter of the blocks.
@@ -49,6 +49,9 @@ impl Names for Wide {
     }
     fn minimum_copies(&self, replication: u32) -> u32 {
         replication.min(2)
+    }
+    fn logged(&self, _: BlockId) -> Vec<StorageIndex> {
+        Vec::new()
     }
     fn blocks_after(&self, after: Option<BlockId>, limit: usize) -> Vec<BlockId> {
         let from = after.map_or(0, |after| after.raw() - block(0).raw() + 1);

@@ -131,3 +131,29 @@ fn a_balance_is_begun_and_ended_by_superusers() {
         bench.ask(n::ListJobsRequest { header: header(), job: "balance-9-9".into() });
     assert_eq!(one.unwrap_err().code, ErrorCode::NotFound);
 }
+
+#[test]
+fn f_3_a_namenode_that_starts_while_a_node_is_in_maintenance_copies_nothing_of_it() {
+    let mut bench = Bench::new();
+    let mut nodes = bench.nodes(4);
+    for at in 0..5 {
+        bench.file(&format!("/tmp/{at}"), at + 1, &mut nodes[..3]).unwrap();
+    }
+    bench.run(15, &mut nodes);
+    let name = nodes[1].name.clone();
+    bench.ask_as::<n::SetNodeStateResponse>("root", set(&name, NodeService::Maintenance, 3_600_000)).unwrap();
+    bench.run(5, &mut nodes);
+    nodes[1].up = false;
+    let mut bench = bench.restart();
+    nodes.iter_mut().filter(|node| node.up).for_each(|node| node.restart(&mut bench));
+    bench.run(330, &mut nodes);
+    assert!(!bench.status().safe_mode);
+    assert!(nodes[3].held.is_empty(), "nothing is lost: {:?}", nodes[3].held);
+    assert_eq!(bench.status().under_replicated, 0);
+    // It comes back with everything, and nothing is removed either.
+    nodes[1].up = true;
+    nodes[1].restart(&mut bench);
+    bench.ask_as::<n::SetNodeStateResponse>("root", set(&name, NodeService::InService, 0)).unwrap();
+    bench.run(90, &mut nodes);
+    assert_eq!(nodes.iter().map(|node| node.held.len()).collect::<Vec<_>>(), [5, 5, 5, 0]);
+}

@@ -273,7 +273,8 @@ fn d_6_an_append_goes_on_with_the_good_replicas_and_nothing_is_copied_or_removed
         bench.run(20, &mut nodes);
     }
     let status = bench.status();
-    assert_eq!((status.pending_copy, status.pending_delete, status.under_replicated), (0, 0, 0));
+    // That it lacks one of what was committed shows all the same.
+    assert_eq!((status.pending_copy, status.pending_delete, status.under_replicated), (0, 0, 1));
     assert!(nodes.iter().all(|node| node.held.contains_key(&block.id)), "the replicas of before are kept as well");
     let seen = open(&mut bench).blocks.remove(0);
     assert!(seen.open && names(&seen).len() == 2);
@@ -321,4 +322,50 @@ fn d_6_an_appender_that_dies_leaves_what_was_committed_and_what_it_flushed() {
         bench.run(60, &mut nodes);
         assert_eq!(bench.status().under_replicated, 0);
     }
+}
+
+#[test]
+fn sc_38_a_writer_whose_nodes_all_restart_gets_those_back_that_are_up_again() {
+    let mut bench = Bench::new();
+    let mut nodes = bench.nodes(3);
+    let file = writing(&mut bench, &mut nodes);
+    let [a, b, c] = [0, 1, 2].map(|at| file.storages[at].clone());
+    let [node_a, node_b] = [&a, &b].map(|storage| node_of(&mut nodes, storage).name.clone());
+    let more = |bench: &mut Bench, number, keep: &[&String], exclude_nodes: &[&String]| {
+        let keep: Vec<String> = keep.iter().map(|storage| (*storage).clone()).collect();
+        let exclude_nodes = exclude_nodes.iter().map(|node| (*node).clone()).collect();
+        let wanted = 3 - keep.len() as u32;
+        let request = n::NewStampRequest { exclude_nodes, ..file.new_stamp(number, &keep, wanted) };
+        let answer: n::NewStampResponse = bench.ask(request).unwrap();
+        answer.block.unwrap().locations[keep.len()..].iter().map(|at| at.storage.clone()).collect::<Vec<_>>()
+    };
+    // The first one restarts: two are enough to go on, and nobody waits for it.
+    node_of(&mut nodes, &a).restart(&mut bench);
+    assert_eq!(more(&mut bench, 2, &[&b, &c], &[&node_a]), Vec::<String>::new());
+    // Then the second one: without another node the write would end, and the first one is up again.
+    assert_eq!(more(&mut bench, 3, &[&c], &[&node_a, &node_b]), [a.clone()]);
+    // One that only failed its writer, and never went away, is not offered.
+    assert_eq!(more(&mut bench, 4, &[&a], &[&node_b, &node_of(&mut nodes, &c).name]), Vec::<String>::new());
+}
+
+#[test]
+fn a_writer_keeps_and_names_only_storages_that_it_was_given() {
+    let mut bench = Bench::new();
+    let mut nodes = bench.nodes(6);
+    let file = writing(&mut bench, &mut nodes);
+    let strangers: Vec<String> =
+        nodes.iter().map(|node| node.storage.clone()).filter(|storage| !file.storages.contains(storage)).collect();
+    let keep = [file.storages[..2].to_vec(), strangers[..1].to_vec()].concat();
+    let refused = bench.ask::<n::NewStampResponse>(file.new_stamp(2, &keep, 0)).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidArgument, "no token for a node that nobody gave it: {refused}");
+    let answer: n::NewStampResponse = bench.ask(file.new_stamp(3, &file.storages[..2], 1)).unwrap();
+    let located = answer.block.unwrap();
+    let new_stamp = located.block.as_ref().unwrap().stamp;
+    let other = strangers.iter().find(|storage| !names(&located).contains(&storage.as_str())).unwrap();
+    let pipeline = [file.storages[..2].to_vec(), vec![other.clone()]].concat();
+    let refused = bench.ask::<n::UpdatePipelineResponse>(file.update(4, new_stamp, &pipeline)).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidArgument);
+    assert!(refused.message.contains(other.as_str()), "{refused}");
+    let pipeline: Vec<String> = names(&located).into_iter().map(ToOwned::to_owned).collect();
+    bench.ask::<n::UpdatePipelineResponse>(file.update(5, new_stamp, &pipeline)).unwrap();
 }

@@ -30,7 +30,8 @@ fn half_written(bench: &mut Bench, nodes: &mut [Datanode], session: u8) -> (n::C
 const FLUSHED: u64 = 80;
 
 fn recover(bench: &mut Bench, session: u8, number: u64) -> n::RecoverLeaseResponse {
-    bench.ask(n::RecoverLeaseRequest { header: call(session, number), path: "/tmp/f".into() }).unwrap()
+    let (header, path) = (call(session, number), "/tmp/f".into());
+    bench.ask(n::RecoverLeaseRequest { header, path, accept_loss: false }).unwrap()
 }
 fn leases(bench: &mut Bench, user: &str) -> Vec<n::LeaseStatus> {
     let answer: n::ListLeasesResponse =
@@ -265,7 +266,7 @@ fn v_4_a_stranger_cannot_take_a_file_that_he_may_not_write() {
     let append = n::AppendRequest { header: call(2, 1), path: "/tmp/f".into(), ..Default::default() };
     let refused = bench.ask_as::<n::AppendResponse>("bob", append).unwrap_err();
     assert_eq!(refused.code, ErrorCode::PermissionDenied);
-    let recover = n::RecoverLeaseRequest { header: call(2, 2), path: "/tmp/f".into() };
+    let recover = n::RecoverLeaseRequest { header: call(2, 2), path: "/tmp/f".into(), accept_loss: false };
     let refused = bench.ask_as::<n::RecoverLeaseResponse>("bob", recover).unwrap_err();
     assert_eq!(refused.code, ErrorCode::PermissionDenied);
     assert!(leases(&mut bench, "root").iter().all(|lease| !lease.recovering));
@@ -347,4 +348,181 @@ fn d_6_a_truncate_inside_a_block_cuts_its_replicas_and_closes_the_file() {
     bench.run(90, &mut nodes);
     assert!(nodes.iter().all(|node| node.held.values().all(|record| record.len_bytes == 40)));
     assert_eq!(bench.status().under_replicated, 0);
+}
+
+#[test]
+fn d_2_a_pipeline_of_which_one_is_silent_and_one_was_restarted_is_not_closed_shorter() {
+    let mut bench = Bench::new();
+    let mut nodes = bench.nodes(2);
+    let (_, block) = half_written(&mut bench, &mut nodes, 1);
+    // The second one lost what was not synced; the first one has everything, and is away for ten minutes.
+    nodes[0].up = false;
+    nodes[1].held.get_mut(&block.id).unwrap().len_bytes = 20;
+    nodes[1].held.get_mut(&block.id).unwrap().state = ReplicaState::WaitingRecovery as i32;
+    nodes[1].restart(&mut bench);
+    assert!(!recover(&mut bench, 2, 1).closed);
+    bench.run(600, &mut nodes);
+    assert!(bench.stat("/tmp/f").unwrap().open_for_write);
+    nodes[0].up = true;
+    let secs = run_until_closed(&mut bench, &mut nodes);
+    assert!(secs <= 100, "{secs}");
+    assert!(bench.stat("/tmp/f").unwrap().len_bytes >= FLUSHED);
+}
+
+#[test]
+fn i_9_a_superuser_ends_a_recovery_whose_replicas_are_gone_for_good() {
+    // One is left that was restarted; or none at all.
+    for left in [true, false] {
+        let mut bench = Bench::new();
+        let mut nodes = bench.nodes(3);
+        let (_, block) = half_written(&mut bench, &mut nodes, 1);
+        (nodes[0].up, nodes[1].up, nodes[2].up) = (false, false, left);
+        if left {
+            nodes[2].held.get_mut(&block.id).unwrap().state = ReplicaState::WaitingRecovery as i32;
+            nodes[2].restart(&mut bench);
+        }
+        assert!(!recover(&mut bench, 2, 1).closed);
+        bench.run(400, &mut nodes);
+        let lease = leases(&mut bench, "root").remove(0);
+        assert!(lease.recovering, "{lease:?}");
+        let mut words = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            bench.run(1, &mut nodes);
+            words.extend(leases(&mut bench, "root").into_iter().map(|lease| lease.waits_for));
+        }
+        assert!(words.iter().any(|text| text.contains("lease recover --accept-loss")), "{words:?}");
+        let accept = |number| {
+            let (header, path) = (call(3, number), "/tmp/f".into());
+            n::RecoverLeaseRequest { header, path, accept_loss: true }
+        };
+        let refused = bench.ask_as::<n::RecoverLeaseResponse>("ana", accept(1)).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::PermissionDenied);
+        bench.ask_as::<n::RecoverLeaseResponse>("root", accept(2)).unwrap();
+        let secs = run_until_closed(&mut bench, &mut nodes);
+        assert!(secs <= 40, "{secs}");
+        assert_eq!(bench.stat("/tmp/f").unwrap().len_bytes, if left { 90 } else { 0 });
+        assert_eq!(bench.status().open_files, 0);
+    }
+}
+
+#[test]
+fn i_9_a_block_that_readers_saw_is_missing_when_its_loss_is_accepted_and_the_rest_of_the_file_stays() {
+    let mut bench = Bench::new();
+    let mut nodes = bench.nodes(3);
+    bench.file("/tmp/f", 1, &mut nodes).unwrap();
+    bench.run(5, &mut nodes);
+    let append = n::AppendRequest { header: call(2, 1), path: "/tmp/f".into(), ..Default::default() };
+    bench.ask::<n::AppendResponse>(append).unwrap();
+    nodes.iter_mut().for_each(|node| node.up = false);
+    bench.run(310, &mut nodes);
+    let accept = n::RecoverLeaseRequest { header: call(3, 1), path: "/tmp/f".into(), accept_loss: true };
+    bench.ask_as::<n::RecoverLeaseResponse>("root", accept).unwrap();
+    let secs = run_until_closed(&mut bench, &mut nodes);
+    assert!(secs <= 40, "{secs}");
+    assert_eq!(bench.stat("/tmp/f").unwrap().len_bytes, 100, "it shows as long as it was");
+    bench.run(15, &mut nodes);
+    assert_eq!(bench.status().missing, 1);
+}
+
+#[test]
+fn l_6_an_appender_that_dies_early_keeps_nothing_open_after_its_copies_were_moved() {
+    for truncated in [false, true] {
+        let mut bench = Bench::new();
+        let mut nodes = bench.nodes(6);
+        bench.file("/tmp/f", 1, &mut nodes[..3]).unwrap();
+        bench.run(15, &mut nodes);
+        // The homes that the log names die, and the block is copied to the other nodes.
+        nodes[..3].iter_mut().for_each(|node| node.up = false);
+        nodes[2].up = true;
+        bench.run(330, &mut nodes);
+        let moved: Vec<usize> = (3..6).filter(|at| !nodes[*at].held.is_empty()).collect();
+        assert!(moved.len() >= 2, "{moved:?}");
+        nodes[2].up = false;
+        bench.run(330, &mut nodes);
+        let mut held: Vec<_> = (3..6).filter_map(|at| nodes[at].held.values().next().copied()).collect();
+        assert_eq!(held.len(), 3);
+        let record = held.remove(0);
+        if truncated {
+            let truncate = n::TruncateRequest { header: call(6, 1), path: "/tmp/f".into(), len_bytes: 40 };
+            bench.ask::<n::TruncateResponse>(truncate).unwrap();
+        } else {
+            let append = n::AppendRequest { header: call(2, 1), path: "/tmp/f".into(), ..Default::default() };
+            let appending: n::AppendResponse = bench.ask(append).unwrap();
+            assert_eq!(appending.last.as_ref().unwrap().locations.len(), 3, "where the copies are");
+            // They are opened for the append, and its client dies before it tells.
+            let block = appending.last.unwrap().block.unwrap();
+            let begun = Block { stamp: appending.new_stamp, ..block };
+            nodes[3..].iter_mut().for_each(|node| node.write(&begun, record.len_bytes + 5, record.len_bytes));
+            bench.run(62, &mut nodes);
+        }
+        let secs = run_until_closed(&mut bench, &mut nodes);
+        assert!(secs <= 40, "{truncated}: {secs}");
+        let len_bytes = bench.stat("/tmp/f").unwrap().len_bytes;
+        assert_eq!(len_bytes, if truncated { 40 } else { 105 });
+    }
+}
+
+#[test]
+fn d_7_an_idle_appender_does_not_keep_what_was_committed_at_one_copy() {
+    let mut bench = Bench::new();
+    let mut nodes = bench.nodes(5);
+    bench.file("/tmp/f", 1, &mut nodes[..3]).unwrap();
+    bench.run(15, &mut nodes);
+    let append = n::AppendRequest { header: call(2, 1), path: "/tmp/f".into(), ..Default::default() };
+    let appending: n::AppendResponse = bench.ask(append).unwrap();
+    let block = appending.last.unwrap().block.unwrap();
+    let renew = |bench: &mut Bench, nodes: &mut [Datanode], secs: u64| {
+        for _ in 0..secs / 10 {
+            bench.ask::<n::RenewLeaseResponse>(n::RenewLeaseRequest { header: call(2, 1) }).unwrap();
+            bench.run(10, nodes);
+        }
+    };
+    nodes[1].up = false;
+    renew(&mut bench, &mut nodes, 400);
+    assert_eq!(bench.status().under_replicated, 1, "it is counted");
+    assert!(bench.stat("/tmp/f").unwrap().open_for_write, "two are enough for its writer");
+    nodes[2].up = false;
+    renew(&mut bench, &mut nodes, 290);
+    assert!(bench.stat("/tmp/f").unwrap().open_for_write, "a silent node may come back");
+    renew(&mut bench, &mut nodes, 60);
+    let stat = bench.stat("/tmp/f").unwrap();
+    assert_eq!((stat.open_for_write, stat.len_bytes), (false, 100));
+    renew(&mut bench, &mut nodes, 60);
+    assert_eq!(whole(&nodes, &block).iter().filter(|(stamp, _)| *stamp > block.stamp).count(), 3);
+    assert_eq!(bench.status().under_replicated, 0);
+    let late = n::UpdatePipelineRequest {
+        header: call(2, 2),
+        inode: appending.inode,
+        lease_epoch: appending.lease_epoch,
+        block: Some(block),
+        new_stamp: appending.new_stamp,
+        storages: Vec::new(),
+    };
+    assert_eq!(bench.ask::<n::UpdatePipelineResponse>(late).unwrap_err().code, ErrorCode::LeaseLost);
+}
+
+#[test]
+fn r_1_recoveries_that_are_known_are_not_in_the_way_of_others_that_nobody_asked_for() {
+    let mut bench = Bench::new();
+    let mut nodes = bench.nodes(3);
+    // More than one look takes up, of which none ends: of files that were deleted, and that a snapshot sees.
+    bench.mkdir("/user/ana/d").unwrap();
+    let path = || "/user/ana/d".to_owned();
+    let allow = n::AllowSnapshotsRequest { header: header(), path: path(), allow: true };
+    bench.ask_as::<n::AllowSnapshotsResponse>("root", allow).unwrap();
+    for at in 0..40 {
+        bench.file(&format!("/user/ana/d/{at}"), at + 1, &mut nodes).unwrap();
+    }
+    bench.run(2, &mut nodes);
+    let create = n::CreateSnapshotRequest { header: header(), path: path(), name: "s".into() };
+    bench.ask::<n::CreateSnapshotResponse>(create).unwrap();
+    for at in 0..40 {
+        let path = format!("/user/ana/d/{at}");
+        let append = n::AppendRequest { header: call(50 + at, 1), path: path.clone(), ..Default::default() };
+        bench.ask::<n::AppendResponse>(append).unwrap();
+        bench.delete(&path).unwrap();
+    }
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.core.shared().namespace.read().recovering().count(), 40);
+    assert_eq!(bench.core.shared().blocks.read().recoveries(), 40);
 }

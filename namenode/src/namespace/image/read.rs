@@ -20,12 +20,12 @@ use super::records::{
     AnswerOfCall, AttributesRecord, End, Key, Meta, OpenRecord, Queued, SessionRecord, SnapshotRecord, Storage,
     SweepRecord, Text,
 };
-use super::{KNOWN_VERSIONS, MAGIC, SINCE_RECOVERY, Section, VERSION, history};
+use super::{KNOWN_VERSIONS, MAGIC, SINCE_OFFERS, SINCE_RECOVERY, Section, VERSION, history};
 use crate::namespace::access::check_principal;
 use crate::namespace::registry::{MAX_KEYS, MAX_STORAGES, check_settings};
 use crate::namespace::sessions::{MAX_OUTCOMES, MAX_RANGES_OF_LOWEST, MAX_SESSIONS, Session};
 use crate::namespace::store::history::{Phase, Purge, Snapshot};
-use crate::namespace::store::records::{Block, Inode, Kind, Open, Pin, Recovering, flags, rare};
+use crate::namespace::store::records::{Block, Inode, Kind, MAX_OFFERED, Open, Pin, Recovering, flags, rare};
 use crate::namespace::store::sharded::SHARDS;
 use crate::namespace::store::totals::Totals;
 use crate::namespace::store::{NONE, Store};
@@ -291,7 +291,11 @@ impl Loader {
         let last = store.extent(slot).last;
         let flags = u8::try_from(record.flags).map_err(|error| error.to_string())?;
         let (old, cut) = (self.version < SINCE_RECOVERY, flags & flags::CUT != 0);
-        let known = if old { flags::COMMITTED } else { flags::COMMITTED | flags::CUT };
+        let known = match self.version {
+            _ if old => flags::COMMITTED,
+            SINCE_OFFERS.. => flags::COMMITTED | flags::CUT | flags::UNTOUCHED,
+            _ => flags::COMMITTED | flags::CUT,
+        };
         check(flags & !known == 0, || "unknown flags".into())?;
         let settled = cut || last == NONE || store.block(last).committed();
         check(settled, || format!("block {} comes after an open one", record.id))?;
@@ -301,6 +305,8 @@ impl Loader {
         // An open block with a length was finished before.
         let fits = if committed { record.len_bytes > 0 } else { !old || record.len_bytes == 0 };
         check(fits, || "the length contradicts the state".into())?;
+        let untouched = flags & flags::UNTOUCHED != 0;
+        check(!untouched || (!committed && record.len_bytes > 0), || "no block that is open again".into())?;
         check(record.len_bytes <= file.block_size_bytes(), || "a block above the block size".into())?;
         let digest = match record.digest {
             [] => None,
@@ -402,8 +408,14 @@ impl Loader {
             [] => None,
             bytes => Some(SessionId::from_slice(bytes).ok_or("a session is 16 bytes")?),
         };
-        let recovery = record.recovering.then_some(Recovering { target_len_bytes: record.target_len_bytes });
-        let open = Open { epoch: record.epoch, session, pin, reserved_stamp: record.reserved_stamp, recovery };
+        let (target_len_bytes, accept_loss) = (record.target_len_bytes, record.accept_loss);
+        check(record.recovering || !accept_loss, || "a loss of what is not recovered".into())?;
+        let recovery = record.recovering.then_some(Recovering { target_len_bytes, accept_loss });
+        let storages = self.namespace.registry.records().len() as u64;
+        let offered = record.offered.clone();
+        let fits = offered.len() <= MAX_OFFERED && offered.iter().all(|storage| u64::from(*storage) < storages);
+        check(fits && (offered.is_empty() || record.reserved_stamp != 0), || "impossible offers".into())?;
+        let open = Open { epoch: record.epoch, session, pin, reserved_stamp: record.reserved_stamp, offered, recovery };
         check_recovery(store, slot, &open, (record.target_len_bytes, next.stamp.raw()))?;
         store.set_open(slot, open);
         Ok(())

@@ -284,6 +284,11 @@ pub(super) struct OpenRecord {
     /// Only while it is being cut.
     #[prost(uint64, optional, tag = "9")]
     pub(super) target_len_bytes: Option<u64>,
+    /// Since version 7.
+    #[prost(bool, tag = "10")]
+    pub(super) accept_loss: bool,
+    #[prost(uint32, repeated, tag = "11")]
+    pub(super) offered: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -359,5 +359,7 @@ fn open_record(inode: u64, open: &Open) -> OpenRecord {
         reserved_stamp: open.reserved_stamp,
         recovering: open.recovery.is_some(),
         target_len_bytes: open.recovery.and_then(|recovery| recovery.target_len_bytes),
+        accept_loss: open.recovery.is_some_and(|recovery| recovery.accept_loss),
+        offered: open.offered.clone(),
     }
 }

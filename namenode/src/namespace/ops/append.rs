@@ -5,6 +5,7 @@ use proto::ids::{BlockId, GenerationStamp, InodeId};
 use proto::log::Append;
 use proto::path::FsPath;
 
+use super::pipeline::SINCE_OFFERS;
 use crate::namespace::access::{WRITE, Who};
 use crate::namespace::resolve::Last;
 use crate::namespace::store::NONE;
@@ -29,8 +30,10 @@ impl Namespace {
             self.check_rest_of_last(slot)?;
         }
 
+        let offered = self.known_storages(&append.good)?;
+
         let lease_epoch = self.take_lease(slot, call.session, None);
-        let last = last.map(|last| self.reopen_to_append(slot, last, effects));
+        let last = last.map(|last| self.reopen_to_append(call, (slot, last), &offered, effects));
         let status = self.status(slot, path.as_str());
         Ok(Outcome::Appending { inode: InodeId::from_raw(self.store.inode(slot).id), lease_epoch, status, last })
     }
@@ -69,11 +72,21 @@ impl Namespace {
         self.check_space_of_names(slot, space_bytes, self.store.weight(slot).space_bytes, &[])
     }
 
-    fn reopen_to_append(&mut self, slot: u32, last: u32, effects: &mut Vec<BlockEffect>) -> ReopenedBlock {
+    fn reopen_to_append(
+        &mut self,
+        call: &Call<'_>,
+        (slot, last): (u32, u32),
+        offered: &[u32],
+        effects: &mut Vec<BlockEffect>,
+    ) -> ReopenedBlock {
         let len_bytes = self.store.block(last).len_bytes;
-        self.reopen(slot, last, len_bytes, effects);
+        self.reopen(call, (slot, last), len_bytes, effects);
         let new_stamp = self.reserve_stamp(slot);
+        self.offer(call, slot, offered);
         let (block, inode) = (self.store.block(last), self.store.inode(slot));
+        let homes: Vec<u32> = self.store.homes(last).collect();
+        let further = offered.iter().copied().filter(|storage| !homes.contains(storage));
+        let storages = homes.iter().copied().chain(further).map(StorageIndex).collect();
         ReopenedBlock {
             block: BlockId::from_raw(block.id),
             stamp: GenerationStamp::from_raw(block.stamp),
@@ -82,13 +95,19 @@ impl Namespace {
             offset_bytes: self.store.extent(slot).len_bytes - len_bytes,
             block_size_bytes: inode.block_size_bytes(),
             replication: u32::from(inode.replication),
-            storages: self.store.homes(last).map(StorageIndex).collect(),
+            storages,
         }
     }
     /// The finished last block of a file is open again, and keeps so many bytes.
-    pub(super) fn reopen(&mut self, slot: u32, last: u32, floor_bytes: u64, effects: &mut Vec<BlockEffect>) {
+    pub(super) fn reopen(
+        &mut self,
+        call: &Call<'_>,
+        (slot, last): (u32, u32),
+        floor_bytes: u64,
+        effects: &mut Vec<BlockEffect>,
+    ) {
         let finished_bytes = self.store.block(last).len_bytes;
-        self.store.reopen_block(last, floor_bytes);
+        self.store.reopen_block(last, floor_bytes, call.version >= SINCE_OFFERS);
         let block = self.store.block(last);
         effects.push(BlockEffect::Reopened {
             block: BlockId::from_raw(block.id),

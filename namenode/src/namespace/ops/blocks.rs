@@ -193,7 +193,7 @@ impl Namespace {
     fn forget_stamp(&mut self, slot: u32) {
         let open = self.store.open_of(slot).filter(|open| open.reserved_stamp != 0 && open.recovery.is_none());
         if let Some(open) = open.cloned() {
-            self.store.set_open(slot, Open { reserved_stamp: 0, ..open });
+            self.store.set_open(slot, Open { reserved_stamp: 0, offered: Vec::new(), ..open });
         }
     }
 

@@ -16,6 +16,10 @@ use crate::namespace::store::totals::Totals;
 use crate::namespace::store::{NONE, Store};
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome, StorageIndex, registry};
 
+/// Since this version of the commands it is noted which storages a writer was offered, and whether a block that is open
+/// again got a pipeline.
+pub(super) const SINCE_OFFERS: u32 = 5;
+
 impl Namespace {
     pub(in crate::namespace) fn new_stamp(&mut self, call: &Call<'_>, new: &NewStamp) -> FsResult<Outcome> {
         let slot = self.writable(new.inode, new.lease_epoch, call.session)?;
@@ -25,6 +29,7 @@ impl Namespace {
         self.check_room(0)?;
 
         let stamp = self.reserve_stamp(slot);
+        self.offer(call, slot, &more);
         Ok(Outcome::NewStamp { stamp, more: more.into_iter().map(StorageIndex).collect() })
     }
 
@@ -46,10 +51,13 @@ impl Namespace {
         }
         check_length(&self.store, slot, &block, update.len_bytes)?;
         let homes = self.known_storages(&update.storages)?;
+        if call.version >= SINCE_OFFERS {
+            self.check_offered(last, &open, &homes)?;
+        }
         self.check_copies_of_pipeline(slot, &homes)?;
 
         self.store.restamp_block(last, update.new_stamp, &homes);
-        self.store.set_open(slot, Open { reserved_stamp: 0, ..open });
+        self.store.set_open(slot, Open { reserved_stamp: 0, offered: Vec::new(), ..open });
         effects.push(BlockEffect::Restamped {
             block: BlockId::from_raw(block.id),
             stamp: GenerationStamp::from_raw(update.new_stamp),
@@ -57,6 +65,26 @@ impl Namespace {
             storages: homes.into_iter().map(StorageIndex).collect(),
         });
         Ok(Outcome::Done)
+    }
+
+    /// A pipeline is made of storages of the one before it, and of those that its writer was offered since. What a
+    /// recovery asks later, and what a token is good for, must not be for a writer to choose.
+    fn check_offered(&self, last: u32, open: &Open, homes: &[u32]) -> FsResult<()> {
+        let known =
+            |storage: &u32| self.store.homes(last).any(|home| home == *storage) || open.offered.contains(storage);
+        let Some(stranger) = homes.iter().find(|storage| !known(storage)) else { return Ok(()) };
+        let name = self.registry.records().get(*stranger as usize).map_or("?", |record| record.storage.as_str());
+        let text = format!("{name} is neither of the pipeline of the block, nor was it offered for the next one");
+        Err(registry::invalid(text).with_hint("ask for further datanodes with the new stamp"))
+    }
+
+    /// Notes storages that a writer is told of. Entries of versions before that did not.
+    pub(super) fn offer(&mut self, call: &Call<'_>, slot: u32, storages: &[u32]) {
+        let open = self.store.open_of(slot).filter(|_| call.version >= SINCE_OFFERS && !storages.is_empty());
+        if let Some(mut open) = open.cloned() {
+            open.offer(storages);
+            self.store.set_open(slot, open);
+        }
     }
 
     /// Fewer nodes than the minimum are no pipeline: the write fails, and says so.

@@ -17,7 +17,7 @@ use proto::log::{BeginRecovery, FinishRecovery, RecoverLease};
 use proto::path::FsPath;
 
 use super::blocks::LastBlock;
-use super::pipeline::check_length;
+use super::pipeline::{SINCE_OFFERS, check_length};
 use crate::namespace::access::WRITE;
 use crate::namespace::resolve::Last;
 use crate::namespace::store::NONE;
@@ -54,12 +54,21 @@ impl Namespace {
             return Err(FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(path.as_str()));
         }
         who.need(&self.store, slot, WRITE)?;
+        let accept_loss = call.version >= SINCE_OFFERS && recover.accept_loss;
+        if accept_loss && !self.is_superuser(call.caller()?) {
+            let text = "only a superuser gives up what may be on datanodes that do not answer";
+            return Err(FsError::new(ErrorCode::PermissionDenied, text).with_path(path.as_str()));
+        }
         self.work += self.store.links_of(slot).len();
         let under_way = self.store.open_of(slot).is_some_and(|open| open.recovery.is_some());
-        if self.store.inode(slot).has(flags::OPEN) && !under_way {
+        // What was asked under another rule is asked again, at a stamp of its own.
+        if self.store.inode(slot).has(flags::OPEN) && (!under_way || accept_loss) {
             self.check_room(0)?;
 
             self.take_from_writer(slot, call.now_ns, effects);
+            if accept_loss {
+                self.accept_loss(slot);
+            }
         }
         let closed = !self.store.inode(slot).has(flags::OPEN);
         Ok(Outcome::Recovering { status: self.status(slot, path.as_str()), closed })
@@ -149,7 +158,17 @@ impl Namespace {
         self.recover(slot, target_len_bytes);
     }
 
-    /// An open file is nobody's, and a stamp is reserved for its recovery.
+    /// What does not answer is taken for lost in the recovery of this file from now on.
+    fn accept_loss(&mut self, slot: u32) {
+        let Some(open) = self.store.open_of(slot).cloned() else { return };
+        if let Some(recovery) = open.recovery {
+            let recovery = Some(Recovering { accept_loss: true, ..recovery });
+            self.store.set_open(slot, Open { recovery, ..open });
+        }
+    }
+
+    /// An open file is nobody's, and a stamp is reserved for its recovery. What a superuser said of an earlier try
+    /// holds.
     pub(super) fn recover(&mut self, slot: u32, target_len_bytes: Option<u64>) {
         let Some(open) = self.store.open_of(slot).cloned() else { return };
         let mut epoch = open.epoch;
@@ -158,7 +177,8 @@ impl Namespace {
             epoch = self.next.epoch.raw();
             self.next.epoch = self.next.epoch.next();
         }
-        let recovery = Some(Recovering { target_len_bytes });
+        let accept_loss = open.recovery.is_some_and(|recovery| recovery.accept_loss);
+        let recovery = Some(Recovering { target_len_bytes, accept_loss });
         self.store.set_open(slot, Open { recovery, ..Open::by(epoch, None, None) });
         self.reserve_stamp(slot);
     }

@@ -63,7 +63,7 @@ impl Namespace {
         effects.extend(self.store.cut_off(slot, keep).iter().map(freed));
         let done = edge.kept_bytes == 0;
         if !done {
-            self.cut_replicas(slot, edge.kept_bytes, effects);
+            self.cut_replicas(call, slot, edge.kept_bytes, effects);
         }
         Ok(Outcome::Truncated { status: self.status(slot, path.as_str()), done })
     }
@@ -95,12 +95,12 @@ impl Namespace {
     }
 
     /// The last block shows its new length from now on; a recovery that nobody has to ask for cuts its replicas.
-    fn cut_replicas(&mut self, slot: u32, kept_bytes: u64, effects: &mut Vec<BlockEffect>) {
+    fn cut_replicas(&mut self, call: &Call<'_>, slot: u32, kept_bytes: u64, effects: &mut Vec<BlockEffect>) {
         let epoch = self.next.epoch;
         self.next.epoch = epoch.next();
-        let recovery = Some(Recovering { target_len_bytes: Some(kept_bytes) });
+        let recovery = Some(Recovering { target_len_bytes: Some(kept_bytes), accept_loss: false });
         self.store.set_open(slot, Open { recovery, ..Open::by(epoch.raw(), None, None) });
         self.reserve_stamp(slot);
-        self.reopen(slot, self.store.extent(slot).last, kept_bytes, effects);
+        self.reopen(call, (slot, self.store.extent(slot).last), kept_bytes, effects);
     }
 }

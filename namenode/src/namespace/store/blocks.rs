@@ -129,6 +129,7 @@ impl Store {
         extent.len_bytes = extent.len_bytes - block.len_bytes() + len_bytes;
         block.set_len_bytes(len_bytes);
         block.set_flag(flags::COMMITTED);
+        block.clear_flag(flags::UNTOUCHED);
         self.committed += 1;
         self.write_homes(slot, homes);
         // One that it had before was of another length.
@@ -140,11 +141,12 @@ impl Store {
         self.hash = self.hash.wrapping_add(self.block_hash(slot));
     }
     /// Opens the last block of a file again. It keeps `floor_bytes`: all that it has, or less if it is being cut.
-    pub(crate) fn reopen_block(&mut self, slot: u32, floor_bytes: u64) {
+    /// `marked`: it is noted that no pipeline was logged since.
+    pub(crate) fn reopen_block(&mut self, slot: u32, floor_bytes: u64, marked: bool) {
         let inode = self.block(slot).inode;
-        self.reweigh(inode, |store| store.open_block_again(slot, floor_bytes));
+        self.reweigh(inode, |store| store.open_block_again(slot, floor_bytes, marked));
     }
-    fn open_block_again(&mut self, slot: u32, floor_bytes: u64) {
+    fn open_block_again(&mut self, slot: u32, floor_bytes: u64, marked: bool) {
         self.hash = self.hash.wrapping_sub(self.block_hash(slot));
         let inode = self.block(slot).inode;
         let mut extent = self.extent(inode);
@@ -152,6 +154,9 @@ impl Store {
         extent.len_bytes = extent.len_bytes - block.len_bytes() + floor_bytes;
         block.set_len_bytes(floor_bytes);
         block.clear_flag(flags::COMMITTED);
+        if marked {
+            block.set_flag(flags::UNTOUCHED);
+        }
         // It is of the bytes that there were.
         block.clear_digest();
         self.committed -= 1;
@@ -162,6 +167,7 @@ impl Store {
     pub(crate) fn restamp_block(&mut self, slot: u32, stamp: u64, homes: &[u32]) {
         self.hash = self.hash.wrapping_sub(self.block_hash(slot));
         let id = self.block(slot).id;
+        self.blocks.get_mut(slot).clear_flag(flags::UNTOUCHED);
         if self.blocks.get_mut(slot).set_numbers(id, stamp) {
             self.wide_blocks.insert(slot, (id, stamp));
         } else if self.wide_blocks.len() > 0 {

@@ -51,6 +51,9 @@ pub(crate) mod flags {
     pub(crate) const COMMITTED: u8 = 1;
     /// Of a block: a truncate cut it off, and only snapshots see it ([`super::super::cuts`]).
     pub(crate) const CUT: u8 = 2;
+    /// Of an open block that was finished before: no pipeline was logged since, so nobody was told of a byte beyond its
+    /// length, and each replica that has as much has all that counts.
+    pub(crate) const UNTOUCHED: u8 = 4;
 }
 
 /// What an inode has in side tables, so that the tables of rare things are looked into for those few only. Derived:
@@ -171,6 +174,9 @@ impl Block {
     pub(crate) const fn is_cut(&self) -> bool {
         self.flags & flags::CUT != 0
     }
+    pub(crate) const fn is_untouched(&self) -> bool {
+        self.flags & flags::UNTOUCHED != 0
+    }
     /// Does it belong to the visible length of its file? A new block does once it is committed; one that was reopened
     /// does all the time.
     pub(crate) const fn is_visible(&self) -> bool {
@@ -190,21 +196,39 @@ pub(crate) struct Open {
     /// The highest stamp that was reserved for its open last block and is not in force yet; 0 if there is none. That of
     /// a recovery is in force when the recovery ends.
     pub(crate) reserved_stamp: u64,
+    /// Storages that its writer was offered for the open last block since its pipeline was logged: those may be in the
+    /// next one, beside those of the log.
+    pub(crate) offered: Vec<u32>,
     /// Nobody writes it any more: the replicas of its last block are asked what they hold.
     pub(crate) recovery: Option<Recovering>,
 }
+
+/// Storages that are remembered as offered; beyond it the oldest are forgotten.
+pub(crate) const MAX_OFFERED: usize = 1024;
 
 /// How the recovery of a last block must end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Recovering {
     /// The length that the block gets, which it shows already; else what its replicas hold.
     pub(crate) target_len_bytes: Option<u64>,
+    /// A superuser said that what does not answer is lost: the best of what is left is taken.
+    pub(crate) accept_loss: bool,
 }
 
 impl Open {
     /// Somebody begins to write.
     pub(crate) const fn by(epoch: u64, session: Option<SessionId>, pin: Option<Pin>) -> Self {
-        Self { epoch, session, pin, reserved_stamp: 0, recovery: None }
+        Self { epoch, session, pin, reserved_stamp: 0, offered: Vec::new(), recovery: None }
+    }
+    /// Notes storages that its writer may put into the next pipeline.
+    pub(crate) fn offer(&mut self, storages: &[u32]) {
+        for storage in storages {
+            if !self.offered.contains(storage) {
+                self.offered.push(*storage);
+            }
+        }
+        let surplus = self.offered.len().saturating_sub(MAX_OFFERED);
+        self.offered.drain(..surplus);
     }
     /// Is its last block made shorter, rather than longer?
     pub(crate) fn is_being_cut(&self) -> bool {

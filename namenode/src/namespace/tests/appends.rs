@@ -150,7 +150,8 @@ fn sc_03_r_3_an_append_that_is_refused_leaves_the_file_closed() {
 fn the_block_map_is_told_of_a_block_that_is_open_again_and_finished_again() {
     let mut bench = Bench::new();
     bench.file("ann", "/tmp/f", 700);
-    let applied = bench.run(by("ann"), Op::Append(proto::log::Append { path: "/tmp/f".into(), new_block: false }));
+    let append = proto::log::Append { path: "/tmp/f".into(), good: homes(3), ..Default::default() };
+    let applied = bench.run(by("ann"), Op::Append(append));
     let [BlockEffect::Reopened { block, stamp, len_bytes: 700, finished_bytes: 700, replication: 3, storages }] =
         &applied.effects[..]
     else {

@@ -170,7 +170,7 @@ impl Bench {
         self.append_with(by(user), path, false)
     }
     pub(super) fn append_with(&mut self, from: From<'_>, path: &str, new_block: bool) -> FsResult<Appending> {
-        match self.run(from, Op::Append(Append { path: path.into(), new_block })).result? {
+        match self.run(from, Op::Append(Append { path: path.into(), new_block, good: Vec::new() })).result? {
             Outcome::Appending { inode, lease_epoch, status, last } => {
                 let block = last.clone().map(|last| NewBlock {
                     block: last.block,

@@ -335,7 +335,7 @@ impl Twins {
             Step::Append { user, path, new_block } => {
                 let (path, holder) = (&self.path(path), self.holder(*user));
                 let expected = self.model.append(USERS[*user], holder, path, *new_block);
-                let op = proto::log::Append { path: path.clone(), new_block: *new_block };
+                let op = proto::log::Append { path: path.clone(), new_block: *new_block, ..Default::default() };
                 let told = self.send(*user, Op::Append(op)).result;
                 agree(step, expected, told, |outcome, expected| match outcome {
                     Outcome::Appending { inode, lease_epoch, status, last } => {
@@ -360,7 +360,7 @@ impl Twins {
             Step::TakeOver { user, path } => {
                 let path = &self.path(path);
                 let expected = self.model.recover_lease(USERS[*user], path);
-                let op = proto::log::RecoverLease { path: path.clone() };
+                let op = proto::log::RecoverLease { path: path.clone(), accept_loss: false };
                 let told = self.send(*user, Op::RecoverLease(op)).result;
                 agree(
                     step,
@@ -457,7 +457,7 @@ impl Twins {
             Step::Repair { len, .. } => {
                 let (id, stamp) = draft.open_block().unwrap_or((7, 7));
                 let expected = self.model.new_stamp(at, holder);
-                let op = proto::log::NewStamp { inode, lease_epoch, id, stamp, more: homes(1) };
+                let op = proto::log::NewStamp { inode, lease_epoch, id, stamp, more: homes(2) };
                 let told = self.send(user, Op::NewStamp(op)).result;
                 agree(
                     step,

@@ -210,11 +210,11 @@ fn n_7_a_call_that_comes_twice_is_done_once_and_answered_twice() {
     let complete =
         proto::log::Complete { inode: draft.inode, lease_epoch: draft.epoch, last: draft.committed(2 * BLOCK) };
     twice(&mut bench, 5, Op::Complete(complete));
-    let append = Op::Append(proto::log::Append { path: "/tmp/f".into(), new_block: false });
+    let append = Op::Append(proto::log::Append { path: "/tmp/f".into(), ..Default::default() });
     let Outcome::Appending { lease_epoch, status, last, .. } = twice(&mut bench, 6, append) else { panic!("append") };
     assert_eq!((status.len_bytes, last.as_ref().map(|last| last.len_bytes)), (2 * BLOCK, Some(2 * BLOCK)));
     assert!(lease_epoch.raw() > draft.epoch);
-    let recover = Op::RecoverLease(proto::log::RecoverLease { path: "/tmp/f".into() });
+    let recover = Op::RecoverLease(proto::log::RecoverLease { path: "/tmp/f".into(), accept_loss: false });
     assert!(matches!(twice(&mut bench, 7, recover), Outcome::Recovering { closed: false, .. }));
     let view = bench.recovery();
     assert!(matches!(twice(&mut bench, 8, super::harness::finish(&view, 3 * BLOCK, 1)), Outcome::Complete(_)));
@@ -226,5 +226,66 @@ fn n_7_a_call_that_comes_twice_is_done_once_and_answered_twice() {
     let view = bench.recovery();
     twice(&mut bench, 11, super::harness::finish(&view, BLOCK, 2));
     assert!(matches!(twice(&mut bench, 12, truncate(0)), Outcome::Truncated { done: true, .. }));
+    bench.check();
+}
+
+/// A new stamp for which the leader chose these storages.
+fn offered(bench: &mut Bench, draft: &Draft, storages: &[&str]) -> u64 {
+    let Op::NewStamp(new) = draft.new_stamp() else { panic!("a new stamp") };
+    let more = storages.iter().map(|storage| (*storage).to_owned()).collect();
+    match bench.run(by("ann"), Op::NewStamp(proto::log::NewStamp { more, ..new })).result.unwrap() {
+        Outcome::NewStamp { stamp, .. } => stamp.raw(),
+        other => panic!("{other:?}"),
+    }
+}
+fn named(storages: &[&str]) -> Vec<String> {
+    storages.iter().map(|storage| (*storage).to_owned()).collect()
+}
+
+#[test]
+fn a_pipeline_is_of_those_before_it_and_of_those_that_were_offered() {
+    let mut bench = Bench::new();
+    (3..6).for_each(|n| bench.add_storage(n));
+    let mut draft = bench.create("ann", "/tmp/f", true).unwrap();
+    let first = offered(&mut bench, &draft, &["DS-3"]);
+    let refused = bench.run(by("ann"), draft.update_pipeline(first, 10, named(&["DS-0", "DS-4"]))).result.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidArgument);
+    assert!(refused.message.contains("DS-4") && !refused.hint.is_empty(), "{refused}");
+    // One that was offered for a stamp that came to nothing may be in the next one, which it was kept for.
+    let second = offered(&mut bench, &draft, &["DS-4"]);
+    bench.check();
+    let lease = bench.namespace.open_files().remove(0);
+    let view = bench.namespace.file_for_write(lease.inode, lease.lease_epoch, None).unwrap();
+    assert_eq!(view.offered, [StorageIndex(3), StorageIndex(4)]);
+    bench.run(by("ann"), draft.update_pipeline(second, 10, named(&["DS-2", "DS-3", "DS-4"]))).result.unwrap();
+    bench.check();
+    // What left the pipeline, or was offered for an earlier one, is a stranger from then on.
+    draft.block.as_mut().unwrap().stamp = GenerationStamp::from_raw(second);
+    let third = offered(&mut bench, &draft, &[]);
+    for stranger in ["DS-0", "DS-5"] {
+        let update = draft.update_pipeline(third, 10, named(&["DS-2", stranger]));
+        assert_eq!(code(bench.run(by("ann"), update).result), ErrorCode::InvalidArgument, "{stranger}");
+    }
+    bench.run(by("ann"), draft.update_pipeline(third, 10, named(&["DS-3", "DS-2"]))).result.unwrap();
+    bench.check();
+}
+
+#[test]
+fn u_1_entries_of_version_4_take_any_storage_as_they_did() {
+    let mut bench = Bench::new();
+    bench.add_storage(3);
+    bench.version = 4;
+    let draft = bench.create("ann", "/tmp/f", true).unwrap();
+    let stamp = offered(&mut bench, &draft, &[]);
+    bench.run(by("ann"), draft.update_pipeline(stamp, 10, named(&["DS-0", "DS-3"]))).result.unwrap();
+    bench.file("ann", "/tmp/g", 700);
+    bench.append("ann", "/tmp/g").unwrap();
+    let last = bench.namespace.open_files().remove(1);
+    assert!(!bench.namespace.lease(last.inode).unwrap().last_block.unwrap().untouched);
+    // Nothing of what is new: an image of the layout before has the same bytes, and the same hash.
+    let mut image = image_of(&bench.namespace);
+    image[8..12].copy_from_slice(&4_u32.to_le_bytes());
+    let loaded = Namespace::read_from(&mut image.as_slice()).unwrap();
+    assert_eq!(loaded.state_hash(), bench.namespace.state_hash());
     bench.check();
 }

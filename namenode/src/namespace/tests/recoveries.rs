@@ -9,7 +9,7 @@ use super::harness::{BLOCK, Bench, Draft, From, SUPER, by, code, finish, homes, 
 use crate::namespace::{BlockEffect, ImageError, LeaseView, Namespace, Outcome};
 
 fn recover(bench: &mut Bench, user: &str, path: &str) -> proto::error::FsResult<bool> {
-    match bench.run(by(user), Op::RecoverLease(RecoverLease { path: path.into() })).result? {
+    match bench.run(by(user), Op::RecoverLease(RecoverLease { path: path.into(), accept_loss: false })).result? {
         Outcome::Recovering { closed, .. } => Ok(closed),
         other => panic!("{other:?}"),
     }
@@ -297,4 +297,73 @@ fn r_5_open_files_are_told_in_steps_of_any_size() {
     }
     assert_eq!(bench.namespace.open_files().len(), 100);
     assert_eq!(bench.namespace.recovering().count(), 0);
+}
+
+#[test]
+fn only_a_superuser_accepts_a_loss_and_it_holds_until_the_file_is_closed() {
+    let accept = || Op::RecoverLease(RecoverLease { path: "/tmp/f".into(), accept_loss: true });
+    let mut bench = Bench::new();
+    bench.create("ann", "/tmp/f", true).unwrap();
+    let refused = bench.run(by("ann"), accept());
+    assert_eq!((code(refused.result), refused.effects), (ErrorCode::PermissionDenied, vec![]));
+    assert_eq!(bench.namespace.recovering().count(), 0, "a refusal changes nothing");
+    assert!(!recover(&mut bench, "ann", "/tmp/f").unwrap());
+    let before = bench.recovery();
+    assert!(!before.lease.recovery.unwrap().accept_loss);
+    // What was asked under the rule of before counts for nothing any more: the stamp is another one.
+    bench.run(by(SUPER), accept()).result.unwrap();
+    let accepted = bench.recovery();
+    let stamp = |view: &LeaseView| view.lease.recovery.unwrap().stamp;
+    assert!(accepted.lease.recovery.unwrap().accept_loss && stamp(&accepted) > stamp(&before));
+    assert_eq!(code(bench.finish(&before, 500, 1).result), ErrorCode::StaleStamp);
+    bench.check();
+    // A further try is made under the same word, and so is what the next leader makes.
+    let begin =
+        proto::log::BeginRecovery { inode: accepted.lease.inode.raw(), lease_epoch: accepted.lease.lease_epoch.raw() };
+    bench.run(by(SUPER), Op::BeginRecovery(begin)).result.unwrap();
+    let again = bench.recovery();
+    assert!(again.lease.recovery.unwrap().accept_loss && stamp(&again) > stamp(&accepted));
+    bench.check();
+    bench.finish(&again, 500, 1).result.unwrap();
+    assert_eq!(bench.stat("/tmp/f").unwrap().len_bytes, 500);
+    bench.run(by(SUPER), accept()).result.unwrap();
+    assert!(!bench.stat("/tmp/f").unwrap().open_for_write, "a closed file stays as it is");
+    // The next recovery of the file knows nothing of it.
+    bench.append("ann", "/tmp/f").unwrap();
+    assert!(!recover(&mut bench, "ann", "/tmp/f").unwrap());
+    assert!(!bench.recovery().lease.recovery.unwrap().accept_loss);
+    bench.check();
+}
+
+#[test]
+fn a_block_that_is_open_again_is_untouched_until_a_pipeline_is_logged() {
+    let mut bench = Bench::new();
+    let untouched = |bench: &Bench| {
+        let lease = bench.namespace.open_files().remove(0);
+        bench.namespace.lease(lease.inode).unwrap().last_block.unwrap().untouched
+    };
+    let draft = bench.create("ann", "/tmp/f", true).unwrap();
+    assert!(!untouched(&bench), "a new block has a pipeline in the log from the beginning");
+    bench.complete("ann", &draft, 700).unwrap();
+    let appending = bench.append("ann", "/tmp/f").unwrap();
+    let mut draft = appending.draft;
+    assert!(untouched(&bench));
+    bench.check();
+    // A stamp that is reserved is no pipeline yet, nor is a recovery.
+    let stamp = bench.new_stamp("ann", &draft).unwrap();
+    assert!(untouched(&bench));
+    bench.update_pipeline("ann", &mut draft, stamp, 700).unwrap();
+    assert!(!untouched(&bench));
+    bench.complete("ann", &draft, 900).unwrap();
+    bench.append("ann", "/tmp/f").unwrap();
+    recover(&mut bench, "ann", "/tmp/f").unwrap();
+    assert!(untouched(&bench));
+    bench.check();
+    bench.finish(&bench.recovery(), 900, 1).result.unwrap();
+    bench.check();
+    assert!(!bench.truncate("ann", "/tmp/f", 300).unwrap().1);
+    assert!(untouched(&bench));
+    bench.finish(&bench.recovery(), 300, 2).result.unwrap();
+    assert_eq!(bench.stat("/tmp/f").unwrap().len_bytes, 300);
+    bench.check();
 }

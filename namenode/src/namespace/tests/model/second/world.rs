@@ -586,7 +586,7 @@ impl World {
     fn append(&mut self, user: usize, spot: String, number: u32) {
         let (path, new_block) = (self.some_file(spot, number), number & 7 == 0);
         let expected = self.state.append(&PEOPLE[user], &path, new_block);
-        let op = Append { path, new_block };
+        let op = Append { path, new_block, good: homes(3) };
         let told = agree(&op, expected, self.run(user, Op::Append(op.clone())));
         let Some(((id, len_bytes, floor), Outcome::Appending { inode, lease_epoch, status, last })) = told else {
             return;
@@ -637,7 +637,7 @@ impl World {
     }
     fn recover_lease(&mut self, user: usize, path: String) {
         let expected = self.state.recover_lease(&PEOPLE[user], &path);
-        let op = RecoverLease { path };
+        let op = RecoverLease { path, accept_loss: false };
         let told = agree(&op, expected, self.run(user, Op::RecoverLease(op.clone())));
         let Some(((id, closed), Outcome::Recovering { status, closed: told })) = told else { return };
         assert_eq!((closed, bare(&status)), (told, status_of(&self.state.tree, id, false)), "{op:?}");
@@ -693,7 +693,7 @@ impl World {
             0..=2 => {
                 let stamp = stamp + u64::from(number & 0xf000 == 0);
                 let expected = self.state.new_stamp(who, draft.id, (id, stamp));
-                let op = NewStamp { inode, lease_epoch, id, stamp, more: homes(2) };
+                let op = NewStamp { inode, lease_epoch, id, stamp, more: homes(3) };
                 let told = agree(&op, expected, self.run(user, Op::NewStamp(op.clone())));
                 if let Some(((), Outcome::NewStamp { stamp: new, .. })) = told {
                     assert!(new.raw() > stamp);

@@ -1,0 +1,45 @@
+//! Blocks that are open again and lack copies while their writers do not write: looked at some at a time, and taken
+//! from writers that leave them so ([`Reopened`]).
+
+use base::clock::Moment;
+use proto::ids::{InodeId, LeaseEpoch};
+
+use super::NamenodeCore;
+use super::recovery::begin;
+use crate::blocks::Reopened;
+use crate::namespace::OpenLease;
+
+/// Open files that are looked at in a second.
+const LOOK: usize = 512;
+
+impl NamenodeCore {
+    /// Looks at the next open files.
+    pub(super) fn look_at_open_blocks(&mut self, now: Moment) {
+        let mut endangered: Vec<(InodeId, LeaseEpoch)> = Vec::new();
+        {
+            let namespace = self.shared.namespace.read();
+            let open = namespace.open_files_after(self.open_look, LOOK);
+            self.open_look = open.last().filter(|_| open.len() == LOOK).map(|last| last.inode);
+            let mut blocks = self.shared.blocks.write();
+            for OpenLease { inode, lease_epoch, .. } in open.into_iter().filter(|lease| lease.recovery.is_none()) {
+                let Some(last) = namespace.reopened_block(inode) else { continue };
+                let reopened = Reopened {
+                    block: last.block,
+                    stamp: last.stamp,
+                    floor_bytes: last.len_bytes,
+                    replication: last.replication,
+                    least: namespace.minimum_copies(last.replication),
+                    homes: &last.storages,
+                };
+                if blocks.look_at_reopened(reopened, now) && !blocks.is_recovering(inode) {
+                    tracing::warn!(%inode, block = %last.block, "a file is taken from its writer: copies lack");
+                    blocks.recovery_is_logged(inode);
+                    endangered.push((inode, lease_epoch));
+                }
+            }
+        }
+        for (inode, epoch) in endangered {
+            self.log_recovery(inode, begin(inode, epoch));
+        }
+    }
+}
