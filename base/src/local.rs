@@ -5,6 +5,7 @@
 
 mod change;
 mod part;
+mod shared;
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
@@ -21,6 +22,7 @@ use crate::random::{OsRandom, Randomness};
 
 pub use change::{create_link, is_temporary, read_link, remove, temporary_name};
 pub use part::{LocalPart, MAX_NOTE_BYTES};
+pub use shared::SharedFile;
 
 /// What a local name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

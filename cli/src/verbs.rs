@@ -52,6 +52,7 @@ mod rm;
 mod setrep;
 mod snapshot;
 mod stat;
+mod streams;
 mod sync;
 mod tail;
 mod test;

@@ -8,6 +8,7 @@ use proto::namespace::FileStatus;
 use proto::path::FsPath;
 
 use crate::client::{Client, half_told};
+use crate::parts::MAX_SOURCES;
 
 /// What [`Client::set_attributes`] changes: what is `Some`, all of it or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,9 +76,6 @@ fn path(text: &str) -> FsResult<String> {
 
 // Every call here fails with the namenode's refusals, or `InvalidPath` before anything is sent.
 #[allow(clippy::missing_errors_doc, reason = "the errors of all calls are the same, said once above")]
-/// Files that one call of `concat` joins; a namenode takes no more.
-const CONCAT_AT_ONCE: usize = 250;
-
 impl Client {
     /// Changes attributes; what is not named stays.
     pub async fn set_attributes(&self, at: &str, attributes: &Attributes) -> FsResult<FileStatus> {
@@ -164,7 +162,7 @@ impl Client {
             (path(target)?, sources.iter().map(|source| path(source)).collect::<FsResult<Vec<_>>>()?);
         let mut rest = &sources[..];
         loop {
-            let (now, later) = rest.split_at(rest.len().min(CONCAT_AT_ONCE));
+            let (now, later) = rest.split_at(rest.len().min(MAX_SOURCES));
             let request = n::ConcatRequest { header: None, target: target.clone(), sources: now.to_vec() };
             let status = self.inner.change("concat", &request).await?.0.status;
             if later.is_empty() {

@@ -6,6 +6,7 @@
 //!     │                                         └─ session   numbered calls that take effect once
 //!     ├─ create() ─▶ Writer (shell) ─▶ write::FileWriter        (machine: event, now → effects)
 //!     │                 └─ pipeline    one socket to the first datanode
+//!     ├─ create_in_parts() ─▶ parts: a writer for each part of a file; they are joined
 //!     └─ open()   ─▶ Reader ── goes ahead, merges ranges, reads blocks in parallel
 //!                       └─ read::Hedge, read::BlockReadMachine  (machines), one or two for each range of a block
 //!                            └─ replica     one socket to one replica, kept for the next read
@@ -48,6 +49,7 @@ pub mod io;
 mod leases;
 mod list;
 mod operations;
+pub mod parts;
 pub mod read;
 pub mod retry;
 mod rpc;
@@ -60,6 +62,7 @@ pub use attributes::{Attributes, Quota, Time};
 pub use client::{AppendOptions, Client, ClientBuilder, CreateOptions, Replace};
 pub use leases::{RecoveredLease, Truncated};
 pub use list::Listing;
+pub use parts::PartedFile;
 pub use proto::common::{LocatedBlock, StorageLocation};
 pub use proto::error::{ErrorCode, FsError, FsResult};
 pub use proto::namespace::{

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use base::random::{OsRandom, Randomness};
+use client::parts::Piece;
 use client::{CreateOptions, FileStatus, FsResult, Replace};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
@@ -21,8 +22,6 @@ use crate::put::put_result;
 use crate::store::BlockyardStore;
 use crate::upload::write;
 
-/// Files that are joined with one call.
-const JOINED_AT_ONCE: usize = 1000;
 /// Name of the parts that are joined already, in the directory of their upload.
 const JOINED: &str = "joined";
 /// Mode of the directory of an upload.
@@ -62,11 +61,10 @@ impl MultipartStore for BlockyardStore {
         let target = format!("{directory}/{JOINED}");
         let begun = format!("{directory}/{}", first.path);
         self.client().rename(&begun, &target, Replace::Refuse).await.map_err(refused)?;
-        let mut status = first.clone();
-        for some in others.chunks(JOINED_AT_ONCE) {
-            let sources: Vec<String> = some.iter().map(|part| format!("{directory}/{}", part.path)).collect();
-            status = self.client().concat(&target, &sources).await.map_err(refused)?;
-        }
+        let piece = |part: &FileStatus| Piece::of(format!("{directory}/{}", part.path), part);
+        let others: Vec<Piece> = others.iter().map(piece).collect();
+        let joined = self.client().join(&target, &others).await.map_err(refused)?;
+        let status = joined.unwrap_or_else(|| first.clone());
         self.client().rename(&target, &self.root().path_of(path)?, Replace::Allow).await.map_err(refused)?;
         if let Err(error) = self.client().delete(&directory, true).await {
             tracing::warn!("the object {path} is there, the directory of its upload too: {directory}: {error}");

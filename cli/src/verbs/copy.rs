@@ -4,6 +4,7 @@
 //!   put, get, cp, sync ─▶ upload | download | duplicate     a file, as a job of a transfer
 //!                           │
 //!                           ├─ same      is it there already? (--resume)
+//!                           ├─ parts     of a long file, written side by side (put, cp, sync)
 //!                           ├─ content   what is in it, as a checksum (--verify, sync --checksum)
 //!                           └─ part      a download that was cut off, and goes on (get --resume)
 //! ```
@@ -12,6 +13,7 @@ pub(crate) mod content;
 pub(crate) mod download;
 pub(crate) mod duplicate;
 mod part;
+mod parts;
 pub(crate) mod same;
 pub(crate) mod upload;
 

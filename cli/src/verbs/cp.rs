@@ -24,8 +24,9 @@ use super::transfer::{Plan, Transfer, TransferOptions};
     after_long_help = format!("\
 If DESTINATION is a directory, the sources are copied into it; otherwise it is the name of the copy. It is taken as it
 is written: no patterns. Symbolic links below a directory are copied as links; a file that is there is only replaced
-with -f, and only when the copy is whole. --resume leaves a file alone that is at its target with the same length and
-the same time of change; if only the time differs, both are read and compared.
+with -f, and only when the copy is whole. A long file is written in parts side by side, each of which counts as one of
+--jobs. --resume leaves a file alone that is at its target with the same length and the same time of change; if only
+the time differs, both are read and compared.
 
 {FILTERS_HELP}
 

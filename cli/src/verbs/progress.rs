@@ -77,6 +77,13 @@ impl Progress {
             bar.set_length(before.saturating_sub(bytes));
         }
     }
+    /// Bytes that were moved came to nothing, and are moved once more.
+    pub(crate) fn again(&self, bytes: u64) {
+        let before = self.found_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.set_length(before + bytes);
+        }
+    }
     /// A file that was found is there already, as a whole.
     pub(crate) fn same(&self, bytes: u64) {
         self.there(bytes);

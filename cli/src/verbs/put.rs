@@ -25,7 +25,7 @@ use super::transfer::{Plan, Shared, Transfer, TransferOptions, local};
 #[command(
     after_help = format!("If DESTINATION is a directory, the sources are copied into it; otherwise it is the name of the copy.
 `-` as the source is standard input. Links are followed, and each hard link is a file of its own. Files appear when
-they are whole and durable.
+they are whole and durable. A long file is written in parts side by side, each of which counts as one of --jobs.
 
 --resume leaves a file alone that is at its target with the same length and the same time of change; if only the time
 differs, both are read and compared. Everything else is copied as without it, from its beginning.

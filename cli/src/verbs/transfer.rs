@@ -9,7 +9,7 @@ use base::task::JoinSet;
 use clap::Args;
 use client::ErrorCode;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::OnceCell;
 
 use super::Outcome;
 use super::context::Context;
@@ -17,6 +17,7 @@ use super::copy::Done;
 use super::failure::Failure;
 use super::filter::{Filters, Rule};
 use super::progress::Progress;
+use super::streams::Streams;
 use super::text::plain;
 use super::text::size::size;
 
@@ -111,7 +112,6 @@ pub(crate) struct Transfer {
     context: Context,
     shared: Arc<Shared>,
     jobs: JoinSet<()>,
-    permits: Arc<Semaphore>,
     clock: Arc<SystemClock>,
     begun: Moment,
     /// Whoever tells how far it is; ends with the transfer.
@@ -125,6 +125,9 @@ pub(crate) struct Shared {
     pub(crate) progress: Progress,
     pub(crate) manner: Manner,
     pub(crate) filters: Filters,
+    pub(crate) streams: Streams,
+    /// Block size of new files in the cluster, once it was asked.
+    block_size_bytes: OnceCell<u64>,
     stopped: AtomicBool,
     /// What `sync` removed.
     removed: AtomicU64,
@@ -180,6 +183,11 @@ impl Shared {
     pub(crate) fn removed(&self) {
         self.removed.fetch_add(1, Ordering::Relaxed);
     }
+    /// Block size of new files, in bytes, unless somebody says otherwise.
+    pub(crate) async fn block_size_bytes(&self) -> Result<u64, Failure> {
+        let ask = async || Ok(self.context.client.server_info().await?.block_size_bytes);
+        self.block_size_bytes.get_or_try_init(ask).await.copied()
+    }
     /// Has a failure happened after which no further file makes sense?
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
@@ -206,22 +214,14 @@ impl Transfer {
             progress: Progress::new(verb, !flow.no_progress && !flow.quiet && !json && !flow.dry_run, begun),
             manner,
             filters: flow.filters(),
+            streams: Streams::new(flow.jobs()),
+            block_size_bytes: OnceCell::new(),
             stopped: AtomicBool::new(false),
             removed: AtomicU64::new(0),
         });
         let mut ticker = JoinSet::new();
         ticker.spawn(tell(Arc::clone(&shared), Arc::clone(&clock), json && flow.progress));
-        Self {
-            verb,
-            quiet: flow.quiet,
-            context: context.clone(),
-            shared,
-            jobs: JoinSet::new(),
-            permits: Arc::new(Semaphore::new(flow.jobs())),
-            begun,
-            clock,
-            ticker,
-        }
+        Self { verb, quiet: flow.quiet, context: context.clone(), shared, jobs: JoinSet::new(), begun, clock, ticker }
     }
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
@@ -230,7 +230,7 @@ impl Transfer {
     /// Starts the copy of a file once there is room for it. It answers with the failure of its item.
     pub(crate) async fn start(&mut self, copy: impl Future<Output = Result<Done, Failure>> + Send + 'static) {
         let shared = self.shared();
-        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
+        let Some(stream) = shared.streams.take().await else { return };
         while self.jobs.try_join_next().is_some() {}
         self.jobs.spawn(async move {
             match copy.await {
@@ -243,7 +243,7 @@ impl Transfer {
                 }
                 Err(failure) => shared.failed(failure).await,
             }
-            drop(permit);
+            drop(stream);
         });
     }
 

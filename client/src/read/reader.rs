@@ -45,6 +45,8 @@ pub struct Reader {
     /// Shared with the reads that are under way.
     blocks: Vec<Arc<LocatedBlock>>,
     position_bytes: u64,
+    /// Nothing behind it is read in sequence.
+    until_bytes: u64,
     sequence: Sequence,
     /// The block of the position, and those after it that are open already.
     open: VecDeque<Ahead>,
@@ -60,7 +62,23 @@ impl Reader {
         let blocks: Vec<_> = opened.blocks.into_iter().map(Arc::new).collect();
         check_blocks(&blocks, status.len_bytes).map_err(|error| error.with_path(path.as_str()))?;
         let (sequence, open, look) = (Sequence::default(), VecDeque::new(), Look::default());
-        Ok(Self { inner, path, status, blocks, position_bytes: 0, sequence, open, look })
+        Ok(Self { inner, path, status, blocks, position_bytes: 0, until_bytes: u64::MAX, sequence, open, look })
+    }
+
+    /// A second reader, at the beginning of the file as this one sees it. Nothing is asked.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            path: self.path.clone(),
+            status: self.status.clone(),
+            blocks: self.blocks.clone(),
+            position_bytes: 0,
+            until_bytes: u64::MAX,
+            sequence: Sequence::default(),
+            open: VecDeque::new(),
+            look: Look::default(),
+        }
     }
 
     /// What is known of the file.
@@ -103,6 +121,12 @@ impl Reader {
         }
     }
 
+    /// Lets [`Reader::next`] end before `end_bytes` of the file, as if the file ended there: nothing behind it is received
+    /// ahead. Call it before the first read.
+    pub const fn end_at(&mut self, end_bytes: u64) {
+        self.until_bytes = end_bytes;
+    }
+
     /// The next bytes, as many as came in one packet; `None` at the end. Every byte was verified against its
     /// checksum; replicas that fail are left for others without a word.
     ///
@@ -124,7 +148,8 @@ impl Reader {
         loop {
             self.open_blocks();
             let Some(current) = self.open.front_mut() else {
-                if self.status.open_for_write && ready!(self.poll_refresh(context))? {
+                let more_may_come = self.status.open_for_write && self.position_bytes < self.until_bytes;
+                if more_may_come && ready!(self.poll_refresh(context))? {
                     continue;
                 }
                 return Poll::Ready(Ok(None));
@@ -205,8 +230,8 @@ impl Reader {
         let number = after.checked_sub(1)?;
         let block = self.blocks.get(number)?;
         let offset_bytes = at_bytes - block.offset_bytes;
-        let len_bytes = len_of(block).checked_sub(offset_bytes).filter(|len| *len > 0)?;
-        Some(Cut { block: number, offset_bytes, len_bytes })
+        let len_bytes = len_of(block).checked_sub(offset_bytes)?.min(self.until_bytes.saturating_sub(at_bytes));
+        (len_bytes > 0).then_some(Cut { block: number, offset_bytes, len_bytes })
     }
 
     /// Reads a range, shorter only if the file ends before. The position does not move, and several ranges

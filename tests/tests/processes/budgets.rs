@@ -66,11 +66,16 @@ fn verbs_make_as_many_calls_as_they_may() {
     let budgets = budgets();
     let local = cluster.scratch("local");
     std::fs::write(&local, [7; 3000]).expect("a local file");
+    // Two parts of two blocks: looks at the place, create, add and complete of each, one concat, one rename.
+    let long = cluster.scratch("long");
+    std::fs::File::create(&long).expect("a local file").set_len(128 << 20).expect("its length");
+    let long = command::arg(&long).to_owned();
     let copy = cluster.scratch("copy");
     let (local, copy) = (command::arg(&local).to_owned(), command::arg(&copy).to_owned());
-    let verbs: [(&str, &[&str]); 8] = [
+    let verbs: [(&str, &[&str]); 9] = [
         ("mkdir", &["mkdir", "/d"]),
         ("put", &["put", &local, "/d/f"]),
+        ("put_in_parts", &["put", "-j", "2", "--block-size", "32M", &long, "/d/long"]),
         ("stat", &["stat", "/d/f"]),
         ("ls", &["ls", "/d"]),
         ("cat", &["cat", "/d/f"]),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use client::{Client, CreateOptions, ErrorCode};
 use serde_json::Value;
+use tests::command::arg;
 use tests::{Cluster, Options, wait};
 
 fn client(cluster: &Cluster) -> Client {
@@ -51,6 +52,26 @@ fn a_put_that_is_killed_publishes_nothing() {
     assert_eq!(cluster.run(&["stat", "/half"]).code(), 3);
     cluster.run_with_input(&["put", "-", "/half"], b"whole").ok();
     assert_eq!(cluster.run(&["cat", "/half"]).ok().stdout, b"whole");
+}
+
+#[test]
+fn d_5_a_put_in_parts_that_is_killed_publishes_nothing() {
+    let cluster = Cluster::with(Options { datanodes: 2, ..Options::default() });
+    let long = cluster.scratch("long");
+    std::fs::File::create(&long).expect("file").set_len(1 << 30).expect("length");
+    cluster.run(&["mkdir", "/d"]).ok();
+    let mut put = cluster.command(&["put", "-j", "4", arg(&long), "/d/half"]).spawn().expect("put starts");
+    let open_files = || {
+        let text = cluster.run(&["cluster", "status", "--json"]).ok().text();
+        serde_json::from_str::<Value>(&text).expect("JSON")["open_files"].as_u64().expect("a count")
+    };
+    let both = || (open_files() >= 2 || put.try_wait().expect("wait").is_some()).then_some(());
+    wait::until("parts that are written side by side", Duration::from_secs(60), both);
+    put.kill().expect("it is not done yet");
+    put.wait().expect("wait");
+    assert_eq!(cluster.run(&["ls", "/d"]).ok().text(), "", "nothing is there");
+    cluster.run_with_input(&["put", "-", "/d/half"], b"whole").ok();
+    assert_eq!(cluster.run(&["cat", "/d/half"]).ok().stdout, b"whole");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What is in a file, as a number: two files with the same number hold the same bytes.
 
+use std::ops::Range;
 use std::path::Path;
 
 use base::local::LocalReader;
@@ -39,8 +40,15 @@ impl Hasher {
 
 /// Reads a file of the cluster.
 pub(crate) async fn of_cluster(context: &Context, path: &str) -> Result<Content, Failure> {
+    of_range(context, path, 0..u64::MAX).await
+}
+
+/// Reads a range of a file of the cluster.
+pub(crate) async fn of_range(context: &Context, path: &str, range: Range<u64>) -> Result<Content, Failure> {
     let at = |error: client::FsError| Failure::from(error).at(path);
     let mut reader = context.client.open(path).await.map_err(at)?;
+    reader.seek(range.start);
+    reader.end_at(range.end);
     let mut hasher = Hasher::default();
     while let Some(bytes) = reader.next().await.map_err(at)? {
         hasher.update(&bytes);

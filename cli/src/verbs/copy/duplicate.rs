@@ -1,10 +1,13 @@
 //! A file of the cluster to another place in it. The bytes go through this machine.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use client::{Attributes, BlockDigest, CreateOptions, ErrorCode, FileKind, FileStatus, FsError, Time};
+use bytes::Bytes;
+use client::{Attributes, BlockDigest, CreateOptions, ErrorCode, FileKind, FileStatus, FsError, Reader, Time};
 
 use super::content::{Hasher, of_cluster};
+use super::parts::{self, Pieces};
 use super::same::{Likeness, Looks};
 use super::upload::{refuse_taken, with_force};
 use super::{Done, Keep, differs};
@@ -65,12 +68,15 @@ pub(crate) async fn duplicate(shared: Arc<Shared>, job: Duplicate) -> Result<Don
     Ok(Done::Copied)
 }
 
-async fn copy(shared: &Shared, job: &Duplicate) -> Outcome {
+async fn copy(shared: &Arc<Shared>, job: &Duplicate) -> Outcome {
     let Duplicate { source, target, .. } = job;
     let client = &shared.context.client;
     let at_source = |error: FsError| Failure::from(error).at(source);
     let at_target = |error: FsError| with_force(Failure::from(error).at(target));
     let mut reader = client.open(source).await.map_err(at_source)?;
+    if in_parts(shared, job, &reader).await? {
+        return Ok(());
+    }
     let create = CreateOptions { empty: reader.len_bytes() == 0, ..job.create_options(shared) };
     let mut writer = client.create(target, create).await.map_err(at_target)?;
     let mut hasher = shared.manner.verify.then(Hasher::default);
@@ -86,6 +92,39 @@ async fn copy(shared: &Shared, job: &Duplicate) -> Outcome {
     let Some(read) = hasher else { return Ok(()) };
     let there = of_cluster(&shared.context, target).await?;
     if there == read.content() { Ok(()) } else { Err(differs(target)) }
+}
+
+/// Copies a long file in parts, several at a time. `false`: it was not to be. One that is being written may become longer.
+async fn in_parts(shared: &Arc<Shared>, job: &Duplicate, reader: &Reader) -> Result<bool, Failure> {
+    if reader.status().open_for_write {
+        return Ok(false);
+    }
+    let create = job.create_options(shared);
+    let Some(ranges) = parts::cut(shared, &job.target, &create, reader.len_bytes()).await? else { return Ok(false) };
+    let part = |range: Range<u64>| {
+        let mut reader = reader.another();
+        reader.seek(range.start);
+        reader.end_at(range.end);
+        (range, ClusterPart { reader, source: job.source.clone() })
+    };
+    let sources = ranges.into_iter().map(part).collect();
+    match parts::write(shared, &job.target, create, sources).await? {
+        Some(written) => written.publish().await,
+        None => Ok(false),
+    }
+}
+
+/// A range of a file of the cluster.
+struct ClusterPart {
+    reader: Reader,
+    source: String,
+}
+
+impl Pieces for ClusterPart {
+    async fn next(&mut self) -> Result<Bytes, Failure> {
+        let read = self.reader.next().await.map_err(|error| Failure::from(error).at(&self.source))?;
+        Ok(read.unwrap_or_default())
+    }
 }
 
 /// Is the whole file at its target already?

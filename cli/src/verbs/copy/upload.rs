@@ -1,13 +1,15 @@
 //! A local file into the cluster. It appears there when it is whole and durable.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::local::{LocalInfo, LocalReader, LocalTimes};
+use base::local::{LocalInfo, LocalReader, LocalTimes, SharedFile};
 use bytes::Bytes;
 use client::{Attributes, CreateOptions, ErrorCode, FileKind, Time, Writer};
 
 use super::content::{Hasher, of_cluster, of_local};
+use super::parts::{self, Pieces};
 use super::same::{Likeness, Looks};
 use super::{Done, differs};
 use crate::verbs::Outcome;
@@ -59,6 +61,69 @@ pub(crate) async fn upload(shared: Arc<Shared>, job: Upload) -> Result<Done, Fai
     if manner.dry_run {
         return plan(&shared, &job).await;
     }
+    if !in_parts(&shared, &job).await? {
+        in_sequence(&shared, &job).await?;
+    }
+    if let Some(kept) = job.keep {
+        kept.give(&shared.context, &job.remote).await?;
+    }
+    Ok(Done::Copied)
+}
+
+/// Copies a long file in parts, several at a time. `false`: it was not to be.
+async fn in_parts(shared: &Arc<Shared>, job: &Upload) -> Result<bool, Failure> {
+    if parts::is_short(job.found.len_bytes) {
+        return Ok(false);
+    }
+    let path = job.local.clone();
+    let opened = local("read", &job.local, move || {
+        let file = SharedFile::open(&path)?;
+        Ok((file.info()?, Arc::new(file)))
+    });
+    let (info, file) = opened.await?;
+    // What is appended from now on is not looked at.
+    let Some(ranges) = parts::cut(shared, &job.remote, &job.create, info.len_bytes).await? else { return Ok(false) };
+    let part = |range: Range<u64>| {
+        let (file, path) = (Arc::clone(&file), job.local.clone());
+        (range.clone(), LocalPart { file, path, range })
+    };
+    let sources = ranges.into_iter().map(part).collect();
+    let Some(written) = parts::write(shared, &job.remote, job.create.clone(), sources).await? else {
+        return Ok(false);
+    };
+    if shared.manner.verify {
+        let now = file.info().map_err(|error| Failure::local("look at", &job.local, &error))?;
+        unchanged(now, job)?;
+    }
+    written.publish().await
+}
+
+/// A range of a local file.
+struct LocalPart {
+    file: Arc<SharedFile>,
+    path: PathBuf,
+    range: Range<u64>,
+}
+
+impl Pieces for LocalPart {
+    async fn next(&mut self) -> Result<Bytes, Failure> {
+        let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
+        let (file, at, want) = (Arc::clone(&self.file), self.range.start, left.min(CHUNK_BYTES));
+        if want == 0 {
+            return Ok(Bytes::new());
+        }
+        let piece = local("read", &self.path, move || file.read_chunk_at(at, want)).await?;
+        if piece.len() < want {
+            return Err(changed(&self.path));
+        }
+        self.range.start += piece.len() as u64;
+        Ok(piece)
+    }
+}
+
+/// Copies a file with one writer.
+async fn in_sequence(shared: &Shared, job: &Upload) -> Outcome {
+    let manner = shared.manner;
     let (path, want) = (job.local.clone(), first_chunk_bytes(job.found.len_bytes));
     let (reader, first) = local("read", &job.local, move || {
         let mut reader = LocalReader::open(&path)?;
@@ -67,9 +132,9 @@ pub(crate) async fn upload(shared: Arc<Shared>, job: Upload) -> Result<Done, Fai
     })
     .await?;
     let ended = first.len() < want;
-    let create = CreateOptions { empty: first.is_empty(), ..job.create };
-    let writer = create_file(&shared, &job.remote, create).await?;
-    let mut going = Going { shared: &shared, writer, hasher: manner.verify.then(Hasher::default) };
+    let create = CreateOptions { empty: first.is_empty(), ..job.create.clone() };
+    let writer = create_file(shared, &job.remote, create).await?;
+    let mut going = Going { shared, writer, hasher: manner.verify.then(Hasher::default) };
     let reader = match ended {
         true => {
             going.write(first).await?;
@@ -77,14 +142,12 @@ pub(crate) async fn upload(shared: Arc<Shared>, job: Upload) -> Result<Done, Fai
         }
         false => going.write_all(reader, first, &job.local).await?,
     };
-    if manner.verify {
-        unchanged(&reader, &job)?;
+    if manner.verify
+        && let Some(now) = reader.info().map_err(|error| Failure::local("look at", &job.local, &error))?
+    {
+        unchanged(now, job)?;
     }
-    going.close().await?;
-    if let Some(kept) = job.keep {
-        kept.give(&shared.context, &job.remote).await?;
-    }
-    Ok(Done::Copied)
+    going.close().await
 }
 
 /// Copies standard input.
@@ -146,16 +209,13 @@ async fn create_file(shared: &Shared, remote: &str, options: CreateOptions) -> R
 }
 
 /// Was the file the same at the end as when it was found?
-fn unchanged(reader: &LocalReader, job: &Upload) -> Outcome {
-    let now = reader.info().map_err(|error| Failure::local("look at", &job.local, &error))?;
-    let same = |now: LocalInfo| {
-        (now.identity, now.len_bytes, now.times.mtime_ns)
-            == (job.found.identity, job.found.len_bytes, job.found.times.mtime_ns)
-    };
-    if now.is_none_or(same) {
-        return Ok(());
-    }
-    Err(Failure::item(&job.local, "changed while it was read", "it was not copied; copy it again when it is at rest"))
+fn unchanged(now: LocalInfo, job: &Upload) -> Outcome {
+    let looks = |info: &LocalInfo| (info.identity, info.len_bytes, info.times.mtime_ns);
+    if looks(&now) == looks(&job.found) { Ok(()) } else { Err(changed(&job.local)) }
+}
+
+fn changed(path: &Path) -> Failure {
+    Failure::item(path, "changed while it was read", "it was not copied; copy it again when it is at rest")
 }
 
 /// A byte more than the file has, so that its end is seen at once.
