@@ -164,6 +164,7 @@ impl View<'_> {
             locations: pipeline.iter().map(|storage| registry.location(*storage)).collect(),
             corrupt: false,
             open: true,
+            left_out: 0,
             digest: Bytes::new(),
         }
     }
