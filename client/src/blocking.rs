@@ -147,6 +147,14 @@ impl Client {
         self.engine.run(self.client.truncate(path, len_bytes))?
     }
 
+    /// As [`crate::Client::truncate_expecting`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn truncate_expecting(&self, path: &str, len_bytes: u64, expected_len_bytes: u64) -> FsResult<Truncated> {
+        self.engine.run(self.client.truncate_expecting(path, len_bytes, expected_len_bytes))?
+    }
+
     /// As [`crate::Client::recover_lease`].
     ///
     /// # Errors

@@ -17,8 +17,6 @@ use crate::write::{ProbeAnswer, ReplicaAt};
 
 /// Bytes of an answer that are read at a time.
 const ANSWER_BYTES: usize = 1024;
-/// Silence after which a node that copies a replica is given up: it gives a sign of life about every second.
-const TRANSFER_SILENCE: Duration = Duration::from_secs(4);
 
 /// Why there is no answer.
 pub(crate) type NoAnswer = (ErrorCode, String);
@@ -80,7 +78,8 @@ impl ProbeAnswer {
         match reply::status_of(response) {
             Status::Success => Progress::from_reply(response).map_or(Self::Mute, |progress| of(&progress)),
             Status::ErrorAccessToken | Status::ErrorUnsupported => Self::Mute,
-            _ => Self::Missing,
+            _ if transfer::progress::is_absent(response) => Self::Missing,
+            _ => Self::Refused,
         }
     }
 }
@@ -118,37 +117,63 @@ fn of(progress: &Progress) -> ProbeAnswer {
     })
 }
 
-/// Has the one node of a block send what it has of it to others; `Err` says in words what was seen.
-pub(crate) async fn transfer(
-    block: &LocatedBlock,
-    targets: &[StorageLocation],
-    new_stamp: u64,
-    client_name: &str,
-) -> Result<(), String> {
-    let source = block.locations.first().ok_or("no node has the block")?;
-    let named = block.block.as_ref().ok_or("the block has no name")?;
-    let setup = TransferSetup {
-        block: BlockRef::from_common(named).map_err(|error| error.to_string())?,
-        token: block.token.clone(),
-        client_name: client_name.to_owned(),
-        targets: targets
-            .iter()
-            .map(Target::from_common)
-            .collect::<Result<_, _>>()
-            .map_err(|error| error.to_string())?,
-        new_stamp: Some(GenerationStamp::from_raw(new_stamp)),
-    };
-    let op = setup.to_op().map_err(|error| error.to_string())?;
-    let from = format!("{}:{}", source.host, source.transfer_port);
-    let said = |(_, why): NoAnswer| format!("{from}: {why}");
-    let mut question = Question::ask(source, &op, TRANSFER_SILENCE).await.map_err(said)?;
-    loop {
-        match TransferReply::from_wire(&question.answer(TRANSFER_SILENCE).await.map_err(said)?) {
-            TransferReply::Going => {}
-            TransferReply::Done => return Ok(()),
+/// One node sends what it has of a block to others.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    question: Question,
+    from: String,
+    silence: Duration,
+}
+
+/// What the sender says.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// Bytes move; ask on.
+    Going(Transfer),
+    /// The others have it, durably.
+    Done,
+}
+
+impl Transfer {
+    /// Has the one node of a block send what it has of it to others. It is given up after such a silence of the sender's;
+    /// `Err` says in words what was seen.
+    pub(crate) async fn begin(
+        block: &LocatedBlock,
+        targets: &[StorageLocation],
+        new_stamp: u64,
+        client_name: &str,
+        silence: Duration,
+    ) -> Result<Self, String> {
+        let source = block.locations.first().ok_or("no node has the block")?;
+        let named = block.block.as_ref().ok_or("the block has no name")?;
+        let setup = TransferSetup {
+            block: BlockRef::from_common(named).map_err(|error| error.to_string())?,
+            token: block.token.clone(),
+            client_name: client_name.to_owned(),
+            targets: targets
+                .iter()
+                .map(Target::from_common)
+                .collect::<Result<_, _>>()
+                .map_err(|error| error.to_string())?,
+            new_stamp: Some(GenerationStamp::from_raw(new_stamp)),
+        };
+        let op = setup.to_op().map_err(|error| error.to_string())?;
+        let from = format!("{}:{}", source.host, source.transfer_port);
+        let asked = Question::ask(source, &op, silence).await;
+        let question = asked.map_err(|(_, why)| format!("{from}: {why}"))?;
+        Ok(Self { question, from, silence })
+    }
+
+    /// The next word of the sender.
+    pub(crate) async fn next(mut self) -> Result<Said, String> {
+        let from = &self.from;
+        let answer = self.question.answer(self.silence).await.map_err(|(_, why)| format!("{from}: {why}"))?;
+        match TransferReply::from_wire(&answer) {
+            TransferReply::Going => Ok(Said::Going(self)),
+            TransferReply::Done => Ok(Said::Done),
             TransferReply::Failed { status, bad_link, message } => {
-                let at = if bad_link.is_empty() { &from } else { &bad_link };
-                return Err(format!("{at}: {} {message}", status.as_str_name()));
+                let at = if bad_link.is_empty() { from } else { &bad_link };
+                Err(format!("{at}: {} {message}", status.as_str_name()))
             }
         }
     }

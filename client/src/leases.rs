@@ -41,8 +41,21 @@ impl Client {
     /// The namenode's refusals: [`ErrorCode::FileOpen`] while somebody writes the file, [`ErrorCode::InvalidArgument`] if it
     /// is shorter.
     pub async fn truncate(&self, path: &str, len_bytes: u64) -> FsResult<Truncated> {
+        self.truncate_to(path, len_bytes, None).await
+    }
+
+    /// As [`Client::truncate`], if the file has `expected_len_bytes` in the step that cuts it: for a length that was reckoned
+    /// from the one that the file had. Else bytes would go that somebody wrote, and was told of, since then.
+    ///
+    /// # Errors
+    /// As [`Client::truncate`]; [`ErrorCode::Changed`] if the file has another length, and nothing was cut.
+    pub async fn truncate_expecting(&self, path: &str, len_bytes: u64, expected_len_bytes: u64) -> FsResult<Truncated> {
+        self.truncate_to(path, len_bytes, Some(expected_len_bytes)).await
+    }
+
+    async fn truncate_to(&self, path: &str, len_bytes: u64, expected_len_bytes: Option<u64>) -> FsResult<Truncated> {
         let path = FsPath::parse(path)?;
-        let request = n::TruncateRequest { header: None, path: path.into(), len_bytes };
+        let request = n::TruncateRequest { header: None, path: path.into(), len_bytes, expected_len_bytes };
         let (answer, _) = self.inner.change("truncate", &request).await?;
         let status = answer.status.ok_or_else(|| half_told("truncate"))?;
         Ok(Truncated { status, done: answer.done })

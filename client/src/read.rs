@@ -47,7 +47,7 @@ pub use machine::{BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};
 pub use ranges::Coalesce;
 pub use reader::Reader;
 pub use sequence::ReadAhead;
-pub use visible::visible_bytes;
+pub use visible::{Asked, visible_bytes};
 
 /// Attempt at a replica, from 1. Events of an older attempt are ignored by the machine.
 pub type Attempt = u32;

@@ -149,14 +149,19 @@ impl Node {
         Ok(self.store.begin_verify(&setup.block)?)
     }
 
-    /// How far a replica is, for its readers and its writer. From memory.
+    /// How far a replica is, for its readers and its writer. From memory. `None`: there is none here, on no disk of this
+    /// node; one that cannot be served is a refusal.
     ///
     /// # Errors
     /// As [`Node::begin_write`].
-    pub fn progress(&self, setup: &ReplicaStateSetup, now_wall_ms: i64) -> Result<Progress, Refusal> {
+    pub fn progress(&self, setup: &ReplicaStateSetup, now_wall_ms: i64) -> Result<Option<Progress>, Refusal> {
         let may = |mode| self.check_token(&setup.token, &setup.block, mode, now_wall_ms);
         may(Mode::Read).or_else(|_refusal| may(Mode::Write))?;
-        Ok(self.store.progress(&setup.block)?)
+        match self.store.progress(&setup.block) {
+            Ok(progress) => Ok(Some(progress)),
+            Err(StoreError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Checks a request to bring another node up to date, and opens what is sent: what was acknowledged through this node,

@@ -122,6 +122,8 @@ impl Default for StoreOptions {
 pub struct Store {
     node: NodeId,
     volumes: Vec<Arc<Volume>>,
+    /// Volumes that could not be used when the store was opened: what is on them is not known.
+    left_out: usize,
     loans: Arc<Loans>,
     /// Held while a replica is entered, so that a block is created on one volume only. No I/O under it.
     entering: Mutex<()>,
@@ -211,7 +213,7 @@ impl Store {
                 .unwrap_or_else(|| StoreError::NoStorage("(no folder is configured)".to_owned())));
         }
         let node = volumes.first().map_or(fresh_node, |volume| volume.node.clone());
-        let store = Self { node, volumes, loans, entering: Mutex::new(()) };
+        let store = Self { node, volumes, left_out: problems.len(), loans, entering: Mutex::new(()) };
         store.hide_duplicates();
         if let Some((cluster, pool)) = store.membership() {
             store.volumes.iter().try_for_each(|volume| volume.join(&cluster, &pool))?;
@@ -494,11 +496,16 @@ impl Store {
     /// How far a replica is, at stamp `floor` or a later one. No disk call.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::StaleStamp`], [`StoreError::WrongPool`]; [`StoreError::NotWhole`] if it is
-    /// damaged.
+    /// [`StoreError::NotFound`] only if no disk of this node can have one, else [`StoreError::NotOnDisksInUse`];
+    /// [`StoreError::StaleStamp`], [`StoreError::WrongPool`]; [`StoreError::NotWhole`] if it is damaged.
     pub fn progress(&self, block: &BlockRef) -> Result<transfer::Progress, StoreError> {
         self.check_pool(&block.pool)?;
-        let (volume, replica) = self.find(block.id).ok_or(StoreError::NotFound(block.id))?;
+        let Some((volume, replica)) = self.find(block.id) else {
+            return Err(match self.left_out {
+                0 => StoreError::NotFound(block.id),
+                left_out => StoreError::NotOnDisksInUse(block.id, left_out),
+            });
+        };
         if replica.stamp < block.stamp {
             return Err(StoreError::StaleStamp { id: block.id, found: replica.stamp, sent: block.stamp });
         }

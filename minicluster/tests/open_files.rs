@@ -148,6 +148,12 @@ async fn d_6_files_are_cut_at_the_ends_of_blocks_and_inside() {
     writer.close().await.unwrap();
     assert_eq!(read_all(&client, "/f").await, b"anew");
     assert_eq!(client.truncate("/f", 5).await.unwrap_err().code, ErrorCode::InvalidArgument);
+    // Reckoned from a length that it had before: what was acknowledged since stays.
+    for expected in [0, 3, 5] {
+        assert_eq!(client.truncate_expecting("/f", 0, expected).await.unwrap_err().code, ErrorCode::Changed);
+    }
+    assert_eq!(read_all(&client, "/f").await, b"anew");
+    assert!(client.truncate_expecting("/f", 0, 4).await.unwrap().done);
     cluster.shutdown().await.unwrap();
 }
 

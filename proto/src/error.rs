@@ -100,6 +100,8 @@ error_codes! {
     ReadOnly = 33, "read_only", false;
     /// No such extended attribute.
     NoAttribute = 34, "no_attribute", false;
+    /// What the caller reckoned with is not so any more: look again, and make another call.
+    Changed = 35, "changed", false;
 }
 
 /// A refusal.

@@ -8,7 +8,7 @@ use proto::ids::GenerationStamp;
 use proto::transfer::{BlockOpResponse, OpReplicaState, ReplicaProgress, Status};
 
 use crate::op::{base_header, token_bytes};
-use crate::{BlockRef, Op, WireError};
+use crate::{BlockRef, Op, WireError, reply};
 
 /// REPLICA_STATE in words of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,19 @@ impl ReplicaStateSetup {
     pub fn from_op(op: &OpReplicaState) -> Result<Self, WireError> {
         Ok(Self { block: BlockRef::from_wire(&op.header.block)?, token: token_bytes(&op.header) })
     }
+}
+
+/// The answer of a node that has no replica of the block: nothing of it was ever written there, or it was deleted since.
+/// Whoever does not know field 1004 reads a refusal.
+#[must_use]
+pub fn absent(message: &str) -> BlockOpResponse {
+    BlockOpResponse { absent: Some(true), ..reply::refused(Status::Error, message, "") }
+}
+
+/// Does a refusal say that there is no replica, rather than one that cannot be served?
+#[must_use]
+pub fn is_absent(reply: &BlockOpResponse) -> bool {
+    reply.absent.unwrap_or(false)
 }
 
 /// How far a replica is. For a finalised one the three lengths are its length.
@@ -108,6 +121,15 @@ mod tests {
     #[test]
     fn an_answer_without_a_replica_is_refused() {
         assert!(Progress::from_reply(&crate::verify::in_progress()).is_err());
+    }
+
+    #[test]
+    fn only_who_has_no_replica_says_that_it_is_absent() {
+        let said = encode_delimited(&absent("nothing here"));
+        let reply: BlockOpResponse = decode_delimited(&mut BytesMut::from(&said[..]), "reply").unwrap().unwrap();
+        assert!(is_absent(&reply) && reply.message() == "nothing here");
+        assert_eq!(reply::status_of(&reply), Status::Error, "a refusal, to whoever does not know the field");
+        assert!(!is_absent(&reply::refused(Status::Error, "it is damaged", "")));
     }
 
     proptest! {

@@ -15,7 +15,8 @@ use super::paths::PATHS_HELP;
     after_help = PATHS_HELP,
     after_long_help = format!("\
 The blocks of the sources are appended to the target, in the order in which they are named; the sources are gone then.
-All of it happens, or nothing.
+All of it happens, or nothing. Of more than 250 sources that holds for each 250: what was joined before one that fails
+stays joined.
 
 {PATHS_HELP}
 

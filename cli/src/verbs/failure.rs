@@ -84,6 +84,10 @@ impl Failure {
     pub(crate) const fn is_quiet(&self) -> bool {
         matches!(self.kind, Kind::Quiet)
     }
+    /// Is it not about one item, but the end of all: Ctrl-C, or nobody who reads what is printed?
+    pub(crate) const fn ends_all(&self) -> bool {
+        matches!(self.kind, Kind::Interrupted | Kind::Quiet)
+    }
     pub(crate) const fn is_verdict(&self) -> bool {
         matches!(self.kind, Kind::Verdict(_))
     }
@@ -139,6 +143,8 @@ fn status_of(error: &FsError) -> Status {
         ErrorCode::NotFound => Status::NOT_FOUND,
         ErrorCode::PermissionDenied | ErrorCode::BadToken => Status::DENIED,
         ErrorCode::InvalidPath | ErrorCode::NameTooLong => Status::USAGE,
+        // Not the same call, but the same command may do.
+        ErrorCode::Changed => Status::TEMPORARY,
         _ if error.retryable() => Status::TEMPORARY,
         _ => Status::FAILED,
     }
@@ -167,6 +173,7 @@ mod tests {
         let status = |code| Failure::from(FsError::new(code, "x")).status().0;
         assert_eq!(status(ErrorCode::PermissionDenied), 4);
         assert_eq!(status(ErrorCode::SafeMode), 5);
+        assert_eq!(status(ErrorCode::Changed), 5);
         assert_eq!(status(ErrorCode::AlreadyExists), 1);
         assert_eq!(status(ErrorCode::InvalidPath), 2);
         assert_eq!(Failure::interrupted("").status().0, 130);

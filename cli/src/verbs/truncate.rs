@@ -24,7 +24,8 @@ const QUIET: Duration = Duration::from_secs(2);
     after_help = PATHS_HELP,
     after_long_help = format!("\
 SIZE is a number of bytes, with K, M or G for powers of 1024. With a sign before it, it is less than a file has (-SIZE),
-at most this (<SIZE), or what a file has rounded down to a multiple (/SIZE). Files do not become longer: append to them.
+at most this (<SIZE), or what a file has rounded down to a multiple (/SIZE); if somebody writes to the file meanwhile,
+nothing is cut, and the exit status is 5. Files do not become longer: append to them.
 
 A file that is cut inside a block is open until its datanodes have cut their copies; that is waited for.
 
@@ -94,17 +95,18 @@ pub(crate) async fn run(options: &TruncateOptions, context: &Context) -> Outcome
 }
 
 async fn truncate(options: &TruncateOptions, context: &Context, path: &str) -> Result<FileStatus, Failure> {
-    let len_bytes = match options.size {
-        Size::To(bytes) => bytes,
+    let cut = match options.size {
+        Size::To(bytes) => context.client.truncate(path, bytes).await?,
         of => {
             let status = context.client.stat(path).await?;
             if status.kind() != FileKind::File {
                 return Err(FsError::new(ErrorCode::IsADirectory, "is not a file").with_path(path).into());
             }
-            of.of(status.len_bytes)
+            // Reckoned from a length that may be another one by now: what was written since must not go.
+            let (len_bytes, expected_bytes) = (of.of(status.len_bytes), status.len_bytes);
+            context.client.truncate_expecting(path, len_bytes, expected_bytes).await?
         }
     };
-    let cut = context.client.truncate(path, len_bytes).await?;
     if cut.done || options.no_wait {
         return Ok(cut.status);
     }

@@ -3,7 +3,8 @@
 //! ```text
 //!   open block ─▶ first node of its pipeline: what it and all behind it have acknowledged
 //!                  └ silent, or its writer is gone ─▶ all nodes: the least that one of them says
-//!                     └ nobody answers ─▶ where is it now? … in the end an error, never a shorter file (SC-88)
+//!                     └ nobody answers, or some have it and cannot serve it ─▶ where is it now? … in the end an error,
+//!                       never a shorter file (SC-88)
 //! ```
 //!
 //! Every node of a pipeline has acknowledged at least what its writer was told of, so that each answer is enough (V-1); the
@@ -30,9 +31,21 @@ const ASK: Duration = Duration::from_millis(900);
 const LOOKS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Bytes of an open block that can be seen by what all its nodes say; `None`: nobody knows. `floor_bytes` are committed.
+/// What is known of an open block beside what its nodes say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The lowest stamp that counts.
+    pub stamp: u64,
+    /// Bytes that are committed.
+    pub floor_bytes: u64,
+    /// Nodes of its pipeline that could not be asked: they are dead, or have said that their replica is worth nothing.
+    pub left_out: u32,
+}
+
+/// Bytes of an open block that can be seen by what its nodes say; `None`: nobody knows.
 #[must_use]
-pub fn visible_bytes(answers: &[ProbeAnswer], stamp: u64, floor_bytes: u64) -> Option<u64> {
+pub fn visible_bytes(answers: &[ProbeAnswer], asked: Asked) -> Option<u64> {
+    let Asked { stamp, floor_bytes, left_out } = asked;
     let told = |rank: Rank| {
         let of = |answer: &ProbeAnswer| match answer {
             ProbeAnswer::At(at) if at.stamp >= stamp && rank_of(at) == rank => Some(shown(at)),
@@ -45,8 +58,10 @@ pub fn visible_bytes(answers: &[ProbeAnswer], stamp: u64, floor_bytes: u64) -> O
     let seen = told(Rank::Certain)
         .or_else(|| told(Rank::Left))
         .or_else(|| told(Rank::Restarted).filter(|_| !some_may_know_better));
-    // The writer has the block, and has not come to any of its nodes yet (SC-33).
-    let unborn = floor_bytes == 0 && !answers.is_empty() && answers.iter().all(|one| *one == ProbeAnswer::Missing);
+    // The writer has the block, and has not come to any of its nodes yet (SC-33): all of them say that they have nothing.
+    // One that has a replica and cannot serve it, or that is not there to be asked, may have acknowledged something.
+    let nothing = !answers.is_empty() && answers.iter().all(|one| *one == ProbeAnswer::Missing);
+    let unborn = floor_bytes == 0 && left_out == 0 && nothing;
     seen.or(unborn.then_some(0)).map(|bytes| bytes.max(floor_bytes))
 }
 
@@ -152,12 +167,12 @@ impl Inner {
     async fn seen_of(&self, block: &LocatedBlock) -> Option<u64> {
         let stamp = block.block.as_ref()?.stamp;
         let first = block.locations.first()?;
-        let floor_bytes = len_of(block);
+        let asked = Asked { stamp, floor_bytes: len_of(block), left_out: block.left_out };
         let answer = progress(block, first, ASK).await;
         if is_enough(&answer, stamp) {
-            return visible_bytes(&[answer], stamp, floor_bytes);
+            return visible_bytes(&[answer], asked);
         }
-        visible_bytes(&progress_of_all(block, ASK).await, stamp, floor_bytes)
+        visible_bytes(&progress_of_all(block, ASK).await, asked)
     }
 }
 
@@ -206,6 +221,9 @@ impl Look {
 mod tests {
     use super::*;
 
+    fn of(floor_bytes: u64) -> Asked {
+        Asked { stamp: 7, floor_bytes, left_out: 0 }
+    }
     fn at(acked_bytes: u64) -> ProbeAnswer {
         let stored_bytes = acked_bytes + 5;
         ProbeAnswer::At(ReplicaAt {
@@ -235,7 +253,7 @@ mod tests {
     #[test]
     fn v_1_what_was_acknowledged_is_seen_whoever_answers() {
         use ProbeAnswer::{Missing, Mute, Silent};
-        let seen = |answers: &[ProbeAnswer]| visible_bytes(answers, 7, 0);
+        let seen = |answers: &[ProbeAnswer]| visible_bytes(answers, of(0));
         // The writer has heard of 40 bytes; those behind have acknowledged more.
         assert_eq!(seen(&[at(40), at(60), at(80)]), Some(40));
         assert_eq!(seen(&[Silent, at(60), at(80)]), Some(60));
@@ -255,17 +273,24 @@ mod tests {
         assert_eq!(seen(&[restarted(10), left, left]), Some(50), "those that know what was acknowledged come first");
         let old = ProbeAnswer::At(ReplicaAt { stamp: 6, acked_bytes: 10, ..ReplicaAt::default() });
         assert_eq!(seen(&[old, at(40)]), Some(40), "one of an older pipeline does not count");
-        assert_eq!(visible_bytes(&[at(40)], 7, 55), Some(55), "what is committed is seen in any case");
+        assert_eq!(visible_bytes(&[at(40)], of(55)), Some(55), "what is committed is seen in any case");
         assert_eq!(seen(&[Mute, at(3)]), Some(3));
     }
 
     #[test]
     fn sc_88_nobody_answers_is_not_an_empty_block() {
-        use ProbeAnswer::{Missing, Mute, Silent};
+        use ProbeAnswer::{Missing, Mute, Refused, Silent};
         for answers in [&[][..], &[Silent], &[Silent, Missing], &[Mute, Missing], &[Mute]] {
-            assert_eq!(visible_bytes(answers, 7, 0), None, "{answers:?}");
+            assert_eq!(visible_bytes(answers, of(0)), None, "{answers:?}");
         }
-        assert_eq!(visible_bytes(&[Missing, Missing], 7, 100), None, "there was something, and it is gone");
-        assert_eq!(visible_bytes(&[Missing, Missing], 7, 0), Some(0), "sc_33: nobody has begun it");
+        assert_eq!(visible_bytes(&[Missing, Missing], of(100)), None, "there was something, and it is gone");
+        assert_eq!(visible_bytes(&[Missing, Missing], of(0)), Some(0), "sc_33: nobody has begun it");
+        for answers in [&[Refused][..], &[Refused, Missing], &[Missing, Refused]] {
+            assert_eq!(visible_bytes(answers, of(0)), None, "{answers:?}: there is a replica that cannot be served");
+        }
+        assert_eq!(visible_bytes(&[Refused, at(40)], of(0)), Some(40));
+        let alone = Asked { left_out: 2, ..of(0) };
+        assert_eq!(visible_bytes(&[Missing], alone), None, "the two that are dead may have had something");
+        assert_eq!(visible_bytes(&[at(40)], alone), Some(40));
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::pipeline::{Pipeline, Unopened};
 use super::{Attempt, FileWriter, WriteEffect, WriteEvent};
 use crate::client::Inner;
-use crate::datanode;
+use crate::datanode::{self, Said, Transfer};
 use crate::session::Session;
 
 /// Time between renewals of the leases of a writing client: a third of the time after which others may have the file.
@@ -36,8 +36,28 @@ pub(super) enum Command {
     Close,
 }
 
+/// Silence after which a node that copies a replica is given up: it gives a sign of life about every second.
+const TRANSFER_SILENCE: Duration = Duration::from_secs(4);
+/// The same where nothing can go on without the copy: it says nothing while it waits for the sync that ends the copy, for
+/// 10 s at most.
+const LONG_TRANSFER_SILENCE: Duration = Duration::from_secs(12);
+
+/// How long a block is asked for that is on no node that could not be reached lately.
+const CAREFUL: Duration = Duration::from_secs(2);
+
 /// An answer that is waited for, beside the pipeline.
-type Answer = Pin<Box<dyn Future<Output = WriteEvent> + Send>>;
+type Answer = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+/// What came, and what is to be waited for next.
+struct Answered {
+    event: WriteEvent,
+    rest: Option<Answer>,
+}
+
+/// An answer that is the only one.
+fn once(answer: impl Future<Output = WriteEvent> + Send + 'static) -> Answer {
+    Box::pin(async move { Answered { event: answer.await, rest: None } })
+}
 type Dialling = Pin<Box<dyn Future<Output = Result<Pipeline, Unopened>> + Send>>;
 
 /// A pipeline that is being set up.
@@ -163,17 +183,21 @@ impl Driver {
             WriteEffect::Discard => self.discard(),
             WriteEffect::Probe { number, block, until } => {
                 let within = until.since(self.inner.rpc.clock.now());
-                self.answers.push(Box::pin(async move {
+                self.answers.push(once(async move {
                     WriteEvent::Probed { number, answers: datanode::progress_of_all(&block, within).await }
                 }));
             }
             WriteEffect::Transfer { block, targets, new_stamp, until } => {
-                let (name, within) = (self.inner.name.clone(), until.since(self.inner.rpc.clock.now()));
-                self.answers.push(Box::pin(async move {
-                    let made = tokio::time::timeout(within, datanode::transfer(&block, &targets, new_stamp, &name));
-                    let late = |elapsed| Err(format!("it was not made in time ({elapsed})"));
-                    WriteEvent::Transferred(made.await.unwrap_or_else(late))
-                }));
+                let (name, now) = (self.inner.name.clone(), self.inner.rpc.clock.now());
+                let silence = if until.is_some() { TRANSFER_SILENCE } else { LONG_TRANSFER_SILENCE };
+                let answer: Answer = Box::pin(async move {
+                    let begun = Transfer::begin(&block, &targets, new_stamp, &name, silence).await;
+                    transferring(begun).await
+                });
+                self.answers.push(match until {
+                    None => answer,
+                    Some(until) => once(whole(answer, until.since(now))),
+                });
             }
             call => self.call(call),
         }
@@ -187,32 +211,30 @@ impl Driver {
             WriteEffect::AddBlock { previous, exclude_nodes, until } => {
                 let client_host = String::new();
                 let request = AddBlockRequest { header, inode, lease_epoch, previous, exclude_nodes, client_host };
-                Box::pin(async move { WriteEvent::BlockAdded(add_block(&inner, &session, request, until).await) })
+                once(async move { WriteEvent::BlockAdded(add_block(&inner, &session, request, until).await) })
             }
             WriteEffect::AbandonBlock { block, until } => {
                 let request = AbandonBlockRequest { header, inode, lease_epoch, block: Some(block) };
-                Box::pin(async move { WriteEvent::BlockAbandoned(inner.abandon_block(&session, request, until).await) })
+                once(async move { WriteEvent::BlockAbandoned(inner.abandon_block(&session, request, until).await) })
             }
             WriteEffect::NewStamp { block, keep, more, exclude_nodes, until } => {
                 let (block, client_host) = (Some(block), String::new());
                 let request =
                     NewStampRequest { header, inode, lease_epoch, block, keep, more, exclude_nodes, client_host };
-                Box::pin(async move { WriteEvent::Stamped(inner.new_stamp(&session, request, until).await) })
+                once(async move { WriteEvent::Stamped(inner.new_stamp(&session, request, until).await) })
             }
             WriteEffect::UpdatePipeline { block, new_stamp, storages, until } => {
                 let block = Some(block);
                 let request = UpdatePipelineRequest { header, inode, lease_epoch, block, new_stamp, storages };
-                Box::pin(
-                    async move { WriteEvent::PipelineUpdated(inner.update_pipeline(&session, request, until).await) },
-                )
+                once(async move { WriteEvent::PipelineUpdated(inner.update_pipeline(&session, request, until).await) })
             }
             WriteEffect::Publish { until } => {
                 let request = PublishRequest { header, inode, lease_epoch };
-                Box::pin(async move { WriteEvent::Published(inner.publish(&session, request, until).await) })
+                once(async move { WriteEvent::Published(inner.publish(&session, request, until).await) })
             }
             WriteEffect::Complete { last } => {
                 let request = CompleteRequest { header, inode, lease_epoch, last };
-                Box::pin(async move { WriteEvent::Completed(inner.complete(&session, request).await) })
+                once(async move { WriteEvent::Completed(inner.complete(&session, request).await) })
             }
             // Everything else is done by `perform`.
             _ => return,
@@ -257,15 +279,47 @@ async fn add_block(
     request: AddBlockRequest,
     until: Moment,
 ) -> FsResult<LocatedBlock> {
-    let mut careful = request.clone();
-    careful.exclude_nodes.extend(inner.avoided.unreachable(inner.rpc.clock.now()));
+    let (mut careful, now) = (request.clone(), inner.rpc.clock.now());
+    let unreachable = inner.avoided.unreachable(now).into_iter();
+    careful.exclude_nodes.extend(unreachable.filter(|node| !request.exclude_nodes.contains(node)));
     if careful.exclude_nodes.len() > request.exclude_nodes.len() {
-        match inner.add_block(session, careful, until).await {
+        // "Too few" is repeated to the end of the time given: some has to be left for asking without care.
+        let soon = now.plus(CAREFUL.min(until.since(now) / 2));
+        match inner.add_block(session, careful, soon).await {
             Err(error) if error.code == ErrorCode::NotEnoughNodes => {}
             answer => return answer,
         }
     }
     inner.add_block(session, request, until).await
+}
+
+/// What a sender says next, until it has said its last word.
+fn transferring(begun: Result<Transfer, String>) -> Answer {
+    Box::pin(async move {
+        let said = match begun {
+            Ok(transfer) => transfer.next().await,
+            Err(why) => Err(why),
+        };
+        let (event, rest) = match said {
+            Ok(Said::Going(transfer)) => (WriteEvent::TransferGoes, Some(transferring(Ok(transfer)))),
+            Ok(Said::Done) => (WriteEvent::Transferred(Ok(())), None),
+            Err(why) => (WriteEvent::Transferred(Err(why)), None),
+        };
+        Answered { event, rest }
+    })
+}
+
+/// The last word of an answer with several, `within` this time.
+async fn whole(mut answer: Answer, within: Duration) -> WriteEvent {
+    let last = async {
+        loop {
+            let Answered { event, rest } = answer.await;
+            let Some(rest) = rest else { return event };
+            answer = rest;
+        }
+    };
+    let late = |elapsed| WriteEvent::Transferred(Err(format!("it was not made in time ({elapsed})")));
+    tokio::time::timeout(within, last).await.unwrap_or_else(late)
 }
 
 /// The next event of the open pipeline; waits for ever if none is open.
@@ -296,8 +350,9 @@ async fn answered(answers: &mut Vec<Answer>) -> WriteEvent {
     std::future::poll_fn(|context| {
         for at in 0..answers.len() {
             let Some(answer) = answers.get_mut(at) else { break };
-            if let Poll::Ready(event) = answer.as_mut().poll(context) {
+            if let Poll::Ready(Answered { event, rest }) = answer.as_mut().poll(context) {
                 drop(answers.swap_remove(at));
+                answers.extend(rest);
                 return Poll::Ready(event);
             }
         }

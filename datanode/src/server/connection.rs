@@ -95,7 +95,8 @@ fn state(context: &Context, peer: &mut Peer<'_>, op: &OpReplicaState) -> Next {
         .map_err(|error| Refusal { status: Status::ErrorInvalid, message: error.to_string() })
         .and_then(|setup| context.node.progress(&setup, context.wall_ms()));
     let answered = match told {
-        Ok(progress) => peer.answer(&progress.to_reply()),
+        Ok(Some(progress)) => peer.answer(&progress.to_reply()),
+        Ok(None) => peer.answer(&transfer::progress::absent("no replica on this node")),
         Err(refusal) => {
             tracing::debug!(%refusal, "the state of a replica is not told");
             peer.refuse(&refusal, "")

@@ -39,6 +39,9 @@ pub enum StoreError {
     /// No such replica.
     #[error("{0}: no replica on this node")]
     NotFound(BlockId),
+    /// No such replica on the disks that are in use, and others of this node were left out when it was started.
+    #[error("{0}: no replica on the disks in use, but {1} of this node's disks was left out at its start")]
+    NotOnDisksInUse(BlockId, usize),
     /// There is one already.
     #[error("{0}: a replica exists on this node")]
     Exists(BlockId),

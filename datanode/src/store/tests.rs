@@ -732,6 +732,21 @@ fn sc_54_a_volume_that_cannot_be_read_at_start_is_left_out_and_comes_back() {
 }
 
 #[test]
+fn sc_88_only_a_node_with_all_its_disks_says_that_it_has_no_replica() {
+    let (disk, store) = joined(2);
+    (0..6).for_each(|n| drop(store_block(&store, n, 100).unwrap()));
+    assert!(matches!(store.progress(&block(9)), Err(StoreError::NotFound(_))));
+    drop(store);
+    disk.process_died();
+    disk.inject(DiskFault::lasting(DiskFaultKind::ReadError).on("disk1/identity"));
+    let (store, _) = Store::open(&disk.shared(), &dirs(2), options(), &SeededRandom::new(1), NOW).unwrap();
+    let said: Vec<_> = (0..6).map(|n| store.progress(&block(n))).collect();
+    assert!(said.iter().any(Result::is_ok), "some are on the disk in use");
+    let unsure = |said: &Result<_, StoreError>| matches!(said, Ok(_) | Err(StoreError::NotOnDisksInUse(_, 1)));
+    assert!(said.iter().all(unsure) && said.iter().any(Result::is_err), "{said:?}");
+}
+
+#[test]
 fn an_unreadable_meta_file_costs_its_replica_and_not_the_volume() {
     let (disk, store) = joined(1);
     (0..3).for_each(|n| drop(store_block(&store, n, 100).unwrap()));

@@ -18,6 +18,8 @@ pub struct Located {
     pub nodes: Vec<NodeId>,
     /// Every replica that is known is damaged.
     pub corrupt: bool,
+    /// Of an open block: storages of its pipeline that are not named.
+    pub left_out: u32,
 }
 
 /// Where a reader is, as it says.
@@ -71,6 +73,7 @@ impl BlockManager {
             nodes: storages.iter().map(|storage| self.registry.node_of(*storage).id.clone()).collect(),
             locations: storages.into_iter().map(|storage| self.location_for(storage, reader)).collect(),
             corrupt,
+            left_out: 0,
         }
     }
 
@@ -94,10 +97,12 @@ impl BlockManager {
             (storage.0 as usize) < self.streams.len() && self.reachable(*storage) && !useless(storage)
         });
         storages.sort_by_key(|storage| self.registry.node_of(*storage).state != NodeState::Live);
+        let left_out = pipeline.iter().filter(|storage| !storages.contains(storage)).count();
         Located {
             nodes: storages.iter().map(|storage| self.registry.node_of(*storage).id.clone()).collect(),
             locations: storages.into_iter().map(|storage| self.location_for(storage, reader)).collect(),
             corrupt: false,
+            left_out: u32::try_from(left_out).unwrap_or(u32::MAX),
         }
     }
 

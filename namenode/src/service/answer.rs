@@ -108,6 +108,7 @@ impl View<'_> {
             locations: block.storages.iter().map(|storage| registry.location(*storage)).collect(),
             corrupt: false,
             open: false,
+            left_out: 0,
             digest: bytes::Bytes::new(),
         }
     }

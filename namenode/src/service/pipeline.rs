@@ -40,7 +40,11 @@ pub(super) fn command(request: &Request) -> Option<Op> {
             })
         }
         Request::Publish(r) => Op::Publish(log::Publish { inode: r.inode, lease_epoch: r.lease_epoch }),
-        Request::Truncate(r) => Op::Truncate(log::Truncate { path: r.path.clone(), len_bytes: r.len_bytes }),
+        Request::Truncate(r) => Op::Truncate(log::Truncate {
+            path: r.path.clone(),
+            len_bytes: r.len_bytes,
+            expected_len_bytes: r.expected_len_bytes,
+        }),
         Request::RecoverLease(r) => {
             Op::RecoverLease(log::RecoverLease { path: r.path.clone(), accept_loss: r.accept_loss })
         }
@@ -216,6 +220,7 @@ impl View<'_> {
             locations: pipeline.iter().map(|storage| registry.location(*storage)).collect(),
             corrupt: false,
             open: true,
+            left_out: 0,
             digest: Bytes::new(),
         }
     }

@@ -134,6 +134,7 @@ impl View<'_> {
             locations: found.locations,
             corrupt: found.corrupt,
             open: open && !block.committed,
+            left_out: found.left_out,
             digest: block.digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest)),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   no answer                                     it is dead, hung, or cut off
-//!   no replica, an older stamp, acked bytes gone  it does not take part
+//!   no replica, a damaged one, an older stamp,
+//!   acked bytes gone                              it does not take part
 //!   received more than it stored                  its disk hangs: the last such node, for those before it wait for it.
 //!                                                 But if it has not passed on what it received: the link behind it
 //!   received less than the node before has        the link between the two
@@ -23,8 +24,10 @@ const SYNC_PATIENCE: Duration = Duration::from_secs(4);
 pub enum ProbeAnswer {
     /// Nothing: it could not be reached, or did not answer in time.
     Silent,
-    /// It has no such replica.
+    /// It has no such replica, on no disk of its own.
     Missing,
+    /// It has one, or may have one, that it cannot serve: damaged, of an older stamp, or on a disk that is out of service.
+    Refused,
     /// It is there, and does not say how far it is: an older release, or a token that has run out.
     Mute,
     /// How far it is.
@@ -106,7 +109,7 @@ pub fn blame(answers: &[ProbeAnswer], known: Known<'_>) -> Option<Blamed> {
     }
     let takes_part = |answer: &ProbeAnswer| match answer {
         ProbeAnswer::At(at) => at.stamp >= known.stamp && at.stored_bytes.max(at.received_bytes) >= known.acked_bytes,
-        ProbeAnswer::Silent | ProbeAnswer::Missing => false,
+        ProbeAnswer::Silent | ProbeAnswer::Missing | ProbeAnswer::Refused => false,
         ProbeAnswer::Mute => true,
     };
     if let Some(apart) = answers.iter().position(|answer| !takes_part(answer)) {
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn sc_37_the_node_that_hangs_is_blamed_at_each_position_and_no_other() {
-        use ProbeAnswer::{Missing, Silent};
+        use ProbeAnswer::{Missing, Refused, Silent};
         let all = at(SENT, SENT, 60);
         // What each fault looks like at each position of three.
         let cases: Vec<(&str, Vec<[ProbeAnswer; 3]>)> = vec![
@@ -212,6 +215,7 @@ mod tests {
                 ],
             ),
             ("lost its replica", vec![[Missing, all, all], [all, Missing, all], [all, all, Missing]]),
+            ("damaged its replica", vec![[Refused, all, all], [all, Refused, all], [all, all, Refused]]),
             (
                 "lost what it had acknowledged",
                 vec![[at(30, 30, 30), all, all], [all, at(30, 30, 0), all], [all, all, at(39, 39, 39)]],

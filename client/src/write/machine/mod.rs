@@ -11,6 +11,9 @@
 //!                       └ (`repair`)                     it cannot go on ─▶ Over (discarded)
 //! ```
 //!
+//! Nodes that failed are left out for a while. Where that leaves too few, they are asked again after a moment
+//! (`WaitingForBlock`, `WaitingForStamp`), as long as there is time.
+//!
 //! What may never happen: `Complete`, or `Flushed`, while a byte that the application gave before is not acknowledged by
 //! every node of its pipeline; a packet to a pipeline of whose stamp the namenode does not know; `Complete` after the
 //! application dropped the file (SC-32). There is one path to `Complete`: `Idle`, nothing pending, closed.
@@ -54,6 +57,10 @@ enum Stage {
     Probing,
     /// None could be reached: until then.
     Pausing(Moment),
+    /// Nodes that failed were left out, and the others are too few: all are asked again then, for a new block.
+    WaitingForBlock(Moment),
+    /// The same for further nodes of the block that is open.
+    WaitingForStamp(Moment),
     Abandoning,
     /// The namenode is asked for a higher stamp; `whole`: some replicas are whole, and the block only closes.
     Stamping {
@@ -172,7 +179,11 @@ impl FileWriter {
             Stage::Opening(_) => Some(self.patience(self.config.open_timeout)),
             Stage::Streaming(_) if self.waits_for_ack() => Some(self.patience(self.config.ack_timeout)),
             Stage::Streaming(_) => Some(self.last_sent.plus(self.config.heartbeat)),
-            Stage::Pausing(until) => Some(until.min(self.limit())),
+            Stage::Pausing(until) | Stage::WaitingForBlock(until) | Stage::WaitingForStamp(until) => {
+                Some(until.min(self.limit()))
+            }
+            // The shell watches over the others.
+            Stage::Transferring if self.fault.alone => Some(self.limit()),
             _ => None,
         }
     }
@@ -205,6 +216,7 @@ impl FileWriter {
             WriteEvent::BlockAdded(Err(error)) => self.on_no_block(error, now, out),
             WriteEvent::BlockAbandoned(Err(error)) => self.give_up(error, out),
             WriteEvent::Stamped(result) => self.on_stamped(result, now, out),
+            WriteEvent::TransferGoes => self.on_transfer_goes(now),
             WriteEvent::Transferred(result) => self.on_transferred(result, now, out),
             WriteEvent::PipelineUpdated(result) => self.on_updated(result, now, out),
             WriteEvent::Published(result) => self.on_published(result, out),
@@ -422,6 +434,9 @@ impl FileWriter {
                 self.stage = Stage::Probing;
                 self.ask_nodes(now, out);
             }
+            Stage::WaitingForBlock(_) => self.ask_for_block(now, out),
+            Stage::WaitingForStamp(_) => self.ask_for_stamp_again(out),
+            Stage::Transferring => self.give_up(self.write_failed(), out),
             _ => {}
         }
     }

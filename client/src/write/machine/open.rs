@@ -9,6 +9,8 @@ use proto::error::{ErrorCode, FsError};
 use super::block::{First, OpenBlock};
 use super::{FileWriter, Stage, WriteEffect};
 
+/// Time until nodes that failed are asked again where there are too few others.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a block is asked for that is on none of the nodes that failed lately.
 const CAREFUL: Duration = Duration::from_secs(2);
 
@@ -53,9 +55,13 @@ impl FileWriter {
     }
 
     pub(super) fn on_no_block(&mut self, error: FsError, now: Moment, out: &mut Vec<WriteEffect>) {
-        if self.stage == Stage::Adding && error.code == ErrorCode::NotEnoughNodes && !self.excluded.is_empty() {
-            self.excluded.clear();
-            return self.ask_for_block(now, out);
+        let left_out = !std::mem::take(&mut self.excluded).is_empty();
+        if self.stage == Stage::Adding && error.code == ErrorCode::NotEnoughNodes && left_out && self.has_time(now) {
+            // Those who refused may not do so for long, and there is nobody else: it is the time that ends this, not how
+            // often they can say no in a second.
+            self.failures = 0;
+            self.stage = Stage::WaitingForBlock(now.plus(AGAIN_AFTER));
+            return;
         }
         self.give_up(error, out);
     }

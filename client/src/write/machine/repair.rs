@@ -21,12 +21,14 @@ use proto::error::{ErrorCode, FsError, FsResult};
 use transfer::{Ack, WriteStage};
 
 use super::blame::{Blamed, Known, ProbeAnswer, ReplicaAt, blame};
+use super::open::AGAIN_AFTER;
 use super::{FileWriter, Stage, WriteEffect};
 
 /// Time until a pipeline of which no node could be reached is looked for again: it may be this machine's own network.
 const UNREACHED_PAUSE: Duration = Duration::from_secs(1);
 /// Time from a failure within which a further node must have been brought up to date, and how long it gets in any case: then
-/// it goes on without, while there is time for that.
+/// it goes on without, while there is time for that. Where one node is left there is no without: then it takes what the
+/// data take, as long as something moves.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(12);
 const TRANSFER_AT_LEAST: Duration = Duration::from_secs(3);
 /// How long a node that failed gets no block of this file: then the namenode knows by itself whether it is silent, and one
@@ -69,6 +71,10 @@ pub(super) struct Fault {
     transfers: u32,
     /// Nodes of the pipeline that is being made that need what the others have.
     behind: Vec<StorageLocation>,
+    /// Nodes that stay, while further ones are waited for.
+    stay: Vec<StorageLocation>,
+    /// Only one node has what they need: without them the namenode will not agree.
+    pub(super) alone: bool,
     /// The pipeline that is being made.
     next: Option<LocatedBlock>,
 }
@@ -96,7 +102,9 @@ impl FileWriter {
         let Some(block) = &self.block else { return };
         out.push(WriteEffect::ClosePipeline { attempt: self.attempt });
         self.failures += 1;
-        self.fault_since.get_or_insert(self.progress);
+        // An application that writes nothing for an hour has not used up the time in which a pipeline must get on.
+        let idle = matches!(self.stage, Stage::Streaming(_)) && !self.waits_for_ack();
+        self.fault_since.get_or_insert(if idle { now } else { self.progress });
         let Seen { bad, refused, why, answers } = seen;
         self.fault = Fault { bad, refused, why, answers, transfers: self.fault.transfers, ..Fault::default() };
         let states_matter = block.last_sent && block.is_kept();
@@ -133,6 +141,7 @@ impl FileWriter {
                     let why = match answers.get(bad) {
                         Some(ProbeAnswer::Silent) => "it does not answer",
                         Some(ProbeAnswer::Missing) => "it has no replica",
+                        Some(ProbeAnswer::Refused) => "it cannot serve its replica",
                         _ => "it is behind the others and does not get on",
                     };
                     let seen = Seen { answers, ..Seen::of(Some(bad), why) };
@@ -177,8 +186,7 @@ impl FileWriter {
             block.pipeline.iter().cloned().enumerate().partition(|(at, _)| gone(*at));
         let blamed = bad.and_then(|bad| block.pipeline.get(bad)).or_else(|| block.pipeline.first());
         self.fault.name = blamed.map_or_else(|| "a datanode".to_owned(), place);
-        let waited = now.since(self.fault_since.unwrap_or(self.progress));
-        if self.failures > self.config.attempts || waited >= self.config.retry_within {
+        if self.failures > self.config.attempts || !self.has_time(now) {
             return self.give_up(self.write_failed(), out);
         }
         let many = block.pipeline.len() > 1;
@@ -201,6 +209,17 @@ impl FileWriter {
         if let Some(block) = &self.block {
             out.push(WriteEffect::AbandonBlock { block: block.named.clone(), until: self.limit() });
         }
+    }
+
+    /// May another pipeline still be tried?
+    pub(super) fn has_time(&self, now: Moment) -> bool {
+        now.since(self.fault_since.unwrap_or(self.progress)) < self.config.retry_within
+    }
+
+    /// Nobody is left out any more.
+    pub(super) fn ask_for_stamp_again(&mut self, out: &mut Vec<WriteEffect>) {
+        let stay = std::mem::take(&mut self.fault.stay);
+        self.ask_for_stamp(stay, out);
     }
 
     fn ask_for_stamp(&mut self, stay: Vec<StorageLocation>, out: &mut Vec<WriteEffect>) {
@@ -239,13 +258,21 @@ impl FileWriter {
             Ok(located) => located,
             Err(error) => return self.give_up(error, out),
         };
-        let Some(block) = &mut self.block else { return };
+        let Some(block) = &self.block else { return };
         let kept = self.fault.next.take().map(|next| next.locations).unwrap_or_default();
         let stamp = located.block.as_ref().map_or(0, |named| named.stamp);
         if stamp <= block.named.stamp || located.locations.is_empty() {
             let text = "the namenode's answer names no higher stamp, or no datanode";
             return self.give_up(FsError::new(ErrorCode::Corrupt, text), out);
         }
+        if located.locations.len() < 2 && block.wanted > 1 && !self.excluded.is_empty() && self.has_time(now) {
+            // The namenode agrees to no pipeline of one node, as a rule. Those that were left out may be back.
+            self.excluded.clear();
+            (self.fault.stay, self.fault.transfers) = (kept, 0);
+            self.stage = Stage::WaitingForStamp(now.plus(AGAIN_AFTER));
+            return;
+        }
+        let Some(block) = &mut self.block else { return };
         let is_kept = |node: &StorageLocation| is_in(&kept, node);
         self.fault.behind.retain(|node| is_in(&located.locations, node));
         self.fault.behind.extend(located.locations.iter().filter(|node| !is_kept(node)).cloned());
@@ -264,18 +291,23 @@ impl FileWriter {
         let Some(source) = source else {
             return self.give_up(self.write_failed(), out);
         };
+        let left = located.locations.len().saturating_sub(self.fault.behind.len());
+        self.fault.alone = left < 2 && block.wanted > 1;
         self.stage = Stage::Transferring;
+        let within = self.fault_since.unwrap_or(now).plus(TRANSFER_WITHIN).max(now.plus(TRANSFER_AT_LEAST));
         out.push(WriteEffect::Transfer {
             block: LocatedBlock { block: old, locations: vec![source], ..located },
             targets: self.fault.behind.clone(),
             new_stamp: stamp,
-            until: self
-                .fault_since
-                .unwrap_or(now)
-                .plus(TRANSFER_WITHIN)
-                .max(now.plus(TRANSFER_AT_LEAST))
-                .min(self.limit()),
+            until: (!self.fault.alone).then(|| within.min(self.limit())),
         });
+    }
+
+    /// The sender says that bytes move. While nothing else can be done, that is progress like an ack.
+    pub(super) fn on_transfer_goes(&mut self, now: Moment) {
+        if self.stage == Stage::Transferring && self.fault.alone {
+            (self.fault_since, self.progress) = (Some(now), now);
+        }
     }
 
     /// Is everything that the application gave acknowledged, and the block open?
@@ -364,7 +396,7 @@ impl FileWriter {
         self.excluded.iter().map(|(node, _)| node.clone()).collect()
     }
 
-    fn write_failed(&self) -> FsError {
+    pub(super) fn write_failed(&self) -> FsError {
         let Fault { name, why, .. } = &self.fault;
         let left = self.what_is_left();
         let message = format!("the write failed at datanode {name}: {why}; {left}");

@@ -79,6 +79,8 @@ pub enum WriteEvent {
     BlockAbandoned(FsResult<()>),
     /// Answer to [`WriteEffect::NewStamp`].
     Stamped(FsResult<LocatedBlock>),
+    /// The sender of a [`WriteEffect::Transfer`] says that bytes move.
+    TransferGoes,
     /// Answer to [`WriteEffect::Transfer`]; what was seen if it failed.
     Transferred(Result<(), String>),
     /// Answer to [`WriteEffect::UpdatePipeline`].
@@ -164,7 +166,8 @@ pub enum WriteEffect {
         /// The answer is useless after this moment.
         until: Moment,
     },
-    /// Have a node send what every node has acknowledged to further ones; answer with [`WriteEvent::Transferred`].
+    /// Have a node send what every node has acknowledged to further ones; answer with [`WriteEvent::Transferred`]. Each sign
+    /// of life of the sender before is a [`WriteEvent::TransferGoes`].
     Transfer {
         /// The block at its present stamp and its acknowledged length, with the token; its one location sends.
         block: LocatedBlock,
@@ -172,8 +175,9 @@ pub enum WriteEffect {
         targets: Vec<StorageLocation>,
         /// Stamp of the copies.
         new_stamp: u64,
-        /// The answer is useless after this moment.
-        until: Moment,
+        /// The answer is useless after this moment. `None`: nothing goes on without, so it lasts as long as there are signs
+        /// of life; the shell ends it when they stay away for longer than the sender waits for one ack.
+        until: Option<Moment>,
     },
     /// Tell the namenode that the pipeline stands again; answer with [`WriteEvent::PipelineUpdated`].
     UpdatePipeline {

@@ -82,10 +82,57 @@ fn d_7_with_further_nodes_no_copy_is_missing_and_with_none_the_write_goes_on_or_
     run.step();
     run.world.dead.extend([0, 2]);
     run.fail(None);
+    let begun = run.now;
+    while run.world.done.is_none() {
+        run.wait();
+    }
+    assert!(run.now.since(begun) <= Duration::from_secs(30), "{:?}", run.now.since(begun));
     let Some(Err(error)) = &run.world.done else { panic!("{:?}", run.world.done) };
     assert_eq!(error.code, ErrorCode::NotEnoughNodes);
     assert!(error.message.contains("127.0.0.1:900") && error.message.contains("nothing was published"), "{error}");
     assert!(run.world.discarded && run.world.published.is_none());
+}
+
+#[test]
+fn d_7_two_of_three_that_refuse_for_a_while_do_not_end_a_write() {
+    for acked in [0, 1] {
+        for refuse_secs in [0, 1, 4, 15] {
+            let bytes = content(3500);
+            let mut run = Run::of(3);
+            run.write(&bytes[..3000]);
+            (0..acked).for_each(|_| assert!(run.step()));
+            let begun = run.now;
+            run.world.dead.extend([0, 2]);
+            run.fail(None);
+            while run.world.line.as_ref().is_none_or(|line| line.nodes.iter().any(|node| run.world.dead.contains(node)))
+            {
+                assert!(run.world.done.is_none(), "{acked}, {refuse_secs} s: {:?}", run.world.done);
+                if run.now.since(begun) >= Duration::from_secs(refuse_secs) {
+                    run.world.dead.clear();
+                }
+                run.wait();
+            }
+            run.write_all(&bytes[3000..]);
+            run.event(WriteEvent::Close);
+            run.settle();
+            assert_eq!(run.world.published.as_ref(), Some(&bytes), "{acked}, {refuse_secs} s: {:?}", run.world.done);
+        }
+    }
+}
+
+#[test]
+fn two_of_three_that_refuse_for_good_end_a_write_in_time() {
+    let mut run = Run::of(3);
+    run.world.dead.extend([0, 2]);
+    let begun = run.now;
+    run.write(&content(3000));
+    run.event(WriteEvent::Close);
+    while run.world.done.is_none() {
+        run.wait();
+    }
+    assert!(run.now.since(begun) <= Duration::from_secs(30), "{:?}", run.now.since(begun));
+    assert!(matches!(&run.world.done, Some(Err(error)) if error.retryable()), "{:?}", run.world.done);
+    assert!(run.world.published.is_none() && run.world.discarded);
 }
 
 #[test]
@@ -108,6 +155,68 @@ fn a_second_death_in_the_middle_of_a_repair_is_repaired_too() {
         run.settle();
         assert_eq!(run.world.published.as_ref(), Some(&bytes), "{second}: {:?}", run.world.done);
     }
+}
+
+/// A pipeline of three of five nodes of which so many are dead, and the copy to further ones takes its time.
+fn repairing(dead: usize) -> (Run, Vec<u8>) {
+    let bytes = content(3000);
+    let mut run = Run::of(3 + dead);
+    run.world.slow = Some(Vec::new());
+    run.write(&bytes);
+    run.step();
+    let line = run.world.line.clone().unwrap();
+    run.world.dead.extend(&line.nodes[..dead]);
+    run.fail(None);
+    (run, bytes)
+}
+
+#[test]
+fn d_7_with_one_node_left_a_copy_gets_the_time_that_the_data_need() {
+    let (mut run, bytes) = repairing(2);
+    assert_eq!(run.world.slow.as_ref().map(Vec::len), Some(1));
+    assert_eq!(run.world.slow.as_ref().unwrap()[0].until, None, "there is nothing without it");
+    // A large block over a slow network: five minutes, with a sign of life each second.
+    for _ in 0..300 {
+        run.now = run.now.plus(Duration::from_secs(1));
+        run.event(WriteEvent::Tick);
+        run.event(WriteEvent::TransferGoes);
+        assert!(run.world.done.is_none(), "{:?}", run.world.done);
+    }
+    let done = run.world.end_transfer();
+    run.event(done);
+    run.event(WriteEvent::Close);
+    run.settle();
+    assert_eq!(run.world.published, Some(bytes), "{:?}", run.world.done);
+    assert_eq!(run.world.committed[0].receipts.len(), 3);
+}
+
+#[test]
+fn d_7_a_copy_that_does_not_move_ends_also_with_one_node_left() {
+    let (mut run, _) = repairing(2);
+    for _ in 0..60 {
+        run.now = run.now.plus(Duration::from_secs(1));
+        run.event(WriteEvent::TransferGoes);
+    }
+    let last = run.now;
+    while run.world.done.is_none() {
+        run.wait();
+    }
+    assert!(run.now.since(last) <= Duration::from_secs(30), "{:?}", run.now.since(last));
+    let Some(Err(error)) = &run.world.done else { panic!("{:?}", run.world.done) };
+    assert_eq!(error.code, ErrorCode::WriteFailed);
+}
+
+#[test]
+fn l_5_with_two_nodes_left_a_copy_is_not_waited_for_for_long() {
+    let (mut run, bytes) = repairing(1);
+    let until = run.world.slow.as_ref().unwrap()[0].until.expect("they go on without");
+    assert!(until.since(run.now) <= Duration::from_secs(12));
+    run.now = until;
+    run.event(WriteEvent::Transferred(Err("it was not made in time".into())));
+    run.event(WriteEvent::Close);
+    run.settle();
+    assert_eq!(run.world.published, Some(bytes), "{:?}", run.world.done);
+    assert_eq!(run.world.committed[0].receipts.len(), 2);
 }
 
 #[test]
@@ -178,6 +287,28 @@ fn sc_38_a_repair_while_nothing_is_written_is_over_when_the_pipeline_stands() {
     run.event(WriteEvent::Close);
     run.settle();
     assert_eq!(run.world.published, Some(bytes), "{:?}", run.world.done);
+}
+
+#[test]
+fn a_pipeline_that_breaks_after_an_hour_without_data_is_repaired_like_any_other() {
+    for nodes in [3, 5] {
+        let mut run = Run::of(nodes);
+        let bytes = content(2000);
+        run.write(&bytes[..1024]);
+        run.event(WriteEvent::Flush { sync: true });
+        run.settle();
+        let end = run.now.plus(Duration::from_secs(3600));
+        while run.now < end {
+            run.wait();
+        }
+        let node = run.world.line.clone().unwrap().nodes[1];
+        run.world.dead = vec![node];
+        run.fail(Some(1));
+        run.write_all(&bytes[1024..]);
+        run.event(WriteEvent::Close);
+        run.settle();
+        assert_eq!(run.world.published, Some(bytes), "of {nodes}: {:?}", run.world.done);
+    }
 }
 
 #[test]

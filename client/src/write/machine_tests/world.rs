@@ -85,6 +85,17 @@ pub(super) struct World {
     pub(super) heard_of: Vec<i64>,
     /// Transfers fail to these.
     pub(super) cannot_copy_to: Vec<usize>,
+    /// Transfers are not answered by themselves, but kept here.
+    pub(super) slow: Option<Vec<SlowTransfer>>,
+}
+
+/// A transfer that is under way, and until when.
+#[derive(Debug)]
+pub(super) struct SlowTransfer {
+    from: LocatedBlock,
+    targets: Vec<StorageLocation>,
+    new_stamp: u64,
+    pub(super) until: Option<base::clock::Moment>,
 }
 
 impl World {
@@ -112,6 +123,7 @@ impl World {
             stages: Vec::new(),
             heard_of: Vec::new(),
             cannot_copy_to: Vec::new(),
+            slow: None,
         }
     }
 
@@ -320,6 +332,12 @@ impl World {
         Ok(())
     }
 
+    /// The oldest slow transfer ends.
+    pub(super) fn end_transfer(&mut self) -> WriteEvent {
+        let SlowTransfer { from, targets, new_stamp, .. } = self.slow.as_mut().expect("slow ones").remove(0);
+        WriteEvent::Transferred(self.transfer(&from, &targets, new_stamp))
+    }
+
     fn probe(&mut self, located: &LocatedBlock) -> Vec<ProbeAnswer> {
         self.probes += 1;
         let id = located.block.as_ref().unwrap().id;
@@ -369,6 +387,10 @@ impl World {
                 WriteEffect::NewStamp { block, keep, more, exclude_nodes, .. } => {
                     answers.push(WriteEvent::Stamped(self.stamp_for(&block, &keep, more, &exclude_nodes)));
                     self.excluded = exclude_nodes;
+                }
+                WriteEffect::Transfer { block: from, targets, new_stamp, until } if self.slow.is_some() => {
+                    let transfer = SlowTransfer { from, targets, new_stamp, until };
+                    self.slow.get_or_insert_default().push(transfer);
                 }
                 WriteEffect::Transfer { block, targets, new_stamp, .. } => {
                     answers.push(WriteEvent::Transferred(self.transfer(&block, &targets, new_stamp)));

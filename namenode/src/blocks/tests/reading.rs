@@ -52,6 +52,23 @@ fn silent_nodes_come_last_and_dead_ones_not_at_all() {
 }
 
 #[test]
+fn sc_88_nodes_of_an_open_block_that_cannot_be_asked_are_counted() {
+    let mut bench = Bench::new(3);
+    bench.allocate(1, 3, Vec::new());
+    let pipeline: Vec<_> = (0..3).map(|node| bench.storage(node, 0)).collect();
+    let left_out = |bench: &Bench| {
+        let found = bench.map.locate_open((block(1), STAMP), &pipeline, Place::default());
+        (found.locations.len(), found.left_out)
+    };
+    assert_eq!(left_out(&bench), (3, 0));
+    bench.pass(290);
+    bench.beat(1);
+    bench.beat(2);
+    bench.pass(15);
+    assert_eq!(left_out(&bench), (2, 1), "node 0 is dead, and may have acknowledged something");
+}
+
+#[test]
 fn logged_storages_serve_before_their_reports_and_count_for_nothing_else() {
     let mut bench = Bench::new(2);
     bench.allocate(1, 2, Vec::new());

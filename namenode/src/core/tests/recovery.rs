@@ -334,7 +334,8 @@ fn d_6_a_truncate_inside_a_block_cuts_its_replicas_and_closes_the_file() {
     let mut nodes = bench.nodes(3);
     bench.file("/tmp/f", 5, &mut nodes).unwrap();
     bench.run(5, &mut nodes);
-    let truncate = n::TruncateRequest { header: call(6, 1), path: "/tmp/f".into(), len_bytes: 40 };
+    let truncate =
+        n::TruncateRequest { header: call(6, 1), path: "/tmp/f".into(), len_bytes: 40, expected_len_bytes: None };
     let answer: n::TruncateResponse = bench.ask(truncate).unwrap();
     assert!(!answer.done);
     nodes[0].up = false;

@@ -12,8 +12,11 @@ use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
 
 /// Most sources of one call: they are joined in one step, while nobody can look.
 pub(in crate::namespace) const MAX_SOURCES: usize = 250;
-/// Most blocks that one call moves.
-pub(in crate::namespace) const MAX_MOVED_BLOCKS: u64 = 5000;
+/// Most blocks that one call moves: as many as a file may have unless the settings say otherwise, so that a file of which
+/// the sum is allowed can be joined. It is one step, for a block of one file cannot be moved and the next one not.
+pub(in crate::namespace) const MAX_MOVED_BLOCKS: u64 = 10_000;
+/// The same of entries before version 5.
+const MAX_MOVED_BLOCKS_ONCE: u64 = 5000;
 /// Most sources of entries before version 3, which moved any number of blocks.
 const MAX_SOURCES_ONCE: usize = 10_000;
 /// What it costs to join one file, in looks at entries; its blocks cost one each.
@@ -51,9 +54,11 @@ impl Namespace {
             who.need(&self.store, directory, WRITE | EXECUTE)?;
         }
         let blocks: u64 = sources.iter().map(|source| self.store.extent(*source).count).sum();
-        if blocks > MAX_MOVED_BLOCKS && !once {
-            let text = format!("the sources have {blocks} blocks, one call moves {MAX_MOVED_BLOCKS}");
-            return Err(registry::invalid(text).with_path(path.as_str()).with_hint("join them in several calls"));
+        let most = if call.version < 5 { MAX_MOVED_BLOCKS_ONCE } else { MAX_MOVED_BLOCKS };
+        if blocks > most && !once {
+            let text = format!("the sources have {blocks} blocks, one call moves {most}");
+            let hint = if sources.len() > 1 { "join them in several calls" } else { "copy it behind the other one" };
+            return Err(registry::invalid(text).with_path(path.as_str()).with_hint(hint));
         }
         self.work += blocks as usize;
         let most = self.settings.max_blocks_per_file;

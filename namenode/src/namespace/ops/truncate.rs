@@ -39,6 +39,13 @@ impl Namespace {
         let slot = self.closed_file(&who, &path)?;
         self.work += self.store.links_of(slot).len();
         let (len_bytes, whole) = (truncate.len_bytes, self.store.extent(slot));
+        if let Some(expected) = truncate.expected_len_bytes.filter(|expected| *expected != whole.len_bytes) {
+            let text = format!("the file has {} bytes, {expected} were reckoned with", whole.len_bytes);
+            let error = FsError::new(ErrorCode::Changed, text).with_path(path.as_str());
+            return Err(
+                error.with_hint("somebody wrote to it meanwhile, and nothing was cut: look at it, and try again")
+            );
+        }
         if len_bytes > whole.len_bytes {
             let text = format!("the file has {} bytes, it cannot be cut to {len_bytes}", whole.len_bytes);
             return Err(registry::invalid(text).with_path(path.as_str()));

@@ -188,7 +188,10 @@ impl Bench {
     }
     /// Cuts a closed file: its status, and whether that was all.
     pub(super) fn truncate(&mut self, user: &str, path: &str, len_bytes: u64) -> FsResult<(FileStatus, bool)> {
-        match self.run(by(user), Op::Truncate(Truncate { path: path.into(), len_bytes })).result? {
+        match self
+            .run(by(user), Op::Truncate(Truncate { path: path.into(), len_bytes, ..Truncate::default() }))
+            .result?
+        {
             Outcome::Truncated { status, done } => Ok((status, done)),
             other => panic!("{other:?}"),
         }

@@ -44,7 +44,7 @@ fn d_6_whole_blocks_behind_the_cut_go_in_the_same_step() {
     let before = blocks(&bench, "/tmp/f");
     let (status, done) = bench.truncate("ann", "/tmp/f", 1007 + 4 * BLOCK).unwrap();
     assert_eq!((status.len_bytes, done), (1007 + 4 * BLOCK, true), "as it was");
-    let op = Op::Truncate(proto::log::Truncate { path: "/tmp/f".into(), len_bytes: 1000 });
+    let op = Op::Truncate(proto::log::Truncate { path: "/tmp/f".into(), len_bytes: 1000, expected_len_bytes: None });
     let applied = bench.run(by("ann"), op);
     let Ok(Outcome::Truncated { status, done: true }) = applied.result else { panic!("{:?}", applied.result) };
     assert_eq!((status.len_bytes, status.open_for_write), (1000, false));
@@ -71,14 +71,46 @@ fn d_6_whole_blocks_behind_the_cut_go_in_the_same_step() {
 }
 
 #[test]
+fn d_6_a_cut_that_was_reckoned_from_another_length_is_refused_and_cuts_nothing() {
+    let mut bench = Bench::new();
+    file_of(&mut bench, "/tmp/f", &[1000]);
+    // Somebody looked at it now, and reckons with 1000 bytes; meanwhile more of it was acknowledged.
+    append_blocks(&mut bench, "/tmp/f", &[500]);
+    let before = blocks(&bench, "/tmp/f");
+    let cut = |len_bytes, expected_len_bytes| {
+        Op::Truncate(proto::log::Truncate { path: "/tmp/f".into(), len_bytes, expected_len_bytes })
+    };
+    for expected in [1000, 1499, 1501, 0] {
+        for len_bytes in [0, 900, 1000] {
+            let refused = bench.run(by("ann"), cut(len_bytes, Some(expected))).result.unwrap_err();
+            assert_eq!(refused.code, ErrorCode::Changed, "{refused}");
+            assert!(refused.message.contains("1500 bytes") && refused.hint.contains("try again"), "{refused}");
+        }
+    }
+    assert_eq!((blocks(&bench, "/tmp/f"), bench.stat("/tmp/f").unwrap().len_bytes), (before, 1500));
+    let applied = bench.run(by("ann"), cut(1000, Some(1500)));
+    assert!(matches!(&applied.result, Ok(Outcome::Truncated { status, done: true }) if status.len_bytes == 1000));
+    // Open, it has no length to reckon with.
+    bench.append("ann", "/tmp/f").unwrap();
+    assert_eq!(code(bench.run(by("ann"), cut(10, Some(1000))).result), ErrorCode::FileOpen);
+    bench.check();
+}
+
+#[test]
 fn d_6_a_cut_inside_a_block_is_seen_at_once_and_a_recovery_cuts_its_replicas() {
     let mut bench = Bench::new();
     bench.mkdir(SUPER, "/d", 0o777).unwrap();
     file_of(&mut bench, "/d/f", &[4 * BLOCK, 2000, 7]);
     let whole = blocks(&bench, "/d/f");
     quota(&mut bench, "/d", 3 * (4 * BLOCK + 2007));
-    let applied =
-        bench.run(by("ann"), Op::Truncate(proto::log::Truncate { path: "/d/f".into(), len_bytes: 4 * BLOCK + 500 }));
+    let applied = bench.run(
+        by("ann"),
+        Op::Truncate(proto::log::Truncate {
+            path: "/d/f".into(),
+            len_bytes: 4 * BLOCK + 500,
+            expected_len_bytes: None,
+        }),
+    );
     assert!(matches!(&applied.result, Ok(Outcome::Truncated { status, done: false }) if status.open_for_write));
     let [BlockEffect::Freed { .. }, BlockEffect::Reopened { block, stamp, len_bytes: 500, .. }] = &applied.effects[..]
     else {
@@ -150,7 +182,8 @@ fn sc_12_n_6_whole_blocks_that_a_snapshot_sees_stay_until_it_goes() {
             |effect: &BlockEffect| if let BlockEffect::Freed { block, .. } = effect { Some(block.raw()) } else { None };
         applied.effects.iter().filter_map(of).collect()
     };
-    let cut = |len_bytes| Op::Truncate(proto::log::Truncate { path: "/r/f".into(), len_bytes });
+    let cut =
+        |len_bytes| Op::Truncate(proto::log::Truncate { path: "/r/f".into(), len_bytes, expected_len_bytes: None });
     // The last block is in no snapshot; two are in the second one.
     let applied = bench.run(by("ann"), cut(30));
     assert_eq!(freed(&applied), [all[4].0]);

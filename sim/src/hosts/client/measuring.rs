@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::read::visible_bytes;
+use client::read::{Asked, visible_bytes};
 use client::write::ProbeAnswer;
 use proto::common::LocatedBlock;
 use proto::error::ErrorCode;
@@ -11,7 +11,7 @@ use transfer::ReplicaStateSetup;
 
 use super::ClientHost;
 use super::jobs::{Job, Stage};
-use super::questions::{answer_of, ask, named};
+use super::questions::{ask, named};
 use crate::coverage::Rare;
 use crate::hosts::millis;
 use crate::message::{Part, Timer};
@@ -65,7 +65,7 @@ impl ClientHost {
             return false;
         }
         match part {
-            Part::Reply(reply) => self.node_said(job, stream, answer_of(reply), scene),
+            Part::Reply(reply) => self.node_said(job, stream, ProbeAnswer::of(reply), scene),
             Part::Closed => self.node_said(job, stream, ProbeAnswer::Silent, scene),
             _ => {}
         }
@@ -90,9 +90,9 @@ impl ClientHost {
         let Some(Measuring { mut status, mut blocks, answers, .. }) = reading.measuring.take_if(done) else { return };
         let looks = reading.looks;
         let Some(last) = blocks.last_mut() else { return };
-        let offset_bytes = last.offset_bytes;
+        let (offset_bytes, left_out) = (last.offset_bytes, last.left_out);
         let Some(named) = last.block.as_mut() else { return };
-        match visible_bytes(&answers, named.stamp, named.len_bytes) {
+        match visible_bytes(&answers, Asked { stamp: named.stamp, floor_bytes: named.len_bytes, left_out }) {
             Some(bytes) => {
                 scene.hit(Rare::OpenFileRead);
                 named.len_bytes = bytes;

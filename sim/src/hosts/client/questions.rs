@@ -1,20 +1,27 @@
 //! What a writer asks of datanodes beside its pipeline: how far they are, and to bring another one up to date. Each
 //! question has a connection of its own.
 
+use std::time::Duration;
+
 use base::clock::Moment;
-use client::write::{ProbeAnswer, ReplicaAt, WriteEvent};
+use client::write::{ProbeAnswer, WriteEvent};
 use proto::common::{LocatedBlock, StorageLocation};
 use proto::ids::GenerationStamp;
 use proto::transfer::BlockOpResponse;
 use transfer::catch_up::TransferReply;
-use transfer::{BlockRef, Progress, ReplicaStateSetup, Status, Target, TransferSetup, reply};
+use transfer::{BlockRef, ReplicaStateSetup, Target, TransferSetup};
 
 use super::ClientHost;
 use super::jobs::{Job, Stage};
 use crate::hosts::datanode::{FIRST_PORT, address_of};
+use crate::hosts::millis;
 use crate::message::{Address, Part, Timer};
 use crate::network::StreamId;
 use crate::scene::Scene;
+
+/// Longest time of a transfer without which nothing goes on: nodes of a simulation give no signs of life meanwhile, and their
+/// blocks are small.
+const LONG_TRANSFER: Duration = millis(12_000);
 
 /// Questions of one writer that have no answer yet.
 #[derive(Debug, Default)]
@@ -70,10 +77,11 @@ impl ClientHost {
         job: u64,
         (block, targets): (&LocatedBlock, &[StorageLocation]),
         new_stamp: u64,
-        until: Moment,
+        until: Option<Moment>,
         scene: &mut Scene,
     ) {
         let (address, now) = (self.address(), scene.now());
+        let until = until.unwrap_or_else(|| now.plus(LONG_TRANSFER));
         let targets: Option<Vec<Target>> = targets.iter().map(|at| Target::from_common(at).ok()).collect();
         let (Some(named), Some(targets), Some(source)) = (named(block), targets, block.locations.first()) else {
             return scene.violation("a transfer of a block without a name, a source or targets".to_owned());
@@ -101,7 +109,7 @@ impl ClientHost {
             return false;
         }
         match part {
-            Part::Reply(reply) if is_probe => self.probed(job, stream, answer_of(reply), scene),
+            Part::Reply(reply) if is_probe => self.probed(job, stream, ProbeAnswer::of(reply), scene),
             Part::Closed if is_probe => self.probed(job, stream, ProbeAnswer::Silent, scene),
             Part::Reply(reply) => self.transfer_said(job, stream, reply, scene),
             Part::Closed => self.transferred(job, stream, Err("it closed the connection".to_owned()), scene),
@@ -139,7 +147,7 @@ impl ClientHost {
 
     fn transfer_said(&mut self, job: u64, stream: StreamId, reply: &BlockOpResponse, scene: &mut Scene) {
         match TransferReply::from_wire(reply) {
-            TransferReply::Going => {}
+            TransferReply::Going => self.tell_writer(job, WriteEvent::TransferGoes, scene),
             TransferReply::Done => self.transferred(job, stream, Ok(()), scene),
             TransferReply::Failed { bad_link, message, .. } => {
                 self.transferred(job, stream, Err(format!("{bad_link} {message}")), scene);
@@ -153,23 +161,6 @@ impl ClientHost {
             questions.transfer = None;
         }
         self.tell_writer(job, WriteEvent::Transferred(result), scene);
-    }
-}
-
-pub(super) fn answer_of(reply: &BlockOpResponse) -> ProbeAnswer {
-    match reply::status_of(reply) {
-        Status::Success => Progress::from_reply(reply).map_or(ProbeAnswer::Mute, |progress| {
-            ProbeAnswer::At(ReplicaAt {
-                stamp: progress.stamp.raw(),
-                received_bytes: progress.received_bytes,
-                stored_bytes: progress.stored_bytes,
-                acked_bytes: progress.acked_bytes,
-                finalized: progress.finalized,
-                waiting: progress.waiting,
-            })
-        }),
-        Status::ErrorAccessToken | Status::ErrorUnsupported => ProbeAnswer::Mute,
-        _ => ProbeAnswer::Missing,
     }
 }
 

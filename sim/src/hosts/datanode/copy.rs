@@ -55,7 +55,8 @@ impl DatanodeHost {
         let (address, wall_ms) = (self.address(), self.wall_ms(scene));
         let Some(running) = &self.running else { return };
         let said = match running.node.progress(setup, wall_ms) {
-            Ok(progress) => progress.to_reply(),
+            Ok(Some(progress)) => progress.to_reply(),
+            Ok(None) => transfer::progress::absent("no replica on this node"),
             Err(refusal) => reply::refused(refusal.status, &refusal.message, ""),
         };
         scene.push(up, address, Part::Reply(Box::new(said)));

@@ -134,6 +134,7 @@ fn everything_happened(tally: &Tally) {
         "no_attribute",
         "unsupported",
         "stale_stamp",
+        "changed",
     ] {
         assert!(tally.keys().any(|(_, why)| *why == Some(reason)), "{reason} is a reason: {tally:#?}");
     }

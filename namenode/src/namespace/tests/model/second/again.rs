@@ -125,10 +125,18 @@ impl State {
     }
 
     /// True: nothing is left to do.
-    pub(super) fn truncate(&mut self, who: &Person, path: &str, len_bytes: u64) -> Told<(Id, bool)> {
+    pub(super) fn truncate(
+        &mut self,
+        who: &Person,
+        path: &str,
+        (len_bytes, expected_len_bytes): (u64, Option<u64>),
+    ) -> Told<(Id, bool)> {
         self.attempt(|state| {
             let id = state.closed_file(who, path)?;
             let file = state.tree.file_mut(id);
+            if expected_len_bytes.is_some_and(|expected| expected != file.len_bytes()) {
+                return refuse(ErrorCode::Changed);
+            }
             if len_bytes > file.len_bytes() {
                 return refuse(ErrorCode::InvalidArgument);
             }

@@ -628,8 +628,14 @@ impl World {
             2 => 0,
             _ => len.saturating_sub(1 + u64::from(number >> 13) % 64),
         };
-        let expected = self.state.truncate(&PEOPLE[user], &path, len_bytes);
-        let op = Truncate { path, len_bytes };
+        // The right one, a wrong one, or none.
+        let expected_len_bytes = match number >> 2 & 7 {
+            0 | 1 => Some(len),
+            2 => Some(len + 1 + u64::from(number >> 13) % 64),
+            _ => None,
+        };
+        let expected = self.state.truncate(&PEOPLE[user], &path, (len_bytes, expected_len_bytes));
+        let op = Truncate { path, len_bytes, expected_len_bytes };
         let told = agree(&op, expected, self.run(user, Op::Truncate(op.clone())));
         let Some(((id, done), Outcome::Truncated { status, done: told })) = told else { return };
         assert_eq!((done, bare(&status)), (told, status_of(&self.state.tree, id, false)), "{op:?}");
