@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::clock::Moment;
-use namenode::namespace::BlockState;
+use namenode::namespace::{BlockState, BlockView, Namespace};
 use proto::ids::{BlockId, GenerationStamp};
 
 use crate::coverage::Rare;
@@ -30,6 +30,8 @@ pub struct Checks {
     pub rotten: BTreeSet<(usize, BlockId)>,
     /// Blocks whose copies went because no file holds them; some members had not heard of that yet.
     orphans: BTreeSet<BlockId>,
+    /// Blocks that were appended to, cut, or recovered: they have no digest of a writer any more.
+    pub reopened: BTreeSet<BlockId>,
 }
 
 impl Checks {
@@ -43,6 +45,7 @@ impl Checks {
         let applied = namespace.applied().0.raw();
         if self.applied.insert(index, applied) != Some(applied) {
             self.compare(applied, namespace.state_hash(), index, scene);
+            self.note_reopened(&namespace);
         }
         drop(namespace);
         if role.leader {
@@ -57,6 +60,18 @@ impl Checks {
                 scene.hit(Rare::LeaderChanged);
             }
             scene.say(format_args!("namenode {index} leads in {}", role.term));
+        }
+    }
+
+    /// Notes which blocks are open again. Whoever opens one must be answered, or replicas be asked, before it is closed: so
+    /// the leader is seen with it open.
+    fn note_reopened(&mut self, namespace: &Namespace) {
+        for open in namespace.open_files_after(None, usize::MAX) {
+            let Some(last) = namespace.lease(open.inode).and_then(|lease| lease.last_block) else { continue };
+            // A new block is known to hold nothing before its writer commits it.
+            if !last.committed && (open.recovery.is_some() || last.len_bytes > 0) {
+                self.reopened.insert(last.block);
+            }
         }
     }
 
@@ -105,6 +120,12 @@ impl Checks {
                 "datanode {datanode} deleted {block} {stamp} (whole: {whole}) as {reason}: {all} other copies are left, {sound} of them sound, {needed} are needed"
             ));
         }
+    }
+
+    /// May a committed block be without the digest of a writer?
+    #[must_use]
+    pub fn may_lack_digest(&self, view: &BlockView) -> bool {
+        self.reopened.contains(&view.block)
     }
 
     /// At the end: no block whose copies went for good belongs to a file.

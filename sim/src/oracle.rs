@@ -267,8 +267,8 @@ fn possible(world: &mut World, op: &Op, outcome: &Outcome, fence: &Fence) -> boo
     };
     if fits {
         world.tree = tree;
-        // Whatever this session left behind can take effect no more.
-        if op.changes() && matches!(outcome, Outcome::Done | Outcome::Appended { .. }) {
+        // Whatever this session left behind can take effect no more. A writer that left its file had been given it.
+        if op.changes() && matches!(outcome, Outcome::Done | Outcome::Appended { .. } | Outcome::Left { .. }) {
             world.unknown.retain(|call| call.session != fence.session || call.number > fence.lowest);
         }
     }
@@ -546,6 +546,38 @@ mod tests {
         oracle.observe(&mkdir("/d"), &Outcome::Done, &fence(2, 3)).unwrap();
         oracle.observe(&stat("/c"), &MISSING, &fence(4, 4)).unwrap();
         assert!(oracle.observe(&stat("/c"), &dir("c"), &fence(4, 4)).is_err(), "too late");
+    }
+
+    #[test]
+    fn a_writer_that_left_its_file_has_fenced_what_was_unknown_before() {
+        let mut oracle = Oracle::new("/c".into());
+        let write = Op::Write {
+            path: "/f".into(),
+            tag: 9,
+            len_bytes: 100,
+            overwrite: false,
+            replication: 1,
+            block_size_bytes: 4096,
+            manner: Manner::default(),
+        };
+        oracle.observe(&write, &Outcome::Done, &fence(1, 2)).unwrap();
+        let cut = Op::Truncate { path: "/f".into(), len_bytes: 30 };
+        oracle.observe(&cut, &Outcome::Unknown, &fence(2, 3)).unwrap();
+        let manner = Manner { flush_every: Some(4), ..Manner::default() };
+        let append = Op::Append { path: "/f".into(), tag: 10, len_bytes: 20, manner };
+        let left = Outcome::Left { base_bytes: 100, least_bytes: 112, most_bytes: 120 };
+        oracle.observe(&append, &left, &fence(3, 5)).unwrap();
+        assert!(!oracle.in_doubt(), "the append was numbered higher, and it was carried out");
+        let read = Op::Read { path: "/f".into(), part: (0, 1000) };
+        let bytes = |data: Vec<u8>| Outcome::Bytes {
+            len_bytes: data.len() as u64,
+            open: false,
+            start_bytes: 0,
+            bytes: Data(data),
+        };
+        let late = oracle.clone().observe(&read, &bytes(content(9, 30)), &fence(5, 5));
+        assert!(late.is_err(), "the truncate took effect behind the append: its flushed bytes are gone");
+        oracle.observe(&read, &bytes([content(9, 100), content(10, 12)].concat()), &fence(5, 5)).unwrap();
     }
 
     #[test]

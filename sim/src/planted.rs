@@ -19,6 +19,8 @@ pub enum Planted {
     StampIgnored,
     /// What lies behind damage in the log is silently cut, as if it were a torn tail.
     RotReadAsEnd,
+    /// Writers do not tell the namenode the digests of their blocks.
+    DigestNotTold,
 }
 
 /// Files whose sync was promised and not done yet.

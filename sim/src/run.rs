@@ -140,7 +140,7 @@ impl Run {
         let mut datanodes: Vec<_> =
             (0..datanodes).map(|at| DatanodeHost::new(at, voters, volumes, random.next_u64(), self.planted)).collect();
         datanodes.iter_mut().for_each(|host| host.scrubs = self.shape.scrubs);
-        let clients = (0..clients).map(|at| ClientHost::new(at, voters, random.next_u64())).collect();
+        let clients = (0..clients).map(|at| ClientHost::new(at, voters, random.next_u64(), self.planted)).collect();
         let mut cluster = Cluster::new(scene, namenodes, datanodes, clients, self.planted);
         cluster.start();
         if self.shape.faults > 0 {
@@ -350,6 +350,9 @@ fn digests(cluster: &Cluster) -> Vec<String> {
         }
         // What was appended to, cut or recovered has none until a scrubber makes one, which stays at its node.
         if view.digest.is_none() {
+            if !cluster.checks.may_lack_digest(&view) {
+                problems.push(format!("{} was written at one go and has no digest: {view:?}", view.block));
+            }
             return;
         }
         for (at, host) in cluster.datanodes.iter().enumerate() {

@@ -25,6 +25,7 @@ use self::jobs::Job;
 use super::millis;
 use crate::message::{Address, Message, Part, Timer};
 use crate::network::StreamId;
+use crate::planted::Planted;
 use crate::scene::Scene;
 use crate::workload::{Op, Outcome};
 
@@ -68,17 +69,19 @@ pub struct ClientHost {
     finished: Vec<Finished>,
     first_packets: FirstPackets,
     hedges: HedgeBudget,
+    planted: Option<Planted>,
 }
 
 impl ClientHost {
     /// A client of a cluster with so many namenodes.
     #[must_use]
-    pub fn new(index: usize, namenodes: usize, seed: u64) -> Self {
+    pub fn new(index: usize, namenodes: usize, seed: u64, planted: Option<Planted>) -> Self {
         let random = Arc::new(SeededRandom::new(seed));
         let calls = Calls::new(index, namenodes, Arc::clone(&random));
         let name = format!("client-{index}-{:016x}", random.next_u64());
         let (first_packets, hedges) = (FirstPackets::default(), HedgeBudget::new(&HedgeConfig::default()));
-        Self { index, name, life: 1, calls, job: None, next_job: 1, finished: Vec::new(), first_packets, hedges }
+        let finished = Vec::new();
+        Self { index, name, life: 1, calls, job: None, next_job: 1, finished, first_packets, hedges, planted }
     }
     /// Its address.
     #[must_use]

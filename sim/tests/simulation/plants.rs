@@ -33,3 +33,8 @@ fn ignored_generation_stamps_are_caught() {
 fn rot_that_is_cut_like_a_torn_tail_is_caught() {
     is_caught(Planted::RotReadAsEnd, 1);
 }
+
+#[test]
+fn digests_that_the_namenode_is_not_told_are_missed() {
+    is_caught(Planted::DigestNotTold, 1);
+}

@@ -20,6 +20,7 @@ use crate::coverage::Rare;
 use crate::hosts::datanode::{FIRST_PORT, address_of};
 use crate::message::{Part, Timer};
 use crate::network::StreamId;
+use crate::planted::Planted;
 use crate::scene::Scene;
 use crate::workload::{Manner, Op, Outcome, content};
 
@@ -267,13 +268,13 @@ impl ClientHost {
     }
 
     fn perform_write(&mut self, job: u64, effect: WriteEffect, scene: &mut Scene) {
-        let (address, now) = (self.address(), scene.now());
+        let (address, now, planted) = (self.address(), scene.now(), self.planted);
         let Some(writing) = self.writing(job) else { return };
         let Some(Open { inode, lease_epoch, .. }) = writing.file else { return };
         let header = None;
         match effect {
             WriteEffect::AddBlock { previous, exclude_nodes, until } => {
-                let client_host = String::new();
+                let (previous, client_host) = (told(previous, planted), String::new());
                 let request = n::AddBlockRequest { header, inode, lease_epoch, previous, exclude_nodes, client_host };
                 self.ask_within(Purpose::AddBlock, request.into(), true, until.since(now), scene);
             }
@@ -312,6 +313,7 @@ impl ClientHost {
             }
             WriteEffect::Complete { last } => {
                 writing.completing = true;
+                let last = told(last, planted);
                 let request = n::CompleteRequest { header, inode, lease_epoch, last };
                 self.ask(Purpose::Complete, request.into(), true, scene);
             }
@@ -455,6 +457,15 @@ impl ClientHost {
             _ => u64::MAX,
         }
     }
+}
+
+/// A finished block as the namenode is told of it; with the planted bug, without its digest.
+fn told(block: Option<n::FinishedBlock>, planted: Option<Planted>) -> Option<n::FinishedBlock> {
+    let mut block = block?;
+    if planted == Some(Planted::DigestNotTold) {
+        block.digest.clear();
+    }
+    Some(block)
 }
 
 fn blame(block: &LocatedBlock, link: &str) -> usize {
