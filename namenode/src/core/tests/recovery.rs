@@ -444,7 +444,12 @@ fn l_6_an_appender_that_dies_early_keeps_nothing_open_after_its_copies_were_move
         assert_eq!(held.len(), 3);
         let record = held.remove(0);
         if truncated {
-            let truncate = n::TruncateRequest { header: call(6, 1), path: "/tmp/f".into(), len_bytes: 40 };
+            let truncate = n::TruncateRequest {
+                header: call(6, 1),
+                path: "/tmp/f".into(),
+                len_bytes: 40,
+                expected_len_bytes: None,
+            };
             bench.ask::<n::TruncateResponse>(truncate).unwrap();
         } else {
             let append = n::AppendRequest { header: call(2, 1), path: "/tmp/f".into(), ..Default::default() };
