@@ -91,7 +91,7 @@ impl Listing {
                 Some(joined) => joined.map_err(ended)??,
                 None => self.client.list_page(&self.path, &self.start_after).await?,
             };
-            check_names(&answer).map_err(|error| error.with_path(self.path.as_str()))?;
+            check_names(&answer, &self.start_after).map_err(|error| error.with_path(self.path.as_str()))?;
             self.more = answer.more && !answer.entries.is_empty();
             if let Some(last) = answer.entries.last() {
                 self.start_after.clone_from(&last.path);
@@ -112,21 +112,31 @@ impl Listing {
 }
 
 /// Names become parts of paths, also on the caller's machine: whoever answers may not lead out of the directory by them.
-/// Only a file that is listed itself has no name.
-fn check_names(answer: &ListResponse) -> FsResult<()> {
+/// Nor may a name come twice: as a link, and then as a directory that is entered through it. Only a file that is listed
+/// itself has no name.
+fn check_names(answer: &ListResponse, start_after: &str) -> FsResult<()> {
     let alone = answer.entries.len() == 1 && !answer.more;
     let is_name = |name: &str| match name {
         "" => alone,
         "." | ".." => false,
         name => !name.contains(['/', '\0']),
     };
-    match answer.entries.iter().find(|entry| !is_name(&entry.path)) {
-        None => Ok(()),
-        Some(bad) => {
-            let text = format!("the namenode lists {:?}, which is not a name", bad.path);
-            Err(FsError::new(ErrorCode::Corrupt, text).with_hint("do not use this cluster before you know why"))
+    let mut before = start_after;
+    for entry in &answer.entries {
+        let name = entry.path.as_str();
+        if !is_name(name) {
+            return Err(strange(format!("the namenode lists {name:?}, which is not a name")));
         }
+        if !name.is_empty() && name <= before {
+            return Err(strange(format!("the namenode lists {name:?} after {before:?}: out of order, or twice")));
+        }
+        before = name;
     }
+    Ok(())
+}
+
+fn strange(text: String) -> FsError {
+    FsError::new(ErrorCode::Corrupt, text).with_hint("do not use this cluster before you know why")
 }
 
 #[cfg(test)]
@@ -140,11 +150,25 @@ mod tests {
             ListResponse { entries: names.iter().map(entry).collect(), more }
         };
         for bad in ["..", ".", "a/b", "/etc/passwd", "../x", "a\0b", ""] {
-            let error = check_names(&answer(&["ok", bad], false)).unwrap_err();
+            let error = check_names(&answer(&["\x01", bad], false), "").unwrap_err();
             assert_eq!(error.code, ErrorCode::Corrupt, "{bad:?}");
         }
-        assert!(check_names(&answer(&[""], true)).is_err());
-        assert!(check_names(&answer(&[""], false)).is_ok(), "a file that is listed itself");
-        assert!(check_names(&answer(&["...", "..a", "a..", "\\", "x y"], true)).is_ok());
+        assert!(check_names(&answer(&[""], true), "").is_err());
+        assert!(check_names(&answer(&[""], false), "").is_ok(), "a file that is listed itself");
+        assert!(check_names(&answer(&["...", "..a", "\\", "a..", "x y"], true), "").is_ok());
+    }
+
+    #[test]
+    fn s_9_a_name_comes_once_and_in_its_order() {
+        let answer = |names: &[&str]| {
+            let entry = |name: &&str| FileStatus { path: (*name).to_owned(), ..FileStatus::default() };
+            ListResponse { entries: names.iter().map(entry).collect(), more: true }
+        };
+        assert!(check_names(&answer(&["a", "b", "c"]), "").is_ok() && check_names(&answer(&["b"]), "a").is_ok());
+        // A link that leads elsewhere, and then a directory of that name: what is in it would be written there.
+        for (names, after) in [(&["x", "x"][..], ""), (&["x", "y", "x"], ""), (&["b", "a"], ""), (&["x", "y"], "x")] {
+            let error = check_names(&answer(names), after).unwrap_err();
+            assert_eq!(error.code, ErrorCode::Corrupt, "{names:?} after {after:?}");
+        }
     }
 }
