@@ -84,10 +84,6 @@ impl Failure {
     pub(crate) const fn is_quiet(&self) -> bool {
         matches!(self.kind, Kind::Quiet)
     }
-    /// Is it not about one item, but the end of all: Ctrl-C, or nobody who reads what is printed?
-    pub(crate) const fn ends_all(&self) -> bool {
-        matches!(self.kind, Kind::Interrupted | Kind::Quiet)
-    }
     pub(crate) const fn is_verdict(&self) -> bool {
         matches!(self.kind, Kind::Verdict(_))
     }

@@ -272,3 +272,30 @@ impl Going<'_> {
         if there == read.content() { Ok(()) } else { Err(differs(path.as_str())) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base::local::LocalWriter;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_ends_where_it_should_and_a_file_that_became_shorter_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let mut writer = LocalWriter::create(&path, 0o644).unwrap();
+        writer.write(&vec![7; CHUNK_BYTES + 10]).unwrap();
+        writer.finish(&path, false).unwrap();
+        let file = Arc::new(SharedFile::open(&path).unwrap());
+        let (end, part) =
+            (CHUNK_BYTES as u64 + 10, |range| LocalPart { file: Arc::clone(&file), path: path.clone(), range });
+        let mut whole = part(5..end);
+        for len in [CHUNK_BYTES, 5, 0, 0] {
+            assert_eq!(whole.next().await.unwrap().len(), len);
+        }
+        let mut longer = part(5..end + 1);
+        assert_eq!(longer.next().await.unwrap().len(), CHUNK_BYTES);
+        let failure = longer.next().await.unwrap_err();
+        assert!(failure.text().contains("changed while it was read"), "{}", failure.text());
+    }
+}

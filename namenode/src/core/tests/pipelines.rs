@@ -343,7 +343,7 @@ fn sc_38_a_writer_whose_nodes_all_restart_gets_those_back_that_are_up_again() {
     node_of(&mut nodes, &a).restart(&mut bench);
     assert_eq!(more(&mut bench, 2, &[&b, &c], &[&node_a]), Vec::<String>::new());
     // Then the second one: without another node the write would end, and the first one is up again.
-    assert_eq!(more(&mut bench, 3, &[&c], &[&node_a, &node_b]), [a.clone()]);
+    assert_eq!(more(&mut bench, 3, &[&c], &[&node_a, &node_b]), std::slice::from_ref(&a));
     // One that only failed its writer, and never went away, is not offered.
     assert_eq!(more(&mut bench, 4, &[&a], &[&node_b, &node_of(&mut nodes, &c).name]), Vec::<String>::new());
 }

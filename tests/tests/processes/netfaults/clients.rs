@@ -68,15 +68,17 @@ fn closed(cluster: &Apart, path: &str) -> Vec<u8> {
 }
 
 fn leases() -> Option<Apart> {
-    Apart::start(
-        DATANODES,
-        &["namenode.block_size=1MiB", "namenode.heartbeat_interval=500ms", "namenode.lease_hard_limit=8s"],
-    )
+    let settings = [
+        "namenode.block_size=1MiB",
+        "namenode.heartbeat_interval=500ms",
+        "namenode.lease_soft_limit=8s",
+        "namenode.lease_hard_limit=8s",
+    ];
+    Apart::start(DATANODES, &settings)
 }
 
 /// Two clients write the same and die at different bytes: each file is a beginning of the same content.
 #[test]
-#[ignore = "needs flushes and the recovery of leases"]
 fn d_5_f_15_a_client_that_is_killed_leaves_a_readable_file_of_at_least_what_it_flushed() {
     let Some(cluster) = leases() else { return };
     let mut files = Vec::new();
@@ -97,7 +99,6 @@ fn d_5_f_15_a_client_that_is_killed_leaves_a_readable_file_of_at_least_what_it_f
 
 /// Its lease runs out behind its back: the file is closed without it, and what it sends when it is back counts for nothing.
 #[test]
-#[ignore = "needs flushes and the recovery of leases"]
 fn v_4_f_13_a_client_that_is_cut_off_loses_its_file_and_cannot_write_to_it_any_more() {
     let Some(cluster) = leases() else { return };
     let mut client = flushing(&cluster, "/f");
