@@ -534,7 +534,7 @@ impl Store {
     }
 
     /// Deletes a replica on the namenode's command: its files go to the trash. A replica that is not there is
-    /// no error (SC-49: a delete is a no-op then).
+    /// no error (SC-49: a delete is a no-op then), and that it is not there is told once more: the namenode believes it is.
     ///
     /// # Errors
     /// [`StoreError::StaleStamp`] unless the command names the replica's stamp; [`StoreError::Changed`] if it changes just
@@ -548,8 +548,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let volume = self.volume(storage)?;
         let pool = volume.pool()?;
-        let known = volume.state.lock().replicas.get(&id).copied();
-        let Some(replica) = known else { return Ok(()) };
+        let replica = {
+            let mut state = volume.state.lock();
+            let Some(replica) = state.replicas.get(&id).copied() else {
+                state.journal.absent(id, stamp);
+                return Ok(());
+            };
+            replica
+        };
         // A replica that lost its checksums has no stamp: any stamp deletes it.
         if replica.stamp != stamp && replica.stamp.raw() != 0 {
             return Err(StoreError::StaleStamp { id, found: replica.stamp, sent: stamp });

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use proto::cluster::{ReplicaRecord, ReplicaState as WireState};
-use proto::ids::BlockId;
+use proto::ids::{BlockId, GenerationStamp};
 use proto::report::{BUCKETS, replica_hash};
 
 use super::replica::{Replica, ReplicaState};
@@ -51,6 +51,12 @@ impl Journal {
     /// Says once more what a replica is that hashes do not cover.
     pub(crate) fn restate(&mut self, id: BlockId, replica: &Replica) {
         self.push(record(id, replica));
+    }
+    /// Says that a replica is not there, to a namenode that believes it is: one that was half-written may have gone in a power
+    /// cut, and neither hashes nor what was told since speak of it.
+    pub(crate) fn absent(&mut self, id: BlockId, stamp: GenerationStamp) {
+        let (id, stamp, state) = (id.raw(), stamp.raw(), WireState::Deleted as i32);
+        self.push(ReplicaRecord { id, stamp, len_bytes: 0, state, verified: false });
     }
     /// A replica was read whole and is sound.
     pub(crate) fn verified(&mut self, id: BlockId, replica: &Replica) {

@@ -658,6 +658,18 @@ fn a_replica_that_is_deleted_while_it_is_written_is_neither_acknowledged_nor_rep
 }
 
 #[test]
+fn sc_49_that_a_replica_is_not_there_is_told_again_to_whoever_wants_it_deleted() {
+    let (_, store) = joined(1);
+    let done = store_block(&store, 1, 700).unwrap();
+    let told = store.changes(&done.storage, 1, 9).unwrap().len() as u64;
+    let gone = block(2);
+    store.delete(&done.storage, gone.id, gone.stamp, NOW).unwrap();
+    let changes = store.changes(&done.storage, told + 1, 9).unwrap();
+    let seen: Vec<_> = changes.iter().map(|change| (change.id, change.stamp, change.state)).collect();
+    assert_eq!(seen, [(gone.id.raw(), gone.stamp.raw(), WireState::Deleted as i32)]);
+}
+
+#[test]
 fn a_copy_replaces_what_cannot_be_served_and_nothing_else() {
     let newer = BlockRef { stamp: block(1).stamp.next(), ..block(1) };
     let copy = |store: &Store, block: &BlockRef| store.create_copy(block, None, ChunkFormat::CRC32C_512);
