@@ -71,6 +71,8 @@ pub struct Cluster {
     pub phase: Phase,
     /// Frozen hosts, with the moments at which they wake up.
     pub frozen: Vec<(Address, Moment)>,
+    /// Datanodes that lost power, and when.
+    power_cuts: Vec<(Moment, usize)>,
     planted: Option<Planted>,
 }
 
@@ -121,6 +123,7 @@ impl Cluster {
             faults: Faults::default(),
             phase: Phase::Work,
             frozen: Vec::new(),
+            power_cuts: Vec::new(),
             planted,
         }
     }
@@ -264,12 +267,22 @@ impl Cluster {
     pub fn kill(&mut self, host: Address, death: Death) {
         match host {
             Address::Namenode(at) => self.namenodes[at].die(death, &mut self.scene),
-            Address::Datanode(at) => self.datanodes[at].die(death, &mut self.scene),
+            Address::Datanode(at) => {
+                if death == Death::PowerCut {
+                    self.note_power_cut(at);
+                }
+                self.datanodes[at].die(death, &mut self.scene);
+            }
             Address::Client(at) => {
                 self.clients[at].die(&mut self.scene);
                 self.after(host);
             }
         }
+    }
+    fn note_power_cut(&mut self, at: usize) {
+        self.power_cuts.push((self.scene.now(), at));
+        let homes = self.owners.iter_mut().flat_map(|owner| owner.former.iter_mut().chain([&mut owner.oracle]));
+        homes.for_each(|oracle| oracle.power_cut(at));
     }
     /// Starts a host that is down.
     pub fn restart(&mut self, host: Address) {
@@ -363,6 +376,10 @@ impl Cluster {
             let oracle = owner.home(home);
             oracle.settled = (0, 0);
             let verdict = oracle.observe(&op, &outcome, &fence);
+            if !op.manner().is_some_and(|manner| manner.sync) {
+                let since = self.power_cuts.iter().rev().take_while(|(when, _)| *when >= begun);
+                oracle.left_unsynced(&op, &outcome, &since.map(|(_, node)| *node).collect());
+            }
             let (happened, did_not) = oracle.settled;
             (0..happened).for_each(|_| self.scene.hit(Rare::UnknownHappened));
             (0..did_not).for_each(|_| self.scene.hit(Rare::UnknownDidNotHappen));

@@ -109,6 +109,14 @@ impl Op {
     pub const fn flushes(&self) -> bool {
         matches!(self, Self::Write { manner: Manner { flush_every: Some(_), .. }, .. })
     }
+    /// How it writes, if it does.
+    #[must_use]
+    pub const fn manner(&self) -> Option<&Manner> {
+        match self {
+            Self::Write { manner, .. } | Self::Append { manner, .. } => Some(manner),
+            _ => None,
+        }
+    }
     /// The first path that it names.
     #[must_use]
     pub fn path(&self) -> &str {
