@@ -1,6 +1,6 @@
 //! The seeds of this commit.
 
-use sim::Run;
+use sim::{Run, Shape};
 
 use crate::seeds::{REGRESSIONS, base_of_commit, make, make_all};
 
@@ -35,7 +35,12 @@ fn the_seeds_of_this_commit_pass_and_every_rare_event_happens() {
 
 #[test]
 fn seeds_that_failed_once_pass() {
-    let sum = make_all(REGRESSIONS.len(), |number| Run::of_seed(REGRESSIONS[number]), || true);
+    // They failed in clusters that had no logs and no administrator: as such they are the runs that they were.
+    let old = |number: usize| {
+        let seed = REGRESSIONS[number];
+        Run { shape: Shape::of_old_seed(seed), ..Run::of_seed(seed) }
+    };
+    let sum = make_all(REGRESSIONS.len(), old, || true);
     assert!(sum.failures.is_empty(), "{}", sum.failures.join("\n"));
 }
 
