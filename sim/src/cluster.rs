@@ -2,7 +2,7 @@
 
 mod logging;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use base::clock::Moment;
@@ -84,6 +84,11 @@ pub struct Cluster {
     /// Logs that clients share, in runs that have them.
     pub loggers: Option<Loggers>,
     planted: Option<Planted>,
+}
+
+/// Datanodes that lost power since a moment.
+fn dark_since(power_cuts: &[(Moment, usize)], since: Moment) -> BTreeSet<usize> {
+    power_cuts.iter().rev().take_while(|(when, _)| *when >= since).map(|(_, node)| *node).collect()
 }
 
 impl Owner {
@@ -295,10 +300,14 @@ impl Cluster {
             }
         }
     }
-    fn note_power_cut(&mut self, at: usize) {
+    /// What a datanode had in memory is gone.
+    pub(crate) fn note_power_cut(&mut self, at: usize) {
         self.power_cuts.push((self.scene.now(), at));
         let homes = self.owners.iter_mut().flat_map(|owner| owner.former.iter_mut().chain([&mut owner.oracle]));
         homes.for_each(|oracle| oracle.power_cut(at));
+        if let Some(loggers) = &mut self.loggers {
+            loggers.logs.power_cut(at);
+        }
     }
     /// Starts a host that is down.
     pub fn restart(&mut self, host: Address) {
@@ -403,8 +412,7 @@ impl Cluster {
             oracle.settled = (0, 0);
             let verdict = oracle.observe(&op, &outcome, &fence);
             if !op.manner().is_some_and(|manner| manner.sync) {
-                let since = self.power_cuts.iter().rev().take_while(|(when, _)| *when >= begun);
-                oracle.left_unsynced(&op, &outcome, &since.map(|(_, node)| *node).collect());
+                oracle.left_unsynced(&op, &outcome, &dark_since(&self.power_cuts, begun));
             }
             let (happened, did_not) = oracle.settled;
             (0..happened).for_each(|_| self.scene.hit(Rare::UnknownHappened));

@@ -9,7 +9,7 @@
 //! writers the later one begins behind all that was acknowledged to the earlier one: that is what a lease is for, and an
 //! acknowledgement that comes to a writer after somebody else has the file would break it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base::clock::Moment;
 
@@ -58,6 +58,17 @@ struct Log {
     segments: Vec<(Segment, Moment)>,
     /// What reads saw of its length while it was closed, each with the end of the read.
     lengths: Vec<(usize, Moment)>,
+    /// Segments that were flushed without a sync and left, with the nodes that lost power since they were begun.
+    unsynced: Vec<(u64, BTreeSet<usize>)>,
+}
+
+/// Nodes of a pipeline, at least: what is in their memory only is gone when all of them lose power (D-2).
+const LEAST_HOMES: usize = 2;
+
+/// May what was flushed without a sync be gone, when these nodes have lost power?
+#[must_use]
+pub fn may_be_gone(dark: &BTreeSet<usize>) -> bool {
+    dark.len() >= LEAST_HOMES
 }
 
 /// All logs.
@@ -108,6 +119,23 @@ impl Logs {
         in_order(&self.all(path, under_way)).map_err(|why| format!("{path}: {why}"))
     }
 
+    /// A writer has left what it flushed without a sync; these nodes lost power since it began.
+    pub fn left_unsynced(&mut self, path: &str, tag: u64, dark: BTreeSet<usize>) {
+        self.logs.entry(path.to_owned()).or_default().unsynced.push((tag, dark));
+    }
+    /// A node lost power.
+    pub fn power_cut(&mut self, node: usize) {
+        for log in self.logs.values_mut() {
+            let gone = log.unsynced.extract_if(.., |(_, dark)| {
+                dark.insert(node);
+                may_be_gone(dark)
+            });
+            let gone: Vec<u64> = gone.map(|(tag, _)| tag).collect();
+            let segments = log.segments.iter_mut().map(|(segment, _)| segment);
+            segments.filter(|segment| gone.contains(&segment.tag)).for_each(|segment| segment.least_bytes = 0);
+        }
+    }
+
     fn all(&self, path: &str, under_way: &[Segment]) -> Vec<Segment> {
         let over = self.logs.get(path).into_iter().flat_map(|log| &log.segments).map(|(segment, _)| *segment);
         let mut all: Vec<Segment> = over.chain(under_way.iter().copied()).collect();
@@ -138,6 +166,12 @@ impl Logs {
         }
         if let Some((longer, _)) = log.lengths.iter().find(|(len, at)| *len > bytes.len() && *at < begun) {
             return Err(format!("{path} has {} bytes, a read before saw {longer}", bytes.len()));
+        }
+        if !open {
+            // What it shows of a segment was closed, and is durable.
+            let len_bytes = bytes.len();
+            let shown = |tag: u64| log.segments.iter().any(|(s, _)| s.tag == tag && s.least_end() <= len_bytes);
+            log.unsynced.retain(|(tag, _)| !shown(*tag));
         }
         // What is seen of an open block is not held against later reads. It ought to be: see `Loggers::taken`.
         if !open {
@@ -216,6 +250,24 @@ mod tests {
         twice.appended("/l", (2, 30), &Outcome::Appended { base_bytes: 60 }, at(5), &[]).unwrap();
         let flushed_too = twice.appended("/l", (3, 9), &left(60, 3, 9), at(9), &[]);
         assert!(flushed_too.is_err(), "two writers have bytes at the same place");
+    }
+
+    #[test]
+    fn what_was_flushed_to_a_log_without_a_sync_may_go_when_two_nodes_lose_power_and_not_before() {
+        let mut logs = Logs::default();
+        logs.left_unsynced("/l", 1, BTreeSet::from([4]));
+        logs.appended("/l", (1, 100), &left(0, 40, 100), at(1), &[]).unwrap();
+        let first = content(1, 100);
+        logs.power_cut(4);
+        assert!(logs.read("/l", (&first[..39], true), (at(2), at(3)), &[]).is_err(), "one node alone");
+        let mut closed = Logs::default();
+        closed.left_unsynced("/l", 1, BTreeSet::from([4]));
+        closed.appended("/l", (1, 100), &left(0, 40, 100), at(1), &[]).unwrap();
+        closed.read("/l", (&first[..40], false), (at(2), at(3)), &[]).unwrap();
+        closed.power_cut(5);
+        assert!(closed.read("/l", (&first[..39], false), (at(2), at(3)), &[]).is_err(), "it was closed before");
+        logs.power_cut(5);
+        logs.read("/l", (&first[..39], false), (at(2), at(3)), &[]).unwrap();
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! Clients that append to logs, fall silent with the lease in their hands, and take the file from each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::clock::Moment;
 use base::random::{Randomness, SeededRandom};
 use proto::error::ErrorCode;
 
-use super::Cluster;
+use super::{Cluster, dark_since};
 use crate::coverage::Rare;
 use crate::hosts::client::Finished;
 use crate::hosts::millis;
 use crate::hosts::namenode::{HARD_LIMIT, SOFT_LIMIT};
-use crate::logs::{LOGS, Logs, Segment, is_log, log_path};
+use crate::logs::{LOGS, Logs, Segment, is_log, log_path, may_be_gone};
 use crate::message::{Address, Event};
 use crate::workload::{Manner, Op, Outcome};
 
@@ -128,6 +128,10 @@ impl Cluster {
             if let Some(flushed) = taken.and_then(|taken| taken.get(&at)) {
                 segment.least_bytes = segment.least_bytes.min(*flushed);
             }
+            let dark = client.unsynced_since().map(|since| dark_since(&self.power_cuts, since));
+            if dark.is_some_and(|dark| may_be_gone(&dark)) {
+                segment.least_bytes = 0;
+            }
             Some(segment)
         };
         self.clients.iter().enumerate().filter_map(one).collect()
@@ -137,6 +141,8 @@ impl Cluster {
     pub(super) fn log_finished(&mut self, at: usize, finished: &Finished) -> Result<(), String> {
         let Finished { op, outcome, begun, ended, .. } = finished;
         let under_way = self.segments_under_way(op.path());
+        let synced = op.manner().is_none_or(|manner| manner.sync);
+        let dark = if synced { BTreeSet::new() } else { dark_since(&self.power_cuts, *begun) };
         let now = self.scene.now();
         let Some(loggers) = &mut self.loggers else { return Ok(()) };
         match (op, outcome) {
@@ -150,6 +156,15 @@ impl Cluster {
                     }
                     _ => outcome.clone(),
                 };
+                let outcome = match outcome {
+                    Outcome::Left { base_bytes, most_bytes, .. } if may_be_gone(&dark) => {
+                        Outcome::Left { base_bytes, least_bytes: base_bytes, most_bytes }
+                    }
+                    _ => outcome,
+                };
+                if !synced && matches!(outcome, Outcome::Left { .. }) {
+                    loggers.logs.left_unsynced(path, *tag, dark);
+                }
                 loggers.logs.appended(path, (*tag, *len_bytes), &outcome, now, &under_way)
             }
             (Op::Write { path, .. }, Outcome::Done | Outcome::Failed(ErrorCode::AlreadyExists)) => {

@@ -109,6 +109,11 @@ impl ClientHost {
     pub fn appending(&self) -> Option<(&str, u64, Segment)> {
         self.job.as_ref().and_then(Job::segment)
     }
+    /// When the operation under way began that flushes without a sync, if one does.
+    #[must_use]
+    pub fn unsynced_since(&self) -> Option<Moment> {
+        self.job.as_ref().and_then(Job::unsynced_since)
+    }
     /// Operations that are over since this was asked last.
     pub fn take_finished(&mut self) -> Vec<Finished> {
         std::mem::take(&mut self.finished)

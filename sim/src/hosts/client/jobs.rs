@@ -66,6 +66,10 @@ impl Job {
             _ => None,
         }
     }
+    /// When it began, if what it flushes is not synced.
+    pub(super) fn unsynced_since(&self) -> Option<Moment> {
+        self.op.manner().filter(|manner| !manner.sync).map(|_| self.begun)
+    }
     /// What its owner knows if the client dies now.
     pub(super) fn outcome_of_death(&self) -> Outcome {
         match &self.stage {
