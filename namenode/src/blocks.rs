@@ -61,6 +61,7 @@ pub use replicas::{Class, Odd, Replicas, Reported, classify};
 pub use reports::{Malformed, Part, Plan, Progress, Stream};
 pub use safe_mode::{SafeMode, Sight};
 
+use crate::namespace::NodeService;
 use balance::Balance;
 use drain::Drains;
 use recovery::Recoveries;
@@ -138,7 +139,7 @@ pub struct BlockCounts {
     pub corrupt: u64,
     /// Copies under way.
     pub pending_copy: u64,
-    /// Replicas that wait to be removed.
+    /// Replicas that wait to be removed; not those on nodes that were emptied and are gone.
     pub pending_delete: u64,
     /// Times that deletes nobody asked for were stopped.
     pub delete_alarms: u64,
@@ -242,7 +243,7 @@ impl BlockManager {
             missing: self.repair.missing_count(),
             corrupt: self.repair.corrupt_count(),
             pending_copy: self.repair.copies_count(),
-            pending_delete: self.removal.count(),
+            pending_delete: self.removal.count() - self.told_to_the_gone(),
             delete_alarms: self.delete_alarms,
         }
     }
@@ -311,12 +312,23 @@ impl BlockManager {
         for storage in self.registry.node(node).storages.clone() {
             self.rescan(storage);
         }
+        // While it was gone, nothing was to be removed from it.
+        if self.registry.node(node).service == NodeService::Decommissioned {
+            self.rescan_odd();
+        }
     }
 
     /// Looks at the blocks of a storage again. Only leaders judge.
     fn rescan(&mut self, storage: StorageIndex) {
         if self.leading.is_some() {
             self.passes.begin(Over::Storage(storage));
+        }
+    }
+
+    /// Looks at every odd replica again.
+    fn rescan_odd(&mut self) {
+        if self.leading.is_some() {
+            self.passes.begin(Over::Odd);
         }
     }
 

@@ -56,8 +56,6 @@ struct Out {
 pub struct Admin {
     random: SeededRandom,
     out: Option<Out>,
-    /// Datanodes that an empty one has taken the place of.
-    replaced: u32,
     /// Blocks that the balance under way had moved at the last look.
     moved: BTreeMap<String, u64>,
 }
@@ -66,17 +64,12 @@ impl Admin {
     /// With randomness of its own.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { random: SeededRandom::new(seed), out: None, replaced: 0, moved: BTreeMap::new() }
+        Self { random: SeededRandom::new(seed), out: None, moved: BTreeMap::new() }
     }
     /// The datanode that is out of service, if one is.
     #[must_use]
     pub fn out_of_service(&self) -> Option<usize> {
         self.out.as_ref().map(|out| out.datanode)
-    }
-    /// Did nodes go for ever? What was to be removed from them stays to be removed.
-    #[must_use]
-    pub const fn has_replaced(&self) -> bool {
-        self.replaced > 0
     }
     fn one_in(&self, n: u64) -> bool {
         self.random.below(n) == 0
@@ -232,9 +225,9 @@ impl Cluster {
             }
             self.scene.say(format_args!("datanode {datanode} is replaced by an empty one"));
             self.scene.hit(Rare::DrainedNodeReplaced);
-            admin.replaced += 1;
             self.kill(host, Death::Kill);
             self.datanodes[datanode].replace_disks();
+            self.note_power_cut(datanode);
             self.checks.rotten.retain(|(at, _)| *at != datanode);
             self.checks.leaving.remove(&datanode);
             self.scene.after(millis(500 + admin.random.below(4_000)), Event::Restart(host));
@@ -250,16 +243,19 @@ impl Cluster {
     /// What of the blocks of a node has too few copies elsewhere, in words.
     fn needed_on(&self, datanode: usize, for_ever: bool) -> Option<(BlockId, String)> {
         let mut found = None;
-        self.each_block_on(datanode, |view, others| {
+        let mut look = |view: &BlockView, others: &[usize]| {
             let needed = if for_ever { view.replication } else { 1 };
             if (others.len() as u32) < needed && found.is_none() {
                 let text = format!("{needed} copies of {view:?} are wanted elsewhere, there are {others:?}");
                 found = Some((view.block, text));
             }
-        });
+        };
+        self.each_block_on(datanode, &mut look);
+        self.each_reopened_on(datanode, &mut look);
         found
     }
-    /// May its bytes go for ever? Not those that are being written, and not those whose other copies rot where nobody looked.
+    /// May its bytes go for ever? Not those of new blocks that are being written, and not those whose other copies rot where
+    /// nobody looked.
     fn may_be_replaced(&self, datanode: usize) -> bool {
         let mut may = true;
         self.each_block_on(datanode, |view, others| {
@@ -267,9 +263,25 @@ impl Cluster {
         });
         let (Some(shared), Some(store)) = (self.newest(), self.datanodes[datanode].store()) else { return false };
         let namespace = shared.namespace.read();
-        let last = |open: namenode::namespace::OpenLease| namespace.lease(open.inode)?.last_block;
+        let last = |open: namenode::namespace::OpenLease| {
+            namespace.lease(open.inode)?.last_block.filter(|_| namespace.reopened_block(open.inode).is_none())
+        };
         let mut open = namespace.open_files_after(None, usize::MAX).into_iter().filter_map(last);
         may && !open.any(|view| store.replica(view.block).is_some())
+    }
+    /// Every block that was finished before and is open again of which a node holds what it was finished with, and the other
+    /// nodes that do.
+    fn each_reopened_on(&self, datanode: usize, mut each: impl FnMut(&BlockView, &[usize])) {
+        let Some(shared) = self.newest() else { return };
+        let namespace = shared.namespace.read();
+        for open in namespace.open_files_after(None, usize::MAX) {
+            let Some(view) = namespace.reopened_block(open.inode) else { continue };
+            let has = |at: &usize| self.datanodes[*at].has_of(view.block, view.stamp, view.len_bytes);
+            if has(&datanode) {
+                let others: Vec<usize> = (0..self.datanodes.len()).filter(|at| *at != datanode && has(at)).collect();
+                each(&view, &others);
+            }
+        }
     }
     /// Every committed block of which a node holds a whole replica, and the other nodes that count.
     fn each_block_on(&self, datanode: usize, mut each: impl FnMut(&BlockView, &[usize])) {

@@ -273,8 +273,8 @@ fn unhealthy(cluster: &Cluster) -> Option<String> {
             return Some(format!("namenode {at} is in safe mode: {reason}"));
         }
         let counts = blocks.counts();
-        let to_remove = if cluster.admin.as_ref().is_some_and(Admin::has_replaced) { 0 } else { counts.pending_delete };
-        let open = [counts.under_replicated, counts.missing, counts.corrupt, counts.pending_copy, to_remove];
+        let open =
+            [counts.under_replicated, counts.missing, counts.corrupt, counts.pending_copy, counts.pending_delete];
         if open.iter().any(|count| *count > 0) {
             return Some(format!("namenode {at}: {counts:?}"));
         }

@@ -61,12 +61,13 @@ impl BlockManager {
     }
 
     /// Nodes that hold what the block was finished with, as far as is known: those of the log unless they are known to
-    /// be lost, and those that reported it.
+    /// be lost, or not to have it any more (a balance moves copies, and the log does not hear of it), and those that
+    /// reported it.
     fn holders_of(&self, open: Reopened<'_>, now: Moment) -> BTreeSet<NodeIndex> {
         let odd = self.replicas.odd_of(open.block);
-        let has_it = |storage: &StorageIndex| {
-            let of_storage = odd.iter().find(|(other, _)| other == storage).map(|(_, odd)| odd);
-            of_storage.is_none_or(|odd| !odd.marked && odd.state != ReplicaState::Corrupt)
+        let has_it = |storage: &StorageIndex| match self.replicas.odd_at(open.block, *storage) {
+            Some(odd) => !odd.marked && odd.state != ReplicaState::Corrupt,
+            None => self.is_untold(*storage),
         };
         let reported = odd.iter().filter(|(_, odd)| odd.stamp >= open.stamp && odd.len_bytes >= open.floor_bytes);
         let storages = open.homes.iter().copied().chain(reported.map(|(storage, _)| *storage));

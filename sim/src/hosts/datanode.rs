@@ -197,6 +197,22 @@ impl DatanodeHost {
     pub fn die_at(&self, point: CrashPoint, side: Side, nth: u64) {
         self.disk.stop_at(point, side, nth);
     }
+    /// Does it hold so many bytes of a block, finished or not, of this stamp or a later one? Of a node that does not run only
+    /// the stamp is known.
+    #[must_use]
+    pub fn has_of(&self, block: BlockId, stamp: GenerationStamp, len_bytes: u64) -> bool {
+        if let Some(store) = self.store() {
+            return store.replica(block).is_some_and(|(_, replica)| {
+                replica.state != ReplicaState::Corrupt && replica.stamp >= stamp && replica.len_bytes >= len_bytes
+            });
+        }
+        let files = self.disk.files();
+        let stamp_of = |file: &String| {
+            let name = file.rsplit('/').next()?.strip_suffix(".meta")?;
+            name.strip_prefix(&format!("{block}_"))?.parse().ok().map(GenerationStamp::from_raw)
+        };
+        files.iter().filter(|file| file.contains("/current/")).filter_map(stamp_of).any(|found| found >= stamp)
+    }
     /// Does it hold a whole replica of this stamp, running or not?
     #[must_use]
     pub fn holds(&self, block: BlockId, stamp: GenerationStamp) -> bool {
