@@ -75,12 +75,18 @@ mutations! {
     // --- leases and recovery ---
     /// A writer whose file was taken from it still commits.
     Sc25RecoveryFencesNobody = "sc-25-recovery-fences-nobody";
+    /// A flush is answered on the word of datanodes alone: they may have forgotten whom they were told to stop.
+    Sc25FlushIsNotAskedFor = "sc-25-flush-is-not-asked-for";
     /// A recovery that was overtaken by a later one ends the file.
     Sc26OvertakenRecoveryCounts = "sc-26-overtaken-recovery-counts";
+    /// A node that was restarted takes a block from a writer that it was told to stop before.
+    Sc26RestartForgetsFences = "sc-26-restart-forgets-fences";
     /// What a node found at its start speaks for the pipeline as if it had been there all the time.
     Sc27RestartedReplicaIsBelieved = "sc-27-restarted-replica-is-believed";
     /// A recovery waits for a node that never answers.
     Sc28OneIsWaitedForForEver = "sc-28-one-is-waited-for-for-ever";
+    /// A home that is gone for good is taken for one that never had anything.
+    Sc28LossIsProof = "sc-28-loss-is-proof";
     /// An append goes on behind whatever length a replica has.
     Sc29AppendAtAnyLength = "sc-29-append-at-any-length";
     /// A write is begun by nobody whose end could be noticed.

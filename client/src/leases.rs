@@ -35,7 +35,9 @@ pub struct RecoveredLease {
 
 impl Client {
     /// Cuts a closed file to its first `len_bytes`, which it must have. At the end of a block that is done at once;
-    /// inside one its replicas are cut, too, and the file is open until they are.
+    /// inside one its replicas are cut, too, and the file is open until they are. Inside one that a snapshot sees, the
+    /// part of it that stays is copied first, into a file beside this one: the caller must be allowed to read the file,
+    /// and to write to its directory.
     ///
     /// # Errors
     /// The namenode's refusals: [`ErrorCode::FileOpen`] while somebody writes the file, [`ErrorCode::InvalidArgument`] if it
@@ -55,7 +57,17 @@ impl Client {
 
     async fn truncate_to(&self, path: &str, len_bytes: u64, expected_len_bytes: Option<u64>) -> FsResult<Truncated> {
         let path = FsPath::parse(path)?;
-        let request = n::TruncateRequest { header: None, path: path.into(), len_bytes, expected_len_bytes };
+        let request =
+            n::TruncateRequest { path: path.clone().into(), len_bytes, expected_len_bytes, ..Default::default() };
+        match self.truncate_request(request).await {
+            Err(error) if error.code == ErrorCode::Unsupported => {
+                self.truncate_by_copy(&path, len_bytes, expected_len_bytes).await
+            }
+            cut => cut,
+        }
+    }
+
+    pub(crate) async fn truncate_request(&self, request: n::TruncateRequest) -> FsResult<Truncated> {
         let (answer, _) = self.inner.change("truncate", &request).await?;
         let status = answer.status.ok_or_else(|| half_told("truncate"))?;
         Ok(Truncated { status, done: answer.done })

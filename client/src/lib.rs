@@ -55,6 +55,7 @@ pub mod retry;
 mod rpc;
 pub mod session;
 mod splits;
+mod tail;
 mod verify;
 pub mod write;
 

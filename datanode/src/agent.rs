@@ -27,7 +27,7 @@ use proto::cluster::{
     VerifyReplicas, node_command,
 };
 use proto::error::FsResult;
-use proto::ids::Term;
+use proto::ids::{GenerationStamp, Term};
 
 use auth::{NodeKey, NodeKeys};
 
@@ -276,7 +276,7 @@ impl Agent {
         };
         match answer {
             Answer::Register(answer) => {
-                if take_registration(node, &answer) {
+                if take_registration(node, &answer, !link.was_registered) {
                     link.took_registration(node, &answer, &self.config, now);
                 } else {
                     link.retry_at(now.plus(RETRY * 10));
@@ -372,8 +372,9 @@ fn task_of(kind: node_command::Kind) -> Task {
     }
 }
 
-/// Takes cluster and keys from a registration. False: it is not for this node.
-fn take_registration(node: &Node, answer: &RegisterResponse) -> bool {
+/// Takes cluster and keys from a registration. False: it is not for this node. `first`: of this namenode since the node
+/// started; whatever fences it had before are forgotten, and writers have to be told by it.
+fn take_registration(node: &Node, answer: &RegisterResponse, first: bool) -> bool {
     let ids = proto::ids::ClusterId::parse(&answer.cluster)
         .and_then(|cluster| proto::ids::PoolId::parse(&answer.pool).map(|pool| (cluster, pool)));
     let (cluster, pool) = match ids {
@@ -386,6 +387,9 @@ fn take_registration(node: &Node, answer: &RegisterResponse) -> bool {
     if let Err(error) = node.store().join(&cluster, &pool) {
         tracing::error!(error = %crate::receive::chain(&error), "this node cannot join the namenode's cluster");
         return false;
+    }
+    if first {
+        node.store().forgot_fences_below(GenerationStamp::from_raw(answer.next_stamp));
     }
     let key = |number: u32, bytes: &[u8]| NodeKey::from_slice(bytes).map(|key| (number, key));
     let keys = [key(answer.key_number, &answer.node_key), key(answer.previous_key_number, &answer.previous_node_key)];

@@ -121,7 +121,7 @@ impl Node {
         }
         let writer = match mode {
             Mode::Copy => self.store.create_copy(&block, storage, setup.chunks)?,
-            Mode::Read | Mode::Write => self.store.create(&block, storage, setup.chunks)?,
+            Mode::Read | Mode::Write => self.store.create_new(&block, storage, setup.chunks)?,
         };
         writer.set_observed(setup.digest_observed);
         Ok(writer)

@@ -312,6 +312,29 @@ impl Store {
         self.check_pool(&block.pool)?;
         self.create_in(self.room_for(block, storage)?, block, chunks)
     }
+    /// As [`Store::create`], for the writer of a new block. One whose fence may have been forgotten is refused.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn create_new(
+        &self,
+        block: &BlockRef,
+        storage: Option<&StorageId>,
+        chunks: ChunkFormat,
+    ) -> Result<ReplicaWriter, StoreError> {
+        let floor = self.volumes.iter().map(|volume| volume.state.lock().fences.floor()).max();
+        let (id, sent) = (block.id, block.stamp);
+        match floor.filter(|floor| sent < *floor && !base::mutated!(Sc26RestartForgetsFences)) {
+            Some(fence) => Err(StoreError::Fenced { id, fence, sent }),
+            None => self.create(block, storage, chunks),
+        }
+    }
+    /// Fences without a replica that this node was told of before it started are forgotten: all were below this stamp.
+    pub(crate) fn forgot_fences_below(&self, stamp: GenerationStamp) {
+        for volume in &self.volumes {
+            volume.state.lock().fences.forgot_below(stamp);
+        }
+    }
     /// Chooses the disk of a new replica, and sets room aside on it.
     fn room_for(&self, block: &BlockRef, storage: Option<&StorageId>) -> Result<Reservation, StoreError> {
         Reservation::on(&self.choose(storage)?, block.len_bytes)

@@ -158,6 +158,36 @@ async fn d_6_files_are_cut_at_the_ends_of_blocks_and_inside() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sc_12_n_6_files_are_cut_inside_blocks_that_a_snapshot_sees() {
+    let cluster = cluster(3).await;
+    let client = cluster.client().unwrap();
+    let bytes = content(3 * BLOCK as usize);
+    client.mkdir("/d", 0o755, false).await.unwrap();
+    let mut writer = client.create("/d/f", CreateOptions::default()).await.unwrap();
+    writer.write_all(&bytes).await.unwrap();
+    writer.close().await.unwrap();
+    client.allow_snapshots("/d", true).await.unwrap();
+    for (number, len) in [3 * BLOCK - 1, 2 * BLOCK + 513, BLOCK + 512, BLOCK, 700].into_iter().enumerate() {
+        let before = client.stat("/d/f").await.unwrap().len_bytes;
+        client.create_snapshot("/d", &format!("s{number}")).await.unwrap();
+        let refused = client.truncate_expecting("/d/f", len, before - 1).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Changed);
+        let cut = client.truncate("/d/f", len).await.unwrap();
+        assert!(cut.done && cut.status.len_bytes == len, "a copy is cut at once");
+        assert!(read_all(&client, "/d/f").await[..] == bytes[..len as usize], "{len}");
+        let seen = read_all(&client, &format!("/d/.snapshot/s{number}/f")).await;
+        assert!(seen[..] == bytes[..before as usize], "the snapshot is what it was");
+    }
+    let listed = client.list("/d").unwrap().collect().await.unwrap();
+    assert_eq!(listed.len(), 1, "no copy is left beside it: {listed:?}");
+    let mut writer = client.append("/d/f", AppendOptions::default()).await.unwrap();
+    writer.write_all(b"more").await.unwrap();
+    writer.close().await.unwrap();
+    assert_eq!(read_all(&client, "/d/f").await, [&bytes[..700], b"more"].concat());
+    cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn v_1_readers_follow_a_file_while_it_is_written() {
     let cluster = cluster(3).await;
     let client = cluster.client().unwrap();

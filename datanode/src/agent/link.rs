@@ -33,6 +33,8 @@ enum Kind {
 #[derive(Debug, Default)]
 pub(super) struct Link {
     pub(super) registered: bool,
+    /// It was registered once since the node started.
+    pub(super) was_registered: bool,
     /// Calls under way, with the moment they were made. One of a kind.
     calls: BTreeMap<CallNumber, (Kind, Moment)>,
     not_before: Moment,
@@ -130,7 +132,7 @@ impl Link {
         config: &AgentConfig,
         now: Moment,
     ) {
-        self.registered = true;
+        (self.registered, self.was_registered) = (true, true);
         self.heartbeat_due = now;
         self.heartbeat = match answer.heartbeat_interval_ms {
             0 => None,

@@ -12,7 +12,7 @@ use transfer::{BlockRef, ChunkFormat};
 
 use super::*;
 use crate::commands;
-use crate::store::{Store, StoreOptions};
+use crate::store::{Store, StoreError, StoreOptions};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -55,13 +55,15 @@ struct Bench {
     node: Node,
     agent: Agent,
     now: Moment,
+    /// What registrations are answered with.
+    next_stamp: u64,
     effects: Vec<AgentEffect>,
 }
 
 impl Bench {
     fn new(node: Node) -> Self {
         let agent = Agent::new(config(), &node);
-        Self { agent, node, now: Moment::START.plus(SECOND), effects: Vec::new() }
+        Self { agent, node, now: Moment::START.plus(SECOND), next_stamp: 0, effects: Vec::new() }
     }
     fn tick(&mut self, by: Duration) {
         self.now = self.now.plus(by);
@@ -97,6 +99,7 @@ impl Bench {
             key_number: 1,
             node_key: vec![1; 32].into(),
             full_report: true,
+            next_stamp: self.next_stamp,
             ..RegisterResponse::default()
         };
         self.answer(call, Answer::Register(answer));
@@ -209,6 +212,31 @@ fn sc_70_commands_of_a_lower_term_are_refused_also_after_a_restart() {
     again.register();
     again.heartbeat(leader(4, vec![delete(1, &storage, 0)]));
     assert_eq!(again.carried(), []);
+}
+
+#[test]
+fn sc_26_a_node_that_was_restarted_takes_no_new_block_of_a_stamp_that_may_have_been_fenced() {
+    let disk = MemDisk::new();
+    let mut bench = Bench::new(open(&disk));
+    bench.next_stamp = GenerationStamp::FIRST.raw() + 7;
+    bench.register();
+    let begin = |bench: &Bench, stamp: u64| {
+        let (pool, id) = (PoolId::new("1"), BlockId::from_raw(BlockId::FIRST.raw() + stamp as i64));
+        let stamp = GenerationStamp::from_raw(GenerationStamp::FIRST.raw() + stamp);
+        let block = BlockRef { pool, id, stamp, len_bytes: 0 };
+        bench.node.store().create_new(&block, None, ChunkFormat::CRC32C_512).err()
+    };
+    for old in [0, 6] {
+        assert!(matches!(begin(&bench, old), Some(StoreError::Fenced { .. })), "it was given before the start");
+    }
+    let refused = begin(&bench, 7);
+    assert!(refused.is_none(), "it is given after the start: {refused:?}");
+    // A node that only registers again has forgotten nothing.
+    bench.next_stamp += 100;
+    bench.heartbeat(HeartbeatResponse { reregister: true, ..leader(1, vec![]) });
+    bench.event(AgentEvent::Tick);
+    bench.register_again();
+    assert!(begin(&bench, 8).is_none());
 }
 
 #[test]

@@ -1,7 +1,17 @@
 //! Stamps of recoveries that have shut out everything below them, block by block.
 //!
 //! A recovery that found no replica leaves a *lone* fence: a late writer of a lower stamp would begin what the recovery has
-//! done without. Nothing ends those, so their number is bounded.
+//! done without. Nothing ends those, so their number is bounded; and they are in memory only. What is forgotten of them
+//! is made good by one number:
+//!
+//! ```text
+//!   too many lone fences ─▶ the lowest stamp goes ─┐
+//!                                                  ├─▶ floor: a *new* block of a writer is refused below it
+//!   the node starts ─▶ the namenode's next stamp ──┘   (a writer that is refused asks for another block)
+//! ```
+//!
+//! Only the begin of a new block is asked about the floor. Whatever else begins a replica has a stamp that the namenode
+//! confirms before it counts (a pipeline that was mended), or is a copy that the leader ordered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,16 +19,23 @@ use proto::ids::{BlockId, GenerationStamp};
 
 use super::replica::{Replica, ReplicaState};
 
-/// Fences without a replica that are remembered. Beyond it those of the lowest block ids are dropped: these blocks are the
-/// oldest, and late writers of them the least likely.
+/// Fences without a replica that are remembered.
 pub(crate) const MAX_LONE_FENCES: usize = 4096;
 
-/// The fences of a volume. Every step costs the same, however many there are: they are taken under the volume's lock.
-#[derive(Debug, Default)]
+/// The fences of a volume. Every step costs little, however many there are: they are taken under the volume's lock.
+#[derive(Debug)]
 pub(crate) struct Fences {
     stamps: BTreeMap<BlockId, GenerationStamp>,
-    /// Those without a replica.
-    lone: BTreeSet<BlockId>,
+    /// Those without a replica, the lowest stamp first.
+    lone: BTreeSet<(GenerationStamp, BlockId)>,
+    /// Every fence that was forgotten is at most as high.
+    floor: GenerationStamp,
+}
+
+impl Default for Fences {
+    fn default() -> Self {
+        Self { stamps: BTreeMap::new(), lone: BTreeSet::new(), floor: GenerationStamp::from_raw(0) }
+    }
 }
 
 impl Fences {
@@ -26,31 +43,42 @@ impl Fences {
     pub(crate) fn get(&self, id: BlockId) -> Option<GenerationStamp> {
         self.stamps.get(&id).copied()
     }
+    /// The stamp below which there may have been a fence that is forgotten.
+    pub(crate) const fn floor(&self) -> GenerationStamp {
+        self.floor
+    }
+    /// Fences below a stamp are forgotten.
+    pub(crate) fn forgot_below(&mut self, stamp: GenerationStamp) {
+        self.floor = self.floor.max(stamp);
+    }
     /// Shuts out what is below a stamp. `is_lone`: there is no replica of the block.
     pub(crate) fn raise(&mut self, id: BlockId, recovery: GenerationStamp, is_lone: bool) {
-        self.stamps.insert(id, recovery);
-        self.set_lone(id, is_lone);
+        if let Some(before) = self.stamps.insert(id, recovery) {
+            self.lone.remove(&(before, id));
+        }
+        self.set_lone(id, recovery, is_lone);
     }
     /// Notes what a replica is from now on; one that is whole at the stamp of the recovery or later needs no fence any more.
     pub(crate) fn replica_changed(&mut self, id: BlockId, after: Option<&Replica>) {
         let Some(fence) = self.get(id) else { return };
         if after.is_some_and(|replica| replica.state == ReplicaState::Finalized && replica.stamp >= fence) {
             self.stamps.remove(&id);
-            self.lone.remove(&id);
+            self.lone.remove(&(fence, id));
         } else {
-            self.set_lone(id, after.is_none());
+            self.set_lone(id, fence, after.is_none());
         }
     }
-    fn set_lone(&mut self, id: BlockId, is_lone: bool) {
+    fn set_lone(&mut self, id: BlockId, fence: GenerationStamp, is_lone: bool) {
         if !is_lone {
-            self.lone.remove(&id);
+            self.lone.remove(&(fence, id));
             return;
         }
-        self.lone.insert(id);
+        self.lone.insert((fence, id));
         while self.lone.len() > MAX_LONE_FENCES
-            && let Some(oldest) = self.lone.pop_first()
+            && let Some((lowest, oldest)) = self.lone.pop_first()
         {
             self.stamps.remove(&oldest);
+            self.forgot_below(lowest);
         }
     }
     /// Number of fences.
@@ -85,6 +113,25 @@ mod tests {
         (0..MANY).for_each(|n| fences.replica_changed(BlockId::from_raw(n), None));
         assert_eq!((fences.len(), fences.lone.len()), (MAX_LONE_FENCES, MAX_LONE_FENCES));
         assert_eq!(fences.get(BlockId::from_raw(MANY - 1)), Some(stamp(5)));
+    }
+
+    #[test]
+    fn sc_26_the_lowest_stamps_are_forgotten_first_and_the_floor_stands_for_them() {
+        let (mut fences, most) = (Fences::default(), MAX_LONE_FENCES as u64);
+        // Recoveries of old blocks come last: the newest fence is that of the lowest block.
+        for n in 1..=most {
+            fences.raise(BlockId::from_raw(10_000 - n as i64), stamp(n), true);
+        }
+        assert_eq!(fences.floor(), stamp(0), "nothing is forgotten");
+        fences.raise(BlockId::FIRST, stamp(most + 1), true);
+        assert_eq!(fences.get(BlockId::FIRST), Some(stamp(most + 1)), "not the one that was just raised");
+        assert_eq!((fences.get(BlockId::from_raw(9_999)), fences.floor()), (None, stamp(1)));
+        // One that is raised again is the younger.
+        fences.raise(BlockId::from_raw(9_998), stamp(most + 2), true);
+        fences.raise(BlockId::from_raw(1), stamp(most + 3), true);
+        assert_eq!((fences.get(BlockId::from_raw(9_998)), fences.floor()), (Some(stamp(most + 2)), stamp(3)));
+        fences.forgot_below(stamp(2));
+        assert_eq!(fences.floor(), stamp(3), "it never falls");
     }
 
     #[test]

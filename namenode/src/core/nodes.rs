@@ -150,6 +150,7 @@ impl NamenodeCore {
             term: self.role.term.raw(),
             heartbeat_interval_ms: self.config.heartbeat_interval.as_millis() as u64,
             full_report: index.is_some_and(|index| blocks.wants_full_report(index)),
+            next_stamp: namespace.next_stamp().raw(),
             ..RegisterResponse::default()
         };
         if let Some(identity) = namespace.identity() {

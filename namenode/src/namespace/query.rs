@@ -254,6 +254,11 @@ impl Namespace {
     pub const fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
+    /// The stamp that the next block or pipeline gets: nothing has it or a higher one yet.
+    #[must_use]
+    pub const fn next_stamp(&self) -> GenerationStamp {
+        self.next.stamp
+    }
     /// The keys of block tokens, oldest first; the last one is in use.
     #[must_use]
     pub fn block_keys(&self) -> &[BlockKey] {

@@ -207,7 +207,7 @@ mod tests {
             (&huge, ErrorCode::NameTooLong),
         ] {
             let (header, path) = (header(&[1; 16], 1, 1), path.to_owned());
-            let requests: [Request; 11] = [
+            let requests: [Request; 12] = [
                 n::MkdirRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
                 n::CreateRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
                 n::RenameRequest { header: header.clone(), from: path.clone(), to: "/x".into(), replace: true }.into(),
@@ -218,6 +218,13 @@ mod tests {
                 n::OpenRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
                 n::AppendRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
                 n::TruncateRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
+                n::TruncateRequest {
+                    header: header.clone(),
+                    path: "/x".into(),
+                    tail: Some(path.clone()),
+                    ..Default::default()
+                }
+                .into(),
                 n::RecoverLeaseRequest { header, path: path.clone(), accept_loss: false }.into(),
             ];
             for request in requests {

@@ -30,7 +30,7 @@ pub(crate) const fn paths(request: &Request) -> [Option<&String>; 2] {
         Request::DiffSnapshots(r) => [Some(&r.path), None],
         Request::Fsck(r) => [Some(&r.path), None],
         Request::Append(r) => [Some(&r.path), None],
-        Request::Truncate(r) => [Some(&r.path), None],
+        Request::Truncate(r) => [Some(&r.path), r.tail.as_ref()],
         Request::RecoverLease(r) => [Some(&r.path), None],
         Request::ListLeases(r) if !r.path.is_empty() => [Some(&r.path), None],
         _ => [None, None],

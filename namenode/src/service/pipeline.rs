@@ -44,6 +44,9 @@ pub(super) fn command(request: &Request) -> Option<Op> {
             path: r.path.clone(),
             len_bytes: r.len_bytes,
             expected_len_bytes: r.expected_len_bytes,
+            tail: r.tail.clone(),
+            tail_block: r.tail_of.as_ref().map_or(0, |block| block.id),
+            tail_stamp: r.tail_of.as_ref().map_or(0, |block| block.stamp),
         }),
         Request::RecoverLease(r) => {
             Op::RecoverLease(log::RecoverLease { path: r.path.clone(), accept_loss: r.accept_loss })

@@ -1,8 +1,15 @@
-//! Flushes: when everything that was given before one is acknowledged, and the file is visible.
+//! Flushes: when everything that was given before one is acknowledged, the file is visible, and the block is its own.
 //!
 //! ```text
-//!   Flush ─▶ the packet that reaches it (cut short; with the sync flag if asked) ─ acknowledged ─▶ Publish, once ─▶ Flushed
+//!   Flush ─▶ the packet that reaches it (cut short; with the sync flag if asked) ─ acknowledged
+//!         ─▶ Publish, once a block ─▶ Flushed
 //! ```
+//!
+//! Why once a block, as HDFS' clients do. A file that is taken from a silent writer has its last block fenced at every
+//! node that has a replica of it, or would get one. But a fence for a replica that is not there yet is in that node's
+//! memory alone. Were all of these nodes restarted, they would take the block from the writer that lost it, acknowledge
+//! everything, and nobody would ever read it. So the namenode is asked once the nodes have their replicas: a recovery
+//! that begins after its answer finds them, and one that began before makes it refuse.
 
 use std::collections::VecDeque;
 
@@ -19,6 +26,10 @@ pub(super) struct Flushes {
     /// Can the file be seen?
     pub(super) published: bool,
     publishing: bool,
+    /// The block that was being written when the namenode was asked to show the file.
+    asked_for: Option<i64>,
+    /// The last block that was the writer's own after its replicas were there, as the namenode said.
+    vouched: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -43,6 +54,10 @@ impl Flushes {
     }
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+    /// The namenode took a pipeline of this block: it is the writer's.
+    pub(super) const fn vouch(&mut self, block: i64) {
+        self.vouched = Some(block);
     }
     /// Does one wait for bytes that are not cut yet?
     pub(super) fn wants_more_than(&self, cut_bytes: u64) -> bool {
@@ -94,10 +109,12 @@ impl FileWriter {
 
     /// Answers the flushes that are done, after the file was made visible.
     pub(super) fn settle_flushes(&mut self, now: Moment, out: &mut Vec<WriteEffect>) {
-        while self.flushes.waiting.front().is_some_and(|first| self.is_held(first)) && self.stage != Stage::Over {
-            if !self.flushes.published {
+        while self.stage != Stage::Over {
+            let Some(first) = self.flushes.waiting.front().filter(|first| self.is_held(first)) else { return };
+            let unnamed = self.unnamed_block(first);
+            if !self.flushes.published || unnamed.is_some() {
                 if !self.flushes.publishing {
-                    self.flushes.publishing = true;
+                    (self.flushes.publishing, self.flushes.asked_for) = (true, unnamed);
                     out.push(WriteEffect::Publish { until: now.plus(self.config.stall_limit) });
                 }
                 return;
@@ -105,6 +122,18 @@ impl FileWriter {
             self.flushes.waiting.pop_front();
             out.push(WriteEffect::Flushed);
         }
+    }
+
+    /// The block with the flush's last byte, if the namenode has not said since its replicas are there that it is the
+    /// writer's. Those before it are committed.
+    fn unnamed_block(&self, flush: &Waiting) -> Option<i64> {
+        let id = match &self.block {
+            Some(block) if flush.target_bytes <= block.begin_total => return None,
+            Some(block) => block.named.id,
+            None => self.previous.as_ref()?.block.as_ref()?.id,
+        };
+        let known = self.flushes.vouched == Some(id) || base::mutated!(Sc25FlushIsNotAskedFor);
+        (!known).then_some(id)
     }
 
     /// Is everything that a flush waits for acknowledged?
@@ -128,7 +157,10 @@ impl FileWriter {
     pub(super) fn on_published(&mut self, result: FsResult<()>, out: &mut Vec<WriteEffect>) {
         self.flushes.publishing = false;
         match result {
-            Ok(()) => self.flushes.published = true,
+            Ok(()) => {
+                self.flushes.published = true;
+                self.flushes.vouched = self.flushes.asked_for.take().or(self.flushes.vouched);
+            }
             Err(error) => self.give_up(error, out),
         }
     }

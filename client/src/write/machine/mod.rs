@@ -228,6 +228,8 @@ impl FileWriter {
             WriteEvent::Probed { number, answers } => self.on_probed(number, answers, now, out),
             WriteEvent::Tick => self.on_tick(now, out),
         }
+        // Before anything else: what asks for the file's place must not be asked when it is closed.
+        self.settle_flushes(now, out);
         self.step(now, out);
         self.settle_flushes(now, out);
     }

@@ -363,6 +363,7 @@ impl FileWriter {
         let Some(block) = &mut self.block else { return };
         block.named.stamp = block.new_stamp;
         block.streamed = true;
+        self.flushes.vouch(block.named.id);
         self.fault = Fault::default();
         self.stage = Stage::Streaming(attempt);
         (self.progress, self.heard, self.last_sent) = (now, now, now);

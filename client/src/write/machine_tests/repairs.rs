@@ -440,6 +440,52 @@ fn d_2_a_flush_is_answered_when_every_node_has_what_was_given_before_it() {
 }
 
 #[test]
+fn d_2_sc_25_the_first_flush_of_each_block_is_answered_on_the_namenodes_word() {
+    let block = |number: usize| content(BLOCK_BYTES as usize * number + 1500);
+    for taken_after in 0..=3 {
+        let mut run = Run::new(true);
+        let mut given = 0;
+        for number in 0..3 {
+            run.world.lost |= number == taken_after;
+            for more in [0, 100] {
+                let bytes = block(number);
+                run.write_all(&[&bytes[given..], &content(more)[..]].concat());
+                given = bytes.len() + more;
+                run.event(WriteEvent::Flush { sync: more > 0 });
+                run.settle();
+            }
+        }
+        assert_eq!(run.world.flushed, 2 * taken_after.min(3), "two in each block, until the file was taken");
+        assert_eq!(run.world.shown_with.len(), (taken_after + 1).min(3), "one word a block");
+        let taken = run.world.done.as_ref().is_some_and(|done| {
+            done.as_ref().is_err_and(|error| error.code == ErrorCode::LeaseLost && run.world.discarded)
+        });
+        assert_eq!(taken, taken_after < 3, "{:?}", run.world.done);
+    }
+}
+
+#[test]
+fn flushes_that_nobody_waits_for_are_over_before_the_file_is_closed() {
+    for len in [1, 1024, BLOCK_BYTES as usize, 2 * BLOCK_BYTES as usize + 5] {
+        let mut run = Run::new(true);
+        run.write_all(&content(len));
+        run.event(WriteEvent::Flush { sync: false });
+        run.event(WriteEvent::Close);
+        run.settle();
+        assert_eq!((run.world.flushed, run.world.published), (1, Some(content(len))), "{len}");
+    }
+}
+
+#[test]
+fn a_pipeline_that_the_namenode_took_needs_no_further_word() {
+    let mut run = Run::appending(3, &content(700));
+    run.write(b"more");
+    run.event(WriteEvent::Flush { sync: false });
+    run.settle();
+    assert_eq!((run.world.flushed, run.world.shown_with.len()), (1, 0));
+}
+
+#[test]
 fn sc_44_a_sync_reaches_the_wire_also_when_all_bytes_are_there_and_through_a_repair() {
     let syncs = |run: &Run| run.world.wire.iter().filter(|(_, packet)| packet.head.sync).count();
     let mut run = Run::of(5);

@@ -71,6 +71,10 @@ pub(super) struct World {
     closing_ack: Option<WriteEvent>,
     pub(super) committed: Vec<FinishedBlock>,
     pub(super) visible: bool,
+    /// The namenode was asked to show the file while this block was written, or none.
+    pub(super) shown_with: Vec<Option<i64>>,
+    /// The file was taken from its writer.
+    pub(super) lost: bool,
     pub(super) published: Option<Vec<u8>>,
     pub(super) discarded: bool,
     pub(super) done: Option<Result<(), FsError>>,
@@ -112,6 +116,8 @@ impl World {
             closing_ack: None,
             committed: Vec::new(),
             visible: false,
+            shown_with: Vec::new(),
+            lost: false,
             published: None,
             discarded: false,
             done: None,
@@ -399,9 +405,13 @@ impl World {
                     answers.push(WriteEvent::PipelineUpdated(self.update(&block, new_stamp, &storages)));
                 }
                 WriteEffect::Publish { .. } => {
-                    assert!(!self.visible, "once");
-                    self.visible = true;
-                    answers.push(WriteEvent::Published(Ok(())));
+                    let block = self.line.as_ref().map(|line| line.id);
+                    assert!(!self.shown_with.contains(&block), "once a block");
+                    assert!(self.published.is_none(), "nothing is asked of a file that was closed");
+                    self.shown_with.push(block);
+                    self.visible |= !self.lost;
+                    let lost = || FsError::new(ErrorCode::LeaseLost, "the file was taken from its writer");
+                    answers.push(WriteEvent::Published(if self.lost { Err(lost()) } else { Ok(()) }));
                 }
                 WriteEffect::Complete { last } => {
                     assert!(!self.discarded);

@@ -21,7 +21,9 @@
 //! silent, restarted replicas shorten nothing: it may have all of it. (Silence becomes loss only by a word: its node
 //! was decommissioned, or a superuser accepts the loss.) Of those that answer, one may have something that cannot be
 //! used, or a disk that failed; with two of them it is the same as with a silent one. Empty storages drop nothing if
-//! two are away. Nor does a copy beside the pipeline decide anything alone: it may have been on its way.
+//! two are away, and what is lost is no proof of anything: a block of which no home is left goes after the time in
+//! which copies beside the pipeline would report. Nor does such a copy decide anything alone: it may have been on its
+//! way.
 //!
 //! A block that was finished, is open again, and got no pipeline since, is *untouched*: nothing beyond what it was
 //! finished with was acknowledged. Whoever has that much has all that counts, wherever it is: copies may have been
@@ -251,7 +253,7 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
     };
     if len_bytes == 0 && bounds.floor_bytes == 0 {
         // Those that were restarted may have lost what one that cannot tell had.
-        let all_found = asked.iter().all(|participant| matches!(participant.said, Said::Found(_) | Said::Lost));
+        let all_found = asked.iter().all(|participant| matches!(participant.said, Said::Found(_)));
         let certain = received.is_some() || (all_found && missing.all() == 0);
         return if certain || waited >= NOTHING_WRITTEN { Decision::Drop } else { Decision::Wait };
     }
@@ -259,13 +261,22 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
     Decision::Finish { len_bytes, on }
 }
 
+/// Is it taken for granted, after its time, that no home will ever show anything? One that has no replica proves that
+/// no acknowledgement passed the whole pipeline, unless its replica was lost: so at most one other may be away then,
+/// lost ones included. Without such a proof every home must be gone for good.
+fn nothing_is_held(bounds: &Bounds, asked: &[Participant]) -> bool {
+    let homes = || asked.iter().filter(|participant| participant.home);
+    let lost = homes().filter(|participant| participant.said == Said::Lost).count();
+    let missing = Missing::of(bounds, asked).all();
+    let gone = missing == 0 && lost > 0;
+    let proved = homes().any(has_nothing) && missing + lost <= MOST_LOST;
+    gone || proved || (base::mutated!(Sc28LossIsProof) && lost > 0 && missing <= MOST_LOST)
+}
+
 fn decide_without(bounds: &Bounds, asked: &[Participant], waited: Duration) -> Decision {
-    let has_none = |participant: &Participant| has_nothing(participant) || participant.said == Said::Lost;
-    let mut homes = asked.iter().filter(|participant| participant.home);
     let nothing_asked_for = bounds.floor_bytes == 0 && bounds.target_bytes.is_none();
-    let too_few = Missing::of(bounds, asked).all() > MOST_LOST;
-    let may_go = nothing_asked_for && !too_few && homes.any(has_none);
-    if may_go && (waited >= NOTHING_WRITTEN || asked.iter().all(has_none)) {
+    let may_go = nothing_asked_for && nothing_is_held(bounds, asked);
+    if may_go && (waited >= NOTHING_WRITTEN || asked.iter().all(has_nothing)) {
         return Decision::Drop;
     }
     // Whoever cannot answer now may come back within the time, and others may report that they have something.
@@ -508,6 +519,31 @@ mod tests {
         assert_eq!(decide(&BOUNDS, &lost_all, NOTHING_WRITTEN), Decision::Drop);
         let stranger = Participant { home: false, ..none() };
         assert_eq!(decide(&BOUNDS, &[home(Said::Nothing), stranger], LONG), Decision::Again(Why::NothingOfUse));
+    }
+
+    #[test]
+    fn d_2_sc_33_what_is_lost_proves_nothing() {
+        let lost = home(Said::Lost);
+        for away in [home(Said::Nothing), home(Said::Dead), home(Said::Unable), damaged()] {
+            // Whoever is away may hold all that was flushed.
+            for asked in [vec![lost, away], vec![lost, lost, away], vec![none(), lost, away]] {
+                for waited in [NOW, ANSWER] {
+                    assert_eq!(decide(&BOUNDS, &asked, waited), Decision::Wait, "{asked:?}");
+                }
+                let decided = decide(&BOUNDS, &asked, LONG);
+                assert!(matches!(decided, Decision::Again(_)), "{decided:?} of {asked:?}");
+            }
+            assert_eq!(decide(&BOUNDS, &[lost, written(100, 80)], NOW), finish(100, &[1]), "it comes back");
+        }
+        // No home is left, or one that never had anything: others may still report a copy.
+        for asked in [vec![lost, lost], vec![none(), lost], vec![lost, none(), lost], vec![restarted(0), lost]] {
+            for waited in [NOW, NOBODY, RESTARTED] {
+                assert_eq!(decide(&BOUNDS, &asked, waited), Decision::Wait, "{asked:?}");
+            }
+            assert_eq!(decide(&BOUNDS, &asked, NOTHING_WRITTEN), Decision::Drop, "{asked:?}");
+            let copy = Participant { home: false, ..finalized(100) };
+            assert_eq!(decide(&BOUNDS, &[asked.clone(), vec![copy]].concat(), NOW), finish(100, &[asked.len()]));
+        }
     }
 
     #[test]

@@ -335,7 +335,7 @@ fn d_6_a_truncate_inside_a_block_cuts_its_replicas_and_closes_the_file() {
     bench.file("/tmp/f", 5, &mut nodes).unwrap();
     bench.run(5, &mut nodes);
     let truncate =
-        n::TruncateRequest { header: call(6, 1), path: "/tmp/f".into(), len_bytes: 40, expected_len_bytes: None };
+        n::TruncateRequest { header: call(6, 1), path: "/tmp/f".into(), len_bytes: 40, ..Default::default() };
     let answer: n::TruncateResponse = bench.ask(truncate).unwrap();
     assert!(!answer.done);
     nodes[0].up = false;
@@ -444,12 +444,8 @@ fn l_6_an_appender_that_dies_early_keeps_nothing_open_after_its_copies_were_move
         assert_eq!(held.len(), 3);
         let record = held.remove(0);
         if truncated {
-            let truncate = n::TruncateRequest {
-                header: call(6, 1),
-                path: "/tmp/f".into(),
-                len_bytes: 40,
-                expected_len_bytes: None,
-            };
+            let truncate =
+                n::TruncateRequest { header: call(6, 1), path: "/tmp/f".into(), len_bytes: 40, ..Default::default() };
             bench.ask::<n::TruncateResponse>(truncate).unwrap();
         } else {
             let append = n::AppendRequest { header: call(2, 1), path: "/tmp/f".into(), ..Default::default() };

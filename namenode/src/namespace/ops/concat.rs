@@ -69,19 +69,30 @@ impl Namespace {
         }
         self.check_quota_of_concat(target, &sources)?;
 
-        let replication = self.store.inode(target).replication;
         for source in sources {
-            self.set_replication(source, replication, effects);
-            self.store.unlink(source);
-            self.store.move_blocks(source, target);
-            self.discard_tree(source, effects);
+            self.append_file(call, (source, target), directory, effects);
         }
+        Ok(Outcome::Status(self.status(target, path.as_str())))
+    }
+
+    /// The blocks of a file become the last ones of another one, which was looked at: the file is gone.
+    pub(super) fn append_file(
+        &mut self,
+        call: &Call<'_>,
+        (source, target): (u32, u32),
+        directory: u32,
+        effects: &mut Vec<BlockEffect>,
+    ) {
+        let replication = self.store.inode(target).replication;
+        self.set_replication(source, replication, effects);
+        self.store.unlink(source);
+        self.store.move_blocks(source, target);
+        self.discard_tree(source, effects);
         self.store.edit(target, |inode| {
             inode.mtime_ns = call.now_ns;
             inode.ctime_ns = call.now_ns;
         });
         self.touch(directory, call.now_ns);
-        Ok(Outcome::Status(self.status(target, path.as_str())))
     }
 
     fn check_part(&self, slot: u32, path: &FsPath) -> FsResult<()> {
@@ -101,7 +112,7 @@ impl Namespace {
         }
         Ok(())
     }
-    fn check_source_of_concat(
+    pub(super) fn check_source_of_concat(
         &self,
         who: &Who<'_>,
         target: u32,

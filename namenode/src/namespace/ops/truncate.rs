@@ -5,19 +5,31 @@
 //!   inside a block:  it shows its new length at once, and its replicas are cut by a recovery          not done
 //! ```
 //!
-//! What a snapshot sees of a block is never taken away (scar SC-12). To cut inside such a block its first part would have
-//! to be copied into a new one; that is refused.
+//! What a snapshot sees of a block is never taken away (scar SC-12). To cut inside such a block its first part has to be
+//! copied. The namenode has no data: the caller copies it into a file of its own, a *tail*, which then takes the block's
+//! place in one step (HDFS' namenode lets datanodes copy: "copy-on-truncate"):
+//!
+//! ```text
+//!   file   |block 1|block 2|      cut inside block 2      |block 1|tail|        tail: gone
+//!   tail   |first bytes of block 2|       ─────▶          snapshot: |block 1|block 2|
+//! ```
 
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::log::Truncate;
 use proto::path::FsPath;
 
 use super::blocks::freed;
+use crate::namespace::access::{EXECUTE, WRITE, Who};
+use crate::namespace::resolve::Last;
+use crate::namespace::store::NONE;
 use crate::namespace::store::records::{Open, Recovering};
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome, registry};
 
 /// Most blocks that one call cuts off: nobody can look meanwhile.
 pub(in crate::namespace) const MAX_CUT_BLOCKS: u64 = 5000;
+
+/// Since this version of the commands a tail may take the place of a block.
+const SINCE_TAILS: u32 = 6;
 
 /// The block in which a file is cut.
 struct Edge {
@@ -25,6 +37,12 @@ struct Edge {
     offset_bytes: u64,
     /// Bytes of it that stay; 0 at a boundary.
     kept_bytes: u64,
+}
+
+/// A file that takes the place of a block, and the directory that it is in.
+struct Tail {
+    slot: u32,
+    directory: u32,
 }
 
 impl Namespace {
@@ -59,7 +77,16 @@ impl Namespace {
             let text = format!("{cut} blocks would go, one call cuts off {MAX_CUT_BLOCKS}");
             return Err(registry::invalid(text).with_path(path.as_str()).with_hint("cut it in several calls"));
         }
-        self.check_edge(slot, &edge, &path)?;
+        let tail = match truncate.tail.as_ref().filter(|_| call.version >= SINCE_TAILS) {
+            Some(tail) => {
+                self.check_copied(slot, &edge, truncate)?;
+                Some(self.tail_of(&who, (slot, &path), tail, edge.kept_bytes)?)
+            }
+            None => {
+                self.check_edge(slot, &edge, &path)?;
+                None
+            }
+        };
         self.check_room(0)?;
         self.work += whole.count as usize;
 
@@ -67,12 +94,54 @@ impl Namespace {
             inode.mtime_ns = call.now_ns;
             inode.ctime_ns = call.now_ns;
         });
+        if let Some(tail) = tail {
+            effects.extend(self.store.cut_off(slot, edge.position).iter().map(freed));
+            self.append_file(call, (tail.slot, slot), tail.directory, effects);
+            return Ok(Outcome::Truncated { status: self.status(slot, path.as_str()), done: true });
+        }
         effects.extend(self.store.cut_off(slot, keep).iter().map(freed));
         let done = edge.kept_bytes == 0;
         if !done {
             self.cut_replicas(call, slot, edge.kept_bytes, effects);
         }
         Ok(Outcome::Truncated { status: self.status(slot, path.as_str()), done })
+    }
+
+    /// Was the block copied from that is there now?
+    fn check_copied(&self, slot: u32, edge: &Edge, truncate: &Truncate) -> FsResult<()> {
+        let block = self.store.chain(slot).nth(edge.position as usize).map(|block| self.store.block(block));
+        let named = block.is_some_and(|b| (b.id, b.stamp) == (truncate.tail_block, truncate.tail_stamp));
+        if named && truncate.expected_len_bytes.is_some() {
+            return Ok(());
+        }
+        let text = "the file changed since the first part of its block was copied";
+        Err(FsError::new(ErrorCode::Changed, text).with_path(&truncate.path).with_hint("nothing was cut: try again"))
+    }
+
+    /// The file that takes the place of the block in which another one is cut.
+    fn tail_of(&self, who: &Who<'_>, (slot, path): (u32, &FsPath), tail: &str, kept_bytes: u64) -> FsResult<Tail> {
+        let (named, entry) = self.find_entry(who, path, Last::Keep)?;
+        if named != slot {
+            let text = "the file itself has to be named, not a symbolic link to it";
+            return Err(registry::invalid(text.to_owned()).with_path(path.as_str()));
+        }
+        let directory = self.store.inode(entry).parent;
+        let tail_slot = self.check_source_of_concat(who, slot, (directory, path), tail, &[])?;
+        if directory != NONE {
+            who.need(&self.store, directory, WRITE | EXECUTE)?;
+        }
+        let (inode, extent) = (self.store.inode(tail_slot), self.store.extent(tail_slot));
+        if extent.len_bytes != kept_bytes || kept_bytes == 0 {
+            let text = format!("the tail has {} bytes, {kept_bytes} stay of the block that is cut", extent.len_bytes);
+            return Err(FsError::new(ErrorCode::Changed, text).with_path(tail));
+        }
+        if inode.replication != self.store.inode(slot).replication {
+            return Err(registry::invalid("the tail has another number of copies".to_owned()).with_path(tail));
+        }
+        if extent.count > MAX_CUT_BLOCKS {
+            return Err(registry::invalid("the tail has too many blocks".to_owned()).with_path(tail));
+        }
+        Ok(Tail { slot: tail_slot, directory })
     }
 
     /// Where a file is cut; `None` if it keeps all it has.
@@ -97,7 +166,10 @@ impl Namespace {
             return Ok(());
         }
         let text = "a snapshot sees this file longer, and only whole blocks can be cut off it then";
-        let hint = format!("cut it at {} bytes, where the block begins, or delete the snapshot", edge.offset_bytes);
+        let hint = format!(
+            "cut it at {} bytes, where the block begins, give the first part of the block as a tail, or delete the snapshot",
+            edge.offset_bytes
+        );
         Err(FsError::new(ErrorCode::Unsupported, text).with_path(path.as_str()).with_hint(hint))
     }
 

@@ -348,7 +348,7 @@ impl Twins {
             Step::Truncate { user, path, len } => {
                 let path = &self.path(path);
                 let expected = self.model.truncate(USERS[*user], path, *len);
-                let op = proto::log::Truncate { path: path.clone(), len_bytes: *len, expected_len_bytes: None };
+                let op = proto::log::Truncate { path: path.clone(), len_bytes: *len, ..Default::default() };
                 let told = self.send(*user, Op::Truncate(op)).result;
                 agree(
                     step,

@@ -219,7 +219,7 @@ fn n_7_a_call_that_comes_twice_is_done_once_and_answered_twice() {
     let view = bench.recovery();
     assert!(matches!(twice(&mut bench, 8, super::harness::finish(&view, 3 * BLOCK, 1)), Outcome::Complete(_)));
     let truncate =
-        |len_bytes| Op::Truncate(proto::log::Truncate { path: "/tmp/f".into(), len_bytes, expected_len_bytes: None });
+        |len_bytes| Op::Truncate(proto::log::Truncate { path: "/tmp/f".into(), len_bytes, ..Default::default() });
     assert!(matches!(twice(&mut bench, 9, truncate(BLOCK)), Outcome::Truncated { done: false, .. }));
     let view = bench.recovery();
     let begin = proto::log::BeginRecovery { inode: draft.inode, lease_epoch: view.lease.lease_epoch.raw() };

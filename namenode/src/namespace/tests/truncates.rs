@@ -2,7 +2,8 @@
 
 use proto::error::ErrorCode;
 use proto::log::command::Op;
-use proto::log::{Create, DeleteSnapshot, SetAttributes, Settings, UpdateSettings};
+use proto::log::{Create, DeleteSnapshot, SetAttributes, Settings, Truncate, UpdateSettings};
+use proto::path::FsPath;
 
 use super::appends::{blocks, quota, snapshot};
 use super::harness::{BLOCK, Bench, Draft, SUPER, by, caller, code, new_file, path, settings};
@@ -44,7 +45,7 @@ fn d_6_whole_blocks_behind_the_cut_go_in_the_same_step() {
     let before = blocks(&bench, "/tmp/f");
     let (status, done) = bench.truncate("ann", "/tmp/f", 1007 + 4 * BLOCK).unwrap();
     assert_eq!((status.len_bytes, done), (1007 + 4 * BLOCK, true), "as it was");
-    let op = Op::Truncate(proto::log::Truncate { path: "/tmp/f".into(), len_bytes: 1000, expected_len_bytes: None });
+    let op = Op::Truncate(proto::log::Truncate { path: "/tmp/f".into(), len_bytes: 1000, ..Default::default() });
     let applied = bench.run(by("ann"), op);
     let Ok(Outcome::Truncated { status, done: true }) = applied.result else { panic!("{:?}", applied.result) };
     assert_eq!((status.len_bytes, status.open_for_write), (1000, false));
@@ -78,7 +79,12 @@ fn d_6_a_cut_that_was_reckoned_from_another_length_is_refused_and_cuts_nothing()
     append_blocks(&mut bench, "/tmp/f", &[500]);
     let before = blocks(&bench, "/tmp/f");
     let cut = |len_bytes, expected_len_bytes| {
-        Op::Truncate(proto::log::Truncate { path: "/tmp/f".into(), len_bytes, expected_len_bytes })
+        Op::Truncate(proto::log::Truncate {
+            path: "/tmp/f".into(),
+            len_bytes,
+            expected_len_bytes,
+            ..Default::default()
+        })
     };
     for expected in [1000, 1499, 1501, 0] {
         for len_bytes in [0, 900, 1000] {
@@ -105,11 +111,7 @@ fn d_6_a_cut_inside_a_block_is_seen_at_once_and_a_recovery_cuts_its_replicas() {
     quota(&mut bench, "/d", 3 * (4 * BLOCK + 2007));
     let applied = bench.run(
         by("ann"),
-        Op::Truncate(proto::log::Truncate {
-            path: "/d/f".into(),
-            len_bytes: 4 * BLOCK + 500,
-            expected_len_bytes: None,
-        }),
+        Op::Truncate(proto::log::Truncate { path: "/d/f".into(), len_bytes: 4 * BLOCK + 500, ..Default::default() }),
     );
     assert!(matches!(&applied.result, Ok(Outcome::Truncated { status, done: false }) if status.open_for_write));
     let [BlockEffect::Freed { .. }, BlockEffect::Reopened { block, stamp, len_bytes: 500, .. }] = &applied.effects[..]
@@ -182,8 +184,7 @@ fn sc_12_n_6_whole_blocks_that_a_snapshot_sees_stay_until_it_goes() {
             |effect: &BlockEffect| if let BlockEffect::Freed { block, .. } = effect { Some(block.raw()) } else { None };
         applied.effects.iter().filter_map(of).collect()
     };
-    let cut =
-        |len_bytes| Op::Truncate(proto::log::Truncate { path: "/r/f".into(), len_bytes, expected_len_bytes: None });
+    let cut = |len_bytes| Op::Truncate(proto::log::Truncate { path: "/r/f".into(), len_bytes, ..Default::default() });
     // The last block is in no snapshot; two are in the second one.
     let applied = bench.run(by("ann"), cut(30));
     assert_eq!(freed(&applied), [all[4].0]);
@@ -247,6 +248,84 @@ fn sc_12_no_byte_that_a_snapshot_sees_is_cut_off_inside_a_block() {
     delete_snapshot(&mut bench, "/r", "s1");
     assert!(!bench.truncate("ann", "/r/f", 999).unwrap().1);
     bench.finish(&bench.recovery(), 999, 2).result.unwrap();
+    bench.check();
+}
+
+/// A file whose last block a snapshot sees, and one with copies of its first bytes.
+fn seen_with_tail(lens: &[u64], tail: &[u64]) -> Bench {
+    let mut bench = Bench::new();
+    bench.mkdir(SUPER, "/r", 0o777).unwrap();
+    file_of(&mut bench, "/r/f", lens);
+    snapshot(&mut bench, "/r", "s1");
+    file_of(&mut bench, "/r/t", tail);
+    bench
+}
+
+/// A cut that names its tail, and the block that was copied from.
+fn with_tail(bench: &Bench, at: &str, len_bytes: u64, tail: &str) -> Truncate {
+    let namespace = &bench.namespace;
+    let open = namespace.open(&caller("ann"), &FsPath::parse(at).unwrap(), 0..u64::MAX, 100).unwrap();
+    let cut = open.blocks.iter().find(|block| block.offset_bytes + block.len_bytes > len_bytes).unwrap();
+    Truncate {
+        path: at.into(),
+        len_bytes,
+        expected_len_bytes: Some(open.status.len_bytes),
+        tail: Some(tail.into()),
+        tail_block: cut.block.raw(),
+        tail_stamp: cut.stamp.raw(),
+    }
+}
+
+#[test]
+fn sc_12_n_6_a_tail_takes_the_place_of_a_block_that_a_snapshot_sees() {
+    for (lens, tail, len_bytes) in
+        [(&[100u64, 200][..], &[150u64][..], 250), (&[100, 200], &[99], 99), (&[100], &[60, 30], 90)]
+    {
+        let mut bench = seen_with_tail(lens, tail);
+        let (seen, copied) = (blocks(&bench, "/r/f"), blocks(&bench, "/r/t"));
+        let op = with_tail(&bench, "/r/f", len_bytes, "/r/t");
+        let applied = bench.run(by("ann"), Op::Truncate(op));
+        let Ok(Outcome::Truncated { status, done: true }) = applied.result else { panic!("{:?}", applied.result) };
+        assert_eq!((status.len_bytes, status.open_for_write), (len_bytes, false));
+        let whole = seen.len() - if len_bytes < 100 { lens.len() } else { 1 };
+        assert_eq!(blocks(&bench, "/r/f"), [&seen[..whole], &copied[..]].concat());
+        assert_eq!(blocks(&bench, "/r/.snapshot/s1/f"), seen, "it is what it was");
+        assert!(bench.stat("/r/t").is_none());
+        bench.check();
+        delete_snapshot(&mut bench, "/r", "s1");
+        assert_eq!(blocks(&bench, "/r/f"), [&seen[..whole], &copied[..]].concat());
+        bench.check();
+    }
+}
+
+#[test]
+fn d_6_a_tail_that_is_not_what_was_copied_changes_nothing() {
+    let mut bench = seen_with_tail(&[100, 200], &[150]);
+    file_of(&mut bench, "/r/other", &[100, 200]);
+    bench.mkdir(SUPER, "/q", 0o777).unwrap();
+    file_of(&mut bench, "/q/t", &[150]);
+    let good = with_tail(&bench, "/r/f", 250, "/r/t");
+    let other = with_tail(&bench, "/r/other", 250, "/r/t");
+    let hash = bench.namespace.store.hash;
+    let refused = [
+        (Truncate { expected_len_bytes: Some(299), ..good.clone() }, ErrorCode::Changed),
+        (Truncate { expected_len_bytes: None, ..good.clone() }, ErrorCode::Changed),
+        (Truncate { tail_block: other.tail_block, ..good.clone() }, ErrorCode::Changed),
+        (Truncate { tail_stamp: good.tail_stamp + 1, ..good.clone() }, ErrorCode::Changed),
+        (Truncate { len_bytes: 249, ..good.clone() }, ErrorCode::Changed),
+        (Truncate { tail: Some("/r/none".into()), ..good.clone() }, ErrorCode::NotFound),
+        (Truncate { tail: Some("/q/t".into()), ..good.clone() }, ErrorCode::InvalidArgument),
+        (Truncate { tail: Some("/r/f".into()), ..good.clone() }, ErrorCode::InvalidArgument),
+        (Truncate { tail: Some(String::new()), ..good.clone() }, ErrorCode::InvalidPath),
+    ];
+    for (op, wanted) in refused {
+        let applied = bench.run(by("ann"), Op::Truncate(op.clone()));
+        assert_eq!(applied.result.unwrap_err().code, wanted, "{op:?}");
+        assert_eq!(bench.namespace.store.hash, hash, "{op:?}");
+    }
+    // At the begin of a block nothing has to be copied, and nothing takes its place.
+    let at = Truncate { len_bytes: 100, ..good };
+    assert_eq!(code(bench.run(by("ann"), Op::Truncate(at)).result), ErrorCode::Changed);
     bench.check();
 }
 

@@ -106,13 +106,8 @@ impl ClientHost {
             Op::Read { path, .. } => (Purpose::Open, open(path, 0, 0)),
             Op::Truncate { path, len_bytes } => (
                 Purpose::Simple,
-                n::TruncateRequest {
-                    header,
-                    path: path.clone(),
-                    len_bytes: *len_bytes as u64,
-                    expected_len_bytes: None,
-                }
-                .into(),
+                n::TruncateRequest { header, path: path.clone(), len_bytes: *len_bytes as u64, ..Default::default() }
+                    .into(),
             ),
             Op::Write { .. } => return self.begin_write(scene),
             Op::Append { .. } => return self.begin_append(scene),

@@ -635,7 +635,7 @@ impl World {
             _ => None,
         };
         let expected = self.state.truncate(&PEOPLE[user], &path, (len_bytes, expected_len_bytes));
-        let op = Truncate { path, len_bytes, expected_len_bytes };
+        let op = Truncate { path, len_bytes, expected_len_bytes, ..Default::default() };
         let told = agree(&op, expected, self.run(user, Op::Truncate(op.clone())));
         let Some(((id, done), Outcome::Truncated { status, done: told })) = told else { return };
         assert_eq!((done, bare(&status)), (told, status_of(&self.state.tree, id, false)), "{op:?}");
