@@ -163,6 +163,8 @@ pub struct BlockManager {
     passes: Passes,
     judged: u64,
     open_targets: BTreeMap<BlockId, Vec<StorageIndex>>,
+    /// Looks at all open files that are still to end before this leader knows where every open block was placed.
+    open_looks: u8,
     /// Blocks that are open again and have too few copies, and since when they lack the minimum.
     short_open: BTreeMap<BlockId, Option<Moment>>,
     outboxes: BTreeMap<NodeIndex, VecDeque<(Moment, NodeCommand)>>,
@@ -178,6 +180,8 @@ pub struct BlockManager {
 
 /// Blocks that are judged while the lock is held once: a fraction of a millisecond.
 const STEP: usize = 128;
+/// The end of a look at all open files that is under way says nothing of those at its beginning; that of the next one does.
+const LOOKS_AT_OPEN: u8 = 2;
 /// Blocks of which only the slots are looked at in a step.
 const LOOK: usize = 2048;
 
@@ -207,6 +211,7 @@ impl BlockManager {
             passes: Passes::default(),
             judged: 0,
             open_targets: BTreeMap::new(),
+            open_looks: LOOKS_AT_OPEN,
             short_open: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             next_number: 1,
@@ -550,6 +555,7 @@ impl BlockManager {
         self.leading = Some(Leading { term, since: now, quorum_at: None });
         // Numbers of commands are never used twice, not by another leader either: nodes remember them.
         self.next_number = self.next_number.max(term.raw() << 32);
+        self.open_looks = LOOKS_AT_OPEN;
         self.drains.begin_anew(now);
         self.scan_everything();
     }

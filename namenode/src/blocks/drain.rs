@@ -199,10 +199,10 @@ impl BlockManager {
         }
         // What a dead node has nobody can say, unless it said so before: it may be what other blocks lack.
         let unknown = disks.any(|disk| !stream(disk).complete());
-        let lacking = self.repair.under_count();
-        match (unknown, self.passes.is_empty()) {
+        let lacking = self.repair.under_count() + self.short_open.len() as u64;
+        match (unknown, self.passes.is_empty() && self.open_looks == 0) {
             (false, _) => None,
-            // Not every block was looked at by this leader yet.
+            // Not every block was looked at by this leader yet, or not every open one.
             (true, false) => Some(Why::NotReported),
             (true, true) => (lacking > 0).then_some(Why::Silent { lacking }),
         }

@@ -38,6 +38,17 @@ pub struct Reopened<'a> {
 }
 
 impl BlockManager {
+    /// An open block is placed there, as the log has it: a member that started since was not told.
+    pub fn is_open_at(&mut self, block: BlockId, storages: &[StorageIndex]) {
+        if !self.open_targets.contains_key(&block) {
+            self.open_at(block, storages);
+        }
+    }
+    /// All open files were looked at, up to the last one.
+    pub const fn looked_at_open_files(&mut self) {
+        self.open_looks = self.open_looks.saturating_sub(1);
+    }
+
     /// Looks at the copies of a block that somebody writes. True: it lacks the minimum for so long, and there is a node
     /// for another copy, that it is to be taken from its writer.
     pub fn look_at_reopened(&mut self, open: Reopened<'_>, now: Moment) -> bool {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use base::random::SeededRandom;
 use proptest::prelude::*;
 use proto::cluster::ReplicaState;
-use proto::ids::GenerationStamp;
+use proto::ids::{GenerationStamp, Term};
 
-use super::super::{JobState, JobView, Place, Why};
+use super::super::{Facts, JobState, JobView, Place, Why};
 use super::harness::*;
 use super::recovery::reopen;
 use super::services::{AWAY, LEAVES};
@@ -184,6 +184,36 @@ fn sc_75_a_block_that_is_open_again_is_elsewhere_only_where_nodes_say_that_it_is
     bench.erase(3, 0, 1);
     bench.hold(1, record(block(1), STAMP, LEN, ReplicaState::BeingWritten));
     bench.run(5);
+    assert_eq!(job(&bench, 0).state, JobState::Done);
+}
+
+#[test]
+fn sc_75_a_leader_that_started_in_mid_write_lets_no_silent_node_go_before_it_knows_where_open_blocks_are() {
+    let mut bench = Bench::empty(config(), &[1; 4]);
+    bench.nodes[0].up = false;
+    bench.services(&[(0, LEAVES)]);
+    bench.map.lead(Term::from_raw(1), bench.now);
+    bench.map.quorum_confirmed(bench.now);
+    for node in 1..4 {
+        bench.register(node);
+        bench.full_report(node);
+    }
+    let facts = Facts { stamp: STAMP, len_bytes: LEN, committed: false, replication: 3 };
+    bench.world.blocks.insert(block(1), facts);
+    bench.world.next = block(2);
+    let homes: Vec<_> = (0..3).map(|node| bench.storage(node, 0)).collect();
+    [1, 2].into_iter().for_each(|node| bench.hold(node, record(block(1), STAMP, LEN, ReplicaState::BeingWritten)));
+    // A look that began before it led may end first.
+    bench.map.looked_at_open_files();
+    bench.run(10);
+    assert_eq!(reasons(&bench, 0), [Why::NotReported]);
+    bench.map.is_open_at(block(1), &homes);
+    bench.map.looked_at_open_files();
+    bench.run(10);
+    assert_eq!(reasons(&bench, 0), [Why::Open { have: 2, wanted: 3 }]);
+    [1, 2, 3].into_iter().for_each(|node| bench.hold(node, whole(1)));
+    bench.commit(1);
+    bench.run(10);
     assert_eq!(job(&bench, 0).state, JobState::Done);
 }
 
