@@ -60,6 +60,8 @@ struct Log {
     lengths: Vec<(usize, Moment)>,
     /// Segments that were flushed without a sync and left, with the nodes that lost power since they were begun.
     unsynced: Vec<(u64, BTreeSet<usize>)>,
+    /// What reads saw of its length while it was open, each with its end, since a node lost power the last time.
+    seen_open: Vec<(usize, Moment)>,
 }
 
 /// Nodes of a pipeline, at least: what is in their memory only is gone when all of them lose power (D-2).
@@ -72,7 +74,7 @@ pub fn may_be_gone(dark: &BTreeSet<usize>) -> bool {
 }
 
 /// All logs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Logs {
     logs: BTreeMap<String, Log>,
 }
@@ -126,6 +128,7 @@ impl Logs {
     /// A node lost power.
     pub fn power_cut(&mut self, node: usize) {
         for log in self.logs.values_mut() {
+            log.seen_open.clear();
             let gone = log.unsynced.extract_if(.., |(_, dark)| {
                 dark.insert(node);
                 may_be_gone(dark)
@@ -164,7 +167,8 @@ impl Logs {
         if bytes.len() < least {
             return Err(format!("{path} has {} bytes, {least} were acknowledged before", bytes.len()));
         }
-        if let Some((longer, _)) = log.lengths.iter().find(|(len, at)| *len > bytes.len() && *at < begun) {
+        let mut lengths = log.lengths.iter().chain(&log.seen_open);
+        if let Some((longer, _)) = lengths.find(|(len, at)| *len > bytes.len() && *at < begun) {
             return Err(format!("{path} has {} bytes, a read before saw {longer}", bytes.len()));
         }
         if !open {
@@ -173,11 +177,15 @@ impl Logs {
             let shown = |tag: u64| log.segments.iter().any(|(s, _)| s.tag == tag && s.least_end() <= len_bytes);
             log.unsynced.retain(|(tag, _)| !shown(*tag));
         }
-        // What is seen of an open block is not held against later reads. It ought to be: see `Loggers::taken`.
-        if !open {
-            log.lengths.push((bytes.len(), ended));
-        }
+        let lengths = if open { &mut log.seen_open } else { &mut log.lengths };
+        lengths.push((bytes.len(), ended));
         Ok(())
+    }
+    /// A node lost power during a read: what it saw of an open block may have gone before it was over.
+    pub fn forget_seen_open(&mut self, path: &str) {
+        if let Some(log) = self.logs.get_mut(path) {
+            log.seen_open.clear();
+        }
     }
     /// A read found no such file.
     ///
@@ -279,7 +287,11 @@ mod tests {
         assert!(logs.read("/l", (&first[..39], false), (at(2), at(3)), &[]).is_err(), "flushed");
         assert!(logs.read("/l", (&first[..45], false), (at(4), at(5)), &[]).is_err(), "a read before saw more");
         logs.read("/l", (&first[..45], false), (at(2), at(5)), &[]).unwrap();
-        logs.read("/l", (&first[..60], true), (at(2), at(3)), &[]).unwrap();
+        logs.read("/l", (&first[..60], true), (at(2), at(5)), &[]).unwrap();
+        assert!(logs.read("/l", (&first[..55], false), (at(6), at(7)), &[]).is_err(), "it was open, and had more");
+        let mut dark = logs.clone();
+        dark.power_cut(1);
+        dark.read("/l", (&first[..55], false), (at(6), at(7)), &[]).unwrap();
         logs.read("/l", (&first[..50], false), (at(4), at(5)), &[]).unwrap();
         let both = [&first[..50], &content(2, 20)].concat();
         assert!(logs.read("/l", (&both, false), (at(4), at(5)), &[]).is_err(), "nobody wrote the end");

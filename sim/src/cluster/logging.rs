@@ -31,12 +31,8 @@ pub struct Loggers {
     holding: BTreeMap<usize, u64>,
     /// Clients that were silenced with the lease in their hands, with the logs.
     silent: BTreeMap<usize, (String, Moment)>,
-    /// Clients whose file somebody else has got meanwhile, with the bytes that were flushed by then.
-    ///
-    /// What they are told of later flushes is not held against the file. It ought to be: a recovery fences a new block that no
-    /// node has yet in the memory of the nodes alone, and if all of them start again before the writer comes back, they take
-    /// its block and acknowledge its flushes (seed 95 of the first version of this check).
-    taken: BTreeMap<usize, usize>,
+    /// Clients whose file somebody else has got meanwhile.
+    taken: BTreeSet<usize>,
 }
 
 impl Loggers {
@@ -99,7 +95,7 @@ impl Cluster {
             if theirs != path || before.base_bytes > segment.base_bytes {
                 continue;
             }
-            loggers.taken.entry(other).or_insert(before.least_bytes);
+            loggers.taken.insert(other);
             let since = loggers.silent.get(&other).map(|(_, since)| *since);
             // Its lease runs on: nobody but the one who wanted the file has ended it.
             if since.is_some_and(|since| now.since(since) + Duration::from_secs(3) < HARD_LIMIT) {
@@ -122,19 +118,15 @@ impl Cluster {
 
     /// Segments of clients that have a log, or believe so.
     fn segments_under_way(&self, path: &str) -> Vec<Segment> {
-        let taken = self.loggers.as_ref().map(|loggers| &loggers.taken);
-        let one = |(at, client): (usize, &crate::hosts::ClientHost)| {
+        let one = |client: &crate::hosts::ClientHost| {
             let (_, _, mut segment) = client.appending().filter(|(other, ..)| *other == path)?;
-            if let Some(flushed) = taken.and_then(|taken| taken.get(&at)) {
-                segment.least_bytes = segment.least_bytes.min(*flushed);
-            }
             let dark = client.unsynced_since().map(|since| dark_since(&self.power_cuts, since));
             if dark.is_some_and(|dark| may_be_gone(&dark)) {
                 segment.least_bytes = 0;
             }
             Some(segment)
         };
-        self.clients.iter().enumerate().filter_map(one).collect()
+        self.clients.iter().filter_map(one).collect()
     }
 
     /// An operation on a log is over.
@@ -148,19 +140,14 @@ impl Cluster {
         match (op, outcome) {
             (Op::Append { path, tag, len_bytes, .. }, _) => {
                 loggers.silent.remove(&at);
-                let outcome = match (loggers.taken.remove(&at), outcome) {
-                    (Some(flushed), Outcome::Left { base_bytes, least_bytes, most_bytes }) => {
-                        self.scene.hit(Rare::FormerWriterFenced);
-                        let least_bytes = (*least_bytes).min(base_bytes + flushed);
-                        Outcome::Left { base_bytes: *base_bytes, least_bytes, most_bytes: *most_bytes }
-                    }
-                    _ => outcome.clone(),
-                };
-                let outcome = match outcome {
+                if loggers.taken.remove(&at) && matches!(outcome, Outcome::Left { .. }) {
+                    self.scene.hit(Rare::FormerWriterFenced);
+                }
+                let outcome = match *outcome {
                     Outcome::Left { base_bytes, most_bytes, .. } if may_be_gone(&dark) => {
                         Outcome::Left { base_bytes, least_bytes: base_bytes, most_bytes }
                     }
-                    _ => outcome,
+                    _ => outcome.clone(),
                 };
                 if !synced && matches!(outcome, Outcome::Left { .. }) {
                     loggers.logs.left_unsynced(path, *tag, dark);
@@ -175,7 +162,11 @@ impl Cluster {
                 if bytes.0.len() as u64 != *len_bytes {
                     return Err(format!("{path} has {len_bytes} bytes, {} were read", bytes.0.len()));
                 }
-                loggers.logs.read(path, (&bytes.0, *open), (*begun, ended.unwrap_or(now)), &under_way)
+                let verdict = loggers.logs.read(path, (&bytes.0, *open), (*begun, ended.unwrap_or(now)), &under_way);
+                if !dark_since(&self.power_cuts, *begun).is_empty() {
+                    loggers.logs.forget_seen_open(path);
+                }
+                verdict
             }
             (Op::Read { path, .. }, Outcome::Failed(ErrorCode::NotFound)) => loggers.logs.missing(path, *begun),
             _ => Ok(()),
