@@ -33,7 +33,7 @@ pub use faulty::{FAULTS_VARIABLE, FaultyDisk};
 pub use mem::{HANG, MemDisk, SECTOR_BYTES};
 pub(crate) use os::start_writeback;
 pub use os::{OsDisk, SyncCounts, sync_counts};
-pub use watched::{Calls, Cut, Stuck, UnderWay, Watched, with_cut};
+pub use watched::{Calls, Cut, Stay, Stuck, UnderWay, Watched, with_cut};
 
 use crate::crash::CrashPoint;
 

@@ -5,7 +5,7 @@
 //!                 └▶ workers ─▶ client ─▶ …                            memory   how processes grow (slope)
 //!                       │  words    contents that say where they belong  stall    how long operations stood still
 //!                       └▶ model    what must be there, what may be there
-//!   finish: faults lifted ─▶ whole again ─▶ every file read ─▶ fsck --full        report
+//!   finish: faults lifted ─▶ whole again ─▶ every file, every replica read ─▶ fsck --full        report
 //! ```
 //!
 //! `plan`, `words`, `model`, `slope` and `stall` are pure.
@@ -19,6 +19,7 @@ mod model;
 mod plan;
 mod reading;
 mod repair;
+mod replicas;
 mod report;
 mod shared;
 mod slope;
@@ -73,9 +74,10 @@ The faults, one every few seconds: datanodes and the namenode are killed (kill -
 slow, hangs, fails a sync, is full, or flips bits. Never are more than two datanodes hit at a time. The last datanode is
 never killed, and the namenode only in the first half: so that their memory is looked at for long enough.
 
-In the end all faults are lifted. The cluster has to become whole, every file is read from its beginning to its end, and
-fsck --full has to be clean. The run fails if a byte is lost or wrong, if a server ended by itself, or if a process
-grows without bound (judged from five minutes on).
+In the end all faults are lifted. The cluster has to become whole, every file and every replica of its blocks is read
+from its beginning to its end, and fsck --full has to be clean. The run fails if a byte is lost or wrong, if an
+operation fails while nothing is broken, if a server ended by itself, if of four clients that were killed none had
+begun, or if a process grows without bound (judged from five minutes on).
 
 max_write_stall_ms and max_read_stall_ms are the longest times in which a write or a read made no progress while one
 datanode was away. one_copy_repair_start_ms is the longest time from the silence of a datanode until the first copy was
@@ -243,6 +245,10 @@ impl Soak<'_> {
         finish::lift(&shared, cluster).await?;
         self.output.note("all faults are lifted; every byte is compared");
         let finished = finish::finish(&shared, workers, self.options.datanodes, user).await?;
+        // It looks for ever, unless it panicked.
+        if let Some(ended) = aside.try_join_next() {
+            shared.task_ended("the look at memory", ended);
+        }
         aside.shutdown().await;
         Ok(self.report(shared, memory, finished))
     }
@@ -282,7 +288,8 @@ impl Soak<'_> {
         let mut breaking = JoinSet::new();
         breaking.spawn(player.play(plan::faults(&wanted)));
         self.tell_until_over(shared, length).await;
-        while breaking.join_next().await.is_some() {}
+        shared.all_ended("the player of faults", &mut breaking).await;
+        shared.look_at_killed();
         end.cancel();
         let mut back = Vec::new();
         while let Some(worker) = working.join_next().await {

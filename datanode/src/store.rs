@@ -48,7 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::clock::{Clock, Moment};
-use base::disk::{Disk, Watched};
+use base::disk::{Calls, Disk, Watched};
 use base::random::Randomness;
 use parking_lot::Mutex;
 use proto::cluster::{Bucket, ReplicaRecord, StorageReport};
@@ -660,6 +660,11 @@ impl Store {
         if let Ok(volume) = self.volume(storage) {
             volume.check_again();
         }
+    }
+    /// Calls of a storage's disk that are under way; for whoever stands in for a disk that hangs.
+    #[must_use]
+    pub fn calls(&self, storage: &StorageId) -> Option<Arc<Calls>> {
+        self.volume(storage).ok().map(|volume| Arc::clone(&volume.calls))
     }
     /// Looks whether calls of a disk do not come back: to be called several times a second, from a thread that waits for
     /// no disk. Waits for none.

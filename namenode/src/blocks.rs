@@ -61,6 +61,7 @@ pub use replicas::{Class, Odd, Replicas, Reported, classify};
 pub use reports::{Malformed, Part, Plan, Progress, Stream};
 pub use safe_mode::{SafeMode, Sight};
 
+use crate::namespace::NodeService;
 use balance::Balance;
 use drain::Drains;
 use recovery::Recoveries;
@@ -138,7 +139,7 @@ pub struct BlockCounts {
     pub corrupt: u64,
     /// Copies under way.
     pub pending_copy: u64,
-    /// Replicas that wait to be removed.
+    /// Replicas that wait to be removed; not those on nodes that were emptied and are gone.
     pub pending_delete: u64,
     /// Times that deletes nobody asked for were stopped.
     pub delete_alarms: u64,
@@ -162,6 +163,8 @@ pub struct BlockManager {
     passes: Passes,
     judged: u64,
     open_targets: BTreeMap<BlockId, Vec<StorageIndex>>,
+    /// Looks at all open files that are still to end before this leader knows where every open block was placed.
+    open_looks: u8,
     /// Blocks that are open again and have too few copies, and since when they lack the minimum.
     short_open: BTreeMap<BlockId, Option<Moment>>,
     outboxes: BTreeMap<NodeIndex, VecDeque<(Moment, NodeCommand)>>,
@@ -177,6 +180,8 @@ pub struct BlockManager {
 
 /// Blocks that are judged while the lock is held once: a fraction of a millisecond.
 const STEP: usize = 128;
+/// The end of a look at all open files that is under way says nothing of those at its beginning; that of the next one does.
+const LOOKS_AT_OPEN: u8 = 2;
 /// Blocks of which only the slots are looked at in a step.
 const LOOK: usize = 2048;
 
@@ -206,6 +211,7 @@ impl BlockManager {
             passes: Passes::default(),
             judged: 0,
             open_targets: BTreeMap::new(),
+            open_looks: LOOKS_AT_OPEN,
             short_open: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             next_number: 1,
@@ -242,7 +248,7 @@ impl BlockManager {
             missing: self.repair.missing_count(),
             corrupt: self.repair.corrupt_count(),
             pending_copy: self.repair.copies_count(),
-            pending_delete: self.removal.count(),
+            pending_delete: self.removal.count() - self.told_to_the_gone(),
             delete_alarms: self.delete_alarms,
         }
     }
@@ -311,12 +317,23 @@ impl BlockManager {
         for storage in self.registry.node(node).storages.clone() {
             self.rescan(storage);
         }
+        // While it was gone, nothing was to be removed from it.
+        if self.registry.node(node).service == NodeService::Decommissioned {
+            self.rescan_odd();
+        }
     }
 
     /// Looks at the blocks of a storage again. Only leaders judge.
     fn rescan(&mut self, storage: StorageIndex) {
         if self.leading.is_some() {
             self.passes.begin(Over::Storage(storage));
+        }
+    }
+
+    /// Looks at every odd replica again.
+    fn rescan_odd(&mut self) {
+        if self.leading.is_some() {
+            self.passes.begin(Over::Odd);
         }
     }
 
@@ -538,6 +555,7 @@ impl BlockManager {
         self.leading = Some(Leading { term, since: now, quorum_at: None });
         // Numbers of commands are never used twice, not by another leader either: nodes remember them.
         self.next_number = self.next_number.max(term.raw() << 32);
+        self.open_looks = LOOKS_AT_OPEN;
         self.drains.begin_anew(now);
         self.scan_everything();
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::clock::Moment;
-use namenode::namespace::{BlockState, BlockView, Namespace};
-use proto::ids::{BlockId, GenerationStamp};
+use namenode::namespace::{BlockState, BlockView, Namespace, NodeService};
+use proto::ids::{BlockId, GenerationStamp, NodeId};
 
 use crate::coverage::Rare;
 use crate::hosts::datanode::Deletion;
@@ -32,6 +32,8 @@ pub struct Checks {
     orphans: BTreeSet<BlockId>,
     /// Blocks that were appended to, cut, or recovered: they have no digest of a writer any more.
     pub reopened: BTreeSet<BlockId>,
+    /// Datanodes that are being emptied, and since when that is known.
+    pub leaving: BTreeMap<usize, Moment>,
 }
 
 impl Checks {
@@ -109,8 +111,16 @@ impl Checks {
         if reason == "deleted" || !view.committed {
             return;
         }
+        let now = scene.now();
+        // What leaves is no reason to remove what stays; the command may be older than the news that it leaves.
+        let out = services(namenodes);
+        let leaves = |at: &usize| {
+            let known = self.leaving.get(at).is_some_and(|since| now.since(*since) >= NEWS);
+            let node = datanodes[*at].store().map(datanode::store::Store::node);
+            reason == "surplus" && known && node.is_some_and(|node| out.iter().any(|(other, _)| other == node))
+        };
         let others: Vec<usize> = (0..datanodes.len())
-            .filter(|at| at != datanode && counted(&datanodes[*at], *block, view.stamp, scene.now()))
+            .filter(|at| at != datanode && !leaves(at) && counted(&datanodes[*at], *block, view.stamp, now))
             .collect();
         let sound = others.iter().filter(|at| !self.rotten.contains(&(**at, *block))).count() as u32;
         let all = others.len() as u32;
@@ -139,9 +149,17 @@ impl Checks {
 }
 
 /// May a leader count this node's copy, as far as it can know by now?
-fn counted(host: &DatanodeHost, block: BlockId, stamp: GenerationStamp, now: Moment) -> bool {
+#[must_use]
+pub fn counted(host: &DatanodeHost, block: BlockId, stamp: GenerationStamp, now: Moment) -> bool {
     let since = Moment::after_start(now.since(Moment::START).saturating_sub(NEWS));
     host.holds(block, stamp) || host.found_damage_since(block, stamp, since)
+}
+
+/// Nodes out of service, as the member that applied most knows them.
+fn services(namenodes: &[NamenodeHost]) -> Vec<(NodeId, NodeService)> {
+    let running = namenodes.iter().filter_map(NamenodeHost::shared);
+    let newest = running.max_by_key(|shared| shared.namespace.read().applied().0);
+    newest.map(|shared| shared.namespace.read().services_in_force()).unwrap_or_default()
 }
 
 /// A block as the member that applied most knows it.

@@ -1,22 +1,28 @@
 //! All hosts of a run, and the loop that gives them their events.
 
-use std::collections::VecDeque;
+mod logging;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use base::clock::Moment;
 use proto::error::ErrorCode;
 
+use crate::admin::Admin;
 use crate::checks::Checks;
 use crate::coverage::Rare;
 use crate::faults::Faults;
 use crate::hosts::client::Finished;
 use crate::hosts::{ClientHost, DatanodeHost, Death, NamenodeHost, millis};
+use crate::logs::{LOGS, is_log, log_path};
 use crate::message::{Address, Event, Message, Timer};
 use crate::oracle::Oracle;
 use crate::planted::Planted;
 use crate::registers::Registers;
 use crate::scene::Scene;
 use crate::workload::{Op, Outcome, SHARED, next_op, shared_path, tag_of};
+
+pub use logging::Loggers;
 
 /// What a client's owner knows of it.
 #[derive(Debug)]
@@ -73,7 +79,16 @@ pub struct Cluster {
     pub frozen: Vec<(Address, Moment)>,
     /// Datanodes that lost power, and when.
     power_cuts: Vec<(Moment, usize)>,
+    /// Who takes nodes out of service and balances, in runs that have somebody.
+    pub admin: Option<Admin>,
+    /// Logs that clients share, in runs that have them.
+    pub loggers: Option<Loggers>,
     planted: Option<Planted>,
+}
+
+/// Datanodes that lost power since a moment.
+fn dark_since(power_cuts: &[(Moment, usize)], since: Moment) -> BTreeSet<usize> {
+    power_cuts.iter().rev().take_while(|(when, _)| *when >= since).map(|(_, node)| *node).collect()
 }
 
 impl Owner {
@@ -124,6 +139,8 @@ impl Cluster {
             phase: Phase::Work,
             frozen: Vec::new(),
             power_cuts: Vec::new(),
+            admin: None,
+            loggers: None,
             planted,
         }
     }
@@ -193,6 +210,9 @@ impl Cluster {
             Event::FaultOver(undo) => self.end_fault(undo),
             Event::Restart(host) => self.restart(host),
             Event::Repair(at) => self.repair(at),
+            Event::Silence(at, job, silence) => self.fall_silent(at, job, silence),
+            Event::Admin => self.admin_turn(),
+            Event::HangOver(at, life) => self.datanodes[at].end_hang(life, &mut self.scene),
         }
         true
     }
@@ -250,6 +270,7 @@ impl Cluster {
                 }
             }
             Address::Client(at) => {
+                self.look_at_log(at);
                 for finished in self.clients[at].take_finished() {
                     self.client_finished(at, finished);
                 }
@@ -279,10 +300,14 @@ impl Cluster {
             }
         }
     }
-    fn note_power_cut(&mut self, at: usize) {
+    /// What a datanode had in memory is gone.
+    pub(crate) fn note_power_cut(&mut self, at: usize) {
         self.power_cuts.push((self.scene.now(), at));
         let homes = self.owners.iter_mut().flat_map(|owner| owner.former.iter_mut().chain([&mut owner.oracle]));
         homes.for_each(|oracle| oracle.power_cut(at));
+        if let Some(loggers) = &mut self.loggers {
+            loggers.logs.power_cut(at);
+        }
     }
     /// Starts a host that is down.
     pub fn restart(&mut self, host: Address) {
@@ -354,9 +379,15 @@ impl Cluster {
     }
 
     fn next_op(&mut self, at: usize) -> Op {
+        let now = self.scene.now();
         let owner = &mut self.owners[at];
         owner.tags += 1;
         let tag = ((at as u64 + 1) << 48) | owner.tags;
+        if self.phase == Phase::Work
+            && let Some(op) = self.loggers.as_ref().and_then(|loggers| loggers.next_op(at, tag, now))
+        {
+            return op;
+        }
         let (home, tree) = (owner.oracle.home.clone(), owner.oracle.tree());
         let lost_home = !tree.contains_key(&home);
         if (owner.doubt && (self.phase == Phase::Heal || !self.scene.one_in(4))) || lost_home {
@@ -366,19 +397,22 @@ impl Cluster {
     }
 
     fn client_finished(&mut self, at: usize, finished: Finished) {
-        let Finished { op, outcome, begun, ended, fence } = finished;
         let owner = &mut self.owners[at];
         owner.done += 1;
         let home = owner.verifying.take().unwrap_or(usize::MAX);
-        let verdict = if op.path().starts_with("/shared/") {
+        let of_log = is_log(finished.op.path()).then(|| self.log_finished(at, &finished));
+        let Finished { op, outcome, begun, ended, fence } = finished;
+        let owner = &mut self.owners[at];
+        let verdict = if let Some(verdict) = of_log {
+            verdict
+        } else if op.path().starts_with("/shared/") {
             self.shared_finished(at, &op, &outcome, begun, ended)
         } else {
             let oracle = owner.home(home);
             oracle.settled = (0, 0);
             let verdict = oracle.observe(&op, &outcome, &fence);
             if !op.manner().is_some_and(|manner| manner.sync) {
-                let since = self.power_cuts.iter().rev().take_while(|(when, _)| *when >= begun);
-                oracle.left_unsynced(&op, &outcome, &since.map(|(_, node)| *node).collect());
+                oracle.left_unsynced(&op, &outcome, &dark_since(&self.power_cuts, begun));
             }
             let (happened, did_not) = oracle.settled;
             (0..happened).for_each(|_| self.scene.hit(Rare::UnknownHappened));
@@ -477,6 +511,9 @@ impl Cluster {
             }
             for number in 0..SHARED {
                 owner.verify.push_back((usize::MAX, Op::Read { path: shared_path(number), part: (0, 1000) }));
+            }
+            for number in (0..LOGS).filter(|_| self.loggers.is_some()) {
+                owner.verify.push_back((usize::MAX, Op::Read { path: log_path(number), part: (0, 1000) }));
             }
             let life = self.clients[at].life();
             self.scene.wake(Address::Client(at), life, millis(1), Timer::Tick);

@@ -43,6 +43,16 @@ rare_events! {
     CopyMade;
     /// A copy failed.
     CopyFailed;
+    /// A node was drained, and the leader said that it may go.
+    NodeDrained;
+    /// An empty node took the place of a drained one, whose bytes are gone for ever.
+    DrainedNodeReplaced;
+    /// A node was ready for its maintenance, and was away for a while.
+    MaintenanceReady;
+    /// A node was taken back into service.
+    BackInService;
+    /// A balance moved a block.
+    BalanceMoved;
     // --- deletions ---
     /// A replica of a deleted file went.
     DeletedUser;
@@ -73,6 +83,14 @@ rare_events! {
     DatanodeFull;
     /// A packet arrived damaged and was refused.
     PacketDamaged;
+    /// A call of a disk did not come back for a while, and something waited for it.
+    DiskHung;
+    /// Whoever waited for such a call was told to go elsewhere.
+    HangCut;
+    /// A volume hung for so long that its replicas counted as away.
+    VolumeAway;
+    /// A volume that had hung was used again.
+    VolumeBack;
     // --- clients ---
     /// A pipeline failed and the block was written to other nodes.
     PipelineReplaced;
@@ -108,6 +126,10 @@ rare_events! {
     UnknownDidNotHappen;
     /// A lease ran out before its file was closed.
     LeaseLost;
+    /// A file was taken from a writer that was silent for the soft limit.
+    LeaseTaken;
+    /// A writer came back after its file was taken, and was refused.
+    FormerWriterFenced;
     /// A reader left a replica for another one and got every byte.
     ReadFailover;
     /// A second attempt at a slow read was faster than the first one.

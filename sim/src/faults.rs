@@ -1,6 +1,7 @@
 //! What goes wrong, when, and how it ends.
 
 mod begin;
+mod hang;
 
 use std::collections::BTreeSet;
 
@@ -50,6 +51,8 @@ pub enum Kind {
     ClockJump,
     /// A namenode's disk is slow.
     SlowDisk,
+    /// A datanode's disk does not answer.
+    HangDisk,
 }
 
 /// How a fault ends.
@@ -138,6 +141,8 @@ impl Cluster {
             }
         }
         for at in 0..self.datanodes.len() {
+            let life = self.datanodes[at].life();
+            self.datanodes[at].end_hang(life, &mut self.scene);
             self.datanodes[at].disk.clear_faults();
             // A volume that failed is out of service, and a replica that could not be read is not served, until the
             // node starts again.

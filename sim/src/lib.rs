@@ -5,6 +5,7 @@
 //!                    │                                            the shipping machines, thin shells of ours
 //!                    ├─ Scene    clock, queue, network, randomness, trace, coverage: what all hosts share
 //!                    ├─ faults   what goes wrong, when, and how it ends
+//!                    ├─ admin    nodes that are drained, replaced and balanced meanwhile, in every second pair of seeds
 //!                    └─ checks   what must hold at every step, and at the end
 //! ```
 //!
@@ -17,11 +18,13 @@
 //!
 //! Read [`run`] first, then [`scene`], then a host.
 
+pub mod admin;
 pub mod checks;
 pub mod cluster;
 pub mod coverage;
 pub mod faults;
 pub mod hosts;
+pub mod logs;
 pub mod message;
 pub mod network;
 pub mod oracle;

@@ -212,4 +212,10 @@ pub enum Event {
     Restart(Address),
     /// A datanode whose disk failed is started again.
     Repair(usize),
+    /// A client falls silent for so long, if it is still at this job.
+    Silence(usize, u64, std::time::Duration),
+    /// The administrator looks at the cluster.
+    Admin,
+    /// A disk of a datanode that hung goes on; void after the node died.
+    HangOver(usize, u64),
 }

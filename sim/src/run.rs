@@ -9,7 +9,8 @@ use datanode::store::{Store, StoreError, VerifyStep};
 use namenode::namespace::Namespace;
 use transfer::{BlockRef, Verified};
 
-use crate::cluster::{Cluster, Phase};
+use crate::admin::Admin;
+use crate::cluster::{Cluster, Loggers, Phase};
 use crate::coverage::Coverage;
 use crate::hosts::namenode::pool_id;
 use crate::hosts::{ClientHost, DatanodeHost, NamenodeHost};
@@ -35,6 +36,8 @@ pub struct Shape {
     pub kinds: usize,
     /// Have datanodes scrubbers? Rot that waits to be found by a reader is worth testing too.
     pub scrubs: bool,
+    /// Does an administrator take nodes out of service and balance, do disks hang, and do clients share logs?
+    pub extended: bool,
 }
 
 impl Shape {
@@ -52,7 +55,13 @@ impl Shape {
             kinds: 5,
             // Without a draw: seeds of before stay the runs that they were.
             scrubs: seed % 5 == 3,
+            extended: seed % 4 >= 2,
         }
+    }
+    /// The shape that a seed had before there were logs, administrators, and disks that hang.
+    #[must_use]
+    pub fn of_old_seed(seed: u64) -> Self {
+        Self { extended: false, ..Self::of_seed(seed) }
     }
 }
 
@@ -115,6 +124,8 @@ impl Report {
 const HEALING: Duration = Duration::from_secs(900);
 /// Time in which everything must be read back.
 const READING: Duration = Duration::from_secs(600);
+/// Room of the smallest disk of a cluster that is balanced.
+const SMALL_BYTES: u64 = 6 << 20;
 /// No run lasts longer.
 const LONGEST: Duration = Duration::from_secs(7200);
 
@@ -130,9 +141,9 @@ impl Run {
     pub fn go(&self) -> Report {
         let random = SeededRandom::new(self.seed);
         let scene = Scene::new(random.next_u64(), self.loud);
-        let Shape { voters, datanodes, volumes, clients, .. } = self.shape;
+        let Shape { voters, datanodes, volumes, clients, extended, .. } = self.shape;
         let namenodes: Result<Vec<_>, _> =
-            (0..voters).map(|at| NamenodeHost::new(at, voters, random.next_u64(), self.planted)).collect();
+            (0..voters).map(|at| NamenodeHost::new(at, voters, random.next_u64(), self.planted, extended)).collect();
         let namenodes = match namenodes {
             Ok(namenodes) => namenodes,
             Err(error) => return self.report_of(&scene, Some(format!("a namenode cannot be formatted: {error}"))),
@@ -142,6 +153,9 @@ impl Run {
         datanodes.iter_mut().for_each(|host| host.scrubs = self.shape.scrubs);
         let clients = (0..clients).map(|at| ClientHost::new(at, voters, random.next_u64(), self.planted)).collect();
         let mut cluster = Cluster::new(scene, namenodes, datanodes, clients, self.planted);
+        if extended {
+            self.extend(&mut cluster);
+        }
         cluster.start();
         if self.shape.faults > 0 {
             cluster.schedule_fault();
@@ -155,6 +169,20 @@ impl Run {
         report.operations = cluster.owners.iter().map(|owner| owner.done).sum();
         (report.faults, report.kinds) = (cluster.faults.count, cluster.faults.kinds.len());
         report
+    }
+
+    /// What comes beside, with randomness that is not that of the world: but for what it does, nothing changes by it.
+    fn extend(&self, cluster: &mut Cluster) {
+        let random = SeededRandom::new(self.seed ^ 0xad317);
+        // One is fuller than the others with as many bytes.
+        for (at, host) in cluster.datanodes.iter_mut().enumerate() {
+            host.resize(if at == 0 { SMALL_BYTES } else { 4 * SMALL_BYTES });
+        }
+        if self.shape.faults > 0 {
+            cluster.loggers = Some(Loggers::new(random.next_u64()));
+            cluster.admin = Some(Admin::new(random.next_u64()));
+            cluster.schedule_admin();
+        }
     }
 
     fn report_of(&self, scene: &Scene, failure: Option<String>) -> Report {
@@ -256,6 +284,9 @@ fn unhealthy(cluster: &Cluster) -> Option<String> {
     }
     if !cluster.namenodes.iter().any(|host| host.role().is_some_and(|role| role.serving)) {
         return Some("nobody leads".to_owned());
+    }
+    if let Some(out) = cluster.admin.as_ref().and_then(Admin::out_of_service) {
+        return Some(format!("datanode {out} is out of service"));
     }
     let down = cluster.datanodes.iter().position(|host| !host.is_up());
     down.map(|at| format!("datanode {at} is down"))

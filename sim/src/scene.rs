@@ -27,6 +27,17 @@ pub struct Scene {
     pub coverage: Coverage,
     /// The first thing that must never be.
     violation: Option<String>,
+    /// What the host of this moment says on its connections, while it may turn out that its disk hangs.
+    held: Option<Vec<Said>>,
+}
+
+/// Something that a host says on a connection.
+#[derive(Debug)]
+pub struct Said {
+    stream: StreamId,
+    from: Address,
+    /// `None`: it closes the connection.
+    part: Option<Part>,
 }
 
 impl Scene {
@@ -44,6 +55,7 @@ impl Scene {
             trace: Trace::new(loud),
             coverage: Coverage::default(),
             violation: None,
+            held: None,
         }
     }
 
@@ -79,8 +91,29 @@ impl Scene {
         }
     }
 
+    /// From now on what is said on connections is held back.
+    pub fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+    /// Takes what was held back; nothing more is.
+    pub fn take_held(&mut self) -> Vec<Said> {
+        self.held.take().unwrap_or_default()
+    }
+    /// Says what was held back.
+    pub fn say_held(&mut self, held: Vec<Said>) {
+        for Said { stream, from, part } in held {
+            match part {
+                Some(part) => self.push(stream, from, part),
+                None => self.close(stream, from),
+            }
+        }
+    }
+
     /// Sends a part on a stream.
     pub fn push(&mut self, stream: StreamId, from: Address, mut part: Part) {
+        if let Some(held) = &mut self.held {
+            return held.push(Said { stream, from, part: Some(part) });
+        }
         let Some(to) = self.network.other_end(stream, from) else { return };
         // Only on the way to a datanode: a reader cannot tell damage on the way from damage on the disk, it reports
         // the replica, and the only copy of a block would stay under suspicion.
@@ -102,6 +135,9 @@ impl Scene {
 
     /// Closes a stream; the other end hears of it behind what was sent before.
     pub fn close(&mut self, stream: StreamId, from: Address) {
+        if let Some(held) = &mut self.held {
+            return held.push(Said { stream, from, part: None });
+        }
         self.push(stream, from, Part::Closed);
         self.network.close(stream);
     }

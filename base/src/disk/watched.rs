@@ -102,11 +102,20 @@ pub struct UnderWay<'a> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let mut table = self.calls.table.lock();
-        if let Some(slot) = table.slots.get_mut(self.slot) {
-            *slot = None;
-        }
-        table.free.push(self.slot);
+        self.calls.leave(self.slot);
+    }
+}
+
+/// As [`UnderWay`], for whoever stands in for a disk that hangs and has no thread to wait for it.
+#[derive(Debug)]
+pub struct Stay {
+    calls: Arc<Calls>,
+    slot: usize,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.calls.leave(self.slot);
     }
 }
 
@@ -114,6 +123,14 @@ impl Calls {
     /// Enters something that may wait for the disk, in words: a lock that is held across calls, for one.
     #[must_use]
     pub fn enter(&self, what: &'static str, path: Arc<Path>) -> UnderWay<'_> {
+        UnderWay { calls: self, slot: self.take_slot(what, path) }
+    }
+    /// Enters a call that does not come back before its guard is dropped, wherever that is kept.
+    #[must_use]
+    pub fn stay(self: &Arc<Self>, what: &'static str, path: Arc<Path>) -> Stay {
+        Stay { calls: Arc::clone(self), slot: self.take_slot(what, path) }
+    }
+    fn take_slot(&self, what: &'static str, path: Arc<Path>) -> usize {
         let cut = CUT.with_borrow(Clone::clone);
         let call = Call { what, path, seen: None, cut };
         let mut table = self.table.lock();
@@ -124,7 +141,14 @@ impl Calls {
         if let Some(place) = table.slots.get_mut(slot) {
             *place = Some(call);
         }
-        UnderWay { calls: self, slot }
+        slot
+    }
+    fn leave(&self, slot: usize) {
+        let mut table = self.table.lock();
+        if let Some(slot) = table.slots.get_mut(slot) {
+            *slot = None;
+        }
+        table.free.push(slot);
     }
     /// Looks at the clock: the call that is out for longest, if one is.
     pub fn look(&self, now: Moment) -> Option<Stuck> {
@@ -322,6 +346,25 @@ mod tests {
         disk.clear_faults();
         hung.join().unwrap().unwrap();
         assert_eq!((calls.look(at(20)), calls.under_way()), (None, 0));
+    }
+
+    #[test]
+    fn a_stay_is_a_call_until_it_is_dropped_and_its_slot_is_used_again() {
+        let calls = Arc::new(Calls::default());
+        let cuts = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&cuts);
+        let cut = Cut::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        let stay = with_cut(cut, || calls.stay("hang", Arc::from(Path::new("/d"))));
+        assert_eq!(calls.look(at(1)).unwrap().what, "hang");
+        calls.take_cuts(at(9), Duration::from_secs(5)).iter().for_each(Cut::run);
+        assert_eq!((cuts.load(Ordering::SeqCst), calls.under_way()), (1, 1));
+        drop(stay);
+        assert_eq!((calls.look(at(10)), calls.under_way()), (None, 0));
+        let other = calls.stay("other", Arc::from(Path::new("/d")));
+        assert_eq!((calls.look(at(11)).unwrap().for_time, calls.table.lock().slots.len()), (Duration::ZERO, 1));
+        drop(other);
     }
 
     #[test]

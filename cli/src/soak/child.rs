@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use client::{Client, CreateOptions};
@@ -30,7 +32,11 @@ fn blockyard(fs: &str, user: &str, args: &[&str]) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// Puts bytes into a file until it is killed, so long after it was started: the end of the input never comes.
+/// Bytes that a pipe takes although nobody has read any (64 KiB on Linux), and what is given at a time.
+const PIPE_BYTES: usize = 64 << 10;
+
+/// Puts bytes into a file until it is killed, so long after it was started: the end of the input never comes. Gives the
+/// bytes that it had taken by then, at least.
 ///
 /// # Errors
 /// If no process can be started.
@@ -43,24 +49,33 @@ pub(super) async fn killed_put(
     path: &str,
     bytes: bytes::Bytes,
     after: Duration,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     let mut command = blockyard(fs, user, &["put", "-", path])?;
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let failed = |error: std::io::Error| Failure::local("start a client for", path, &error);
     let mut child = Guard(command.spawn().map_err(failed)?);
     let stdin = child.0.stdin.take();
     let (done, gone) = std::sync::mpsc::sync_channel::<()>(1);
+    let given = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&given);
     let feeder = base::task::thread("soak-feeder", move || {
         let Some(mut stdin) = stdin else { return };
-        // An error: it was killed. Else the pipe stays open until it is.
-        if stdin.write_all(&bytes).is_ok() {
-            while gone.recv().is_ok() {}
+        for piece in bytes.chunks(PIPE_BYTES) {
+            // It was killed.
+            if stdin.write_all(piece).is_err() {
+                return;
+            }
+            told.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
+        // The pipe stays open until it is.
+        while gone.recv().is_ok() {}
     });
     tokio::time::sleep(after).await;
+    let given_bytes = given.load(Ordering::Relaxed);
     drop(child);
     drop(done);
-    feeder.map(drop).map_err(failed)
+    feeder.map_err(failed)?;
+    Ok(given_bytes.saturating_sub(PIPE_BYTES as u64))
 }
 
 /// A client that writes, flushes, and says how far.

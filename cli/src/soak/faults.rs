@@ -12,7 +12,7 @@ use super::cluster::{self, Cluster, NAMENODE, datanode};
 use super::model::State;
 use super::plan::{Fault, FaultKind};
 use super::repair;
-use super::shared::{Shared, TOP};
+use super::shared::{Killed, Shared, TOP};
 use super::stall::Who;
 use super::words::Content;
 use crate::verbs::Failure;
@@ -44,9 +44,11 @@ impl Player {
             tokio::time::sleep(fault.at.saturating_sub(passed)).await;
             let player = self.clone();
             under_way.spawn(async move { player.one(number, fault).await });
-            while under_way.try_join_next().is_some() {}
+            while let Some(ended) = under_way.try_join_next() {
+                self.shared.task_ended("a fault", ended);
+            }
         }
-        while under_way.join_next().await.is_some() {}
+        self.shared.all_ended("a fault", &mut under_way).await;
     }
 
     async fn one(&self, number: usize, fault: Fault) {
@@ -131,12 +133,15 @@ impl Player {
         let content = Content::new(self.shared.number(), GIVEN_BYTES);
         if number.is_multiple_of(2) {
             let bytes = content.bytes(0, GIVEN_BYTES);
-            return child::killed_put(self.shared.fs(), &self.user, &path, bytes, fault.lasts).await;
+            let taken_bytes = child::killed_put(self.shared.fs(), &self.user, &path, bytes, fault.lasts).await?;
+            self.shared.killed_client(if taken_bytes > 0 { Killed::Writing } else { Killed::Idle });
+            return Ok(());
         }
         let book = self.shared.books.last().ok_or_else(|| Failure::server("there is no book for killed clients"))?;
         book.lock().may(&name, State::File { content: content.clone(), least_bytes: 0 });
         let writer = FlushingWriter { path, number: content.first_writer(), len_bytes: GIVEN_BYTES };
         let flushed_bytes = child::killed_writer(self.shared.fs(), &self.user, &writer, fault.lasts).await?;
+        self.shared.killed_client(if flushed_bytes > 0 { Killed::Flushed } else { Killed::Unflushed });
         if flushed_bytes > 0 {
             book.lock().is(&name, State::File { content, least_bytes: flushed_bytes });
         }

@@ -9,7 +9,9 @@ use tokio::sync::Mutex;
 use super::child;
 use super::cluster::{self, Cluster};
 use super::faults::KILLED;
+use super::model::State;
 use super::reading;
+use super::replicas;
 use super::shared::{Shared, TOP};
 use super::worker::Worker;
 use crate::verbs::Failure;
@@ -124,6 +126,14 @@ async fn until_whole(shared: &Shared, client: &Client, datanodes: u16) -> Option
     None
 }
 
+/// Every replica of a file that was just read is what the reader saw.
+pub(super) async fn every_replica(shared: &Shared, client: &Client, path: &str, state: &State) {
+    let State::File { content, .. } = state else { return };
+    if let Err(error) = replicas::compare(shared, client, path, content).await {
+        shared.found("unreadable", path, error.to_string());
+    }
+}
+
 /// Of a client that was killed there is at least what it flushed, and nothing if it never did.
 async fn what_killed_clients_left(shared: &Shared, client: &Client) {
     let path = format!("{TOP}/{KILLED}");
@@ -141,7 +151,7 @@ async fn what_killed_clients_left(shared: &Shared, client: &Client) {
     for name in known {
         let (place, (_, allowed)) = (format!("{path}/{name}"), book.lock().allowed(&name));
         match reading::judge(shared, client, &place, allowed).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(state)) => every_replica(shared, client, &place, &state).await,
             Ok(Err(wrong)) => shared.found_wrong(&place, &wrong),
             Err(error) => shared.found("unreadable", &place, error.to_string()),
         }

@@ -52,6 +52,8 @@ impl Report {
             "failed": shared.failed_json(),
             "checked": shared.checked.load(Ordering::Relaxed),
             "checked_bytes": shared.checked_bytes.load(Ordering::Relaxed),
+            "checked_replicas": shared.checked_replicas.load(Ordering::Relaxed),
+            "killed_clients": shared.killed_json(),
             "changed_while_read": shared.unjudged.load(Ordering::Relaxed),
             "max_write_stall_ms": shared.longest_ms(Wait::Write, Cause::Datanode),
             "max_read_stall_ms": shared.longest_ms(Wait::Read, Cause::Datanode),
@@ -89,6 +91,8 @@ impl Report {
                 shared.checked_bytes.load(Ordering::Relaxed) >> 20,
                 shared.unjudged.load(Ordering::Relaxed)
             ),
+            format!("replicas    {} read whole at the end", shared.checked_replicas.load(Ordering::Relaxed)),
+            format!("killed      clients, by how far they were: {}", flat(&shared.killed_json())),
             format!(
                 "stalls      write {}, read {} while one datanode was away; all: {}",
                 ms(shared.longest_ms(Wait::Write, Cause::Datanode)),

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use base::clock::{Clock, Moment};
+use base::task::JoinSet;
 use client::{Client, ErrorCode, FsError, LocalReads};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
+use tokio::task::JoinError;
 
 use super::model::{Book, Wrong};
 use super::stall::{Cause, Faulty, Stalls};
@@ -80,7 +82,29 @@ struct Figures {
     stalls: BTreeMap<Wait, Stalls>,
     repairs_ms: Vec<u64>,
     repairs_missed: u64,
+    killed: BTreeMap<Killed, u64>,
 }
+
+/// How far a client was that was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Killed {
+    /// It was to flush now and then, and had said that something is flushed.
+    Flushed,
+    /// It was to flush, and had not.
+    Unflushed,
+    /// It never flushes, and had taken some of its bytes.
+    Writing,
+    /// It never flushes, and had not begun.
+    Idle,
+}
+
+impl Killed {
+    const ALL: [(Self, &'static str); 4] =
+        [(Self::Flushed, "flushed"), (Self::Unflushed, "unflushed"), (Self::Writing, "writing"), (Self::Idle, "idle")];
+}
+
+/// So many clients that were killed must have been in the middle of something, one of them at least.
+const KILLED_ENOUGH: u64 = 4;
 
 /// Shared by all parts of a run.
 #[derive(Debug)]
@@ -99,6 +123,8 @@ pub(super) struct Shared {
     pub(super) checked_bytes: AtomicU64,
     /// Files, listings and ranges that were compared.
     pub(super) checked: AtomicU64,
+    /// Replicas that were read whole at the end and compared.
+    pub(super) checked_replicas: AtomicU64,
     /// Reads of files that changed meanwhile.
     pub(super) unjudged: AtomicU64,
 }
@@ -119,6 +145,7 @@ impl Shared {
             findings: Mutex::default(),
             checked_bytes: AtomicU64::new(0),
             checked: AtomicU64::new(0),
+            checked_replicas: AtomicU64::new(0),
             unjudged: AtomicU64::new(0),
         })
     }
@@ -156,14 +183,50 @@ impl Shared {
         self.figures.lock().stalls.entry(what).or_default().add(cause, to.since(from));
         outcome
     }
-    /// An operation that began at `from` has ended.
+    /// An operation that began at `from` has ended. One that fails while nothing is broken is a finding.
     pub(super) fn ended(&self, operation: &'static str, from: Moment, error: Option<&FsError>) {
         let cause = self.faulty.lock().cause(from, self.clock.now());
-        let mut figures = self.figures.lock();
-        *figures.operations.entry((operation, error.map_or(Ended::Done, Ended::by))).or_default() += 1;
-        if let Some(error) = error {
-            let failed = figures.failed.entry((operation, cause)).or_insert_with(|| (0, error.to_string()));
-            failed.0 += 1;
+        {
+            let mut figures = self.figures.lock();
+            *figures.operations.entry((operation, error.map_or(Ended::Done, Ended::by))).or_default() += 1;
+            if let Some(error) = error {
+                let failed = figures.failed.entry((operation, cause)).or_insert_with(|| (0, error.to_string()));
+                failed.0 += 1;
+            }
+        }
+        if let Some(error) = error.filter(|_| cause == Cause::Nothing) {
+            self.found("failed", operation, format!("nothing was broken, and it ended with: {error}"));
+        }
+    }
+    /// A task of the run has ended: one that panicked is a finding.
+    pub(super) fn task_ended(&self, who: &'static str, ended: Result<(), JoinError>) {
+        if let Err(panic) = ended {
+            self.found("panic", who, panic.to_string());
+        }
+    }
+    /// Waits until all tasks have ended.
+    ///
+    /// # Cancel safety
+    /// Yes: what has not ended goes on.
+    pub(super) async fn all_ended(&self, who: &'static str, tasks: &mut JoinSet<()>) {
+        while let Some(ended) = tasks.join_next().await {
+            self.task_ended(who, ended);
+        }
+    }
+    /// A client was killed.
+    pub(super) fn killed_client(&self, how: Killed) {
+        *self.figures.lock().killed.entry(how).or_default() += 1;
+    }
+    /// Clients that were killed in vain: of many, none was in the middle of what is to be tested.
+    pub(super) fn look_at_killed(&self) {
+        let killed = self.figures.lock().killed.clone();
+        let count = |how| killed.get(&how).copied().unwrap_or(0);
+        let pairs = [(Killed::Flushed, Killed::Unflushed, "flushed"), (Killed::Writing, Killed::Idle, "begun")];
+        for (right, early, what) in pairs {
+            if count(right) == 0 && count(early) >= KILLED_ENOUGH {
+                let text = format!("none of {} had {what} anything: nothing was tested", count(early));
+                self.found("untested", "clients that were killed", text);
+            }
         }
     }
     /// A fault was injected.
@@ -241,6 +304,12 @@ impl Shared {
     pub(super) fn faults_json(&self) -> Value {
         self.figures.lock().faults.iter().map(|(kind, count)| ((*kind).to_owned(), json!(count))).collect()
     }
+    /// Clients that were killed, by how far they were.
+    pub(super) fn killed_json(&self) -> Value {
+        let figures = self.figures.lock();
+        let count = |how: &Killed| json!(figures.killed.get(how).copied().unwrap_or(0));
+        Killed::ALL.iter().map(|(how, name)| ((*name).to_owned(), count(how))).collect()
+    }
     /// Operations by kind and end.
     pub(super) fn operations_json(&self) -> Value {
         let mut all = Map::new();
@@ -271,5 +340,59 @@ impl Shared {
     pub(super) fn repairs(&self) -> (usize, u64) {
         let figures = self.figures.lock();
         (figures.repairs_ms.len(), figures.repairs_missed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::soak::stall::Who;
+
+    fn shared() -> Arc<Shared> {
+        Shared::new(Arc::new(base::clock::SystemClock::new()), "blockyard://none".into(), "ana".into(), 1)
+    }
+
+    #[tokio::test]
+    async fn a_task_of_the_run_that_panics_is_a_finding() {
+        let shared = shared();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        tasks.spawn(async { panic!("the plan made no sense") });
+        shared.all_ended("a fault", &mut tasks).await;
+        assert_eq!(shared.findings(), 1);
+        assert!(shared.findings_text()[0].contains("the plan made no sense"), "{:?}", shared.findings_text());
+    }
+
+    #[test]
+    fn what_fails_while_nothing_is_broken_is_a_finding() {
+        let shared = shared();
+        let error = FsError::new(ErrorCode::NoReplica, "nobody has it");
+        let from = shared.clock.now();
+        shared.faulty().lock().begins(Who::Datanode(1), from);
+        shared.ended("read", from, Some(&error));
+        assert_eq!(shared.findings(), 0, "a datanode is away");
+        let shared = self::shared();
+        shared.ended("read", shared.clock.now(), None);
+        assert_eq!(shared.findings(), 0);
+        shared.ended("read", shared.clock.now(), Some(&error));
+        assert_eq!(shared.findings(), 1);
+        assert!(shared.findings_text()[0].contains("nobody has it"), "{:?}", shared.findings_text());
+    }
+
+    #[test]
+    fn clients_that_were_all_killed_before_they_began_are_a_finding() {
+        let shared = shared();
+        (0..3).for_each(|_| shared.killed_client(Killed::Unflushed));
+        shared.look_at_killed();
+        assert_eq!(shared.findings(), 0, "too few to say so");
+        shared.killed_client(Killed::Unflushed);
+        (0..9).for_each(|_| shared.killed_client(Killed::Idle));
+        shared.look_at_killed();
+        assert_eq!(shared.findings(), 2, "{:?}", shared.findings_text());
+        shared.killed_client(Killed::Flushed);
+        shared.killed_client(Killed::Writing);
+        shared.look_at_killed();
+        assert_eq!(shared.findings(), 2, "one of many was in the middle of it");
+        assert_eq!(shared.killed_json()["unflushed"], 4);
     }
 }

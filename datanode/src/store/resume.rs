@@ -194,6 +194,10 @@ impl Store {
                 let found = found(lengths.stored_bytes, lengths.acked_bytes, open.restarted());
                 Ok(Some(FoundReplica { state, ..found }))
             }
+            // Data without a meta file: their checksums were never durable, so nothing of them was. Of what was written there a
+            // power cut has left nothing; at which stamp that was makes no difference, and one that is too low would count
+            // as a replica that may have more than it can tell, for ever.
+            (None, _) if stamp.raw() == 0 => Ok(Some(FoundReplica { stamp: recovery, ..found(0, 0, true) })),
             (None, _) => {
                 let good = prove_left(volume, &pool, id, &stopped)?;
                 Ok(Some(found(good, 0, true)))
@@ -352,8 +356,7 @@ fn shut_out(volume: &Volume, id: BlockId, fenced: &Seen) -> Result<Option<Seen>,
 /// Reads what an earlier run of the node left, and keeps what was found.
 fn prove_left(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Result<u64, StoreError> {
     let stamp = seen.replica.stamp;
-    // Data without a meta file have no stamp, and nothing says whether they are good.
-    let good = if stamp.raw() == 0 { Mark::default() } else { prove::good_length(volume, pool, id, stamp)? };
+    let good = prove::good_length(volume, pool, id, stamp)?;
     let open = OpenReplica::found(good);
     // As the scan has counted it, but for chunks of another length.
     let sums_bytes = ChunkFormat::CRC32C_512.checksums_bytes(seen.replica.len_bytes);

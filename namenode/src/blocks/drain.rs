@@ -23,7 +23,7 @@ use super::facts::{Facts, Names};
 use super::jobs::{Blocker, Pace, Why};
 use super::placement::has_room;
 use super::registry::{NodeIndex, NodeState, StorageIndex};
-use super::replicas::{Class, classify};
+use super::replicas::{Class, Odd, classify};
 use crate::namespace::NodeService;
 
 /// Blocks that a step looks at.
@@ -154,6 +154,7 @@ impl BlockManager {
         };
         let Some(node) = self.drains.next(due) else { return false };
         let Some(mut drain) = self.drains.by_node.remove(&node) else { return false };
+        let was_done = drain.is_done();
         let mut look = drain.look.take().unwrap_or_else(|| Look {
             began: now,
             stage: Stage::Good(0, None),
@@ -166,7 +167,11 @@ impl BlockManager {
         } else {
             drain.look = Some(look);
         }
+        let emptied = over && drain.is_done();
         self.drains.by_node.insert(node, drain);
+        if emptied && !was_done {
+            self.wait_no_more_if_gone(node);
+        }
         !over
     }
 
@@ -194,10 +199,10 @@ impl BlockManager {
         }
         // What a dead node has nobody can say, unless it said so before: it may be what other blocks lack.
         let unknown = disks.any(|disk| !stream(disk).complete());
-        let lacking = self.repair.under_count();
-        match (unknown, self.passes.is_empty()) {
+        let lacking = self.repair.under_count() + self.short_open.len() as u64;
+        match (unknown, self.passes.is_empty() && self.open_looks == 0) {
             (false, _) => None,
-            // Not every block was looked at by this leader yet.
+            // Not every block was looked at by this leader yet, or not every open one.
             (true, false) => Some(Why::NotReported),
             (true, true) => (lacking > 0).then_some(Why::Silent { lacking }),
         }
@@ -333,9 +338,18 @@ impl BlockManager {
             return;
         }
         let odd = self.replicas.odd_of(block);
-        let written = odd.iter().filter(|(_, odd)| odd.stamp >= facts.stamp && odd.state != ReplicaState::Corrupt);
-        let placed = self.open_targets.get(&block).into_iter().flatten().copied();
-        let storages: Vec<_> = written.map(|(storage, _)| *storage).chain(placed).collect();
+        let is_written = |odd: &Odd| {
+            let whole = odd.stamp >= facts.stamp && odd.len_bytes >= facts.len_bytes;
+            whole && !odd.marked && odd.state != ReplicaState::Corrupt
+        };
+        let written = odd.iter().filter(|(_, odd)| is_written(odd)).map(|(storage, _)| *storage);
+        // What was finished before is where nodes say that it is: a copy may have been moved since the log named its place.
+        let expected = |storage: &StorageIndex| {
+            let unheard = || facts.len_bytes == 0 || self.is_untold(*storage);
+            self.replicas.odd_at(block, *storage).is_none() && unheard()
+        };
+        let placed = self.open_targets.get(&block).into_iter().flatten().copied().filter(expected);
+        let storages: Vec<_> = written.chain(placed).collect();
         let stays = |storage: &&StorageIndex| self.registry.counts(**storage) && self.registry.in_service(**storage);
         let staying: BTreeSet<_> = storages.iter().filter(stays).map(|s| self.registry.at(*s).node).collect();
         let wanted = if service.is_maintenance() { 1 } else { facts.replication };

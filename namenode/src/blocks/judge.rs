@@ -99,6 +99,11 @@ impl BlockManager {
     fn judge_odd(&mut self, block: BlockId, names: &dyn Names) {
         let (facts, any_good) = (names.facts(block), !self.replicas.good(block).is_empty());
         for (storage, odd) in self.replicas.odd_of(block) {
+            if self.is_gone(storage) {
+                self.suspects.drop(storage, block);
+                self.removal.retract(storage, block);
+                continue;
+            }
             if facts.is_some_and(|facts| is_suspect(&odd, &facts, any_good)) {
                 self.suspects.want(storage, block, &odd);
             } else {
@@ -227,6 +232,7 @@ impl BlockManager {
             } else if state == NodeState::Dead {
                 tracing::warn!(node = %id, "a datanode is dead: its blocks are copied again");
                 self.outboxes.remove(&node);
+                self.wait_no_more_if_gone(node);
             } else {
                 tracing::info!(node = %id, "a datanode is silent: read from and written to last");
             }

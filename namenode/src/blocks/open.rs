@@ -38,6 +38,17 @@ pub struct Reopened<'a> {
 }
 
 impl BlockManager {
+    /// An open block is placed there, as the log has it: a member that started since was not told.
+    pub fn is_open_at(&mut self, block: BlockId, storages: &[StorageIndex]) {
+        if !self.open_targets.contains_key(&block) {
+            self.open_at(block, storages);
+        }
+    }
+    /// All open files were looked at, up to the last one.
+    pub const fn looked_at_open_files(&mut self) {
+        self.open_looks = self.open_looks.saturating_sub(1);
+    }
+
     /// Looks at the copies of a block that somebody writes. True: it lacks the minimum for so long, and there is a node
     /// for another copy, that it is to be taken from its writer.
     pub fn look_at_reopened(&mut self, open: Reopened<'_>, now: Moment) -> bool {
@@ -61,12 +72,13 @@ impl BlockManager {
     }
 
     /// Nodes that hold what the block was finished with, as far as is known: those of the log unless they are known to
-    /// be lost, and those that reported it.
+    /// be lost, or not to have it any more (a balance moves copies, and the log does not hear of it), and those that
+    /// reported it.
     fn holders_of(&self, open: Reopened<'_>, now: Moment) -> BTreeSet<NodeIndex> {
         let odd = self.replicas.odd_of(open.block);
-        let has_it = |storage: &StorageIndex| {
-            let of_storage = odd.iter().find(|(other, _)| other == storage).map(|(_, odd)| odd);
-            of_storage.is_none_or(|odd| !odd.marked && odd.state != ReplicaState::Corrupt)
+        let has_it = |storage: &StorageIndex| match self.replicas.odd_at(open.block, *storage) {
+            Some(odd) => !odd.marked && odd.state != ReplicaState::Corrupt,
+            None => self.is_untold(*storage),
         };
         let reported = odd.iter().filter(|(_, odd)| odd.stamp >= open.stamp && odd.len_bytes >= open.floor_bytes);
         let storages = open.homes.iter().copied().chain(reported.map(|(storage, _)| *storage));

@@ -136,6 +136,10 @@ impl Removal {
         let over = |sent: &mut Sent| sent.told_by.is_some_and(|change| change <= heard);
         self.sent.extract_if(all_of(storage), |_, sent| over(sent)).map(|((_, block), _)| block).collect()
     }
+    /// Replicas of a storage that were told to go and of which nothing was heard since.
+    pub(super) fn sent_to(&self, storage: StorageIndex) -> u64 {
+        self.sent.range(all_of(storage)).count() as u64
+    }
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -77,7 +77,7 @@ impl BlockManager {
         nodes.len() as u32
     }
     /// Has this storage not told what it holds since this namenode started?
-    fn is_untold(&self, storage: StorageIndex) -> bool {
+    pub(super) fn is_untold(&self, storage: StorageIndex) -> bool {
         self.streams.get(storage.0 as usize).is_some_and(|stream| !stream.complete())
     }
     fn any_untold_in_maintenance(&self) -> bool {
@@ -112,6 +112,7 @@ impl BlockManager {
             } else {
                 self.lost_node(index);
             }
+            self.rescan_odd();
             // Only the log knows which blocks may be on it.
             if self.registry.node(index).storages.iter().any(|storage| self.is_untold(*storage)) {
                 self.rescan_all();
@@ -126,15 +127,33 @@ impl BlockManager {
         self.registry.node_of(storage).returned_at.is_some_and(|at| now.since(at) < STEADY)
     }
 
+    /// Was this storage's node emptied, and is it gone? Nothing that it is to remove is waited for: it may never come back,
+    /// and if it does, it is judged again.
+    pub(super) fn is_gone(&self, storage: StorageIndex) -> bool {
+        self.is_node_gone(self.registry.at(storage).node)
+    }
+    fn is_node_gone(&self, index: NodeIndex) -> bool {
+        let node = self.registry.node(index);
+        node.state == NodeState::Dead
+            && node.service == NodeService::Decommissioned
+            && self.drains.get(index).is_some_and(Drain::is_done)
+    }
+    /// A node died, or was found to be empty: if that is the end of it, what it was to remove is looked at again.
+    pub(super) fn wait_no_more_if_gone(&mut self, index: NodeIndex) {
+        if self.is_node_gone(index) {
+            self.rescan_odd();
+        }
+    }
+    /// Replicas that gone nodes were told to remove while they were there.
+    pub(super) fn told_to_the_gone(&self) -> u64 {
+        let gone = self.drains.iter().filter(|(index, _)| self.is_node_gone(*index));
+        let storages = gone.flat_map(|(index, _)| &self.registry.node(index).storages);
+        storages.map(|storage| self.removal.sent_to(*storage)).sum()
+    }
+
     /// Is a node dead that should not be? One in maintenance is away, and one that was emptied is gone.
     pub(super) fn is_missed(&self, index: NodeIndex, node: &Node) -> bool {
-        let emptied = || self.drains.get(index).is_some_and(Drain::is_done);
-        node.state == NodeState::Dead
-            && match node.service {
-                NodeService::InService => true,
-                NodeService::Decommissioned => !emptied(),
-                NodeService::Maintenance { .. } => false,
-            }
+        node.state == NodeState::Dead && !node.service.is_maintenance() && !self.is_node_gone(index)
     }
 
     /// Nodes by service: that leave or have left, that are in maintenance.

@@ -1,5 +1,5 @@
-//! Blocks that are open again and lack copies while their writers do not write: looked at some at a time, and taken
-//! from writers that leave them so ([`Reopened`]).
+//! Open blocks, some at a time: where they are placed, for who has to know that; and those that are open again and lack
+//! copies while their writers do not write are taken from writers that leave them so ([`Reopened`]).
 
 use base::clock::Moment;
 use proto::ids::{InodeId, LeaseEpoch};
@@ -21,6 +21,15 @@ impl NamenodeCore {
             let open = namespace.open_files_after(self.open_look, LOOK);
             self.open_look = open.last().filter(|_| open.len() == LOOK).map(|last| last.inode);
             let mut blocks = self.shared.blocks.write();
+            for lease in &open {
+                let last = namespace.lease(lease.inode).and_then(|lease| lease.last_block);
+                if let Some(last) = last.filter(|last| !last.committed) {
+                    blocks.is_open_at(last.block, &last.storages);
+                }
+            }
+            if self.open_look.is_none() {
+                blocks.looked_at_open_files();
+            }
             for OpenLease { inode, lease_epoch, .. } in open.into_iter().filter(|lease| lease.recovery.is_none()) {
                 let Some(last) = namespace.reopened_block(inode) else { continue };
                 let reopened = Reopened {

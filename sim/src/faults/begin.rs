@@ -105,6 +105,8 @@ impl Cluster {
             Kind::Freeze => self.freeze(),
             Kind::ClockJump => self.jump_clock(),
             Kind::SlowDisk => self.slow_down(),
+            // It has randomness of its own, and is begun by whoever has that.
+            Kind::HangDisk => false,
         }
     }
 

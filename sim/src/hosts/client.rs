@@ -23,6 +23,7 @@ use proto::ids::SessionId;
 use self::calls::Calls;
 use self::jobs::Job;
 use super::millis;
+use crate::logs::Segment;
 use crate::message::{Address, Message, Part, Timer};
 use crate::network::StreamId;
 use crate::planted::Planted;
@@ -102,6 +103,16 @@ impl ClientHost {
     #[must_use]
     pub fn is_writing(&self) -> bool {
         self.job.as_ref().is_some_and(Job::is_writing)
+    }
+    /// The path of the file that it appends to, if it has got that, its job, and what it has written.
+    #[must_use]
+    pub fn appending(&self) -> Option<(&str, u64, Segment)> {
+        self.job.as_ref().and_then(Job::segment)
+    }
+    /// When the operation under way began that flushes without a sync, if one does.
+    #[must_use]
+    pub fn unsynced_since(&self) -> Option<Moment> {
+        self.job.as_ref().and_then(Job::unsynced_since)
     }
     /// Operations that are over since this was asked last.
     pub fn take_finished(&mut self) -> Vec<Finished> {

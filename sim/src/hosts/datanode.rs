@@ -1,6 +1,7 @@
 //! A datanode: the shipping store, agent, receiver and read session, behind simulated connections.
 
 mod copy;
+mod hang;
 mod report;
 mod scrub;
 mod serve;
@@ -18,12 +19,13 @@ use base::random::SeededRandom;
 use datanode::Node;
 use datanode::agent::{Agent, AgentConfig, AgentEffect, AgentEvent, Command, Task};
 use datanode::commands;
-use datanode::store::{Replica, ReplicaState, Store, StoreOptions, VolumeScrub};
+use datanode::store::{Replica, ReplicaState, Store, StoreOptions, VolumeScrub, VolumeState};
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{BlockId, GenerationStamp, StorageId};
 use transfer::Target;
 
 use self::copy::Copying;
+use self::hang::Hang;
 use self::write::{Opening, Receiving};
 use super::{Death, micros, millis, wall_ns};
 use crate::coverage::Rare;
@@ -88,6 +90,8 @@ pub struct DatanodeHost {
     pub faulty: bool,
     /// Has it scrubbers?
     pub scrubs: bool,
+    /// Room of each of its disks.
+    room_bytes: u64,
     planted: Option<Planted>,
 }
 
@@ -102,6 +106,8 @@ struct Running {
     copies: BTreeMap<StreamId, Copying>,
     /// The scrubber of each volume.
     scrubs: Vec<VolumeScrub>,
+    /// A volume that hangs.
+    hang: Option<Hang>,
     ticks: u64,
 }
 
@@ -132,6 +138,7 @@ impl DatanodeHost {
             damage: BTreeMap::new(),
             faulty: false,
             scrubs: false,
+            room_bytes: ROOM_BYTES,
             planted,
         };
         host.set_room(false);
@@ -156,22 +163,55 @@ impl DatanodeHost {
     pub const fn is_up(&self) -> bool {
         self.running.is_some()
     }
+    /// Number of its disks.
+    #[must_use]
+    pub const fn volumes(&self) -> usize {
+        self.volumes
+    }
     /// Its store, while it runs.
     #[must_use]
     pub fn store(&self) -> Option<&Store> {
         self.running.as_ref().map(|running| running.node.store())
+    }
+    /// Puts empty disks in the place of its own, while it does not run.
+    pub fn replace_disks(&mut self) {
+        self.disk = MemDisk::new();
+        self.damage.clear();
+        self.set_room(false);
+    }
+    /// Gives it disks of another size.
+    pub fn resize(&mut self, room_bytes: u64) {
+        self.room_bytes = room_bytes;
+        self.set_room(false);
     }
     /// Makes its disks as large as they were, or full.
     pub fn set_room(&self, full: bool) {
         use base::disk::Disk;
         for dir in self.dirs() {
             let used = self.disk.space(&dir).map_or(0, |space| space.capacity_bytes - space.available_bytes);
-            self.disk.add_device(&dir, if full { used.min(ROOM_BYTES) + (2 << 10) } else { ROOM_BYTES });
+            let room = self.room_bytes;
+            self.disk.add_device(&dir, if full { used.min(room) + (2 << 10) } else { room });
         }
     }
     /// Lets it die at a named durable step.
     pub fn die_at(&self, point: CrashPoint, side: Side, nth: u64) {
         self.disk.stop_at(point, side, nth);
+    }
+    /// Does it hold so many bytes of a block, finished or not, of this stamp or a later one? Of a node that does not run only
+    /// the stamp is known.
+    #[must_use]
+    pub fn has_of(&self, block: BlockId, stamp: GenerationStamp, len_bytes: u64) -> bool {
+        if let Some(store) = self.store() {
+            return store.replica(block).is_some_and(|(_, replica)| {
+                replica.state != ReplicaState::Corrupt && replica.stamp >= stamp && replica.len_bytes >= len_bytes
+            });
+        }
+        let files = self.disk.files();
+        let stamp_of = |file: &String| {
+            let name = file.rsplit('/').next()?.strip_suffix(".meta")?;
+            name.strip_prefix(&format!("{block}_"))?.parse().ok().map(GenerationStamp::from_raw)
+        };
+        files.iter().filter(|file| file.contains("/current/")).filter_map(stamp_of).any(|found| found >= stamp)
     }
     /// Does it hold a whole replica of this stamp, running or not?
     #[must_use]
@@ -269,6 +309,7 @@ impl DatanodeHost {
             downs: BTreeMap::new(),
             copies: BTreeMap::new(),
             scrubs,
+            hang: None,
             ticks: 0,
         });
         scene.wake(self.address(), self.life, millis(1 + scene.below(50)), Timer::Tick);
@@ -306,6 +347,7 @@ impl DatanodeHost {
     pub fn arrive(&mut self, from: Address, message: Message, scene: &mut Scene) {
         match message {
             Message::Answer { call, answer } => self.answered(from, call, *answer, scene),
+            Message::Stream { stream, part } if self.hangs() => self.part_of_hung(from, stream, part, scene),
             Message::Stream { stream, part } => self.part(from, stream, part, scene),
             Message::Call { .. } | Message::Raft(_) => {}
         }
@@ -346,23 +388,29 @@ impl DatanodeHost {
                 self.agent(AgentEvent::TermKept { term, kept }, scene);
             }
             Timer::Scrub(volume) => self.scrub(volume, scene),
-            Timer::Carry(namenode, command) => self.carry(namenode, *command, scene),
+            Timer::Carry(namenode, command) => match self.command_waits(&command) {
+                Some(until) => {
+                    scene.wake(self.address(), self.life, until.since(scene.now()), Timer::Carry(namenode, command));
+                }
+                None => self.carry(namenode, *command, scene),
+            },
             _ => {}
         }
     }
 
     fn tick(&mut self, scene: &mut Scene) {
         let now = scene.now();
+        self.look_at_health(scene);
         let Some(running) = &mut self.running else { return };
         running.ticks += 1;
-        if running.ticks.is_multiple_of(30) {
+        if running.ticks.is_multiple_of(30) && running.hang.is_none() {
             running.node.store().tend(now);
             self.end_silent(scene);
         }
         let Some(running) = &mut self.running else { return };
         let busy = running.receiving.len() + running.copies.len();
         running.agent.set_active_transfers(u32::try_from(busy).unwrap_or(u32::MAX));
-        if running.node.store().counts().volumes_failed > 0 {
+        if running.node.store().health().iter().any(|(_, _, state, _)| *state == VolumeState::Failed) {
             scene.hit(Rare::VolumeCondemned);
         }
         self.agent(AgentEvent::Tick, scene);

@@ -34,6 +34,11 @@ const DIR: &str = "/nn";
 /// Room of a namenode's disk while nobody fills it.
 const ROOM_BYTES: u64 = 1 << 30;
 
+/// Silence after which others may have a writer's file, in runs with logs.
+pub const SOFT_LIMIT: Duration = Duration::from_secs(4);
+/// Silence after which the file is closed, in runs with logs.
+pub const HARD_LIMIT: Duration = Duration::from_secs(20);
+
 /// A bit that was flipped.
 #[derive(Debug)]
 struct Rot {
@@ -63,6 +68,8 @@ pub struct NamenodeHost {
     /// Bits that were flipped in its log while it was down.
     rot: Vec<Rot>,
     planted: Option<Planted>,
+    /// Has it short leases?
+    extended: bool,
     late: LateDisk,
 }
 
@@ -81,7 +88,7 @@ struct Running {
 }
 
 /// Sizes and times of a simulated namenode: small, so that everything that is rare comes up in minutes.
-fn config() -> CoreConfig {
+fn config(extended: bool) -> CoreConfig {
     let settings = Settings {
         superuser_group: "supergroup".to_owned(),
         default_replication: 3,
@@ -89,7 +96,7 @@ fn config() -> CoreConfig {
         max_replication: 16,
         min_block_size_bytes: 1 << 10,
         max_block_size_bytes: 1 << 20,
-        lease_hard_limit_ms: 8_000,
+        lease_hard_limit_ms: if extended { HARD_LIMIT.as_millis() as u64 } else { 8_000 },
         feature_level: 1,
         max_blocks_per_file: 1 << 10,
         max_directory_entries: 1 << 10,
@@ -119,10 +126,15 @@ fn config() -> CoreConfig {
         bootstrap: Some(Bootstrap {
             superuser: USER.to_owned(),
             settings,
-            directories: vec![InitialDirectory { path: "/shared".to_owned(), mode: 0o755, owner: USER.to_owned() }],
+            directories: Vec::from(["/shared", "/logs"].map(folder)),
         }),
+        lease_soft_limit: if extended { SOFT_LIMIT } else { CoreConfig::default().lease_soft_limit },
         ..CoreConfig::default()
     }
+}
+
+fn folder(path: &str) -> InitialDirectory {
+    InitialDirectory { path: path.to_owned(), mode: 0o755, owner: USER.to_owned() }
 }
 
 /// Id of the simulated cluster.
@@ -141,7 +153,13 @@ impl NamenodeHost {
     ///
     /// # Errors
     /// What formatting refuses.
-    pub fn new(index: usize, voters: usize, seed: u64, planted: Option<Planted>) -> Result<Self, ConsensusError> {
+    pub fn new(
+        index: usize,
+        voters: usize,
+        seed: u64,
+        planted: Option<Planted>,
+        extended: bool,
+    ) -> Result<Self, ConsensusError> {
         let disk = MemDisk::new();
         disk.add_device(Path::new(DIR), ROOM_BYTES);
         let random: Arc<dyn Randomness> = Arc::new(SeededRandom::new(seed));
@@ -151,7 +169,7 @@ impl NamenodeHost {
             member: MemberId::from_raw(index as u64 + 1),
             initial_voters: (1..=voters as u64).map(MemberId::from_raw).collect(),
         };
-        Consensus::format(&disk.shared(), Path::new(DIR), &identity, &config().consensus, &random)?;
+        Consensus::format(&disk.shared(), Path::new(DIR), &identity, &config(extended).consensus, &random)?;
         Ok(Self {
             index,
             voters,
@@ -164,6 +182,7 @@ impl NamenodeHost {
             slow: Duration::ZERO,
             rot: Vec::new(),
             planted,
+            extended,
             late: LateDisk::default(),
         })
     }
@@ -213,7 +232,14 @@ impl NamenodeHost {
             disk = self.late.around(disk);
         }
         let (cluster, now) = (cluster_id(), scene.now());
-        match NamenodeCore::open(&disk, Path::new(DIR), Some(&cluster), config(), Arc::clone(&self.random), now) {
+        match NamenodeCore::open(
+            &disk,
+            Path::new(DIR),
+            Some(&cluster),
+            config(self.extended),
+            Arc::clone(&self.random),
+            now,
+        ) {
             Ok(opened) => {
                 if opened.notes.iter().any(|note| note.contains("not whole")) {
                     scene.hit(Rare::TornTailCut);

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use client::{ErrorCode, FsError, FsResult};
 
 use super::Worker;
+use crate::soak::finish::every_replica;
 use crate::soak::model::State;
 use crate::soak::plan::Step;
 use crate::soak::reading;
@@ -162,7 +163,10 @@ impl Worker {
     async fn verify(&self, path: &str, allowed: Vec<State>) -> FsResult<()> {
         let outcome = reading::judge(&self.shared, &self.client, path, allowed).await;
         match outcome {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(state)) => {
+                every_replica(&self.shared, &self.client, path, &state).await;
+                Ok(())
+            }
             Ok(Err(wrong)) => {
                 self.shared.found_wrong(path, &wrong);
                 Ok(())

@@ -49,6 +49,26 @@ fn d_3_sc_27_a_power_cut_after_hsync_inside_a_chunk_loses_nothing_of_what_was_sy
     assert!(needed > 5, "the side record is what saves it: {needed}");
 }
 
+#[test]
+fn l_6_data_whose_checksums_went_in_a_power_cut_are_a_replica_of_which_nothing_is_left() {
+    let whole = bytes(1, 3000);
+    let (disk, store) = joined(1);
+    let mut writer = store.create(&block(1), None, FORMAT).unwrap();
+    send(&mut writer, &whole, 0, 700).unwrap();
+    drop((writer, store));
+    // What was not synced may go in any order: here the entry of the meta file went, and that of the data stayed.
+    let meta = disk.files().into_iter().find(|file| file.ends_with(".meta")).unwrap();
+    disk.remove_file(Path::new(&meta), CrashPoint::MetaRemove).unwrap();
+    let store = open_again(&disk);
+    let (_, replica) = store.replica(block(1).id).unwrap();
+    assert_eq!((replica.stamp.raw(), replica.state), (0, ReplicaState::WaitingRecovery));
+    let state = ReplicaState::WaitingRecovery;
+    let nothing = FoundReplica { state, stamp: stamp(5), len_bytes: 0, acked_bytes: 0, restarted: true };
+    for asked in ["once", "again"] {
+        assert_eq!(prepare(&store, 5).unwrap(), Some(nothing), "{asked}");
+    }
+}
+
 /// The same cut, and the side record is not there.
 fn lost_without_the_record(seed: u64, synced: usize, later: usize, whole: &[u8]) -> bool {
     let (disk, store) = joined(1);

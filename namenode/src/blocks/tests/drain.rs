@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use base::random::SeededRandom;
 use proptest::prelude::*;
 use proto::cluster::ReplicaState;
+use proto::ids::{GenerationStamp, Term};
 
-use super::super::{JobState, JobView, Place, Why};
+use super::super::{Facts, JobState, JobView, Place, Why};
 use super::harness::*;
+use super::recovery::reopen;
 use super::services::{AWAY, LEAVES};
 use crate::namespace::NodeService;
 
@@ -156,6 +158,87 @@ fn sc_75_a_block_that_is_being_written_keeps_its_node_until_it_is_closed() {
     bench.commit(1);
     bench.run(40);
     assert_eq!((job(&bench, 0).state, bench.holders_beside(1, &[0])), (JobState::Done, 3));
+}
+
+#[test]
+fn sc_75_a_block_that_is_open_again_is_elsewhere_only_where_nodes_say_that_it_is() {
+    let mut bench = Bench::new(4);
+    // The log names nodes 0 and 1; a balance has moved the copy of node 1 to node 2 since.
+    bench.file(1, 2, &[0, 2]);
+    bench.run(15);
+    reopen(&mut bench, 1, LEN, &[0, 1]);
+    bench.services(&[(0, LEAVES)]);
+    bench.run(10);
+    assert_eq!(reasons(&bench, 0), [Why::Open { have: 1, wanted: 2 }], "node 1 has nothing of it");
+    // What is shorter than it was, or damaged, or of an older pipeline is no copy either.
+    let stale = GenerationStamp::from_raw(STAMP.raw() - 1);
+    for bad in [
+        record(block(1), STAMP, LEN - 1, ReplicaState::WaitingRecovery),
+        record(block(1), STAMP, LEN, ReplicaState::Corrupt),
+        record(block(1), stale, LEN, ReplicaState::Finalized),
+    ] {
+        bench.hold(3, bad);
+        bench.run(5);
+        assert_eq!(reasons(&bench, 0), [Why::Open { have: 1, wanted: 2 }], "{bad:?}");
+    }
+    bench.erase(3, 0, 1);
+    bench.hold(1, record(block(1), STAMP, LEN, ReplicaState::BeingWritten));
+    bench.run(5);
+    assert_eq!(job(&bench, 0).state, JobState::Done);
+}
+
+#[test]
+fn sc_75_a_leader_that_started_in_mid_write_lets_no_silent_node_go_before_it_knows_where_open_blocks_are() {
+    let mut bench = Bench::empty(config(), &[1; 4]);
+    bench.nodes[0].up = false;
+    bench.services(&[(0, LEAVES)]);
+    bench.map.lead(Term::from_raw(1), bench.now);
+    bench.map.quorum_confirmed(bench.now);
+    for node in 1..4 {
+        bench.register(node);
+        bench.full_report(node);
+    }
+    let facts = Facts { stamp: STAMP, len_bytes: LEN, committed: false, replication: 3 };
+    bench.world.blocks.insert(block(1), facts);
+    bench.world.next = block(2);
+    let homes: Vec<_> = (0..3).map(|node| bench.storage(node, 0)).collect();
+    [1, 2].into_iter().for_each(|node| bench.hold(node, record(block(1), STAMP, LEN, ReplicaState::BeingWritten)));
+    // A look that began before it led may end first.
+    bench.map.looked_at_open_files();
+    bench.run(10);
+    assert_eq!(reasons(&bench, 0), [Why::NotReported]);
+    bench.map.is_open_at(block(1), &homes);
+    bench.map.looked_at_open_files();
+    bench.run(10);
+    assert_eq!(reasons(&bench, 0), [Why::Open { have: 2, wanted: 3 }]);
+    [1, 2, 3].into_iter().for_each(|node| bench.hold(node, whole(1)));
+    bench.commit(1);
+    bench.run(10);
+    assert_eq!(job(&bench, 0).state, JobState::Done);
+}
+
+#[test]
+fn l_7_what_an_emptied_node_took_along_is_not_waited_for_and_goes_when_it_comes_back() {
+    let mut bench = Bench::new(4);
+    (1..=2).for_each(|n| bench.file(n, 2, &[0, 1]));
+    bench.run(65);
+    bench.services(&[(0, LEAVES)]);
+    bench.run(30);
+    assert_eq!(job(&bench, 0).state, JobState::Done);
+    // It is told to remove one, does not do it, and is gone; the other one is removed later.
+    bench.free(1);
+    assert_eq!(deletes(&bench.beat(0)), [(block(1), "deleted".to_owned())]);
+    bench.nodes[0].up = false;
+    bench.free(2);
+    bench.run(100);
+    assert_eq!(bench.map.counts().pending_delete, 2, "it may be back any moment");
+    bench.run(210);
+    assert_eq!(job(&bench, 0).state, JobState::Done);
+    assert_eq!(bench.map.counts(), super::super::BlockCounts::default());
+    bench.nodes[0].up = true;
+    bench.run(60);
+    assert!(bench.nodes[0].disks[0].held.is_empty(), "it may not be believed again later: {:?}", bench.holders(1));
+    assert_eq!(bench.map.counts(), super::super::BlockCounts::default());
 }
 
 #[test]

@@ -156,6 +156,7 @@ impl Bench {
     pub(super) fn lead(&mut self, term: u64) {
         self.map.lead(Term::from_raw(term), self.now);
         self.map.quorum_confirmed(self.now);
+        (0..2).for_each(|_| self.map.looked_at_open_files());
         self.tick();
     }
 

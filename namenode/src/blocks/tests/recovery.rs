@@ -318,8 +318,29 @@ fn what_an_idle_writer_has_open_is_counted_as_short_and_taken_from_it_below_the_
     assert_eq!(look(&mut bench), (false, 1));
 }
 
+#[test]
+fn d_7_a_home_in_the_log_whose_copy_was_moved_away_is_no_copy_of_a_block_that_is_open_again() {
+    let mut bench = Bench::new(4);
+    // A balance has moved a copy from node 1 to node 2: the log does not hear of that.
+    bench.file(1, 2, &[0, 2]);
+    bench.wait(20);
+    reopen(&mut bench, 1, LEN, &[0, 1]);
+    let homes = [bench.storage(0, 0), bench.storage(1, 0)];
+    let look = |bench: &mut Bench| {
+        let open =
+            Reopened { block: block(1), stamp: STAMP, floor_bytes: LEN, replication: 2, least: 2, homes: &homes };
+        (bench.map.look_at_reopened(open, bench.now), bench.map.counts().under_replicated)
+    };
+    assert_eq!(look(&mut bench), (false, 0));
+    bench.nodes[2].up = false;
+    bench.wait(310);
+    assert_eq!(look(&mut bench), (false, 1), "node 0 alone has it");
+    bench.wait(30);
+    assert_eq!(look(&mut bench), (true, 1));
+}
+
 /// The block is open again at its stamp, with what it had.
-fn reopen(bench: &mut Bench, n: i64, floor_bytes: u64, nodes: &[usize]) {
+pub(super) fn reopen(bench: &mut Bench, n: i64, floor_bytes: u64, nodes: &[usize]) {
     let facts = bench.world.blocks.get_mut(&block(n)).unwrap();
     let finished_bytes = facts.len_bytes;
     (facts.committed, facts.len_bytes) = (false, floor_bytes);

@@ -15,6 +15,7 @@ use super::calls::{DEADLINE, Ended, Purpose};
 use super::reading::Reading;
 use super::writing::Writing;
 use crate::coverage::Rare;
+use crate::logs::Segment;
 use crate::scene::Scene;
 use crate::workload::{Listed, Op, Outcome};
 
@@ -55,6 +56,19 @@ impl Job {
     }
     pub(super) const fn is_writing(&self) -> bool {
         matches!(self.stage, Stage::Writing(_))
+    }
+    /// What an append has written by now, if it has got its file.
+    pub(super) fn segment(&self) -> Option<(&str, u64, Segment)> {
+        match (&self.op, &self.stage) {
+            (Op::Append { path, tag, .. }, Stage::Writing(writing)) => {
+                writing.segment(*tag).map(|segment| (path.as_str(), self.id, segment))
+            }
+            _ => None,
+        }
+    }
+    /// When it began, if what it flushes is not synced.
+    pub(super) fn unsynced_since(&self) -> Option<Moment> {
+        self.op.manner().filter(|manner| !manner.sync).map(|_| self.begun)
     }
     /// What its owner knows if the client dies now.
     pub(super) fn outcome_of_death(&self) -> Outcome {
@@ -187,6 +201,12 @@ impl ClientHost {
         let request = n::RenewLeaseRequest { header: None }.into();
         let within = Duration::from_secs(10);
         self.aside(request, Some(&session), within, scene);
+    }
+
+    /// Asks for something in an administrator's name; nobody waits for the answer.
+    pub fn administer(&mut self, request: Request, changes: bool, scene: &mut Scene) {
+        let session = changes.then(|| Arc::clone(self.calls.session()));
+        self.aside(request, session.as_ref(), Duration::from_secs(20), scene);
     }
 
     /// A call that nobody waits for.

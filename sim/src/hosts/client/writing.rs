@@ -18,6 +18,7 @@ use super::jobs::{Job, Stage};
 use super::questions::Questions;
 use crate::coverage::Rare;
 use crate::hosts::datanode::{FIRST_PORT, address_of};
+use crate::logs::Segment;
 use crate::message::{Part, Timer};
 use crate::network::StreamId;
 use crate::planted::Planted;
@@ -97,6 +98,12 @@ impl Writing {
             least_bytes: base_bytes + self.flushed,
             most_bytes: base_bytes + self.given,
         })
+    }
+    /// What an append has written by now, if it has got its file.
+    pub(super) fn segment(&self, tag: u64) -> Option<Segment> {
+        let Self { base, flushed, given, .. } = self;
+        let segment = Segment { tag, base_bytes: *base, least_bytes: *flushed, most_bytes: *given };
+        self.visible.then_some(segment)
     }
     /// A flush that is due by now.
     fn next_flush(&mut self) -> Option<WriteEvent> {
@@ -178,7 +185,7 @@ impl ClientHost {
         let Ended { purpose, job, result } = ended;
         let event = match purpose {
             Purpose::Create => return self.created(job, result, scene),
-            Purpose::Append => return self.appending(job, result, scene),
+            Purpose::Append => return self.append_begun(job, result, scene),
             Purpose::NewStamp => WriteEvent::Stamped(result.and_then(|response| match response {
                 Response::NewStamp(n::NewStampResponse { block: Some(block) }) => Ok(block),
                 _ => Err(incomplete()),
@@ -220,7 +227,7 @@ impl ClientHost {
         }
     }
 
-    fn appending(&mut self, job: u64, result: FsResult<Response>, scene: &mut Scene) {
+    fn append_begun(&mut self, job: u64, result: FsResult<Response>, scene: &mut Scene) {
         let now = scene.now();
         let Some(writing) = self.writing(job) else { return };
         match result {

@@ -26,6 +26,10 @@ impl DatanodeHost {
     /// One step of a volume's scrubber.
     pub(super) fn scrub(&mut self, volume: usize, scene: &mut Scene) {
         let (now, wall_s) = (scene.now(), u64::try_from(self.wall_ms(scene) / 1000).unwrap_or(0));
+        let Some(scrub) = self.running.as_ref().and_then(|running| running.scrubs.get(volume)) else { return };
+        if let Some(until) = self.scrub_waits(scrub.storage()) {
+            return scene.wake(self.address(), self.life, until.since(now), Timer::Scrub(volume));
+        }
         let Some(scrub) = self.running.as_mut().and_then(|running| running.scrubs.get_mut(volume)) else { return };
         let turn = scrub.turn(now, wall_s);
         let wait = match &turn {
