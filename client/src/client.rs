@@ -231,6 +231,8 @@ pub enum Replace {
     Refuse,
     /// Replaces a file or an empty directory at the target.
     Allow,
+    /// Both names are there, and each gets what the other one had, in one step.
+    Exchange,
 }
 
 impl Client {
@@ -388,14 +390,19 @@ impl Client {
         answer.status.ok_or_else(|| half_told("mkdir"))
     }
 
-    /// Renames a file or a tree to exactly `to`.
+    /// Renames a file or a tree to exactly `to`, or exchanges two of them.
     ///
     /// # Errors
     /// The namenode's refusals.
     pub async fn rename(&self, from: &str, to: &str, replace: Replace) -> FsResult<()> {
         let (from, to) = (FsPath::parse(from)?, FsPath::parse(to)?);
-        let replace = replace == Replace::Allow;
-        let request = n::RenameRequest { header: None, from: from.into(), to: to.into(), replace };
+        let request = n::RenameRequest {
+            header: None,
+            from: from.into(),
+            to: to.into(),
+            replace: replace == Replace::Allow,
+            exchange: replace == Replace::Exchange,
+        };
         self.inner.change("rename", &request).await?;
         Ok(())
     }

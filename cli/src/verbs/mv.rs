@@ -24,7 +24,8 @@ DESTINATION is taken as it is written: no patterns. Nothing is moved if two of t
 
 Examples:
   blockyard mv /data/new /data/old              another name
-  blockyard mv '/in/*.csv' /data/               into a directory"))]
+  blockyard mv '/in/*.csv' /data/               into a directory
+  blockyard mv --exchange /tables/new /tables/live   nobody ever finds none"))]
 pub(crate) struct MvOptions {
     /// What to move, then where to
     #[arg(required = true, num_args = 2.., value_name = "SOURCE… DESTINATION")]
@@ -32,6 +33,9 @@ pub(crate) struct MvOptions {
     /// Replace a file that is there
     #[arg(short, long)]
     force: bool,
+    /// Exchange two names: each gets what the other one had, in one step
+    #[arg(long, conflicts_with = "force")]
+    exchange: bool,
 }
 
 /// Where sources go: into a directory, or to exactly one name.
@@ -87,6 +91,9 @@ pub(crate) async fn run(options: &MvOptions, context: &Context) -> Outcome {
         return Err(Failure::usage("name a source and a destination", "see --help"));
     };
     let sources = named(context, arguments).await?;
+    if options.exchange {
+        return exchange(context, &sources, target).await;
+    }
     if sources.is_empty() {
         return Ok(());
     }
@@ -105,4 +112,17 @@ pub(crate) async fn run(options: &MvOptions, context: &Context) -> Outcome {
         Ok(())
     })
     .await
+}
+
+/// DESTINATION is the other name as it is written, also that of a directory.
+async fn exchange(context: &Context, sources: &[Named], target: &str) -> Outcome {
+    let [Named { path: from, .. }] = sources else {
+        return Err(Failure::usage("two names are exchanged", "blockyard mv --exchange ONE OTHER"));
+    };
+    let to = context.absolute(target)?;
+    context.client.rename(from, &to, Replace::Exchange).await?;
+    if context.output.is_json() {
+        context.output.object(&json!({"v": 1, "type": "exchanged", "from": from, "path": to}))?;
+    }
+    Ok(())
 }

@@ -99,7 +99,7 @@ impl Trash {
             if entry.path == CURRENT {
                 if self.checkpointing {
                     let to = format!("{trash}/{}", free_name(&checkpoint_name(wall_ns), &names));
-                    ops.push((owner.clone(), Op::Rename(Rename { from: at, to, replace: false })));
+                    ops.push((owner.clone(), Op::Rename(Rename { from: at, to, replace: false, exchange: false })));
                 }
             } else if is_checkpoint(&entry.path) {
                 let first_ms = *self.seen.entry(at.clone()).or_insert(log_ms);

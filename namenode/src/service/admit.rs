@@ -210,8 +210,22 @@ mod tests {
             let requests: [Request; 12] = [
                 n::MkdirRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
                 n::CreateRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),
-                n::RenameRequest { header: header.clone(), from: path.clone(), to: "/x".into(), replace: true }.into(),
-                n::RenameRequest { header: header.clone(), from: "/x".into(), to: path.clone(), replace: true }.into(),
+                n::RenameRequest {
+                    header: header.clone(),
+                    from: path.clone(),
+                    to: "/x".into(),
+                    replace: true,
+                    exchange: false,
+                }
+                .into(),
+                n::RenameRequest {
+                    header: header.clone(),
+                    from: "/x".into(),
+                    to: path.clone(),
+                    replace: true,
+                    exchange: false,
+                }
+                .into(),
                 n::DeleteRequest { header: header.clone(), path: path.clone(), recursive: true }.into(),
                 StatRequest { header: header.clone(), path: path.clone(), no_follow: false }.into(),
                 n::ListRequest { header: header.clone(), path: path.clone(), ..Default::default() }.into(),

@@ -63,7 +63,8 @@ impl View<'_> {
             Request::Complete(r) => return Some(self.complete(r, remembered)),
             Request::Discard(r) => Op::Discard(log::Discard { inode: r.inode, lease_epoch: r.lease_epoch }),
             Request::Rename(r) => {
-                Op::Rename(log::Rename { from: r.from.clone(), to: r.to.clone(), replace: r.replace })
+                let (from, to) = (r.from.clone(), r.to.clone());
+                Op::Rename(log::Rename { from, to, replace: r.replace, exchange: r.exchange })
             }
             // Whether the caller has the rights on a large tree is found out when `apply` asks for it.
             Request::Delete(r) => {

@@ -26,6 +26,7 @@ mod main_job;
 mod mutations;
 mod netfaults;
 mod nodes;
+mod open_files;
 mod operations;
 mod readers;
 mod reliability;

@@ -38,6 +38,11 @@ fn every_verb_speaks_json() {
     assert_eq!(cluster.run(&["get", "/d/g", "-"]).ok().stdout, b"twelve bytes");
     let copy = cluster.scratch("copy");
     assert_eq!(json(&cluster, &["get", "/d/g", arg(&copy)])[0]["bytes"], 12);
+    cluster.run(&["mkdir", "/e"]).ok();
+    let exchanged = &json(&cluster, &["mv", "--exchange", "/d/g", "/e"])[0];
+    assert_eq!((&exchanged["type"], &exchanged["from"]), (&"exchanged".into(), &"/d/g".into()));
+    assert_eq!(json(&cluster, &["stat", "/d/g"])[0]["kind"], "directory");
+    cluster.run(&["mv", "--exchange", "/d/g", "/e"]).ok();
     let removed = &json(&cluster, &["rm", "-r", "/d"])[0];
     assert_eq!((&removed["files"], &removed["directories"]), (&1.into(), &1.into()));
     let status = &json(&cluster, &["cluster", "status"])[0];
@@ -68,6 +73,9 @@ fn exit_statuses_and_hints_say_what_went_wrong() {
         (&["mv", "/data", "/data/deep"], 1, "below itself"),
         (&["mv", "/f", "/newdir/"], 1, "not a directory"),
         (&["mv", "/nothing", "/x"], 3, "no such file or directory"),
+        (&["mv", "--exchange", "/f", "/nothing"], 3, "no such file or directory"),
+        (&["mv", "--exchange", "/f", "/data", "/x"], 2, "two names"),
+        (&["mv", "--exchange", "-f", "/f", "/data"], 2, "cannot be used"),
         (&["ls", "relative"], 3, "relative paths begin at /user/"),
         (&["ls", ""], 2, "empty path"),
         (&["ls", "/da*x"], 3, "nothing fits the pattern: /da*x"),

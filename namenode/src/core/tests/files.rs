@@ -153,7 +153,7 @@ fn a_visible_file_can_be_deleted_or_overwritten_while_it_is_open_and_is_closed_w
             _ => {
                 bench.file("/tmp/g", 2, &mut nodes).unwrap();
                 let (from, to) = ("/tmp/g".into(), "/tmp/f".into());
-                let rename = n::RenameRequest { header: header(), from, to, replace: true };
+                let rename = n::RenameRequest { header: header(), from, to, replace: true, exchange: false };
                 bench.ask::<n::RenameResponse>(rename).unwrap();
                 assert_eq!(bench.stat("/tmp/f").unwrap().len_bytes, 100);
             }

@@ -150,8 +150,13 @@ fn a_path_that_leads_to_another_tree_by_then_deletes_nothing() {
     bench.held_up = true;
     let ticket = delete(&mut bench);
     assert!(bench.step());
-    let rename =
-        |from: &str, to: &str| n::RenameRequest { header: header(), from: from.into(), to: to.into(), replace: false };
+    let rename = |from: &str, to: &str| n::RenameRequest {
+        header: header(),
+        from: from.into(),
+        to: to.into(),
+        replace: false,
+        exchange: false,
+    };
     bench.ask::<n::RenameResponse>(rename(TREE, "/user/ana/aside")).unwrap();
     // A small one, in which the caller has every right.
     let made = n::MkdirRequest { parents: true, ..mkdir(&format!("{TREE}/x")) };
@@ -181,7 +186,9 @@ fn with_busy_tree() -> Bench {
     let mut bench = with_tree();
     bench.mkdir("/user/ana/top").unwrap();
     let (from, to) = (TREE.into(), "/user/ana/top/wide".into());
-    bench.ask::<n::RenameResponse>(n::RenameRequest { header: header(), from, to, replace: false }).unwrap();
+    bench
+        .ask::<n::RenameResponse>(n::RenameRequest { header: header(), from, to, replace: false, exchange: false })
+        .unwrap();
     bench.mkdir("/user/ana/top/busy").unwrap();
     bench
 }

@@ -23,7 +23,8 @@ fn one_of_each() -> Vec<Request> {
         n::AbandonBlockRequest { header: call(8, 2), ..Default::default() }.into(),
         n::CompleteRequest { header: call(8, 3), last: Some(n::FinishedBlock::default()), ..Default::default() }.into(),
         n::DiscardRequest { header: call(8, 4), ..Default::default() }.into(),
-        n::RenameRequest { header: header.clone(), from: "/x".into(), to: "/y".into(), replace: true }.into(),
+        n::RenameRequest { header: header.clone(), from: "/x".into(), to: "/y".into(), replace: true, exchange: false }
+            .into(),
         n::DeleteRequest { header: header.clone(), path: "/x".into(), recursive: true }.into(),
         n::StatRequest { header: header.clone(), path: "/..".into(), no_follow: false }.into(),
         n::ListRequest { header: header.clone(), path: "/".into(), ..Default::default() }.into(),
@@ -240,7 +241,8 @@ fn a_command_that_is_too_long_for_an_entry_is_refused_by_itself() {
     let mut bench = Bench::with(CoreConfig { max_batch_bytes: 1200, ..config() }, MemDisk::new());
     bench.nodes(1);
     let long = format!("/tmp/{}", "a".repeat(250));
-    let longer = n::RenameRequest { header: call(1, 1), from: long.clone(), to: format!("{long}b"), replace: false };
+    let longer =
+        n::RenameRequest { header: call(1, 1), from: long.clone(), to: format!("{long}b"), ..Default::default() };
     let mkdir = |n: u64| n::MkdirRequest { header: call(2, n), ..mkdir(&format!("/tmp/{n:0100}")) };
     // All of them wait together; together they are more than an entry.
     let refused = bench.send("ana", longer);

@@ -1,4 +1,5 @@
-//! `rename`: to the exact new path, never "into a directory"; outcomes as HDFS's `rename2`.
+//! `rename`: to the exact new path, never "into a directory"; outcomes as HDFS's `rename2`. Or two names change what they
+//! stand for, as Linux' `renameat2` does it with RENAME_EXCHANGE.
 
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::log::Rename;
@@ -10,6 +11,9 @@ use crate::namespace::resolve::Last;
 use crate::namespace::store::NONE;
 use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome};
+
+/// Since this version of the commands names may be exchanged.
+const SINCE_EXCHANGE: u32 = 6;
 
 impl Namespace {
     /// A tree moves in one step, open files in it included: their writers name inodes.
@@ -34,6 +38,9 @@ impl Namespace {
         }
         if to.starts_with(&from) {
             return Err(bad_move("a directory cannot be moved below itself", &to));
+        }
+        if rename.exchange && call.version >= SINCE_EXCHANGE {
+            return self.exchange(call, &who, (&from, source), &to);
         }
         let walk = self.walk(&who, &to, Last::Keep)?;
         if walk.missing.len() > 1 {
@@ -78,6 +85,52 @@ impl Namespace {
         self.touch(above, call.now_ns);
         self.store.edit(inode, |inode| inode.ctime_ns = call.now_ns);
         self.put_in_place(target, &name, source, old, call.now_ns, effects);
+        Ok(Outcome::Done)
+    }
+
+    /// Two entries, neither of them above the other, change places.
+    fn exchange(
+        &mut self,
+        call: &Call<'_>,
+        who: &Who<'_>,
+        (from, one): (&FsPath, u32),
+        to: &FsPath,
+    ) -> FsResult<Outcome> {
+        let (_, other) = self.find_entry(who, to, Last::Keep)?;
+        let [(inode, above), (other_inode, other_above)] =
+            [one, other].map(|entry| (self.store.inode_of(entry), self.store.inode(entry).parent));
+        if other_above == NONE {
+            return Err(bad_move("the root cannot be moved", to));
+        }
+        if self.store.is_below(other_above, inode) || self.store.is_below(above, other_inode) {
+            return Err(bad_move("a directory cannot be moved below itself", to));
+        }
+        if one == other {
+            return Err(FsError::new(ErrorCode::AlreadyExists, "both names are the same").with_path(to.as_str()));
+        }
+        self.check_source(who, one)?;
+        self.check_source(who, other)?;
+        self.check_quota_of_move(one, other_above, Some(other))?;
+        self.check_quota_of_move(other, above, Some(one))?;
+        self.check_snapshots_of_move(inode, other_above, to)?;
+        self.check_snapshots_of_move(other_inode, above, from)?;
+        self.check_room(0)?;
+
+        // POSIX: two names of one file, and the file stays as it is.
+        if inode == other_inode {
+            return Ok(Outcome::Done);
+        }
+        let names: [Box<str>; 2] = [self.store.name(one).into(), self.store.name(other).into()];
+        self.store.unlink(one);
+        self.store.unlink(other);
+        let [name, other_name] = &names;
+        self.store.link(other_above, other_name, one);
+        self.store.link(above, name, other);
+        self.touch(above, call.now_ns);
+        self.touch(other_above, call.now_ns);
+        for inode in [inode, other_inode] {
+            self.store.edit(inode, |inode| inode.ctime_ns = call.now_ns);
+        }
         Ok(Outcome::Done)
     }
 

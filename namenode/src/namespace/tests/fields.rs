@@ -228,8 +228,9 @@ fn sc_09_the_root_is_no_exception_and_is_never_lost() {
     let to = |existing: &str, path: &str| Op::Link(Link { existing: existing.into(), path: path.into() });
     let create = |path: &str| Op::Create(Create { path: path.into(), overwrite: true, ..new_file() });
     let delete = |path: &str| Op::Delete(proto::log::Delete { path: path.into(), recursive: true, checked_inode: 0 });
-    let rename =
-        |from: &str, to: &str| Op::Rename(proto::log::Rename { from: from.into(), to: to.into(), replace: true });
+    let rename = |from: &str, to: &str| {
+        Op::Rename(proto::log::Rename { from: from.into(), to: to.into(), replace: true, exchange: false })
+    };
     let join = |target: &str, source: &str| Op::Concat(Concat { target: target.into(), sources: vec![source.into()] });
     let refused = [
         (to("/", "/x"), ErrorCode::IsADirectory),

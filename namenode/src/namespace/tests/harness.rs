@@ -124,7 +124,7 @@ impl Bench {
         self.run(by(user), Op::Mkdir(Mkdir { path: path.into(), mode, parents: false, unmasked_mode: None })).result
     }
     pub(super) fn rename(&mut self, user: &str, from: &str, to: &str, replace: bool) -> FsResult<Outcome> {
-        self.run(by(user), Op::Rename(Rename { from: from.into(), to: to.into(), replace })).result
+        self.run(by(user), Op::Rename(Rename { from: from.into(), to: to.into(), replace, exchange: false })).result
     }
     pub(super) fn delete(&mut self, user: &str, path: &str, recursive: bool) -> FsResult<Outcome> {
         self.run(by(user), Op::Delete(Delete { path: path.into(), recursive, checked_inode: 0 })).result

@@ -308,7 +308,7 @@ impl Twins {
             Step::Rename { user, from, to, replace } => {
                 let (from, to) = (&self.path(from), &self.path(to));
                 let expected = self.model.rename(USERS[*user], from, to, *replace);
-                let op = Rename { from: from.clone(), to: to.clone(), replace: *replace };
+                let op = Rename { from: from.clone(), to: to.clone(), replace: *replace, exchange: false };
                 let told = self.send(*user, Op::Rename(op)).result;
                 agree(step, expected, told, |outcome, ()| outcome == Outcome::Done);
             }
@@ -690,7 +690,7 @@ proptest! {
                 path: path.path, mode, overwrite, parents, publish_at_once: at_once, ..new_file()
             }))),
             Step::Rename { user, from, to, replace } => {
-                Some((user, Op::Rename(Rename { from: from.path, to: to.path, replace })))
+                Some((user, Op::Rename(Rename { from: from.path, to: to.path, replace, exchange: false })))
             }
             Step::Delete { user, path, recursive } => Some((user, Op::Delete(Delete { path: path.path, recursive, checked_inode: 0 }))),
             Step::Reclaim { limit } => Some((0, Op::Reclaim(Reclaim { limit }))),

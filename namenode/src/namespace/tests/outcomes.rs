@@ -3,7 +3,7 @@
 use proto::error::ErrorCode;
 use proto::ids::BlockId;
 use proto::log::command::Op;
-use proto::log::{AbandonBlock, Create, Discard, Mkdir, Reclaim, SetBlockKey, Settings, Tick, UpdateSettings};
+use proto::log::{AbandonBlock, Create, Discard, Mkdir, Reclaim, Rename, SetBlockKey, Settings, Tick, UpdateSettings};
 
 use super::harness::{BLOCK, Bench, From, SUPER, by, caller, code, homes, new_file, path, session, settings};
 use crate::namespace::{BlockEffect, Namespace, Outcome, StorageIndex};
@@ -183,6 +183,47 @@ fn blocks_are_bounded_and_proven() {
         assert_eq!((applied.result, applied.effects.len()), (Ok(Outcome::Reclaimed { pending }), freed));
         bench.check();
     }
+}
+
+#[test]
+fn n_4_names_are_exchanged_in_one_step_whatever_they_stand_for() {
+    let mut bench = Bench::new();
+    for at in ["/tmp/d", "/tmp/d/sub", "/tmp/e"] {
+        bench.mkdir("ann", at, 0o755).unwrap();
+    }
+    bench.file("ann", "/tmp/d/f", 10);
+    bench.file("ann", "/tmp/e/g", 20);
+    let exchange = |bench: &mut Bench, user: &str, from: &str, to: &str| {
+        let op = Op::Rename(Rename { from: from.into(), to: to.into(), replace: false, exchange: true });
+        bench.run(by(user), op).result.map(drop)
+    };
+    let id = |bench: &Bench, at: &str| bench.stat(at).unwrap().inode;
+    for (from, to) in
+        [("/tmp/d/f", "/tmp/e/g"), ("/tmp/d/sub", "/tmp/e/g"), ("/tmp/d", "/tmp/e"), ("/tmp/d/f", "/tmp/d/sub")]
+    {
+        // As they are by now: a file may be a directory, and the other way round.
+        let (one, other) = (id(&bench, from), id(&bench, to));
+        exchange(&mut bench, "ann", from, to).unwrap();
+        assert_eq!((id(&bench, from), id(&bench, to)), (other, one), "{from} {to}");
+        bench.check();
+    }
+    let hash = bench.namespace.store.hash;
+    for (user, from, to, wanted) in [
+        ("ann", "/tmp/d", "/tmp/none", ErrorCode::NotFound),
+        ("ann", "/tmp/none", "/tmp/d", ErrorCode::NotFound),
+        ("ann", "/tmp/d", "/tmp/d/sub", ErrorCode::InvalidMove),
+        ("ann", "/tmp/d/sub", "/tmp/d", ErrorCode::InvalidMove),
+        ("ann", "/tmp/d", "/", ErrorCode::InvalidMove),
+        ("ann", "/", "/tmp/d", ErrorCode::InvalidMove),
+        ("ann", "/tmp/d", "/tmp/d", ErrorCode::AlreadyExists),
+        ("bob", "/tmp/d/f", "/tmp/e/g", ErrorCode::PermissionDenied),
+    ] {
+        assert_eq!(code(exchange(&mut bench, user, from, to)), wanted, "{user} {from} {to}");
+        assert_eq!(bench.namespace.store.hash, hash);
+    }
+    // In entries of before the word is not known.
+    bench.version = 5;
+    assert_eq!(code(exchange(&mut bench, "ann", "/tmp/d", "/tmp/e")), ErrorCode::AlreadyExists);
 }
 
 #[test]

@@ -122,8 +122,24 @@ fn sc_03_a_refusal_changes_nothing() {
         ("ann", complete(bad_block(1, vec!["DS-9".into(), "DS-0".into()]))),
         ("ann", complete(draft.committed(1).map(|block| proto::log::CommittedBlock { stamp: 1, ..block }))),
         ("ann", complete(draft.committed(1).map(|block| proto::log::CommittedBlock { id: 1, ..block }))),
-        ("bob", Op::Rename(proto::log::Rename { from: "/tmp/d/f".into(), to: "/tmp/f".into(), replace: true })),
-        ("ann", Op::Rename(proto::log::Rename { from: "/tmp/d".into(), to: "/tmp/d/e".into(), replace: true })),
+        (
+            "bob",
+            Op::Rename(proto::log::Rename {
+                from: "/tmp/d/f".into(),
+                to: "/tmp/f".into(),
+                replace: true,
+                exchange: false,
+            }),
+        ),
+        (
+            "ann",
+            Op::Rename(proto::log::Rename {
+                from: "/tmp/d".into(),
+                to: "/tmp/d/e".into(),
+                replace: true,
+                exchange: false,
+            }),
+        ),
         ("bob", Op::Delete(proto::log::Delete { path: "/tmp/d".into(), recursive: true, checked_inode: 0 })),
         ("ann", Op::Delete(proto::log::Delete { path: "/tmp/d".into(), recursive: false, checked_inode: 0 })),
     ];

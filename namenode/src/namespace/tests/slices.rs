@@ -114,8 +114,9 @@ fn what_could_take_rights_away_is_noticed_and_nothing_else() {
     bench.file("ann", "/tmp/w/a/b/f", 1);
     bench.file("ann", "/tmp/w/sticky/f", 1);
     let mkdir = |path: &str| Op::Mkdir(Mkdir { path: path.into(), mode: 0o700, parents: false, unmasked_mode: None });
-    let rename =
-        |from: &str, to: &str| Op::Rename(proto::log::Rename { from: from.into(), to: to.into(), replace: false });
+    let rename = |from: &str, to: &str| {
+        Op::Rename(proto::log::Rename { from: from.into(), to: to.into(), replace: false, exchange: false })
+    };
     let create = |path: &str| Op::Create(Create { path: path.into(), publish_at_once: true, ..new_file() });
     let acl = proto::log::ChangeAcl {
         path: "/tmp/w/a".into(),

@@ -134,7 +134,9 @@ impl World {
             )),
             3..=6 => self.create(user, from, number),
             7 => self.go_on(number),
-            8..=11 => drop(self.run(user, Op::Rename(Rename { from, to, replace: number & 1 == 0 }))),
+            8..=11 => drop(
+                self.run(user, Op::Rename(Rename { from, to, replace: number & 1 == 0, exchange: number & 6 == 0 })),
+            ),
             12..=13 => drop(self.run(user, delete(from, number & 3 != 0))),
             14..=16 => drop(self.run(user, Op::Link(Link { existing: from, path: to }))),
             17 => {

@@ -66,7 +66,7 @@ fn n_4_a_rename_over_an_open_file_takes_it_from_its_writer() {
     let draft = bench.create("ann", "/tmp/f", true).unwrap();
     let new = bench.file("ann", "/tmp/new", 5);
     assert_eq!(code(bench.rename("ann", "/tmp/new", "/tmp/f", false)), ErrorCode::AlreadyExists);
-    let rename = proto::log::Rename { from: "/tmp/new".into(), to: "/tmp/f".into(), replace: true };
+    let rename = proto::log::Rename { from: "/tmp/new".into(), to: "/tmp/f".into(), replace: true, exchange: false };
     let applied = bench.run(by("ann"), Op::Rename(rename));
     assert!(matches!(applied.effects[..], [BlockEffect::Freed { committed: false, .. }]));
     assert_eq!(code(bench.add_block("ann", &draft, 1)), ErrorCode::NotFound);

@@ -94,7 +94,7 @@ impl ClientHost {
             ),
             Op::Rename { from, to, replace } => {
                 let (from, to) = (from.clone(), to.clone());
-                (Purpose::Simple, n::RenameRequest { header, from, to, replace: *replace }.into())
+                (Purpose::Simple, n::RenameRequest { header, from, to, replace: *replace, exchange: false }.into())
             }
             Op::Delete { path, recursive } => {
                 (Purpose::Simple, n::DeleteRequest { header, path: path.clone(), recursive: *recursive }.into())

@@ -219,6 +219,53 @@ impl State {
             Ok(())
         })
     }
+    pub(super) fn exchange(&mut self, who: &Person, from: &str, to: &str) -> Told<()> {
+        self.attempt(|state| {
+            if from == "/" || to == "/" {
+                return refuse(ErrorCode::InvalidMove);
+            }
+            let one = state.walk(who, from, Last::Keep)?;
+            let Some((above, name)) = one.entry.filter(|_| one.missing.is_empty()) else {
+                return refuse(ErrorCode::NotFound);
+            };
+            if from == to {
+                return refuse(ErrorCode::AlreadyExists);
+            }
+            if to.strip_prefix(from).is_some_and(|rest| rest.starts_with('/')) {
+                let mut codes = vec![ErrorCode::InvalidMove];
+                codes.extend(state.tree.get(one.at).file().map(|_| ErrorCode::NotADirectory));
+                return Err(Refused(codes));
+            }
+            let other = state.walk(who, to, Last::Keep)?;
+            let Some((other_above, other_name)) = other.entry.filter(|_| other.missing.is_empty()) else {
+                let codes = vec![if other.missing.is_empty() { ErrorCode::InvalidMove } else { ErrorCode::NotFound }];
+                return Err(Refused(codes));
+            };
+            let mut reasons = state.may_remove(who, above, one.at);
+            let others = state.may_remove(who, other_above, other.at);
+            reasons.also(others);
+            let turned = state.tree.is_below(other_above, one.at) || state.tree.is_below(above, other.at);
+            reasons.when(turned, ErrorCode::InvalidMove);
+            reasons.when((above, &name) == (other_above, &other_name), ErrorCode::AlreadyExists);
+            reasons.judge()?;
+            // Each goes to the place of the other one; nothing is replaced.
+            let breaks =
+                state.breaks_snapshots(one.at, other_above, None) || state.breaks_snapshots(other.at, above, None);
+            if breaks {
+                return Err(Refused(vec![ErrorCode::InvalidArgument, ErrorCode::QuotaExceeded]));
+            }
+            if one.at == other.at {
+                return Ok(());
+            }
+            state.take_out(above, &name);
+            state.take_out(other_above, &other_name);
+            state.put(above, &name, other.at);
+            state.put(other_above, &other_name, one.at);
+            state.attributes_changed(one.at);
+            state.attributes_changed(other.at);
+            Ok(())
+        })
+    }
     fn may_take_the_place(
         &self,
         who: &Person,

@@ -31,6 +31,9 @@ impl Reasons {
     pub(super) fn denied_unless(&mut self, allowed: bool) {
         self.when(!allowed, ErrorCode::PermissionDenied);
     }
+    pub(super) fn also(&mut self, others: Self) {
+        others.0.into_iter().for_each(|code| self.when(true, code));
+    }
     pub(super) fn judge(self) -> Told<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Refused(self.0)) }
     }

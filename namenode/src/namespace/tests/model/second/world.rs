@@ -149,8 +149,12 @@ impl World {
             9..=13 => self.go_on(number),
             14..=17 => {
                 let replace = number & 3 != 0;
-                let expected = self.state.rename(&PEOPLE[user], &from, &to, replace);
-                let op = Rename { from, to, replace };
+                let exchange = number & 0x1c == 0;
+                let expected = match exchange {
+                    true => self.state.exchange(&PEOPLE[user], &from, &to),
+                    false => self.state.rename(&PEOPLE[user], &from, &to, replace),
+                };
+                let op = Rename { from, to, replace, exchange };
                 agree(&op, expected, self.run(user, Op::Rename(op.clone())));
             }
             18..=19 => {
