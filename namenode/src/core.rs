@@ -76,6 +76,8 @@ pub struct NamenodeCore {
     scan: Scan,
     /// Up to where open files were looked at for copies that they lack.
     open_look: Option<InodeId>,
+    /// The first inode that was not there yet when it began.
+    open_look_end: InodeId,
     upkeep: Upkeep,
     applied: LogIndex,
     started: Moment,
@@ -155,6 +157,7 @@ impl NamenodeCore {
             long: LongWork::default(),
             scan: Scan::default(),
             open_look: None,
+            open_look_end: InodeId::ROOT,
             upkeep: Upkeep::new(now),
             applied,
             started: now,

@@ -149,6 +149,7 @@ impl Names for Namespace {
             len_bytes: view.len_bytes,
             committed: view.committed,
             replication: view.replication,
+            untouched: view.untouched,
         })
     }
     fn next_block(&self) -> BlockId {

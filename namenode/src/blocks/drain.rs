@@ -344,9 +344,10 @@ impl BlockManager {
         };
         let written = odd.iter().filter(|(_, odd)| is_written(odd)).map(|(storage, _)| *storage);
         // What was finished before is where nodes say that it is: a copy may have been moved since the log named its place.
-        let expected = |storage: &StorageIndex| {
-            let unheard = || facts.len_bytes == 0 || self.is_untold(*storage);
-            self.replicas.odd_at(block, *storage).is_none() && unheard()
+        // A pipeline that was logged has it: what is being written is told once, and in no full report.
+        let expected = |storage: &StorageIndex| match self.replicas.odd_at(block, *storage) {
+            None => !facts.untouched || self.is_untold(*storage),
+            Some(odd) => !facts.untouched && !odd.marked && odd.state == ReplicaState::BeingWritten,
         };
         let placed = self.open_targets.get(&block).into_iter().flatten().copied().filter(expected);
         let storages: Vec<_> = written.chain(placed).collect();

@@ -15,6 +15,8 @@ pub struct Facts {
     pub committed: bool,
     /// Nodes that shall hold it.
     pub replication: u32,
+    /// It was finished, is open again, and no pipeline was logged since.
+    pub untouched: bool,
 }
 
 /// The namespace as the block map sees it.

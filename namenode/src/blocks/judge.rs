@@ -189,7 +189,7 @@ impl BlockManager {
             // Until it is whole again its copies are neither too few nor too many: they are about to change.
             BlockEffect::Reopened { block, stamp, finished_bytes, replication, storages, .. } => {
                 let (stamp, len_bytes, replication) = (*stamp, *finished_bytes, *replication);
-                let before = Facts { stamp, len_bytes, committed: true, replication };
+                let before = Facts { stamp, len_bytes, committed: true, replication, untouched: false };
                 self.replicas.reconsider(*block, Some(before), names);
                 self.close(*block);
                 self.open_at(*block, storages);
@@ -199,7 +199,7 @@ impl BlockManager {
             BlockEffect::Freed { block, stamp, len_bytes, committed, .. } => {
                 self.close(*block);
                 let (stamp, len_bytes, committed) = (*stamp, *len_bytes, *committed);
-                let before = Facts { stamp, len_bytes, committed, replication: 0 };
+                let before = Facts { stamp, len_bytes, committed, replication: 0, untouched: false };
                 self.replicas.reconsider(*block, Some(before), names);
                 self.judge(*block, names, now);
             }

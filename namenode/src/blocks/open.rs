@@ -35,6 +35,8 @@ pub struct Reopened<'a> {
     pub least: u32,
     /// Its storages in the log.
     pub homes: &'a [StorageIndex],
+    /// No pipeline was logged since it is open again: its storages are those that proved it once.
+    pub untouched: bool,
 }
 
 impl BlockManager {
@@ -72,13 +74,14 @@ impl BlockManager {
     }
 
     /// Nodes that hold what the block was finished with, as far as is known: those of the log unless they are known to
-    /// be lost, or not to have it any more (a balance moves copies, and the log does not hear of it), and those that
-    /// reported it.
+    /// be lost, and those that reported it. Before a pipeline was logged those of the log may not have it any more (a
+    /// balance moves copies, and the log does not hear of it): then they have told so. Afterwards they have: what is
+    /// being written is in no full report, and nothing that is not told there is lost.
     fn holders_of(&self, open: Reopened<'_>, now: Moment) -> BTreeSet<NodeIndex> {
         let odd = self.replicas.odd_of(open.block);
         let has_it = |storage: &StorageIndex| match self.replicas.odd_at(open.block, *storage) {
             Some(odd) => !odd.marked && odd.state != ReplicaState::Corrupt,
-            None => self.is_untold(*storage),
+            None => !open.untouched || self.is_untold(*storage),
         };
         let reported = odd.iter().filter(|(_, odd)| odd.stamp >= open.stamp && odd.len_bytes >= open.floor_bytes);
         let storages = open.homes.iter().copied().chain(reported.map(|(storage, _)| *storage));

@@ -18,8 +18,13 @@ impl NamenodeCore {
         let mut endangered: Vec<(InodeId, LeaseEpoch)> = Vec::new();
         {
             let namespace = self.shared.namespace.read();
+            if self.open_look.is_none() {
+                self.open_look_end = namespace.next_inode();
+            }
             let open = namespace.open_files_after(self.open_look, LOOK);
-            self.open_look = open.last().filter(|_| open.len() == LOOK).map(|last| last.inode);
+            // Those that are younger than the look are not waited for: it would never end while many are made.
+            let goes_on = open.last().filter(|last| open.len() == LOOK && last.inode < self.open_look_end);
+            self.open_look = goes_on.map(|last| last.inode);
             let mut blocks = self.shared.blocks.write();
             for lease in &open {
                 let last = namespace.lease(lease.inode).and_then(|lease| lease.last_block);
@@ -39,6 +44,7 @@ impl NamenodeCore {
                     replication: last.replication,
                     least: namespace.minimum_copies(last.replication),
                     homes: &last.storages,
+                    untouched: last.untouched,
                 };
                 if blocks.look_at_reopened(reopened, now) && !blocks.is_recovering(inode) {
                     tracing::warn!(%inode, block = %last.block, "a file is taken from its writer: copies lack");

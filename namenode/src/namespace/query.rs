@@ -259,6 +259,11 @@ impl Namespace {
     pub const fn next_stamp(&self) -> GenerationStamp {
         self.next.stamp
     }
+    /// The next inode: none has this number or a higher one yet.
+    #[must_use]
+    pub const fn next_inode(&self) -> InodeId {
+        self.next.inode
+    }
     /// The keys of block tokens, oldest first; the last one is in use.
     #[must_use]
     pub fn block_keys(&self) -> &[BlockKey] {

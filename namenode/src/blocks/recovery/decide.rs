@@ -255,21 +255,32 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
         // Those that were restarted may have lost what one that cannot tell had.
         let all_found = asked.iter().all(|participant| matches!(participant.said, Said::Found(_)));
         let certain = received.is_some() || (all_found && missing.all() == 0);
-        return if certain || waited >= NOTHING_WRITTEN { Decision::Drop } else { Decision::Wait };
+        // As without any replica: of those that are away one may have had it all.
+        let away = missing.all() + lost(asked);
+        let in_time = waited >= NOTHING_WRITTEN && (missing.all() == 0 || away <= MOST_LOST);
+        return match certain || in_time {
+            true => Decision::Drop,
+            false if waited >= NOTHING_WRITTEN => Decision::Again(Why::TooFewAnswer),
+            false => Decision::Wait,
+        };
     }
     let on = usable.iter().filter(|replica| replica.len_bytes >= len_bytes).map(|replica| replica.at).collect();
     Decision::Finish { len_bytes, on }
+}
+
+/// Homes that are gone for good.
+fn lost(asked: &[Participant]) -> usize {
+    asked.iter().filter(|participant| participant.home && participant.said == Said::Lost).count()
 }
 
 /// Is it taken for granted, after its time, that no home will ever show anything? One that has no replica proves that
 /// no acknowledgement passed the whole pipeline, unless its replica was lost: so at most one other may be away then,
 /// lost ones included. Without such a proof every home must be gone for good.
 fn nothing_is_held(bounds: &Bounds, asked: &[Participant]) -> bool {
-    let homes = || asked.iter().filter(|participant| participant.home);
-    let lost = homes().filter(|participant| participant.said == Said::Lost).count();
-    let missing = Missing::of(bounds, asked).all();
+    let mut homes = asked.iter().filter(|participant| participant.home);
+    let (missing, lost) = (Missing::of(bounds, asked).all(), lost(asked));
     let gone = missing == 0 && lost > 0;
-    let proved = homes().any(has_nothing) && missing + lost <= MOST_LOST;
+    let proved = homes.any(has_nothing) && missing + lost <= MOST_LOST;
     gone || proved || (base::mutated!(Sc28LossIsProof) && lost > 0 && missing <= MOST_LOST)
 }
 
@@ -526,7 +537,10 @@ mod tests {
         let lost = home(Said::Lost);
         for away in [home(Said::Nothing), home(Said::Dead), home(Said::Unable), damaged()] {
             // Whoever is away may hold all that was flushed.
-            for asked in [vec![lost, away], vec![lost, lost, away], vec![none(), lost, away]] {
+            let mixed = [vec![lost, away], vec![lost, lost, away], vec![none(), lost, away]];
+            // What was restarted may have lost it: it proves nothing either.
+            let restarted = matches!(away.said, Said::Unable).then(|| vec![restarted(0), lost, away]);
+            for asked in mixed.into_iter().chain(restarted) {
                 for waited in [NOW, ANSWER] {
                     assert_eq!(decide(&BOUNDS, &asked, waited), Decision::Wait, "{asked:?}");
                 }

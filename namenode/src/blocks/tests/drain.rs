@@ -198,7 +198,7 @@ fn sc_75_a_leader_that_started_in_mid_write_lets_no_silent_node_go_before_it_kno
         bench.register(node);
         bench.full_report(node);
     }
-    let facts = Facts { stamp: STAMP, len_bytes: LEN, committed: false, replication: 3 };
+    let facts = Facts { stamp: STAMP, len_bytes: LEN, committed: false, replication: 3, untouched: true };
     bench.world.blocks.insert(block(1), facts);
     bench.world.next = block(2);
     let homes: Vec<_> = (0..3).map(|node| bench.storage(node, 0)).collect();

@@ -339,7 +339,7 @@ impl Bench {
 
     /// A block is allocated; nothing is committed.
     pub(super) fn allocate(&mut self, n: i64, replication: u32, storages: Vec<StorageIndex>) {
-        let facts = Facts { stamp: STAMP, len_bytes: 0, committed: false, replication };
+        let facts = Facts { stamp: STAMP, len_bytes: 0, committed: false, replication, untouched: false };
         self.world.blocks.insert(block(n), facts);
         self.world.next = self.world.next.max(block(n).next());
         let effect = BlockEffect::Allocated { block: block(n), stamp: STAMP, replication, storages };

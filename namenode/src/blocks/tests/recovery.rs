@@ -288,8 +288,15 @@ fn what_an_idle_writer_has_open_is_counted_as_short_and_taken_from_it_below_the_
     reopen(&mut bench, 1, LEN, &[0, 1, 2]);
     let homes: Vec<_> = (0..3).map(|node| bench.storage(node, 0)).collect();
     let look = |bench: &mut Bench| {
-        let open =
-            Reopened { block: block(1), stamp: STAMP, floor_bytes: LEN, replication: 3, least: 2, homes: &homes };
+        let open = Reopened {
+            block: block(1),
+            stamp: STAMP,
+            floor_bytes: LEN,
+            replication: 3,
+            least: 2,
+            homes: &homes,
+            untouched: true,
+        };
         (bench.map.look_at_reopened(open, bench.now), bench.map.counts().under_replicated)
     };
     assert_eq!(look(&mut bench), (false, 0));
@@ -327,8 +334,15 @@ fn d_7_a_home_in_the_log_whose_copy_was_moved_away_is_no_copy_of_a_block_that_is
     reopen(&mut bench, 1, LEN, &[0, 1]);
     let homes = [bench.storage(0, 0), bench.storage(1, 0)];
     let look = |bench: &mut Bench| {
-        let open =
-            Reopened { block: block(1), stamp: STAMP, floor_bytes: LEN, replication: 2, least: 2, homes: &homes };
+        let open = Reopened {
+            block: block(1),
+            stamp: STAMP,
+            floor_bytes: LEN,
+            replication: 2,
+            least: 2,
+            homes: &homes,
+            untouched: true,
+        };
         (bench.map.look_at_reopened(open, bench.now), bench.map.counts().under_replicated)
     };
     assert_eq!(look(&mut bench), (false, 0));
@@ -339,11 +353,37 @@ fn d_7_a_home_in_the_log_whose_copy_was_moved_away_is_no_copy_of_a_block_that_is
     assert_eq!(look(&mut bench), (true, 1));
 }
 
+#[test]
+fn d_7_a_pipeline_that_was_logged_is_believed_though_full_reports_do_not_list_what_is_being_written() {
+    let mut bench = Bench::new(3);
+    bench.file(1, 2, &[0, 1]);
+    bench.wait(20);
+    reopen(&mut bench, 1, LEN, &[0, 1]);
+    restamp(&mut bench, 1, LATER, &[0, 1]);
+    let homes = [bench.storage(0, 0), bench.storage(1, 0)];
+    // Nobody tells of it: a writer that goes on is in no report.
+    [0, 1].into_iter().for_each(|node| {
+        bench.nodes[node].disks[0].held.remove(&block(1));
+        bench.full_report(node);
+    });
+    assert!(homes.iter().all(|home| bench.map.replicas.odd_at(block(1), *home).is_none()));
+    let look = |bench: &mut Bench, untouched: bool| {
+        let (block, stamp, homes) = (block(1), LATER, &homes);
+        let open = Reopened { block, stamp, floor_bytes: LEN, replication: 2, least: 2, homes, untouched };
+        (bench.map.look_at_reopened(open, bench.now), bench.map.counts().under_replicated)
+    };
+    for _ in 0..3 {
+        assert_eq!(look(&mut bench, false), (false, 0), "its writer keeps it");
+        bench.wait(60);
+    }
+    assert_eq!(look(&mut bench, true), (false, 1), "that of a block of which no pipeline was logged would be gone");
+}
+
 /// The block is open again at its stamp, with what it had.
 pub(super) fn reopen(bench: &mut Bench, n: i64, floor_bytes: u64, nodes: &[usize]) {
     let facts = bench.world.blocks.get_mut(&block(n)).unwrap();
     let finished_bytes = facts.len_bytes;
-    (facts.committed, facts.len_bytes) = (false, floor_bytes);
+    (facts.committed, facts.len_bytes, facts.untouched) = (false, floor_bytes, true);
     let (stamp, replication) = (facts.stamp, facts.replication);
     let storages = nodes.iter().map(|node| bench.storage(*node, 0)).collect();
     let (block, len_bytes) = (block(n), floor_bytes);
@@ -352,7 +392,7 @@ pub(super) fn reopen(bench: &mut Bench, n: i64, floor_bytes: u64, nodes: &[usize
 }
 fn restamp(bench: &mut Bench, n: i64, stamp: GenerationStamp, nodes: &[usize]) {
     let facts = bench.world.blocks.get_mut(&block(n)).unwrap();
-    facts.stamp = stamp;
+    (facts.stamp, facts.untouched) = (stamp, false);
     let replication = facts.replication;
     let storages = nodes.iter().map(|node| bench.storage(*node, 0)).collect();
     let effect = BlockEffect::Restamped { block: block(n), stamp, replication, storages };
@@ -360,7 +400,7 @@ fn restamp(bench: &mut Bench, n: i64, stamp: GenerationStamp, nodes: &[usize]) {
 }
 fn commit_at(bench: &mut Bench, n: i64, len_bytes: u64) {
     let facts = bench.world.blocks.get_mut(&block(n)).unwrap();
-    (facts.committed, facts.len_bytes) = (true, len_bytes);
+    (facts.committed, facts.len_bytes, facts.untouched) = (true, len_bytes, false);
     let Facts { stamp, replication, .. } = *facts;
     let effect = BlockEffect::Committed { block: block(n), stamp, len_bytes, replication, storages: Vec::new() };
     bench.map.effect(&effect, &bench.world, bench.now);

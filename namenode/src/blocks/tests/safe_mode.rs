@@ -7,7 +7,8 @@ fn starting() -> Bench {
     let mut bench = Bench::empty(config(), &[1, 1]);
     for n in 0..2 {
         bench.put(n as usize, 0, whole(n));
-        let facts = super::super::Facts { stamp: STAMP, len_bytes: LEN, committed: true, replication: 1 };
+        let facts =
+            super::super::Facts { stamp: STAMP, len_bytes: LEN, committed: true, replication: 1, untouched: false };
         bench.world.blocks.insert(block(n), facts);
         bench.world.next = block(n).next();
     }

@@ -39,7 +39,13 @@ impl Names for Wide {
     fn facts(&self, id: BlockId) -> Option<Facts> {
         let n = id.raw() - block(0).raw();
         let replication = if n + 1 == self.count { 2 } else { 3 };
-        (0..self.count).contains(&n).then_some(Facts { stamp: STAMP, len_bytes: LEN, committed: true, replication })
+        (0..self.count).contains(&n).then_some(Facts {
+            stamp: STAMP,
+            len_bytes: LEN,
+            committed: true,
+            replication,
+            untouched: false,
+        })
     }
     fn next_block(&self) -> BlockId {
         block(self.count)

@@ -80,7 +80,7 @@ impl Namespace {
         let tail = match truncate.tail.as_ref().filter(|_| call.version >= SINCE_TAILS) {
             Some(tail) => {
                 self.check_copied(slot, &edge, truncate)?;
-                Some(self.tail_of(&who, (slot, &path), tail, edge.kept_bytes)?)
+                Some(self.tail_of(&who, (slot, &path), tail, &edge)?)
             }
             None => {
                 self.check_edge(slot, &edge, &path)?;
@@ -95,6 +95,7 @@ impl Namespace {
             inode.ctime_ns = call.now_ns;
         });
         if let Some(tail) = tail {
+            self.work += self.store.extent(tail.slot).count as usize;
             effects.extend(self.store.cut_off(slot, edge.position).iter().map(freed));
             self.append_file(call, (tail.slot, slot), tail.directory, effects);
             return Ok(Outcome::Truncated { status: self.status(slot, path.as_str()), done: true });
@@ -119,7 +120,8 @@ impl Namespace {
     }
 
     /// The file that takes the place of the block in which another one is cut.
-    fn tail_of(&self, who: &Who<'_>, (slot, path): (u32, &FsPath), tail: &str, kept_bytes: u64) -> FsResult<Tail> {
+    fn tail_of(&self, who: &Who<'_>, (slot, path): (u32, &FsPath), tail: &str, edge: &Edge) -> FsResult<Tail> {
+        let Edge { position, kept_bytes, .. } = *edge;
         let (named, entry) = self.find_entry(who, path, Last::Keep)?;
         if named != slot {
             let text = "the file itself has to be named, not a symbolic link to it";
@@ -138,8 +140,11 @@ impl Namespace {
         if inode.replication != self.store.inode(slot).replication {
             return Err(registry::invalid("the tail has another number of copies".to_owned()).with_path(tail));
         }
-        if extent.count > MAX_CUT_BLOCKS {
-            return Err(registry::invalid("the tail has too many blocks".to_owned()).with_path(tail));
+        let most = self.settings.max_blocks_per_file;
+        if extent.count > MAX_CUT_BLOCKS || extent.count + position > most {
+            let text =
+                format!("the tail has {} blocks: more than {MAX_CUT_BLOCKS}, or the file than {most}", extent.count);
+            return Err(registry::invalid(text).with_path(tail));
         }
         Ok(Tail { slot: tail_slot, directory })
     }
