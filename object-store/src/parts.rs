@@ -4,13 +4,14 @@
 //! ```text
 //!   <directory of the object>/.blockyard-upload-<id>/00000000, 00000001, …   a file a part
 //!   complete ─▶ concat: their blocks become those of the first, nothing is copied ─▶ rename to the object, in one step
+//!             └ refused (a snapshot sees a part; too many blocks): what is there is copied into one file instead
 //! ```
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use base::random::{OsRandom, Randomness};
-use client::{CreateOptions, FileStatus, FsResult, Replace};
+use client::{CreateOptions, ErrorCode, FileStatus, FsResult, Replace};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, PutPayload, PutResult, Result};
@@ -21,10 +22,12 @@ use crate::put::put_result;
 use crate::store::BlockyardStore;
 use crate::upload::write;
 
-/// Files that are joined with one call.
-const JOINED_AT_ONCE: usize = 1000;
+/// Files that are joined with one call, all of them or none.
+const JOINED_AT_ONCE: usize = 250;
 /// Name of the parts that are joined already, in the directory of their upload.
 const JOINED: &str = "joined";
+/// Name of a file with the bytes of all parts, where they cannot be joined.
+const COPIED: &str = "copied";
 /// Mode of the directory of an upload.
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -59,13 +62,26 @@ impl MultipartStore for BlockyardStore {
             return Ok(result);
         };
         // Under a name that no part has: one that is still being put by a second sender must not replace what is joined.
-        let target = format!("{directory}/{JOINED}");
+        let mut target = format!("{directory}/{JOINED}");
         let begun = format!("{directory}/{}", first.path);
         self.client().rename(&begun, &target, Replace::Refuse).await.map_err(refused)?;
         let mut status = first.clone();
-        for some in others.chunks(JOINED_AT_ONCE) {
-            let sources: Vec<String> = some.iter().map(|part| format!("{directory}/{}", part.path)).collect();
-            status = self.client().concat(&target, &sources).await.map_err(refused)?;
+        let others: Vec<String> = others.iter().map(|part| format!("{directory}/{}", part.path)).collect();
+        let mut rest = &others[..];
+        while !rest.is_empty() {
+            let (some, later) = rest.split_at(rest.len().min(JOINED_AT_ONCE));
+            match self.client().concat(&target, some).await {
+                Ok(joined) => (status, rest) = (joined, later),
+                // Nothing of these was joined.
+                Err(error) if error.code == ErrorCode::InvalidArgument => {
+                    tracing::debug!("the parts of {path} are copied: {error}");
+                    let whole = format!("{directory}/{COPIED}");
+                    status = self.copy_parts(&whole, std::iter::once(&target).chain(rest)).await.map_err(refused)?;
+                    target = whole;
+                    rest = &[];
+                }
+                Err(error) => return Err(refused(error)),
+            }
         }
         self.client().rename(&target, &self.root().path_of(path)?, Replace::Allow).await.map_err(refused)?;
         if let Err(error) = self.client().delete(&directory, true).await {
@@ -87,6 +103,19 @@ impl BlockyardStore {
         }
         let above = self.root().directory_of(location)?;
         Ok(format!("{}/{UPLOAD_PREFIX}{id}", if above == "/" { "" } else { &above }))
+    }
+
+    /// A new file with the bytes of these, in their order.
+    async fn copy_parts<'a>(&self, whole: &str, parts: impl Iterator<Item = &'a String>) -> FsResult<FileStatus> {
+        let options = CreateOptions { overwrite: true, ..self.new_files() };
+        let mut writer = self.client().create(whole, options).await?;
+        for part in parts {
+            let mut reader = self.client().open(part).await?;
+            while let Some(bytes) = reader.next().await? {
+                writer.write(bytes).await?;
+            }
+        }
+        writer.close().await
     }
 
     async fn write_part(&self, file: &str, data: PutPayload) -> FsResult<()> {
