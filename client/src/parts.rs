@@ -30,7 +30,7 @@ use crate::write::Writer;
 
 pub use cut::{LEAST_PART_BYTES, cut};
 pub(crate) use join::MAX_SOURCES;
-pub use join::Piece;
+pub use join::{Piece, steps};
 
 /// Time to remove parts that did not become a file; then whoever waits is told, and they stay.
 const REMOVE_WITHIN: Duration = Duration::from_secs(5);
