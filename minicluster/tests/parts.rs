@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use base::task::JoinSet;
-use client::{Client, CreateOptions, ErrorCode, PartedFile, Quota, Writer, file_digest};
+use client::parts::WrittenPart;
+use client::{Client, CreateOptions, ErrorCode, PartedFile, Quota, file_digest};
 use minicluster::MiniCluster;
 
 const BLOCK: usize = 64 << 10;
@@ -35,19 +36,19 @@ async fn read(client: &Client, path: &str) -> Vec<u8> {
 }
 
 /// Writes parts of these blocks, all at the same time.
-async fn written(file: &PartedFile, bytes: &[u8], part_blocks: usize) -> Vec<Writer> {
+async fn written(file: &PartedFile, bytes: &[u8], part_blocks: usize) -> Vec<WrittenPart> {
     let mut parts = JoinSet::new();
     for (number, part) in bytes.chunks(part_blocks * BLOCK).enumerate() {
         let (file, part) = (file.clone(), part.to_vec());
         parts.spawn(async move {
             let mut writer = file.begin().await.unwrap();
             writer.write_all(&part).await.unwrap();
-            (number, writer)
+            (number, WrittenPart { writer, len_bytes: part.len() as u64 })
         });
     }
     let mut parts = parts.join_all().await;
     parts.sort_by_key(|(number, _)| *number);
-    parts.into_iter().map(|(_, writer)| writer).collect()
+    parts.into_iter().map(|(_, part)| part).collect()
 }
 
 /// Waits until the cluster has so many closed files more than before this test, or for ever.
@@ -226,7 +227,7 @@ async fn more_files_are_joined_than_a_namenode_takes_at_once() {
     for part in bytes.chunks(11) {
         let mut writer = file.begin().await.unwrap();
         writer.write_all(part).await.unwrap();
-        parts.push(writer);
+        parts.push(WrittenPart { writer, len_bytes: part.len() as u64 });
     }
     assert_eq!(file.publish(parts).await.unwrap().len_bytes, bytes.len() as u64);
     assert!(read(&client, "/f").await == bytes);
