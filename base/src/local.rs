@@ -20,7 +20,7 @@ use rustix::fs::{CWD, RenameFlags};
 use crate::disk::dir_of;
 use crate::random::{OsRandom, Randomness};
 
-pub use change::{create_link, is_temporary, read_link, remove, temporary_name};
+pub use change::{create_link, folds_case, is_temporary, read_link, remove, temporary_name};
 pub use part::{LocalPart, MAX_NOTE_BYTES};
 pub use shared::SharedFile;
 

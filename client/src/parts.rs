@@ -30,7 +30,7 @@ use crate::write::Writer;
 
 pub use cut::{LEAST_PART_BYTES, cut};
 pub(crate) use join::MAX_SOURCES;
-pub use join::Piece;
+pub use join::{Piece, steps};
 
 /// Time to remove parts that did not become a file; then whoever waits is told, and they stay.
 const REMOVE_WITHIN: Duration = Duration::from_secs(5);
@@ -45,6 +45,15 @@ pub struct PartedFile {
     client: Client,
     target: FsPath,
     options: CreateOptions,
+}
+
+/// A part that is written to its end.
+#[derive(Debug)]
+pub struct WrittenPart {
+    /// Its writer, not closed yet.
+    pub writer: Writer,
+    /// Bytes that it must have.
+    pub len_bytes: u64,
 }
 
 /// What became of closing the parts.
@@ -100,23 +109,30 @@ impl PartedFile {
     /// Publishes the file: its parts in this order, each written to its end and not empty.
     ///
     /// # Errors
-    /// The refusal of a part, or of joining and naming them: [`ErrorCode::QuotaExceeded`] also if the quota has no room
+    /// [`ErrorCode::Internal`] if a part has not the length that it must have. The refusal of a part, or of joining and naming them: [`ErrorCode::QuotaExceeded`] also if the quota has no room
     /// for the parts beside what the file replaces, [`ErrorCode::AlreadyExists`] if something has the name and is not to
     /// be replaced. Nothing is left of the file then, except that after [`ErrorCode::OutcomeUnknown`] it may be there,
     /// whole; and parts that could not be removed, because the namenode cannot be reached.
     ///
     /// # Cancel safety
     /// If the future is dropped, publishing goes on: the file will be there, whole, or nothing of it.
-    pub async fn publish(self, parts: Vec<Writer>) -> FsResult<FileStatus> {
+    pub async fn publish(self, parts: Vec<WrittenPart>) -> FsResult<FileStatus> {
         let tasks = self.client.inner.tasks.clone();
         let finished = base::task::spawn(&tasks, self.finish(parts)).await;
         finished.unwrap_or_else(|error| Err(FsError::new(ErrorCode::Internal, error.to_string())))
     }
 
-    async fn finish(self, parts: Vec<Writer>) -> FsResult<FileStatus> {
-        let Closed { seen, parts } = close_all(parts).await;
-        let published = match parts {
-            Ok(parts) => self.join(&parts).await,
+    async fn finish(self, parts: Vec<WrittenPart>) -> FsResult<FileStatus> {
+        let (writers, wanted): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.writer, part.len_bytes)).unzip();
+        let closing = writers.into_iter().map(|part| (part.path().as_str().to_owned(), part.close())).collect();
+        let Closed { seen, parts } = close_all(closing).await;
+        let published = match parts.and_then(|parts| with_lengths(parts, &wanted)) {
+            Ok(parts) => {
+                // Apart, so that what was closed is removed after a panic, too.
+                let (tasks, file) = (self.client.inner.tasks.clone(), self.clone());
+                let joined = base::task::spawn(&tasks, async move { file.join(&parts).await }).await;
+                joined.unwrap_or_else(|error| Err(FsError::new(ErrorCode::Internal, error.to_string())))
+            }
             Err(error) => Err(error),
         };
         match published {
@@ -159,28 +175,31 @@ impl PartedFile {
     }
 }
 
-/// Closes all, whatever becomes of any: what can be seen afterwards must be known.
-async fn close_all(parts: Vec<Writer>) -> Closed {
-    let (mut closing, count) = (JoinSet::new(), parts.len());
-    for (number, part) in parts.into_iter().enumerate() {
-        closing.spawn(async move {
-            let path = part.path().as_str().to_owned();
-            (number, path, part.close().await)
-        });
+/// Closes all, whatever becomes of any: what can be seen afterwards must be known. Of what was refused, or ended in a way
+/// that says nothing, a file may be there as well.
+async fn close_all<F>(parts: Vec<(String, F)>) -> Closed
+where
+    F: Future<Output = FsResult<FileStatus>> + Send + 'static,
+{
+    let (mut closing, mut seen, mut futures) = (JoinSet::new(), Vec::new(), Vec::new());
+    for (path, future) in parts {
+        seen.push(path);
+        futures.push(future);
     }
-    let (mut seen, mut statuses, mut refusal) = (Vec::new(), vec![None; count], None);
+    for (number, future) in futures.into_iter().enumerate() {
+        closing.spawn(async move { (number, future.await) });
+    }
+    let (mut statuses, mut refusal) = (vec![None; seen.len()], None);
     while let Some(closed) = closing.join_next().await {
         match closed {
-            Ok((number, _, Ok(status))) => {
-                seen.push(status.path.clone());
-                if let Some(place) = statuses.get_mut(number) {
+            Ok((number, Ok(status))) => {
+                // Its directory may have been moved.
+                if let (Some(place), Some(path)) = (statuses.get_mut(number), seen.get_mut(number)) {
+                    path.clone_from(&status.path);
                     *place = Some(status);
                 }
             }
-            Ok((_, path, Err(error))) => {
-                if error.code == ErrorCode::OutcomeUnknown {
-                    seen.push(path);
-                }
+            Ok((_, Err(error))) => {
                 refusal.get_or_insert(error);
             }
             Err(error) => {
@@ -193,6 +212,25 @@ async fn close_all(parts: Vec<Writer>) -> Closed {
         None => Ok(statuses.into_iter().flatten().collect()),
     };
     Closed { seen, parts }
+}
+
+/// The parts, if each has the length that it must have: what is too short in the middle would not be seen any more.
+fn with_lengths(parts: Vec<FileStatus>, wanted: &[u64]) -> FsResult<Vec<FileStatus>> {
+    let differs = |(part, wanted): (&FileStatus, &u64)| part.len_bytes != *wanted;
+    match parts.iter().zip(wanted).position(differs) {
+        None if parts.len() == wanted.len() => Ok(parts),
+        at => {
+            let number = at.unwrap_or(parts.len());
+            let found = parts.get(number).map_or(0, |part| part.len_bytes);
+            let wanted = wanted.get(number).copied().unwrap_or_default();
+            let text = format!(
+                "part {} of {} has {found} bytes instead of {wanted}; nothing was published",
+                number + 1,
+                parts.len()
+            );
+            Err(FsError::new(ErrorCode::Internal, text))
+        }
+    }
 }
 
 /// Removes parts that became no file, if the namenode can be told in time. Those that were joined are gone already.
@@ -210,5 +248,41 @@ async fn remove_all(client: &Client, paths: Vec<String>) {
     let removed = async { while removing.join_next().await.is_some() {} };
     if tokio::time::timeout(REMOVE_WITHIN, removed).await.is_err() {
         tracing::warn!("parts of a file that was not published could not be removed in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(path: &str, len_bytes: u64) -> FileStatus {
+        FileStatus { path: path.into(), len_bytes, ..FileStatus::default() }
+    }
+
+    #[tokio::test]
+    async fn whatever_became_of_closing_a_part_it_is_known_where_something_may_be() {
+        for odd in [ErrorCode::OutcomeUnknown, ErrorCode::Internal, ErrorCode::Unavailable] {
+            let close = |number: u64| async move {
+                match number {
+                    0 => panic!("a fault of ours"),
+                    1 => Err(FsError::new(odd, "odd")),
+                    _ => Ok(closed("/moved/c", 7)),
+                }
+            };
+            let parts = ["/a", "/b", "/c"].into_iter().zip(0..).map(|(path, number)| (path.to_owned(), close(number)));
+            let Closed { seen, parts } = close_all(parts.collect()).await;
+            assert_eq!(seen, ["/a", "/b", "/moved/c"], "{odd:?}");
+            assert!(matches!(parts.unwrap_err().code, code if code == odd || code == ErrorCode::Internal));
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_not_as_long_as_it_must_be_is_told_by_its_number() {
+        let parts = || vec![closed("/a", 10), closed("/b", 10), closed("/c", 3)];
+        assert_eq!(with_lengths(parts(), &[10, 10, 3]).unwrap(), parts());
+        let error = with_lengths(parts(), &[10, 11, 3]).unwrap_err();
+        assert!(error.message.starts_with("part 2 of 3 has 10 bytes instead of 11"), "{error}");
+        assert!(!error.retryable());
+        assert!(with_lengths(parts(), &[10, 10]).is_err() && with_lengths(parts(), &[10, 10, 3, 4]).is_err());
     }
 }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use base::task::JoinSet;
-use client::{Client, CreateOptions, ErrorCode, PartedFile, Quota, Writer, file_digest};
+use client::parts::WrittenPart;
+use client::{Client, CreateOptions, ErrorCode, PartedFile, Quota, file_digest};
 use minicluster::MiniCluster;
 
 const BLOCK: usize = 64 << 10;
@@ -35,19 +36,29 @@ async fn read(client: &Client, path: &str) -> Vec<u8> {
 }
 
 /// Writes parts of these blocks, all at the same time.
-async fn written(file: &PartedFile, bytes: &[u8], part_blocks: usize) -> Vec<Writer> {
+async fn written(file: &PartedFile, bytes: &[u8], part_blocks: usize) -> Vec<WrittenPart> {
     let mut parts = JoinSet::new();
     for (number, part) in bytes.chunks(part_blocks * BLOCK).enumerate() {
         let (file, part) = (file.clone(), part.to_vec());
         parts.spawn(async move {
             let mut writer = file.begin().await.unwrap();
             writer.write_all(&part).await.unwrap();
-            (number, writer)
+            (number, WrittenPart { writer, len_bytes: part.len() as u64 })
         });
     }
     let mut parts = parts.join_all().await;
     parts.sort_by_key(|(number, _)| *number);
-    parts.into_iter().map(|(_, writer)| writer).collect()
+    parts.into_iter().map(|(_, part)| part).collect()
+}
+
+/// Waits until the cluster has so many closed files more than before this test, or for ever.
+async fn closed_files(client: &Client, count: u64) {
+    loop {
+        let status = client.status().await.unwrap();
+        if status.files >= count {
+            return;
+        }
+    }
 }
 
 async fn digest(client: &Client, path: &str) -> Option<client::DigestPrefix> {
@@ -164,16 +175,17 @@ async fn d_5_publishing_that_nobody_waits_for_ends_with_the_whole_file_or_nothin
     let cluster = cluster(1).await;
     let client = cluster.client().unwrap();
     let bytes = content(6 * BLOCK + 5);
-    for round in 0..6 {
+    for round in 0..4 {
         let path = format!("/d{round}/f");
         let options = CreateOptions { parents: true, ..CreateOptions::default() };
         let file = client.create_in_parts(&path, options).unwrap();
         let parts = written(&file, &bytes, 1).await;
-        // Dropped at another place each time, and once it has begun.
+        let before = client.status().await.unwrap().files;
+        // Dropped once it has begun, or when so many parts are closed: what is over by then was waited for.
         tokio::select! {
             biased;
             published = file.publish(parts) => drop(published.unwrap()),
-            () = tokio::time::sleep(Duration::from_micros(300 * round)) => {}
+            () = closed_files(&client, before + round * 2) => {}
         }
         client.settle(PATIENCE).await;
         assert_eq!(names(&client, &format!("/d{round}")).await, ["f"], "what was begun is ended");
@@ -215,7 +227,7 @@ async fn more_files_are_joined_than_a_namenode_takes_at_once() {
     for part in bytes.chunks(11) {
         let mut writer = file.begin().await.unwrap();
         writer.write_all(part).await.unwrap();
-        parts.push(writer);
+        parts.push(WrittenPart { writer, len_bytes: part.len() as u64 });
     }
     assert_eq!(file.publish(parts).await.unwrap().len_bytes, bytes.len() as u64);
     assert!(read(&client, "/f").await == bytes);

@@ -46,12 +46,13 @@
 //! - **Listings** are in the order of paths, and ask for a page at a time, as they are read. An object that is there all
 //!   the while is in them exactly once. A name in the cluster that no location can say (one with a control character) is
 //!   an [`InvalidPath`](object_store::Error::InvalidPath) in its place; the others follow. Symbolic links to files are
-//!   objects; links to directories are not looked into, though a location may lead through one. A file that somebody
+//!   objects; links to directories are not looked into, though a location may lead through one, also to what is outside of
+//!   the store's directory. A file that somebody
 //!   writes visibly (`publish_at_once`) is listed as long as its closed blocks.
 //! - **Uploads in parts** write one file, in the order in which the parts were asked for; the futures may be awaited in any
 //!   order. An upload that is dropped leaves nothing. [`MultipartStore`](object_store::multipart::MultipartStore) is for
 //!   parts from several processes: each part is a file, and their blocks are joined without copying, so that parts
-//!   should be as long as a block. [`PaginatedListStore`](object_store::list::PaginatedListStore) is there, too.
+//!   should be as long as a block. Only parts that a snapshot sees are copied when the upload is completed. [`PaginatedListStore`](object_store::list::PaginatedListStore) is there, too.
 //! - **Reading** is the client's: `get_ranges` merges neighbours and reads in parallel, replicas on this machine are read
 //!   through borrowed descriptors, every byte is verified.
 //! - **Refusals** keep the client's [`FsError`](client::FsError) inside, with what to do about it.

@@ -4,14 +4,15 @@
 //! ```text
 //!   <directory of the object>/.blockyard-upload-<id>/00000000, 00000001, …   a file a part
 //!   complete ─▶ concat: their blocks become those of the first, nothing is copied ─▶ rename to the object, in one step
+//!             └ refused (a snapshot sees a part; too many blocks): what is there is copied into one file instead
 //! ```
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use base::random::{OsRandom, Randomness};
-use client::parts::Piece;
-use client::{CreateOptions, FileStatus, FsResult, Replace};
+use client::parts::{Piece, steps};
+use client::{CreateOptions, ErrorCode, FileStatus, FsResult, Replace};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, PutPayload, PutResult, Result};
@@ -24,6 +25,8 @@ use crate::upload::write;
 
 /// Name of the parts that are joined already, in the directory of their upload.
 const JOINED: &str = "joined";
+/// Name of a file with the bytes of all parts, where they cannot be joined.
+const COPIED: &str = "copied";
 /// Mode of the directory of an upload.
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -58,13 +61,27 @@ impl MultipartStore for BlockyardStore {
             return Ok(result);
         };
         // Under a name that no part has: one that is still being put by a second sender must not replace what is joined.
-        let target = format!("{directory}/{JOINED}");
+        let mut target = format!("{directory}/{JOINED}");
         let begun = format!("{directory}/{}", first.path);
         self.client().rename(&begun, &target, Replace::Refuse).await.map_err(refused)?;
         let piece = |part: &FileStatus| Piece::of(format!("{directory}/{}", part.path), part);
         let others: Vec<Piece> = others.iter().map(piece).collect();
-        let joined = self.client().join(&target, &others).await.map_err(refused)?;
-        let status = joined.unwrap_or_else(|| first.clone());
+        let mut status = first.clone();
+        for step in steps(&others) {
+            // All of a step is joined, or nothing of it.
+            match self.client().join(&target, others.get(step.clone()).unwrap_or_default()).await {
+                Ok(joined) => status = joined.unwrap_or(status),
+                Err(error) if error.code == ErrorCode::InvalidArgument => {
+                    tracing::debug!("the parts of {path} are copied: {error}");
+                    let whole = format!("{directory}/{COPIED}");
+                    let rest = others.get(step.start..).unwrap_or_default().iter().map(|piece| &piece.path);
+                    status = self.copy_parts(&whole, std::iter::once(&target).chain(rest)).await.map_err(refused)?;
+                    target = whole;
+                    break;
+                }
+                Err(error) => return Err(refused(error)),
+            }
+        }
         self.client().rename(&target, &self.root().path_of(path)?, Replace::Allow).await.map_err(refused)?;
         if let Err(error) = self.client().delete(&directory, true).await {
             tracing::warn!("the object {path} is there, the directory of its upload too: {directory}: {error}");
@@ -85,6 +102,19 @@ impl BlockyardStore {
         }
         let above = self.root().directory_of(location)?;
         Ok(format!("{}/{UPLOAD_PREFIX}{id}", if above == "/" { "" } else { &above }))
+    }
+
+    /// A new file with the bytes of these, in their order.
+    async fn copy_parts<'a>(&self, whole: &str, parts: impl Iterator<Item = &'a String>) -> FsResult<FileStatus> {
+        let options = CreateOptions { overwrite: true, ..self.new_files() };
+        let mut writer = self.client().create(whole, options).await?;
+        for part in parts {
+            let mut reader = self.client().open(part).await?;
+            while let Some(bytes) = reader.next().await? {
+                writer.write(bytes).await?;
+            }
+        }
+        writer.close().await
     }
 
     async fn write_part(&self, file: &str, data: PutPayload) -> FsResult<()> {

@@ -51,8 +51,10 @@ impl BlockyardStore {
         Self { client, root: Root::default(), options: StoreOptions::default() }
     }
 
-    /// A directory of a cluster. It need not exist: the first object makes it. Nothing above or beside it can be
-    /// reached through the store.
+    /// A directory of a cluster. It need not exist: the first object makes it. No location names anything above or beside
+    /// it. That is an order of names, not a fence: symbolic links are followed, as everywhere in a cluster, also those that
+    /// lead out of the directory, and what may be read and written is decided by the rights of the client's user alone.
+    /// Whoever must not reach the rest of the cluster needs a user of his own.
     ///
     /// # Errors
     /// [`ErrorCode::InvalidPath`](client::ErrorCode::InvalidPath) unless `directory` is an absolute path.

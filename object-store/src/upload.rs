@@ -7,6 +7,9 @@
 //!
 //! So futures may be awaited in any order, nothing is written anywhere else before, the file has blocks of full length,
 //! and an upload that ends early leaves nothing behind.
+//!
+//! The part that is being written belongs to the upload, not to the future that began it: whoever is polled goes on with it.
+//! A future that was polled once and is then left alone, or dropped, holds nobody up.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,6 +17,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use client::{FsResult, Writer};
+use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, Aborted, BoxFuture, Shared, abortable};
 use object_store::path::Path;
 use object_store::{MultipartUpload, PutPayload, PutResult, Result, UploadPart};
 use parking_lot::Mutex;
@@ -23,85 +28,131 @@ use crate::put::put_result;
 
 /// An upload under way.
 pub(crate) struct Upload {
-    shared: Arc<Shared>,
+    common: Arc<Common>,
     /// Parts so far.
     parts: usize,
 }
 
-struct Shared {
+/// What the upload and the futures of its parts have in common.
+struct Common {
     location: Path,
-    /// Parts that were asked for and are not written. As many as the caller holds futures.
-    queue: Mutex<VecDeque<PutPayload>>,
-    line: tokio::sync::Mutex<Line>,
+    line: Mutex<Line>,
+    /// Here while no part is being written; gone when the upload is over.
+    writer: Arc<Mutex<Option<Writer>>>,
 }
 
-/// What is written.
+/// What is to be written.
+#[derive(Default)]
 struct Line {
-    /// None when the upload is over.
-    writer: Option<Writer>,
-    parts: usize,
-    /// A part is being written. If nobody is at it, its future was dropped in the middle.
-    inside: bool,
+    /// Parts that were asked for and are not begun. As many as the caller holds futures.
+    queue: VecDeque<PutPayload>,
+    /// Parts that were written.
+    written: usize,
+    current: Option<Current>,
+    is_over: bool,
+}
+
+/// The part that is being written. Clones are the same write: each that is polled drives it, and all hear of its end.
+#[derive(Clone)]
+struct Current {
+    writing: Shared<BoxFuture<'static, Result<FsResult<()>, Aborted>>>,
+    stop: AbortHandle,
 }
 
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let location = self.shared.location.as_ref();
+        let location = self.common.location.as_ref();
         f.debug_struct("Upload").field("location", &location).field("parts", &self.parts).finish_non_exhaustive()
     }
 }
 
 impl Upload {
     pub(crate) fn new(location: Path, writer: Writer) -> Self {
-        let line = Line { writer: Some(writer), parts: 0, inside: false };
-        let shared = Shared { location, queue: Mutex::default(), line: tokio::sync::Mutex::new(line) };
-        Self { shared: Arc::new(shared), parts: 0 }
+        let writer = Arc::new(Mutex::new(Some(writer)));
+        Self { common: Arc::new(Common { location, line: Mutex::default(), writer }), parts: 0 }
     }
 }
 
 #[async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.shared.queue.lock().push_back(data);
+        self.common.line.lock().queue.push_back(data);
         self.parts += 1;
-        let (shared, parts) = (Arc::clone(&self.shared), self.parts);
-        Box::pin(async move { shared.write_up_to(&mut *shared.line.lock().await, parts).await })
+        let (common, parts) = (Arc::clone(&self.common), self.parts);
+        Box::pin(async move { common.write_up_to(parts).await })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let mut line = self.shared.line.lock().await;
-        self.shared.write_up_to(&mut line, self.parts).await?;
-        let writer = line.writer.take().ok_or_else(over)?;
+        self.common.write_up_to(self.parts).await?;
+        let writer = self.common.end().ok_or_else(over)?;
         let closed = writer.close().await;
-        let status = closed.map_err(|error| refused(error, &self.shared.location, Doing::Writing))?;
+        let status = closed.map_err(|error| refused(error, &self.common.location, Doing::Writing))?;
         Ok(put_result(&status))
     }
 
     async fn abort(&mut self) -> Result<()> {
+        let current = self.common.line.lock().current.take();
+        if let Some(Current { writing, stop, .. }) = current {
+            stop.abort();
+            // It ends at once, whoever else has a share in it, and the writer with it.
+            match writing.await {
+                Ok(_) | Err(Aborted) => {}
+            }
+        }
+        let was_over = self.common.line.lock().is_over;
         // A writer that is dropped publishes nothing.
-        drop(self.shared.line.lock().await.writer.take().ok_or_else(over)?);
-        self.shared.queue.lock().clear();
-        Ok(())
+        drop(self.common.end());
+        if was_over { Err(over()) } else { Ok(()) }
     }
 }
 
-impl Shared {
+impl Common {
     /// Writes until so many parts are written.
-    async fn write_up_to(&self, line: &mut Line, parts: usize) -> Result<()> {
-        if line.inside {
-            return Err(wrong("a part of this upload was given up in the middle: abort it and begin again"));
-        }
-        while line.parts < parts {
-            let writer = line.writer.as_mut().ok_or_else(over)?;
-            let part = self.queue.lock().pop_front();
-            let part = part.ok_or_else(|| wrong("a part before this one could not be written"))?;
-            line.inside = true;
-            let written = write(writer, part).await;
-            line.inside = false;
-            written.map_err(|error| refused(error, &self.location, Doing::Writing))?;
-            line.parts += 1;
+    async fn write_up_to(&self, parts: usize) -> Result<()> {
+        while let Some(current) = self.next(parts)? {
+            let written = current.writing.clone().await;
+            let mut line = self.line.lock();
+            // Whoever hears of it first takes note.
+            let is_news = line.current.take_if(|now| now.writing.ptr_eq(&current.writing)).is_some();
+            match written {
+                Ok(Ok(())) => line.written += usize::from(is_news),
+                Ok(Err(error)) => return Err(refused(error, &self.location, Doing::Writing)),
+                Err(Aborted) => return Err(over()),
+            }
         }
         Ok(())
+    }
+
+    /// The part that is being written, or the next one; `None` if so many parts are written.
+    fn next(&self, parts: usize) -> Result<Option<Current>> {
+        let mut line = self.line.lock();
+        if line.is_over {
+            return Err(over());
+        }
+        if line.written >= parts {
+            return Ok(None);
+        }
+        if line.current.is_none() {
+            let part = line.queue.pop_front();
+            let part = part.ok_or_else(|| wrong("a part before this one could not be written"))?;
+            let mut writer = self.writer.lock().take().ok_or_else(over)?;
+            let back = Arc::clone(&self.writer);
+            let (writing, stop) = abortable(async move {
+                let written = write(&mut writer, part).await;
+                *back.lock() = Some(writer);
+                written
+            });
+            line.current = Some(Current { writing: writing.boxed().shared(), stop });
+        }
+        Ok(line.current.clone())
+    }
+
+    /// The upload is over: its writer, if it has one that rests.
+    fn end(&self) -> Option<Writer> {
+        let mut line = self.line.lock();
+        line.is_over = true;
+        line.queue.clear();
+        self.writer.lock().take()
     }
 }
 

@@ -24,6 +24,19 @@ pub fn temporary_name() -> String {
     format!(".blockyard-{:016x}.part", OsRandom.next_u64())
 }
 
+/// Does a directory take names that differ only in case for one? Found out with a temporary file.
+///
+/// # Errors
+/// The system's.
+pub fn folds_case(dir: &Path) -> io::Result<bool> {
+    let name = temporary_name();
+    let made = dir.join(&name);
+    drop(fs::OpenOptions::new().write(true).create_new(true).open(&made)?);
+    let other = super::link_info(&dir.join(name.to_ascii_uppercase()));
+    fs::remove_file(&made)?;
+    Ok(other?.is_some())
+}
+
 /// Where a symbolic link leads, as it is written.
 ///
 /// # Errors
@@ -71,6 +84,16 @@ mod tests {
     use super::super::{LocalWriter, create_dir, info, link_info, read_dir};
     use super::*;
     use crate::local::LocalKind;
+
+    #[test]
+    fn whether_names_are_told_apart_by_case_is_found_out_and_nothing_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("probe"), b"").unwrap();
+        let blind = dir.path().join("PROBE").exists();
+        assert_eq!(folds_case(dir.path()).unwrap(), blind);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(folds_case(&dir.path().join("none")).is_err());
+    }
 
     #[test]
     fn temporary_names_are_known() {

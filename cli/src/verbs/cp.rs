@@ -1,5 +1,8 @@
 //! `cp`: copies within the cluster. The bytes go through this machine.
 
+use std::ffi::OsStr;
+
+use base::local;
 use clap::Args;
 use client::{ErrorCode, FileKind, FileStatus, FsError};
 
@@ -119,6 +122,11 @@ impl Copy<'_> {
             let below = found.path.strip_prefix(source.trim_end_matches('/')).unwrap_or_default();
             let to = format!("{}{below}", if target == "/" { "" } else { target });
             let inside = below.trim_start_matches('/');
+            // What another copy is putting there is nobody's data, and what one left over nobody's either.
+            if name_of(&found.path).is_some_and(|name| local::is_temporary(OsStr::new(name))) {
+                walk.prune();
+                continue;
+            }
             match found.status.kind() {
                 FileKind::Directory if !shared.filters.enters(inside) => walk.prune(),
                 FileKind::Directory => match self.directory(&to, &found.status).await {

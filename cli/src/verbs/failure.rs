@@ -87,6 +87,10 @@ impl Failure {
     pub(crate) const fn is_verdict(&self) -> bool {
         matches!(self.kind, Kind::Verdict(_))
     }
+    /// Does it end a verb that has more to do, too? Ctrl-C, and nobody who reads, do.
+    pub(crate) const fn ends_all(&self) -> bool {
+        matches!(self.kind, Kind::Interrupted | Kind::Quiet)
+    }
     pub(crate) fn has_hint(&self) -> bool {
         !self.error.hint.is_empty()
     }

@@ -1,5 +1,6 @@
 //! `get`: files and trees out of the cluster. A local file gets its name when it is whole.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use base::local::{self, LocalTimes};
@@ -174,6 +175,10 @@ impl Get<'_> {
             if shared.is_stopped() {
                 waiting.clear();
                 return Ok(());
+            }
+            // What another copy is putting there is nobody's data, and what one left over nobody's either.
+            if local::is_temporary(OsStr::new(&entry.path)) {
+                continue;
             }
             let inside = join(&level.below, &entry.path);
             let (remote, local) = (below(&level.remote, &entry.path), level.local.join(&entry.path));

@@ -147,8 +147,27 @@ async fn set(
             Err(error) => context.output.item_failed(&Failure::from(error)),
         }
     }
-    for job in begun.iter().filter(|_| wait) {
-        jobs::watch(context, job, true).await?;
+    if wait {
+        for_all(
+            &begun,
+            async |job: &str| jobs::watch(context, job, true).await,
+            |failure| context.output.item_failed(failure),
+        )
+        .await
+    } else {
+        Ok(())
+    }
+}
+
+/// Waits for each job to its end, whatever became of the others, and says of each that failed why: whoever takes the nodes
+/// away next must not take one for empty because another was. Only Ctrl-C, or nobody who reads, ends it before.
+async fn for_all(jobs: &[String], watch: impl AsyncFn(&str) -> Outcome, failed: impl Fn(&Failure)) -> Outcome {
+    for job in jobs {
+        match watch(job).await {
+            Ok(()) => {}
+            Err(failure) if failure.ends_all() => return Err(failure),
+            Err(failure) => failed(&failure),
+        }
     }
     Ok(())
 }
@@ -174,6 +193,28 @@ fn say(context: &Context, node: &str, job: &str, service: NodeService) -> Outcom
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Status;
+    use client::{ErrorCode, FsError};
+    use std::cell::Cell;
+
+    #[tokio::test]
+    async fn every_job_is_waited_for_whatever_became_of_those_before() {
+        let (watched, failed) = (Cell::new(0), Cell::new(0));
+        let jobs = ["cancelled-1", "done-2", "gone-3", "done-4"].map(str::to_owned);
+        let watch = async |job: &str| {
+            watched.set(watched.get() + 1);
+            if job.starts_with("done") { Ok(()) } else { Err(Failure::from(FsError::new(ErrorCode::NotFound, "over"))) }
+        };
+        for_all(&jobs, watch, |_| failed.set(failed.get() + 1)).await.unwrap();
+        assert_eq!((watched.get(), failed.get()), (4, 2));
+        watched.set(0);
+        let interrupted = async |_: &str| {
+            watched.set(watched.get() + 1);
+            Outcome::Err(Failure::interrupted("they go on"))
+        };
+        let ended = for_all(&jobs, interrupted, |_| failed.set(9)).await.unwrap_err();
+        assert_eq!((ended.status(), watched.get(), failed.get()), (Status::INTERRUPTED, 1, 2));
+    }
 
     #[test]
     fn a_maintenance_lasts_a_second_at_least() {

@@ -16,6 +16,7 @@ mod plan;
 mod side;
 mod survey;
 
+use base::local;
 use clap::Args;
 use client::{ErrorCode, FsError};
 
@@ -27,11 +28,11 @@ use super::failure::Failure;
 use super::filter::{FILTERS_HELP, join};
 use super::paths::is_within;
 use super::text::plain;
-use super::transfer::{FlowOptions, Manner, Transfer};
+use super::transfer::{FlowOptions, Manner, Transfer, local as on_disk};
 use act::{Act, Over};
-use plan::{Entry, Kind, Rules, Step, plan};
+use plan::{Doubles, Entry, Kind, Rules, Step, plan};
 use side::{Origin, Role, Side};
-use survey::survey;
+use survey::Survey;
 
 /// Flags of `sync`.
 #[derive(Debug, Args)]
@@ -149,6 +150,13 @@ async fn apart(source: &Side, there: &Side, context: &Context) -> Outcome {
     Err(Failure::from(error.with_path(there).with_hint("name two directories that lie apart")))
 }
 
+/// Two names of the source are one at the destination: the second copy would take the place of the first.
+fn one_name(level: &Level, name: &str, first: &str) -> Failure {
+    let text = format!("its name differs from {first} only in case, and the destination does not tell them apart");
+    let error = FsError::new(ErrorCode::AlreadyExists, text).with_path(level.source.child(name).shown());
+    error.with_hint("rename one of them; it was not copied").into()
+}
+
 /// A directory on both sides.
 #[derive(Clone, Debug)]
 struct Level {
@@ -235,15 +243,41 @@ impl Going {
         let shared = self.act.shared();
         let source = level.source.list(&shared, Role::Source).await?;
         let there = if level.exists { level.there.list(&shared, Role::Destination).await? } else { Vec::new() };
+        let doubles = self.doubles(level, &source, &there).await?;
         for step in plan(&level.below, &source, &there, self.rules, &shared.filters) {
             if self.act.is_stopped() {
                 return Ok(());
+            }
+            if let Some((number, first)) = step.source().and_then(|number| doubles.source.get_key_value(&number)) {
+                self.act.failed(one_name(level, &source[*number].name, &source[*first].name)).await;
+                continue;
+            }
+            // It is what the source has under a name that is the same there.
+            if matches!(&step, Step::Remove { there } if doubles.there.contains(there)) {
+                continue;
             }
             if let Err(failure) = self.do_step(level, &source, &there, step, waiting).await {
                 self.act.failed(failure).await;
             }
         }
         Ok(())
+    }
+
+    /// Names of this directory that the destination does not tell apart. It is asked only if it matters.
+    async fn doubles(
+        &self,
+        level: &Level,
+        source: &[Entry<Origin>],
+        there: &[Entry<Origin>],
+    ) -> Result<Doubles, Failure> {
+        let Side::Local(path) = &level.there else { return Ok(Doubles::default()) };
+        let found = Doubles::of(source, there);
+        if found.is_empty() || !level.exists || self.act.is_dry() {
+            return Ok(Doubles::default());
+        }
+        let here = path.clone();
+        let folds = on_disk("look at", path, move || local::folds_case(&here)).await?;
+        Ok(if folds { found } else { Doubles::default() })
     }
 
     async fn do_step(
@@ -322,8 +356,8 @@ impl Going {
     async fn replace_directory(&mut self, one: Replacement) -> Outcome {
         let Replacement { from, entry, old } = one;
         let shared = self.act.shared();
-        let doomed = survey(&shared, &old.target, &old.below, true).await?;
-        if let Some(first) = doomed.stays.first() {
+        let survey = Survey::of(&shared, &old.target, &old.below, true).await?;
+        if let Some(first) = survey.any_that_stays().await? {
             shared.left_out(&from.shown(), &format!("would replace {}, which stays,", first.shown()));
             return Ok(());
         }
@@ -336,16 +370,16 @@ impl Going {
     /// Removes a tree, but for what must stay.
     async fn remove(&mut self, old: &Removal) -> Outcome {
         let shared = self.act.shared();
-        let doomed = survey(&shared, &old.target, &old.below, old.is_directory).await?;
-        for target in &doomed.goes {
+        let mut survey = Survey::of(&shared, &old.target, &old.below, old.is_directory).await?;
+        while let Some(target) = survey.next().await? {
             if self.act.is_stopped() {
                 return Ok(());
             }
-            if let Err(failure) = self.act.remove(target).await {
+            if let Err(failure) = self.act.remove(&target).await {
                 self.act.failed(failure.at(&target.shown())).await;
             }
         }
-        if let Some(first) = doomed.stays.first() {
+        if let Some(first) = survey.stays() {
             // As it was wished: nothing of the source was left out.
             let text = format!("{} stays, because it holds {}", plain(&old.target.shown()), plain(&first.shown()));
             shared.progress.aside(|| shared.context.output.note(&text));

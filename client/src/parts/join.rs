@@ -46,8 +46,10 @@ impl Client {
     }
 }
 
-/// Cuts pieces into steps within the limits. One that is beyond them by itself is a step, for the namenode to refuse.
-fn steps(pieces: &[Piece]) -> Vec<Range<usize>> {
+/// Cuts pieces into steps within the limits: a namenode joins all of a step, or nothing of it. One that is beyond them by
+/// itself is a step, for the namenode to refuse.
+#[must_use]
+pub fn steps(pieces: &[Piece]) -> Vec<Range<usize>> {
     let mut steps: Vec<Range<usize>> = Vec::new();
     let mut blocks = 0;
     for (number, piece) in pieces.iter().enumerate() {

@@ -279,18 +279,28 @@ async fn add_block(
     request: AddBlockRequest,
     until: Moment,
 ) -> FsResult<LocatedBlock> {
-    let (mut careful, now) = (request.clone(), inner.rpc.clock.now());
-    let unreachable = inner.avoided.unreachable(now).into_iter();
-    careful.exclude_nodes.extend(unreachable.filter(|node| !request.exclude_nodes.contains(node)));
+    let now = inner.rpc.clock.now();
+    let ask = |request, until| inner.add_block(session, request, until);
+    ask_carefully(request, inner.avoided.unreachable(now), (now, until), ask).await
+}
+
+async fn ask_carefully<F: Future<Output = FsResult<LocatedBlock>>>(
+    request: AddBlockRequest,
+    unreachable: Vec<String>,
+    (now, until): (Moment, Moment),
+    ask: impl Fn(AddBlockRequest, Moment) -> F,
+) -> FsResult<LocatedBlock> {
+    let mut careful = request.clone();
+    careful.exclude_nodes.extend(unreachable.into_iter().filter(|node| !request.exclude_nodes.contains(node)));
     if careful.exclude_nodes.len() > request.exclude_nodes.len() {
         // "Too few" is repeated to the end of the time given: some has to be left for asking without care.
         let soon = now.plus(CAREFUL.min(until.since(now) / 2));
-        match inner.add_block(session, careful, soon).await {
+        match ask(careful, soon).await {
             Err(error) if error.code == ErrorCode::NotEnoughNodes => {}
             answer => return answer,
         }
     }
-    inner.add_block(session, request, until).await
+    ask(request, until).await
 }
 
 /// What a sender says next, until it has said its last word.
@@ -366,5 +376,52 @@ pub(crate) async fn sleep_until(deadline: Option<Moment>, now: Moment) {
     match deadline {
         Some(deadline) => tokio::time::sleep(deadline.since(now)).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::error::FsError;
+    use std::cell::RefCell;
+
+    fn secs(secs: u64) -> Moment {
+        Moment::after_start(Duration::from_secs(secs))
+    }
+
+    /// What is asked, with the last moment of each, if the namenode answers each time with the next of these codes; `None`
+    /// is a block. And how it ends.
+    async fn asked(
+        unreachable: &[&str],
+        until: u64,
+        answers: &[Option<ErrorCode>],
+    ) -> (Vec<String>, Option<ErrorCode>) {
+        let asked = RefCell::new(Vec::new());
+        let ask = |request: AddBlockRequest, until: Moment| {
+            let mut asked = asked.borrow_mut();
+            let answer = answers[asked.len()];
+            let secs = until.since(Moment::START).as_secs_f64();
+            asked.push(format!("without {} until {secs}", request.exclude_nodes.join(" ")));
+            async move { answer.map_or_else(|| Ok(LocatedBlock::default()), |code| Err(FsError::new(code, "x"))) }
+        };
+        let request = AddBlockRequest { exclude_nodes: vec!["failed".into()], ..AddBlockRequest::default() };
+        let unreachable = unreachable.iter().map(|node| (*node).to_owned()).collect();
+        let ended = ask_carefully(request, unreachable, (secs(10), secs(until)), ask).await;
+        (asked.into_inner(), ended.err().map(|error| error.code))
+    }
+
+    #[tokio::test]
+    async fn a_block_is_asked_for_on_nodes_that_cannot_be_reached_only_where_there_are_too_few_others() {
+        let (few, gone) = (Some(ErrorCode::NotEnoughNodes), Some(ErrorCode::NotFound));
+        assert_eq!(asked(&[], 30, &[few]).await, (vec!["without failed until 30".into()], few), "nobody to avoid");
+        assert_eq!(asked(&["failed"], 30, &[None]).await, (vec!["without failed until 30".into()], None));
+        let careful = || "without failed away until 12".to_owned();
+        assert_eq!(asked(&["away"], 30, &[None]).await, (vec![careful()], None));
+        assert_eq!(asked(&["away"], 30, &[gone]).await, (vec![careful()], gone), "another refusal is one");
+        let both = vec![careful(), "without failed until 30".into()];
+        assert_eq!(asked(&["away"], 30, &[few, None]).await, (both.clone(), None), "better than no block");
+        assert_eq!(asked(&["away"], 30, &[few, few]).await, (both, few));
+        let (short, _) = asked(&["away"], 12, &[few, few]).await;
+        assert_eq!(short, ["without failed away until 11", "without failed until 12"], "there is time left for it");
     }
 }

@@ -109,7 +109,8 @@ impl Pipeline {
             tokio::select! {
                 received = net::receive(&mut self.read, &mut self.inbox, RECEIVE_BYTES) => check_received(received)?,
                 sent = net::send_some(&mut self.write, &mut self.outbox), if self.outbox.has_remaining() => {
-                    sent.map_err(|error| (Some(0), error.to_string()))?;
+                    // As above: the first one may be as well as the others.
+                    sent.map_err(|error| (None, error.to_string()))?;
                 }
             }
         }

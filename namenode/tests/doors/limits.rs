@@ -34,7 +34,8 @@ async fn a_connection_that_says_nothing_or_half_a_preamble_is_closed() {
         closes(&mut stream).await;
     }
     let mut caller = namenode.framed().await;
-    tokio::time::sleep(2 * SHORT.0).await;
+    // Whoever came after it, and said nothing, has used up this time.
+    closes(&mut namenode.connect().await).await;
     caller.ask(&n::ServerInfoRequest { header: header() }).await.unwrap();
     drop(caller);
     namenode.stop().await;
@@ -60,15 +61,25 @@ async fn an_idle_connection_is_closed_and_one_with_calls_is_not() {
     let (mut busy, mut idle, mut h2) = (namenode.framed().await, namenode.framed().await, namenode.connect().await);
     idle.ask(&n::ServerInfoRequest { header: header() }).await.unwrap();
     h2.write_all(HTTP2).await.unwrap();
-    for _ in 0..30 {
-        busy.ask(&n::ServerInfoRequest { header: header() }).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let (head, message) = idle.next().await.unwrap();
+    let said = {
+        let mut ended = std::pin::pin!(idle.next());
+        let deadline = tokio::time::Instant::now() + SOON;
+        loop {
+            assert!(tokio::time::Instant::now() < deadline, "an idle connection stays");
+            busy.ask(&n::ServerInfoRequest { header: header() }).await.unwrap();
+            tokio::select! {
+                biased;
+                said = &mut ended => break said,
+                () = std::future::ready(()) => {}
+            }
+        }
+    };
+    let (head, message) = said.unwrap();
     assert_eq!(head.kind, Kind::GoingAway);
     assert_eq!(result::<()>(head, &message).unwrap_err().code, ErrorCode::Unavailable);
     assert!(idle.next().await.is_none());
     closes(&mut h2).await;
+    busy.ask(&n::ServerInfoRequest { header: header() }).await.unwrap();
     drop(busy);
     namenode.stop().await;
 }

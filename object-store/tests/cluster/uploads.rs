@@ -51,19 +51,35 @@ async fn an_upload_that_ends_early_leaves_nothing_and_what_was_there_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_whose_part_was_given_up_in_the_middle_is_not_completed() {
+async fn a_future_that_is_polled_and_then_left_alone_or_dropped_holds_nobody_up() {
     let place = Place::new().await;
-    let mut upload = place.store.put_multipart(&path("a")).await.unwrap();
-    {
-        // More than the window of a writer: it waits in the middle.
-        let mut part = upload.put_part(content(64 << 20).into());
+    // More than the window of a writer: the first part waits in the middle.
+    let (first, second) = (content(64 << 20), content(1000));
+    for dropped in [false, true] {
+        let mut upload = place.store.put_multipart(&path("a")).await.unwrap();
+        let mut part = upload.put_part(first.clone().into());
         let mut context = Context::from_waker(Waker::noop());
         assert!(part.as_mut().poll(&mut context).is_pending());
+        let left_alone = (!dropped).then_some(part);
+        upload.put_part(second.clone().into()).await.unwrap();
+        upload.complete().await.unwrap();
+        assert!(place.read("a").await == [first.clone(), second.clone()].concat());
+        drop(left_alone);
     }
-    let error = upload.complete().await.unwrap_err();
-    assert!(error.to_string().contains("given up in the middle"), "{error}");
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_is_aborted_in_the_middle_of_a_part_that_nobody_polls() {
+    let place = Place::new().await;
+    place.put("a", b"old").await;
+    let mut upload = place.store.put_multipart(&path("a")).await.unwrap();
+    let mut part = upload.put_part(content(64 << 20).into());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(part.as_mut().poll(&mut context).is_pending());
     upload.abort().await.unwrap();
-    assert!(place.list(None).await.is_empty());
+    assert!(part.await.is_err() && upload.complete().await.is_err());
+    assert_eq!(place.read("a").await, b"old");
     place.end().await;
 }
 
@@ -103,6 +119,28 @@ async fn parts_from_anywhere_are_joined_in_order_and_the_last_of_each_counts() {
     let put = store.complete_multipart(&at, &id, parts).await.unwrap();
     assert_eq!(store.head(&at).await.unwrap().e_tag, put.e_tag);
     let expected = [vec![0; 100_000], b"again".to_vec(), vec![2; 100_000]].concat();
+    assert!(place.read("t/joined").await == expected);
+    assert_eq!(place.names("t").await, ["joined"], "nothing is left");
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_a_snapshot_sees_are_copied_where_they_cannot_be_joined() {
+    let place = Place::of_small_blocks().await;
+    let (store, at) = (&place.store, path("t/joined"));
+    place.client().mkdir("/store", 0o755, true).await.unwrap();
+    place.client().allow_snapshots("/store", true).await.unwrap();
+    let id = store.create_multipart(&at).await.unwrap();
+    let mut parts = Vec::new();
+    for number in 0..3_usize {
+        if number == 2 {
+            place.client().create_snapshot("/store", "s1").await.unwrap();
+        }
+        parts.push(store.put_part(&at, &id, number, vec![number as u8; 100_000].into()).await.unwrap());
+    }
+    let put = store.complete_multipart(&at, &id, parts).await.unwrap();
+    assert_eq!(store.head(&at).await.unwrap().e_tag, put.e_tag);
+    let expected = [vec![0; 100_000], vec![1; 100_000], vec![2; 100_000]].concat();
     assert!(place.read("t/joined").await == expected);
     assert_eq!(place.names("t").await, ["joined"], "nothing is left");
     place.end().await;

@@ -1,7 +1,7 @@
 //! Rules of the repository, read from `cargo metadata` and from the documents.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
@@ -137,6 +137,57 @@ fn done_rows_of_the_acceptance_page_name_what_exists() {
             assert!(exists(&top, name), "{id} names {name:?}, which does not exist");
         }
     }
+}
+
+/// A test that is not run shows nothing: it is mended, or goes.
+#[test]
+fn no_test_is_ignored() {
+    let marks = [["#[", "ignore"].concat(), ["``", "`ignore"].concat(), [", ", "ignore)]"].concat()];
+    let found = lines_with(&[""], |line| marks.iter().any(|mark| line.contains(mark)));
+    assert!(found.is_empty(), "tests that are not run:\n{}", found.join("\n"));
+}
+
+/// A test that sleeps is slow, and fails on a machine that is slower than its author's: it waits for a condition.
+#[test]
+fn no_test_sleeps() {
+    let mark = ["::sl", "eep("].concat();
+    let found = lines_with(&["tests"], |line| line.contains(&mark));
+    assert!(found.is_empty(), "tests that sleep:\n{}", found.join("\n"));
+}
+
+/// Lines of the members' sources, in these folders of each, as `file:line: text`.
+fn lines_with(folders: &[&str], is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let top = top.canonicalize().expect("the repository");
+    let mut waiting: Vec<PathBuf> = ARROWS
+        .iter()
+        // A package is not always named like its folder.
+        .map(|(member, _)| top.join(member.trim_start_matches("blockyard-")))
+        .flat_map(|member| folders.iter().map(move |folder| member.join(folder)).collect::<Vec<_>>())
+        .filter(|folder| folder.is_dir())
+        .collect();
+    assert!(!waiting.is_empty());
+    let mut found = BTreeSet::new();
+    while let Some(folder) = waiting.pop() {
+        for path in std::fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source");
+                let shown = path.strip_prefix(&top).unwrap_or(&path).display();
+                let lines = text.lines().enumerate().filter(|(_, line)| is_wanted(line));
+                found.extend(lines.map(|(number, line)| format!("{shown}:{}: {}", number + 1, line.trim())));
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+#[test]
+fn lines_are_found_with_their_places() {
+    let found = lines_with(&["tests/processes"], |line| line.starts_with("fn lines_are_found_with_their_places"));
+    let [one] = &found[..] else { panic!("{found:?}") };
+    assert!(one.starts_with("tests/tests/processes/rules.rs:") && one.ends_with("() {"), "{one}");
 }
 
 /// Every page of docs/formats that a source, a schema or another page names exists, and the index names every page.

@@ -105,7 +105,8 @@ async fn in_parts(shared: &Arc<Shared>, job: &Duplicate, reader: &Reader) -> Res
         let mut reader = reader.another();
         reader.seek(range.start);
         reader.end_at(range.end);
-        (range, ClusterPart { reader, source: job.source.clone() })
+        let left_bytes = range.end - range.start;
+        (range, ClusterPart { reader, source: job.source.clone(), left_bytes })
     };
     let sources = ranges.into_iter().map(part).collect();
     match parts::write(shared, &job.target, create, sources).await? {
@@ -118,12 +119,30 @@ async fn in_parts(shared: &Arc<Shared>, job: &Duplicate, reader: &Reader) -> Res
 struct ClusterPart {
     reader: Reader,
     source: String,
+    left_bytes: u64,
 }
 
 impl Pieces for ClusterPart {
     async fn next(&mut self) -> Result<Bytes, Failure> {
         let read = self.reader.next().await.map_err(|error| Failure::from(error).at(&self.source))?;
-        Ok(read.unwrap_or_default())
+        let read = read.unwrap_or_default();
+        taken(&mut self.left_bytes, read.len() as u64).map_err(|error| Failure::from(error).at(&self.source))?;
+        Ok(read)
+    }
+}
+
+/// Takes so many bytes off those that are left; none are the end.
+fn taken(left_bytes: &mut u64, len_bytes: u64) -> Result<(), FsError> {
+    match left_bytes.checked_sub(len_bytes) {
+        Some(left) if len_bytes > 0 || left == 0 => {
+            *left_bytes = left;
+            Ok(())
+        }
+        Some(left) => {
+            let text = format!("the file ended {left} bytes before the end of a part that is copied");
+            Err(FsError::new(ErrorCode::Changed, text).with_hint("it became shorter meanwhile; copy it again"))
+        }
+        None => Err(FsError::new(ErrorCode::Changed, "more was read than there is in a part that is copied")),
     }
 }
 
@@ -161,5 +180,21 @@ pub(crate) async fn preserve(context: &Context, path: &str, status: &FileStatus,
     match context.client.set_attributes(path, &owner).await {
         Err(error) if error.code != ErrorCode::PermissionDenied => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_read_to_its_end_and_not_beyond() {
+        let mut left = 10;
+        taken(&mut left, 7).unwrap();
+        assert_eq!(taken(&mut left, 0).unwrap_err().code, ErrorCode::Changed, "three bytes are missing");
+        assert_eq!(taken(&mut left, 4).unwrap_err().code, ErrorCode::Changed);
+        taken(&mut left, 3).unwrap();
+        taken(&mut left, 0).unwrap();
+        assert_eq!(left, 0);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use client::parts::LEAST_PART_BYTES;
+use client::parts::{LEAST_PART_BYTES, WrittenPart};
 use client::{CreateOptions, ErrorCode, FileKind, FsError, PartedFile, Writer};
 
 use super::content::{Content, Hasher, of_range};
@@ -179,7 +179,9 @@ impl Written {
     pub(super) async fn publish(self) -> Result<bool, Failure> {
         let Self { going, ranges, parts } = self;
         let (writers, contents): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.writer, part.content)).unzip();
-        if let Err(error) = going.file.clone().publish(writers).await {
+        let whole = |(writer, range): (Writer, &Range<u64>)| WrittenPart { writer, len_bytes: range.end - range.start };
+        let written = writers.into_iter().zip(&ranges).map(whole).collect();
+        if let Err(error) = going.file.clone().publish(written).await {
             return going.stopped(going.refused(error)).map(|()| false);
         }
         let read = ranges.into_iter().zip(contents).filter_map(|(range, content)| Some((range, content?)));

@@ -1,5 +1,7 @@
 //! What `sync` does in one directory, as a function of what both sides have there. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::verbs::copy::same::{Likeness, Looks};
 use crate::verbs::filter::{Filters, join};
 
@@ -52,6 +54,56 @@ pub(super) enum Step {
     LeaveOut { source: usize, why: &'static str },
     /// Remove what the source does not have. Done last, and only if nothing failed.
     Remove { there: usize },
+}
+
+impl Step {
+    /// The number of the source's name that it is about.
+    pub(super) const fn source(&self) -> Option<usize> {
+        match self {
+            Self::Same { source }
+            | Self::Compare { source }
+            | Self::Copy { source }
+            | Self::Link { source, .. }
+            | Self::Enter { source, .. }
+            | Self::Replace { source, .. }
+            | Self::Blocked { source }
+            | Self::LeaveOut { source, .. } => Some(*source),
+            Self::Remove { .. } => None,
+        }
+    }
+}
+
+/// Names that are one where names that differ only in case are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Doubles {
+    /// Numbers of names of the source, each with that of the one before it that is the same there.
+    pub(super) source: BTreeMap<usize, usize>,
+    /// Numbers of names that only the destination has, and that are one with a name of the source.
+    pub(super) there: BTreeSet<usize>,
+}
+
+impl Doubles {
+    pub(super) fn is_empty(&self) -> bool {
+        self.source.is_empty() && self.there.is_empty()
+    }
+
+    /// Both lists are sorted by name.
+    pub(super) fn of<T, U>(source: &[Entry<T>], there: &[Entry<U>]) -> Self {
+        let (mut doubles, mut folded) = (Self::default(), BTreeMap::new());
+        for (number, entry) in source.iter().enumerate() {
+            let first = *folded.entry(entry.name.to_lowercase()).or_insert(number);
+            if first != number {
+                doubles.source.insert(number, first);
+            }
+        }
+        for (number, entry) in there.iter().enumerate() {
+            let alone = source.binary_search_by(|one| one.name.cmp(&entry.name)).is_err();
+            if alone && folded.contains_key(&entry.name.to_lowercase()) {
+                doubles.there.insert(number);
+            }
+        }
+        doubles
+    }
 }
 
 /// What is to be done in a directory; `below` is its path below the top. Both lists are sorted by name.
@@ -236,6 +288,16 @@ mod tests {
             plan("", &[file("x", 1, 1)], &[directory("x")], DELETE, &filters),
             [Step::LeaveOut { source: 0, why }]
         );
+    }
+
+    #[test]
+    fn names_that_differ_only_in_case_are_found() {
+        let all = |names: &[&str]| names.iter().map(|name| file(name, 1, 1)).collect::<Vec<_>>();
+        let source = all(&["A", "README", "a", "b", "\u{c4}", "\u{e4}"]);
+        let doubles = Doubles::of(&source, &all(&["B", "README", "a", "z"]));
+        assert_eq!(doubles.source, BTreeMap::from([(2, 0), (5, 4)]));
+        assert_eq!(doubles.there, BTreeSet::from([0]), "B is b");
+        assert!(Doubles::of(&all(&["a", "b"]), &all(&["a", "c"])).is_empty());
     }
 
     fn any_entries() -> impl Strategy<Value = Vec<Entry<()>>> {

@@ -61,6 +61,12 @@ pub(super) struct OpenBlock {
     leaves: LeafQueue,
     /// Nodes that were at the near end of a broken link.
     pub(super) doubted: BTreeSet<String>,
+    /// Nodes that were left out since the namenode has its stamp: they may have what counts.
+    pub(super) lost: Vec<StorageLocation>,
+    /// Those of them that were taken in again for what they said.
+    pub(super) rejoined: BTreeSet<String>,
+    /// Nodes to which a copy failed, once for each time.
+    pub(super) uncopied: Vec<String>,
 }
 
 impl OpenBlock {
@@ -87,6 +93,9 @@ impl OpenBlock {
             digest: (digest == BlockDigest::Sha256).then(LeafHasher::default),
             leaves: LeafQueue::default(),
             doubted: BTreeSet::new(),
+            lost: Vec::new(),
+            rejoined: BTreeSet::new(),
+            uncopied: Vec::new(),
             named,
         }
     }
@@ -113,6 +122,7 @@ impl OpenBlock {
         (self.new_stamp, self.stage) = (self.named.stamp, WriteStage::PipelineSetupCreate);
         (self.wanted, self.pipeline, self.token, self.offset_bytes) = (locations.len(), locations, token, offset_bytes);
         (self.sent_bytes, self.last_sent, self.streamed) = (0, false, false);
+        (self.lost, self.rejoined, self.uncopied) = (Vec::new(), BTreeSet::new(), Vec::new());
         self.window.rewind();
     }
 

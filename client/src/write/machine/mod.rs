@@ -22,6 +22,7 @@ mod blame;
 mod block;
 mod flush;
 mod open;
+mod rejoin;
 mod repair;
 mod words;
 
@@ -66,6 +67,8 @@ enum Stage {
     Stamping {
         whole: bool,
     },
+    /// The nodes that the namenode named are asked what they have; there is one that is known to have all.
+    Checking,
     Transferring,
     Completing,
     Over,
@@ -294,7 +297,9 @@ impl FileWriter {
             Stage::Opening(current) if current == attempt => {
                 self.on_failed(Seen { refused: true, ..Seen::of(bad, why) }, now, out);
             }
-            Stage::Streaming(current) if current == attempt => self.on_failed(Seen::of(bad, why), now, out),
+            Stage::Streaming(current) if current == attempt => {
+                self.on_failed(Seen { broke: bad.is_none(), ..Seen::of(bad, why) }, now, out);
+            }
             // The namenode is being told of it. What it says decides whether there is anything to repair.
             Stage::Updating(current) if current == attempt => {
                 self.broken.get_or_insert((bad, why));

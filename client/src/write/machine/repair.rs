@@ -20,8 +20,7 @@ use proto::common::{LocatedBlock, StorageLocation};
 use proto::error::{ErrorCode, FsError, FsResult};
 use transfer::{Ack, WriteStage};
 
-use super::blame::{Blamed, Known, ProbeAnswer, ReplicaAt, blame};
-use super::open::AGAIN_AFTER;
+use super::blame::{Blamed, Known, ProbeAnswer, blame};
 use super::{FileWriter, Stage, WriteEffect};
 
 /// Time until a pipeline of which no node could be reached is looked for again: it may be this machine's own network.
@@ -42,6 +41,8 @@ pub(super) struct Seen {
     pub(super) bad: Option<usize>,
     /// It could not be set up, although nodes answered: what they have may be other than was thought.
     pub(super) refused: bool,
+    /// Its connection broke, and nobody said why.
+    pub(super) broke: bool,
     /// For the message.
     pub(super) why: String,
     /// What the nodes said of themselves just before.
@@ -50,7 +51,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn of(bad: Option<usize>, why: impl Into<String>) -> Self {
-        Self { bad, refused: false, why: why.into(), answers: Vec::new() }
+        Self { bad, refused: false, broke: false, why: why.into(), answers: Vec::new() }
     }
 }
 
@@ -61,22 +62,28 @@ pub(super) struct Fault {
     bad: Option<usize>,
     /// The pipeline could not be set up, although nodes answered: what they have may be other than was thought.
     refused: bool,
+    /// A connection broke, and nobody said why.
+    broke: bool,
     /// What was seen.
     why: String,
     /// What the nodes of that pipeline said since.
     answers: Vec<ProbeAnswer>,
     /// The node at fault, as messages name it.
     name: String,
-    /// Transfers that failed.
-    transfers: u32,
+    /// Transfers that failed since nodes were waited for.
+    pub(super) transfers: u32,
+    /// Signs of life of the transfer that is under way.
+    signs: u32,
+    /// Transfers that moved bytes, and failed.
+    broken_off: u32,
     /// Nodes of the pipeline that is being made that need what the others have.
-    behind: Vec<StorageLocation>,
-    /// Nodes that stay, while further ones are waited for.
-    stay: Vec<StorageLocation>,
+    pub(super) behind: Vec<StorageLocation>,
+    /// Nodes that stay, while a stamp and further ones are waited for.
+    pub(super) stay: Vec<StorageLocation>,
     /// Only one node has what they need: without them the namenode will not agree.
     pub(super) alone: bool,
-    /// The pipeline that is being made.
-    next: Option<LocatedBlock>,
+    /// The pipeline that is being made, while its nodes are asked what they have.
+    pub(super) next: Option<LocatedBlock>,
 }
 
 /// A question that was asked of all nodes.
@@ -89,12 +96,17 @@ pub(super) struct Probe {
 impl FileWriter {
     /// Asks every node of the pipeline how far it is.
     pub(super) fn ask_nodes(&mut self, now: Moment, out: &mut Vec<WriteEffect>) {
+        if let Some(block) = &self.block {
+            self.ask(block.located(block.acked_bytes), now, out);
+        }
+    }
+
+    /// Asks the nodes of this block.
+    pub(super) fn ask(&mut self, block: LocatedBlock, now: Moment, out: &mut Vec<WriteEffect>) {
         self.probes += 1;
         self.probe = Some(Probe { number: self.probes, asked: now });
         let until = now.plus(self.config.probe_within);
-        if let Some(block) = &self.block {
-            out.push(WriteEffect::Probe { number: self.probes, block: block.located(block.acked_bytes), until });
-        }
+        out.push(WriteEffect::Probe { number: self.probes, block, until });
     }
 
     /// The present pipeline is over.
@@ -105,8 +117,9 @@ impl FileWriter {
         // An application that writes nothing for an hour has not used up the time in which a pipeline must get on.
         let idle = matches!(self.stage, Stage::Streaming(_)) && !self.waits_for_ack();
         self.fault_since.get_or_insert(if idle { now } else { self.progress });
-        let Seen { bad, refused, why, answers } = seen;
-        self.fault = Fault { bad, refused, why, answers, transfers: self.fault.transfers, ..Fault::default() };
+        let Seen { bad, refused, broke, why, answers } = seen;
+        let Fault { transfers, broken_off, .. } = self.fault;
+        self.fault = Fault { bad, refused, broke, why, answers, transfers, broken_off, ..Fault::default() };
         let states_matter = block.last_sent && block.is_kept();
         self.stage = Stage::Probing;
         if bad.is_some() && !states_matter {
@@ -129,11 +142,13 @@ impl FileWriter {
         let Some(probe) = self.probe.take_if(|probe| probe.number == number) else { return };
         match self.stage {
             Stage::Probing => {
-                let bad = self.fault.bad.or_else(|| self.judge(&answers, true, now));
+                let nobody = self.fault.broke && self.failures == 1 && self.all_take_part(&answers);
+                let bad = if nobody { None } else { self.fault.bad.or_else(|| self.judge(&answers, true, now)) };
                 let mistaken = self.fault.refused && bad.is_some_and(|bad| self.is_whole_already(&answers, bad));
                 self.fault.answers = answers;
                 self.replace(bad.filter(|_| !mistaken), now, out);
             }
+            Stage::Checking => self.on_checked(&answers, now, out),
             // Acks that came meanwhile say more than the answers.
             Stage::Opening(_) | Stage::Streaming(_) if self.heard <= probe.asked => {
                 self.heard = now;
@@ -171,6 +186,17 @@ impl FileWriter {
         Some(at)
     }
 
+    /// Are all nodes there, with what they acknowledged? Then it may have been only the connection: nobody has to go before
+    /// it breaks again.
+    fn all_take_part(&self, answers: &[ProbeAnswer]) -> bool {
+        let Some(block) = &self.block else { return false };
+        let takes_part = |answer: &ProbeAnswer| match answer {
+            ProbeAnswer::At(at) => at.stamp >= block.new_stamp && at.stored_bytes >= block.acked_bytes,
+            _ => false,
+        };
+        answers.len() == block.pipeline.len() && answers.iter().all(takes_part)
+    }
+
     /// Did a node refuse to go on with a replica only because that is whole?
     fn is_whole_already(&self, answers: &[ProbeAnswer], bad: usize) -> bool {
         let resumed = self.block.as_ref().is_some_and(|block| block.is_restamped() && !block.only_closes());
@@ -199,9 +225,7 @@ impl FileWriter {
             return self.give_up(self.write_failed(), out);
         }
         let kept = block.is_kept();
-        for (_, node) in out_of_it {
-            self.excluded.push((node.node, now.plus(EXCLUDE_FOR)));
-        }
+        self.leave_out(out_of_it.into_iter().map(|(_, node)| node), now);
         if kept {
             return self.ask_for_stamp(stay.into_iter().map(|(_, node)| node).collect(), out);
         }
@@ -216,15 +240,22 @@ impl FileWriter {
         now.since(self.fault_since.unwrap_or(self.progress)) < self.config.retry_within
     }
 
-    /// Nobody is left out any more.
-    pub(super) fn ask_for_stamp_again(&mut self, out: &mut Vec<WriteEffect>) {
-        let stay = std::mem::take(&mut self.fault.stay);
-        self.ask_for_stamp(stay, out);
+    /// These get no bytes for a while. If there are too few others, they are asked what they have of the block.
+    pub(super) fn leave_out(&mut self, nodes: impl IntoIterator<Item = StorageLocation>, now: Moment) {
+        for node in nodes {
+            self.excluded.push((node.node.clone(), now.plus(EXCLUDE_FOR)));
+            if let Some(block) = self.block.as_mut().filter(|block| !is_in(&block.lost, &node)) {
+                block.lost.push(node);
+            }
+        }
     }
 
     fn ask_for_stamp(&mut self, stay: Vec<StorageLocation>, out: &mut Vec<WriteEffect>) {
         let (until, exclude_nodes) = (self.limit(), self.excluded_nodes());
         let Some(block) = &self.block else { return };
+        if stay.len() < 2 && block.wanted > 1 {
+            return self.ask_for_stamp_alone(stay, out);
+        }
         let answer_of = |node: &StorageLocation| {
             let at = block.pipeline.iter().position(|one| one.node == node.node)?;
             self.fault.answers.get(at).copied()
@@ -249,7 +280,7 @@ impl FileWriter {
             exclude_nodes,
             until,
         });
-        self.fault.next = Some(LocatedBlock { locations: stay, ..LocatedBlock::default() });
+        self.fault.stay = stay;
     }
 
     pub(super) fn on_stamped(&mut self, result: FsResult<LocatedBlock>, now: Moment, out: &mut Vec<WriteEffect>) {
@@ -259,24 +290,28 @@ impl FileWriter {
             Err(error) => return self.give_up(error, out),
         };
         let Some(block) = &self.block else { return };
-        let kept = self.fault.next.take().map(|next| next.locations).unwrap_or_default();
         let stamp = located.block.as_ref().map_or(0, |named| named.stamp);
         if stamp <= block.named.stamp || located.locations.is_empty() {
             let text = "the namenode's answer names no higher stamp, or no datanode";
             return self.give_up(FsError::new(ErrorCode::Corrupt, text), out);
         }
-        if located.locations.len() < 2 && block.wanted > 1 && !self.excluded.is_empty() && self.has_time(now) {
-            // The namenode agrees to no pipeline of one node, as a rule. Those that were left out may be back.
-            self.excluded.clear();
-            (self.fault.stay, self.fault.transfers) = (kept, 0);
-            self.stage = Stage::WaitingForStamp(now.plus(AGAIN_AFTER));
-            return;
+        if block.wanted > 1 && self.fault.stay.len() < 2 {
+            if located.locations.len() < 2 && !self.excluded.is_empty() && self.has_time(now) {
+                return self.wait_for_nodes(now);
+            }
+            return self.check(located, now, out);
         }
-        let Some(block) = &mut self.block else { return };
-        let is_kept = |node: &StorageLocation| is_in(&kept, node);
+        let kept = std::mem::take(&mut self.fault.stay);
         self.fault.behind.retain(|node| is_in(&located.locations, node));
-        self.fault.behind.extend(located.locations.iter().filter(|node| !is_kept(node)).cloned());
-        let source = located.locations.iter().find(|node| is_kept(node) && !is_in(&self.fault.behind, node)).cloned();
+        self.fault.behind.extend(located.locations.iter().filter(|node| !is_in(&kept, node)).cloned());
+        self.go_on(located, whole, now, out);
+    }
+
+    /// Goes on with these nodes, of which some are behind; the others are in order.
+    pub(super) fn go_on(&mut self, located: LocatedBlock, whole: bool, now: Moment, out: &mut Vec<WriteEffect>) {
+        let Some(block) = &mut self.block else { return };
+        let stamp = located.block.as_ref().map_or(0, |named| named.stamp);
+        let source = located.locations.iter().find(|node| !is_in(&self.fault.behind, node)).cloned();
         let stage = match (whole, block.streamed) {
             (true, _) => WriteStage::PipelineCloseRecovery,
             (false, true) => WriteStage::PipelineSetupStreamingRecovery,
@@ -293,6 +328,7 @@ impl FileWriter {
         };
         let left = located.locations.len().saturating_sub(self.fault.behind.len());
         self.fault.alone = left < 2 && block.wanted > 1;
+        self.fault.signs = 0;
         self.stage = Stage::Transferring;
         let within = self.fault_since.unwrap_or(now).plus(TRANSFER_WITHIN).max(now.plus(TRANSFER_AT_LEAST));
         out.push(WriteEffect::Transfer {
@@ -303,9 +339,15 @@ impl FileWriter {
         });
     }
 
-    /// The sender says that bytes move. While nothing else can be done, that is progress like an ack.
+    /// The sender gives a sign of life, as it does before it sends a packet. From the second one on, bytes moved since the
+    /// one before: while nothing else can be done, that is progress like an ack. But it is not what everybody has: after
+    /// some transfers that moved bytes, and failed, it is only the time that counts.
     pub(super) fn on_transfer_goes(&mut self, now: Moment) {
-        if self.stage == Stage::Transferring && self.fault.alone {
+        if self.stage != Stage::Transferring || !self.fault.alone {
+            return;
+        }
+        self.fault.signs += 1;
+        if self.fault.signs > 1 && self.fault.broken_off < self.config.attempts {
             (self.fault_since, self.progress) = (Some(now), now);
         }
     }
@@ -321,20 +363,24 @@ impl FileWriter {
         }
         let Err(why) = result else { return self.open_pipeline(now, out) };
         self.fault.transfers += 1;
+        self.fault.broken_off += u32::from(self.fault.signs > 1);
         let behind = std::mem::take(&mut self.fault.behind);
-        let Some(block) = &mut self.block else { return };
         // Who was to get it goes: whether it or the sender is at fault shows when the rest goes on.
-        self.excluded.extend(behind.iter().map(|node| (node.node.clone(), now.plus(EXCLUDE_FOR))));
+        self.leave_out(behind.iter().cloned(), now);
+        let Some(block) = &mut self.block else { return };
         block.pipeline.retain(|node| !is_in(&behind, node));
+        block.uncopied.extend(behind.iter().map(|node| node.node.clone()));
         self.fault.why = format!("a further copy could not be made: {why}");
         let (alone, retries) =
             (block.pipeline.len() < 2 && block.wanted > 1, self.fault.transfers < self.config.attempts);
+        // One copy is less than the namenode allows, as a rule: others are asked for once more.
+        let stay = block.pipeline.clone();
         if alone && retries {
-            // One copy is less than the namenode allows, as a rule: others are asked for once more.
-            let stay = block.pipeline.clone();
-            self.fault.answers =
-                if block.only_closes() { vec![whole(block.cut_bytes); stay.len()] } else { Vec::new() };
             return self.ask_for_stamp(stay, out);
+        }
+        if alone && self.has_time(now) {
+            self.fault.stay = stay;
+            return self.wait_for_nodes(now);
         }
         self.open_pipeline(now, out);
     }
@@ -364,6 +410,9 @@ impl FileWriter {
         block.named.stamp = block.new_stamp;
         block.streamed = true;
         self.flushes.vouch(block.named.id);
+        // Those that are not in it have an older stamp now: they would need a copy.
+        block.uncopied.clear();
+        (block.lost, block.rejoined) = (Vec::new(), std::collections::BTreeSet::new());
         self.fault = Fault::default();
         self.stage = Stage::Streaming(attempt);
         (self.progress, self.heard, self.last_sent) = (now, now, now);
@@ -371,11 +420,13 @@ impl FileWriter {
             // No ack will come that says that it gets on: it has. What fails later is another failure (SC-38).
             self.fault_since = None;
         }
-        if let Some((bad, why)) = self.broken.take() {
-            return self.on_failed(Seen::of(bad, why), now, out);
-        }
+        // The ack came before the connection ended, and may be all that was waited for.
+        let broken = self.broken.take();
         if let Some(ack) = self.early_ack.take() {
             self.on_ack(ack, now, out);
+        }
+        if let Some((bad, why)) = broken {
+            self.on_pipeline_failed(attempt, bad, why, now, out);
         }
     }
 
@@ -406,14 +457,8 @@ impl FileWriter {
     }
 }
 
-fn is_in(nodes: &[StorageLocation], node: &StorageLocation) -> bool {
+pub(super) fn is_in(nodes: &[StorageLocation], node: &StorageLocation) -> bool {
     nodes.iter().any(|one| one.node == node.node)
-}
-
-/// What a node says of a replica that is whole.
-fn whole(len_bytes: u64) -> ProbeAnswer {
-    let (received_bytes, stored_bytes, acked_bytes) = (len_bytes, len_bytes, len_bytes);
-    ProbeAnswer::At(ReplicaAt { received_bytes, stored_bytes, acked_bytes, finalized: true, ..ReplicaAt::default() })
 }
 
 fn place(node: &StorageLocation) -> String {

@@ -207,6 +207,171 @@ fn d_7_a_copy_that_does_not_move_ends_also_with_one_node_left() {
 }
 
 #[test]
+fn sc_37_of_a_connection_that_broke_once_nobody_is_at_fault() {
+    let bytes = content(3500);
+    let mut run = Run::of(3);
+    run.write(&bytes[..3000]);
+    run.step();
+    run.fail(None);
+    assert_eq!(run.world.updates.iter().map(Vec::len).collect::<Vec<_>>(), [3], "all are there, and go on");
+    assert!(run.world.excluded.is_empty());
+    // Without anything that got on since.
+    run.fail(None);
+    assert_eq!(run.world.updates.last().map(Vec::len), Some(2), "again: somebody has to go");
+    run.write_all(&bytes[3000..]);
+    run.event(WriteEvent::Close);
+    run.settle();
+    assert_eq!(run.world.published, Some(bytes), "{:?}", run.world.done);
+}
+
+#[test]
+fn proofs_that_came_before_the_connection_ended_are_not_lost() {
+    let bytes = content(2500);
+    let mut run = Run::of(3);
+    run.write(&bytes[..2048]);
+    run.settle();
+    run.write(&bytes[2048..]);
+    run.event(WriteEvent::Close);
+    let line = run.world.line.clone().unwrap();
+    run.world.deliver(2);
+    run.world.dead.push(line.nodes[2]);
+    let failed = WriteEvent::PipelineFailed { attempt: line.attempt, bad: Some(2), why: "it died".into() };
+    let mut events = std::collections::VecDeque::from([failed]);
+    while let Some(event) = events.pop_front() {
+        let mut effects = Vec::new();
+        run.writer.handle(event, run.now, &mut effects);
+        let updates = effects.iter().any(|effect| matches!(effect, WriteEffect::UpdatePipeline { .. }));
+        events.extend(run.world.perform(effects));
+        if updates {
+            // While the namenode is told, the nodes say that they have it, and are done.
+            let attempt = run.attempt();
+            let told = events.pop_back().unwrap();
+            events.extend(run.world.deliver(usize::MAX));
+            events.push_back(WriteEvent::PipelineFailed { attempt, bad: None, why: "it closed".into() });
+            events.push_back(told);
+        }
+    }
+    assert_eq!((run.world.published, run.world.updates.len()), (Some(bytes), 1), "{:?}", run.world.done);
+}
+
+/// One of three is left, and no other of the cluster answers; then those are back that had the packet that ends the block.
+fn back_after(seconds: u64, bytes: &[u8]) -> Run {
+    let mut run = Run::of(4);
+    run.write(&bytes[..2048]);
+    run.settle();
+    run.write(&bytes[2048..]);
+    run.event(WriteEvent::Close);
+    let line = run.world.line.clone().unwrap();
+    run.world.deliver(3);
+    run.world.dead.extend((0..4).filter(|node| *node != line.nodes[0]));
+    run.fail(None);
+    let begun = run.now;
+    while run.now.since(begun) < Duration::from_secs(seconds) && run.world.done.is_none() {
+        run.wait();
+    }
+    run.world.dead = vec![3];
+    while run.world.done.is_none() {
+        if !run.step() {
+            run.wait();
+        }
+    }
+    run
+}
+
+#[test]
+fn d_7_nodes_that_are_back_with_whole_replicas_are_taken_in_again() {
+    for seconds in [0, 3, 15] {
+        let bytes = content(2500);
+        let run = back_after(seconds, &bytes);
+        assert_eq!(run.world.published.as_ref(), Some(&bytes), "after {seconds} s: {:?}", run.world.done);
+        assert_eq!(run.world.committed[0].receipts.len(), 3, "what they have counts");
+        assert_eq!(run.world.transfers, 0, "and is not made again");
+    }
+}
+
+#[test]
+fn l_5_with_one_node_left_nobody_waits_for_a_copy_to_one_that_is_silent() {
+    let bytes = content(3000);
+    let mut run = Run::of(5);
+    run.world.slow = Some(Vec::new());
+    run.write(&bytes);
+    run.step();
+    // The namenode does not know it yet, and names node 3.
+    run.world.dead.extend([0, 1, 3]);
+    run.fail(None);
+    while run.world.slow.as_ref().is_some_and(Vec::is_empty) {
+        run.wait();
+    }
+    let targets = &run.world.slow.as_ref().unwrap()[0].targets;
+    assert_eq!(targets.iter().map(|at| at.node.as_str()).collect::<Vec<_>>(), ["node-4"]);
+    let done = run.world.end_transfer();
+    run.event(done);
+    run.event(WriteEvent::Close);
+    run.settle();
+    assert_eq!(run.world.published, Some(bytes), "{:?}", run.world.done);
+}
+
+#[test]
+fn d_7_with_one_node_left_copies_that_failed_together_are_made_one_at_a_time() {
+    for cannot in [3, 4] {
+        let bytes = content(3000);
+        let mut run = Run::of(5);
+        run.write(&bytes);
+        run.step();
+        run.world.dead.extend([0, 1]);
+        run.world.cannot_copy_to.push(cannot);
+        run.fail(None);
+        run.event(WriteEvent::Close);
+        let begun = run.now;
+        while run.world.done.is_none() {
+            if !run.step() {
+                run.wait();
+            }
+        }
+        assert_eq!(run.world.published, Some(bytes), "{cannot}: {:?}", run.world.done);
+        assert!(run.now.since(begun) <= Duration::from_secs(8), "{cannot}: {:?}", run.now.since(begun));
+    }
+}
+
+/// How long a write lasts, and how many stamps it takes, if each copy fails after so many signs of life.
+fn copies_that_fail(signs: u32) -> (Duration, usize) {
+    let (mut run, _) = repairing(2);
+    let (begun, mut copies) = (run.now, 0);
+    while run.world.done.is_none() {
+        if run.world.slow.as_ref().is_none_or(Vec::is_empty) {
+            run.wait();
+            continue;
+        }
+        copies += 1;
+        assert!(copies < 500 && run.now.since(begun) < Duration::from_secs(1200), "it never ends");
+        for _ in 0..signs {
+            run.now = run.now.plus(Duration::from_secs(1));
+            run.event(WriteEvent::TransferGoes);
+        }
+        run.now = run.now.plus(Duration::from_millis(100));
+        if run.world.slow.as_mut().is_some_and(|slow| slow.pop().is_some()) {
+            run.event(WriteEvent::Transferred(Err("it broke off".into())));
+        }
+    }
+    let Some(Err(error)) = &run.world.done else { panic!("{:?}", run.world.done) };
+    assert!(matches!(error.code, ErrorCode::WriteFailed | ErrorCode::NotEnoughNodes), "{error}");
+    (run.now.since(begun), copies)
+}
+
+#[test]
+fn d_7_copies_that_begin_and_fail_end_a_write_also_with_one_node_left() {
+    for signs in [0, 1] {
+        let (lasted, copies) = copies_that_fail(signs);
+        assert!(lasted <= Duration::from_secs(30), "a first sign says nothing of bytes: {lasted:?}, {copies} copies");
+    }
+    for signs in [2, 5, 20] {
+        let (lasted, copies) = copies_that_fail(signs);
+        let most = Duration::from_secs(6 * u64::from(signs) + 40);
+        assert!(lasted <= most, "{signs} signs: {lasted:?}, {copies} copies");
+    }
+}
+
+#[test]
 fn l_5_with_two_nodes_left_a_copy_is_not_waited_for_for_long() {
     let (mut run, bytes) = repairing(1);
     let until = run.world.slow.as_ref().unwrap()[0].until.expect("they go on without");

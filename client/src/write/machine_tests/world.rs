@@ -97,7 +97,7 @@ pub(super) struct World {
 #[derive(Debug)]
 pub(super) struct SlowTransfer {
     from: LocatedBlock,
-    targets: Vec<StorageLocation>,
+    pub(super) targets: Vec<StorageLocation>,
     new_stamp: u64,
     pub(super) until: Option<base::clock::Moment>,
 }
@@ -328,7 +328,10 @@ impl World {
                 return Err("it is gone".into());
             }
             let there = self.replicas.get(&(target, named.id));
-            assert!(there.is_none_or(|there| !there.finalized && there.stamp < new_stamp));
+            if there.is_some_and(|there| there.finalized) {
+                return Err("a whole replica exists".into());
+            }
+            assert!(there.is_none_or(|there| there.stamp < new_stamp));
             let bytes = replica.bytes[..named.len_bytes as usize].to_vec();
             let acked = bytes.len();
             let copy = Replica { stamp: new_stamp, bytes, acked, finalized: false, leaves: None };

@@ -198,6 +198,20 @@ async fn a_source_that_fails_in_the_middle_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_came_out_short_is_refused_and_leaves_nothing() {
+    let place = Place::new().await;
+    let shared = place.shared(false);
+    let mut sources = halves();
+    sources[0].1.pieces = vec![Bytes::from(vec![7; BLOCK as usize - 1])];
+    let written = write(&shared, "/x", CreateOptions::default(), sources).await.ok().flatten();
+    let Err(failure) = written.unwrap().publish().await else { panic!("it was published") };
+    assert!(failure.text().contains("part 1 of 2 has 65535 bytes instead of 65536"), "{}", failure.text());
+    shared.context.client.settle(std::time::Duration::from_secs(60)).await;
+    assert_eq!(place.names("/").await, [""; 0]);
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_is_not_what_was_read_is_told() {
     let place = Place::new().await;
     let shared = place.shared(true);
