@@ -258,6 +258,8 @@ pub struct BlockState {
     pub committed: bool,
     /// Copies wanted.
     pub replication: u32,
+    /// It was finished before, is open again, and no pipeline was logged since.
+    pub untouched: bool,
 }
 
 /// A block as the namespace knows it.

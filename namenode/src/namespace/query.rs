@@ -128,6 +128,7 @@ impl Namespace {
             len_bytes: block.len_bytes,
             committed: block.committed(),
             replication: u32::from(self.store.inode(block.inode).replication),
+            untouched: block.is_untouched(),
         })
     }
 
