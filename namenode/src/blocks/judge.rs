@@ -212,7 +212,10 @@ impl BlockManager {
         for storage in &known {
             self.registry.open_write(*storage, true);
         }
-        self.open_targets.insert(block, known);
+        // A look at open files may have been here before the effect that says it.
+        for storage in self.open_targets.insert(block, known).unwrap_or_default() {
+            self.registry.open_write(storage, false);
+        }
     }
     fn close(&mut self, block: BlockId) {
         self.short_open.remove(&block);

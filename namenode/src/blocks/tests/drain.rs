@@ -219,6 +219,20 @@ fn sc_75_a_leader_that_started_in_mid_write_lets_no_silent_node_go_before_it_kno
 }
 
 #[test]
+fn room_that_an_open_block_was_promised_is_counted_once_whoever_tells_of_it_first() {
+    let mut bench = Bench::new(2);
+    let homes = vec![bench.storage(0, 0)];
+    let promised = |bench: &Bench| bench.map.registry().at(bench.storage(0, 0)).open_writes;
+    // The entry was applied, and a look at open files comes before its effects.
+    bench.map.is_open_at(block(1), &homes);
+    bench.allocate(1, 1, homes.clone());
+    bench.map.is_open_at(block(1), &homes);
+    assert_eq!(promised(&bench), 1);
+    bench.commit(1);
+    assert_eq!(promised(&bench), 0);
+}
+
+#[test]
 fn l_7_what_an_emptied_node_took_along_is_not_waited_for_and_goes_when_it_comes_back() {
     let mut bench = Bench::new(4);
     (1..=2).for_each(|n| bench.file(n, 2, &[0, 1]));
