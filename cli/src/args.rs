@@ -102,6 +102,10 @@ pub(crate) enum Command {
     Namenode(ServerOptions),
     /// Run a datanode
     Datanode(ServerOptions),
+    /// Mount the cluster at a directory of this machine
+    Mount(crate::mount::MountOptions),
+    /// Take a mount away
+    Umount(crate::mount::UmountOptions),
     /// Look at settings, or check them
     Config(ConfigVerb),
     /// Print a script that completes verbs and flags in a shell
