@@ -8,6 +8,8 @@
 //!   umount DIR ── the system's call and nothing else: asks neither the process nor the cluster
 //! ```
 
+pub(crate) mod helper;
+
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -51,7 +53,10 @@ superuser of the cluster: changed files are committed on its account and keep th
 Examples:
   blockyard mount /mnt/blockyard             go on in the background
   blockyard mount --foreground /mnt/b        until Ctrl-C
-  blockyard umount /mnt/blockyard"
+  blockyard umount /mnt/blockyard
+
+For /etc/fstab, link /sbin/mount.blockyard to this program:
+  blockyard://namenode:8020  /mnt/blockyard  blockyard  _netdev,allow_other  0 0"
 )]
 pub(crate) struct MountOptions {
     /// A directory of this machine
@@ -171,7 +176,7 @@ fn background(options: &MountOptions, global: &Global, output: &Output) -> Resul
     let cannot = |error: io::Error| Failure::local("start the process of the mount", "", &error);
     let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
     // What was typed, and what only the environment said is inherited.
-    command.args(std::env::args_os().skip(1)).args(["--foreground", "--ready"]);
+    command.args(crate::args::words().into_iter().skip(1)).args(["--foreground", "--ready"]);
     if options.log_file.is_none() {
         command.arg("--log-file").arg(options.cache_dir.join(LOG));
     }

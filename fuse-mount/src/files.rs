@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base::local::ScratchFile;
 use base::task;
 use bytes::Bytes;
-use client::{AppendOptions, Client, CreateOptions, ErrorCode, FileStatus, Reader};
+use client::{AppendOptions, Attributes, Client, CreateOptions, ErrorCode, FileStatus, Reader};
 use fuser::FileAttr;
 
 use crate::attr::attr;
@@ -137,9 +137,7 @@ impl Core {
             How::Clean(reader) => {
                 let end_bytes = offset_bytes.saturating_add(len_bytes as u64);
                 // Somebody else is writing it: there may be more by now.
-                let grows = |reader: &Arc<Reader>| {
-                    reader.status().open_for_write && end_bytes > reader.len_bytes()
-                };
+                let grows = |reader: &Arc<Reader>| reader.status().open_for_write && end_bytes > reader.len_bytes();
                 let shared = match reader {
                     Some(reader) if !grows(reader) => Arc::clone(reader),
                     _ => Arc::clone(reader.insert(self.reader(handle.file.number).await?)),
@@ -202,7 +200,7 @@ impl Core {
         Ok(self.ask(reader.read_exact_at(offset_bytes, want_bytes)).await?)
     }
 
-    pub(crate) async fn write(&self, handle: u64, offset_bytes: u64, bytes: Bytes) -> Answer<()> {
+    pub(crate) async fn write(&self, handle: u64, offset_bytes: u64, bytes: Bytes, ends_setuid: bool) -> Answer<()> {
         let handle = self.handle(handle)?;
         let file = &handle.file;
         let mut state = file.state.lock().await;
@@ -212,9 +210,25 @@ impl Core {
         let offset_bytes = if handle.appends { len_of(file, &state) } else { offset_bytes };
         let end_bytes = offset_bytes.checked_add(bytes.len() as u64).filter(|end| *end <= MAX_FILE_BYTES);
         end_bytes.ok_or(Errno::EFBIG)?;
+        if ends_setuid && !state.unlinked {
+            self.end_setuid(file).await?;
+        }
         self.write_to(file, &mut state, (offset_bytes, handle.appends), bytes).await?;
         state.times.mtime = None;
         self.show_local(file, &state);
+        Ok(())
+    }
+
+    /// Whoever changes a program that runs as its owner does not choose what the owner does.
+    async fn end_setuid(&self, file: &OpenFile) -> Answer<()> {
+        let mode = file.seen.lock().status.mode;
+        let wanted = without_setuid(mode);
+        if wanted != mode {
+            let attributes = Attributes { mode: Some(wanted), ..Attributes::default() };
+            self.change(self.own.set_attributes(&self.path(file.number)?, &attributes)).await?;
+            file.seen.lock().status.mode = wanted;
+            self.forget_attributes(file.number);
+        }
         Ok(())
     }
 
@@ -238,12 +252,7 @@ impl Core {
     }
 
     /// Opens a file in the cluster for writing at its end, if that is where it was believed to be, or wherever it is by now.
-    async fn begin_stream(
-        &self,
-        file: &OpenFile,
-        state: &mut State,
-        (at_bytes, anywhere): (u64, bool),
-    ) -> Answer<()> {
+    async fn begin_stream(&self, file: &OpenFile, state: &mut State, (at_bytes, anywhere): (u64, bool)) -> Answer<()> {
         let path = self.path(file.number)?;
         let writer = self.change(self.own.append(&path, AppendOptions::default())).await?;
         let inode = self.inodes.lock().inode(file.number);
@@ -414,6 +423,12 @@ impl Core {
     }
 }
 
+/// Setgid without the right to execute is no setgid.
+pub(crate) const fn without_setuid(mode: u32) -> u32 {
+    let setgid = if mode & 0o010 == 0 { 0 } else { 0o2000 };
+    mode & !(0o4000 | setgid)
+}
+
 /// Length of a file as this mount's programs see it.
 pub(crate) fn len_of(file: &OpenFile, state: &State) -> u64 {
     match &state.how {
@@ -430,4 +445,14 @@ pub(crate) fn lose(state: &mut State, error: &client::FsError) -> Errno {
     state.failed = Some(errno);
     state.how = How::Clean(None);
     errno
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_ends_setuid_and_setgid() {
+        assert_eq!((without_setuid(0o6755), without_setuid(0o2644), without_setuid(0o1777)), (0o755, 0o2644, 0o1777));
+    }
 }

@@ -1,28 +1,23 @@
 //! The kernel's side: each request becomes a task that works within its deadline and answers. Nothing is decided here.
 
 use std::ffi::OsStr;
-use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use base::task::TaskTracker;
 use bytes::Bytes;
 use client::Replace;
 use fuser::{
-    AccessFlags, BsdFileFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    AccessFlags, BsdFileFlags, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
     WriteFlags,
 };
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
-use crate::core::{Answer, Core};
 use crate::dirs::{Entry, OpenDirectory};
 use crate::errno::Errno;
 use crate::files::Opened;
 use crate::names::Change;
+use crate::requests::{Kernel, give_xattr, utf8};
 
 /// Longest write or read that the kernel sends as one request, in bytes.
 const MAX_REQUEST_BYTES: u32 = 1 << 20;
@@ -33,7 +28,7 @@ const SPACE_UNIT_BYTES: u32 = 4096;
 /// Longest name, in bytes.
 const MAX_NAME_BYTES: u32 = 255;
 /// What the kernel may take for granted of the mount, where it knows of it.
-const WANTED: [InitFlags; 7] = [
+const WANTED: [InitFlags; 8] = [
     InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_AUTO_INVAL_DATA,
@@ -41,106 +36,12 @@ const WANTED: [InitFlags; 7] = [
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_ASYNC_DIO,
+    // Writes say when they end setuid; else every one of them would ask for `security.capability` first.
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
-
-/// What fuser calls.
-#[derive(Debug)]
-pub(crate) struct Kernel {
-    core: Arc<Core>,
-    runtime: Handle,
-    tasks: TaskTracker,
-    permits: Arc<Semaphore>,
-}
-
-impl From<Errno> for fuser::Errno {
-    fn from(errno: Errno) -> Self {
-        Self::from_i32(errno.number())
-    }
-}
-
-/// Names of the namespace are UTF-8.
-fn utf8(name: &OsStr) -> Answer<String> {
-    name.to_str().map(str::to_owned).ok_or(Errno::EILSEQ)
-}
-
-impl Kernel {
-    pub(crate) fn new(core: Arc<Core>, runtime: Handle, tasks: TaskTracker) -> Self {
-        let permits = Arc::new(Semaphore::new(core.config.max_requests.max(1)));
-        Self { core, runtime, tasks, permits }
-    }
-
-    /// Starts a request. If too many are under way, the kernel waits.
-    fn start<F: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce(Arc<Core>) -> F) {
-        let permits = Arc::clone(&self.permits);
-        let permit = match Arc::clone(&permits).try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_all_taken) => self.runtime.block_on(permits.acquire_owned()).ok(),
-        };
-        let work = work(Arc::clone(&self.core));
-        let _on_runtime = self.runtime.enter();
-        drop(base::task::spawn(&self.tasks, async move {
-            work.await;
-            drop(permit);
-        }));
-    }
-
-    fn ttl(&self) -> Duration {
-        self.core.config.attribute_ttl
-    }
-
-    /// Requests that end with a name's attributes.
-    fn entry<F>(&self, reply: ReplyEntry, work: impl FnOnce(Arc<Core>) -> F + Send + 'static)
-    where
-        F: Future<Output = Answer<FileAttr>> + Send + 'static,
-    {
-        let ttl = self.ttl();
-        self.start(move |core| async move {
-            match work(core).await {
-                Ok(attr) => reply.entry(&ttl, &attr, Generation(0)),
-                Err(error) => reply.error(error.into()),
-            }
-        });
-    }
-
-    /// Requests that end with nothing.
-    fn empty<F>(&self, reply: ReplyEmpty, work: impl FnOnce(Arc<Core>) -> F + Send + 'static)
-    where
-        F: Future<Output = Answer<()>> + Send + 'static,
-    {
-        self.start(move |core| async move {
-            match work(core).await {
-                Ok(()) => reply.ok(),
-                Err(error) => reply.error(error.into()),
-            }
-        });
-    }
-
-    /// Requests that end with a file's attributes.
-    fn attr<F>(&self, reply: ReplyAttr, work: impl FnOnce(Arc<Core>) -> F + Send + 'static)
-    where
-        F: Future<Output = Answer<FileAttr>> + Send + 'static,
-    {
-        let ttl = self.ttl();
-        self.start(move |core| async move {
-            match work(core).await {
-                Ok(attr) => reply.attr(&ttl, &attr),
-                Err(error) => reply.error(error.into()),
-            }
-        });
-    }
-}
 
 const fn pages_of(opened: Opened) -> FopenFlags {
     if opened.keep_pages { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
-}
-
-/// Bytes of an attribute, or how many there are for who gave no room.
-fn give_xattr(reply: ReplyXattr, size: u32, bytes: &[u8]) {
-    match (size, u32::try_from(bytes.len())) {
-        (0, Ok(len)) => reply.size(len),
-        (size, Ok(len)) if len <= size => reply.data(bytes),
-        _ => reply.error(Errno::ERANGE.into()),
-    }
 }
 
 #[allow(clippy::too_many_arguments, reason = "the trait is fuser's")]
@@ -332,14 +233,15 @@ impl Filesystem for Kernel {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let (bytes, written) = (Bytes::copy_from_slice(data), u32::try_from(data.len()).unwrap_or(u32::MAX));
+        let ends_setuid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         self.start(move |core| async move {
-            match core.write(fh.0, offset, bytes).await {
+            match core.write(fh.0, offset, bytes, ends_setuid).await {
                 Ok(()) => reply.written(written),
                 Err(error) => reply.error(error.into()),
             }
@@ -384,14 +286,12 @@ impl Filesystem for Kernel {
         self.start(move |core| async move {
             let read = async {
                 let directory = core.directory(fh.0)?;
-                let take = |next: u64, entry: Entry<'_>| {
-                    !match entry {
-                        Entry::Itself => reply.add(ino, next, FileType::Directory, "."),
-                        Entry::Above => reply.add(ino, next, FileType::Directory, ".."),
-                        Entry::Name(status) => {
-                            let number = INodeNo(core.entry_number(status));
-                            reply.add(number, next, crate::attr::kind(status), &status.path)
-                        }
+                let take = |next: u64, entry: Entry<'_>| !match entry {
+                    Entry::Itself => reply.add(ino, next, FileType::Directory, "."),
+                    Entry::Above => reply.add(ino, next, FileType::Directory, ".."),
+                    Entry::Name(status) => {
+                        let number = INodeNo(core.entry_number(status));
+                        reply.add(number, next, crate::attr::kind(status), &status.path)
                     }
                 };
                 core.read_directory(&directory, offset, take).await
@@ -450,7 +350,16 @@ impl Filesystem for Kernel {
                     let unit = u64::from(SPACE_UNIT_BYTES);
                     let (all, free) = (space.capacity_bytes / unit, space.available_bytes / unit);
                     let names = space.names.saturating_mul(2).max(1 << 20);
-                    reply.statfs(all, free, free, names, names - space.names, SPACE_UNIT_BYTES, MAX_NAME_BYTES, SPACE_UNIT_BYTES);
+                    reply.statfs(
+                        all,
+                        free,
+                        free,
+                        names,
+                        names - space.names,
+                        SPACE_UNIT_BYTES,
+                        MAX_NAME_BYTES,
+                        SPACE_UNIT_BYTES,
+                    );
                 }
                 Err(error) => reply.error(error.into()),
             }

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::config::MountConfig;
 use crate::core::Core;
-use crate::kernel::Kernel;
+use crate::requests::Kernel;
 
 /// The device by which the kernel talks to mounts.
 const DEVICE: &str = "/dev/fuse";
@@ -65,7 +65,9 @@ impl MountError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::NoFuse => "load it with `modprobe fuse`; in a container, start that with --device /dev/fuse".to_owned(),
+            Self::NoFuse => {
+                "load it with `modprobe fuse`; in a container, start that with --device /dev/fuse".to_owned()
+            }
             Self::NotAllowed => "run it as root, or install fusermount3 (package fuse3)".to_owned(),
             Self::NotADirectory(path) => format!("make it with `mkdir {}`", path.display()),
             Self::Dead(path) | Self::Taken(path) => {
@@ -73,7 +75,10 @@ impl MountError {
             }
             Self::NotMounted(_) => "`grep blockyard /proc/mounts` says what is mounted".to_owned(),
             Self::InUse(path) => {
-                format!("`fuser -vm {}` says by whom; or use --lazy, which waits for them behind the scenes", path.display())
+                format!(
+                    "`fuser -vm {}` says by whom; or use --lazy, which waits for them behind the scenes",
+                    path.display()
+                )
             }
             Self::Cluster(error) => error.hint.clone(),
             Self::System { .. } => String::new(),

@@ -1,12 +1,13 @@
 //! Requests on names: what the namespace does by itself.
 
 use bytes::Bytes;
-use client::{Attributes, Client, FileStatus, Replace, Time, Xattr};
+use client::{Attributes, Client, FileKind, FileStatus, Replace, Time, Xattr};
 use fuser::{FileAttr, TimeOrNow};
 
 use crate::attr::{attr, ns};
 use crate::core::{Answer, Core};
 use crate::errno::Errno;
+use crate::files::without_setuid;
 use crate::inodes::{ROOT, Version};
 
 /// Where snapshots are looked at. Their inodes have the numbers of what is there now, and one number is one file to the
@@ -27,12 +28,15 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// Another owner, or a change of the content by anybody but root, ends setuid, as the kernel expects of who takes this upon
+    /// himself.
+    fn ends_setuid(&self, by: u32) -> bool {
+        let given = self.uid.is_some() || self.gid.is_some();
+        self.mode.is_none() && (given || self.len_bytes.is_some() && by != 0)
+    }
+
     fn changes_attributes(&self) -> bool {
-        self.mode.is_some()
-            || self.uid.is_some()
-            || self.gid.is_some()
-            || self.atime.is_some()
-            || self.mtime.is_some()
+        self.mode.is_some() || self.uid.is_some() || self.gid.is_some() || self.atime.is_some() || self.mtime.is_some()
     }
 }
 
@@ -152,10 +156,20 @@ impl Core {
         Ok(self.visible(&path, status).await)
     }
 
-    pub(crate) async fn setattr(&self, uid: u32, number: u64, change: Change) -> Answer<FileAttr> {
+    pub(crate) async fn setattr(&self, uid: u32, number: u64, mut change: Change) -> Answer<FileAttr> {
         let client = self.client(uid)?;
         if let Some(len_bytes) = change.len_bytes {
             self.set_len(&client, number, change.handle, len_bytes).await?;
+        }
+        if change.ends_setuid(uid) {
+            let status = match self.status(&client, number).await {
+                Ok(status) => status,
+                // It has no name any more: what it is, is known here.
+                Err(Errno::ESTALE) if self.file(number).is_some() => FileStatus::default(),
+                Err(error) => return Err(error),
+            };
+            let wanted = without_setuid(status.mode);
+            change.mode = (status.kind() == FileKind::File && wanted != status.mode).then_some(wanted);
         }
         if change.changes_attributes() {
             self.set_attributes(&client, number, &change).await?;
@@ -249,13 +263,7 @@ impl Core {
         Ok(())
     }
 
-    pub(crate) async fn rename(
-        &self,
-        uid: u32,
-        from: (u64, &str),
-        to: (u64, &str),
-        replace: Replace,
-    ) -> Answer<()> {
+    pub(crate) async fn rename(&self, uid: u32, from: (u64, &str), to: (u64, &str), replace: Replace) -> Answer<()> {
         let (old, new) = (self.path_in(from.0, from.1)?, self.path_in(to.0, to.1)?);
         let client = self.client(uid)?;
         let (source, target) = {

@@ -152,12 +152,7 @@ impl Sequence {
     }
 
     /// Reads a range of the file that `shared` reads, shorter only at its end.
-    pub(crate) async fn read(
-        &mut self,
-        shared: &Arc<Reader>,
-        offset_bytes: u64,
-        len_bytes: usize,
-    ) -> FsResult<Bytes> {
+    pub(crate) async fn read(&mut self, shared: &Arc<Reader>, offset_bytes: u64, len_bytes: usize) -> FsResult<Bytes> {
         if !self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, shared)) {
             *self = Self { of: Some(Arc::clone(shared)), reader: Some(shared.another()), ..Self::default() };
         }

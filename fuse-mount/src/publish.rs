@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use base::local::temporary_name;
-use client::{AclChange, AppendOptions, Attributes, Client, CreateOptions, ErrorCode, FileStatus, FsResult, Replace, Writer};
+use client::{
+    AclChange, AppendOptions, Attributes, Client, CreateOptions, ErrorCode, FileStatus, FsResult, Replace, Writer,
+};
 
 use crate::commit::{Commit, commit};
 use crate::core::{Answer, Core};
@@ -341,7 +343,10 @@ mod tests {
     #[test]
     fn ranges_are_handed_on_in_pieces() {
         let all: Vec<_> = parts(5..PIECE_BYTES * 2 + 6).collect();
-        assert_eq!(all, vec![5..PIECE_BYTES + 5, PIECE_BYTES + 5..PIECE_BYTES * 2 + 5, PIECE_BYTES * 2 + 5..PIECE_BYTES * 2 + 6]);
+        assert_eq!(
+            all,
+            vec![5..PIECE_BYTES + 5, PIECE_BYTES + 5..PIECE_BYTES * 2 + 5, PIECE_BYTES * 2 + 5..PIECE_BYTES * 2 + 6]
+        );
         assert_eq!((parts(3..3).count(), beside("/a/b", "x"), beside("/b", "x")), (0, "/a/x".into(), "/x".into()));
     }
 }

@@ -173,7 +173,10 @@ async fn umount_works_without_a_cluster_and_in_use_is_said() {
     by_program(move || fuse_mount::unmount(&at, Unmount::Detach)).await.unwrap();
     assert!(begun.elapsed() < PATIENCE);
     let at = dir.path().to_path_buf();
-    assert!(matches!(by_program(move || fuse_mount::unmount(&at, Unmount::Idle)).await, Err(MountError::NotMounted(_))));
+    assert!(matches!(
+        by_program(move || fuse_mount::unmount(&at, Unmount::Idle)).await,
+        Err(MountError::NotMounted(_))
+    ));
     by_program(move || drop(file)).await;
     // The process of the mount ends by itself.
     mounted.until(std::future::pending(), PATIENCE).await.unwrap();

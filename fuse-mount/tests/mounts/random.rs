@@ -63,7 +63,10 @@ async fn random_operations_do_as_a_vector_of_bytes_does() {
                     drop(file);
                     mount = below(2) as usize;
                     file = options.open(dirs[mount].join("f")).unwrap();
-                    assert!(fs::read(dirs[mount].join("f")).unwrap() == model, "seed {seed}, step {step}: opened again");
+                    assert!(
+                        fs::read(dirs[mount].join("f")).unwrap() == model,
+                        "seed {seed}, step {step}: opened again"
+                    );
                 }
                 _ => {
                     let len = file.metadata().unwrap().len();
