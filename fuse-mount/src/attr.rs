@@ -61,12 +61,19 @@ fn time(ns: i64) -> SystemTime {
     time.unwrap_or(UNIX_EPOCH)
 }
 
-/// A time for the cluster, in ns since the Unix epoch; the nearest that fits.
+/// A time that the kernel gave, in ns since the Unix epoch; the nearest that fits.
+///
+/// The kernel says whole seconds, rounded down, and ns above them. fuser 0.18 adds the ns to the wrong side of times before
+/// the epoch (`system_time_from_time`): here they come back to theirs.
 #[must_use]
-pub(crate) fn ns(time: SystemTime) -> i64 {
+pub(crate) fn given_ns(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |ns| -ns),
+        Err(before) => {
+            let (seconds, above) = (before.duration().as_secs(), before.duration().subsec_nanos());
+            let seconds_ns = i64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1_000_000_000));
+            seconds_ns.map_or(i64::MIN, |ns| i64::from(above) - ns)
+        }
     }
 }
 
@@ -76,9 +83,12 @@ mod tests {
 
     #[test]
     fn times_come_back_also_from_before_1970() {
-        for at in [0, 1, -1, 1_700_000_000_123_456_789, -86_400_000_000_001, i64::MAX, i64::MIN + 1] {
-            assert_eq!(ns(time(at)), at);
+        for at in [0, 1, 1_700_000_000_123_456_789, -86_400_000_000_000, i64::MAX] {
+            assert_eq!(given_ns(time(at)), at);
         }
+        // As fuser gives what the kernel said: 2 seconds before, and 3 ns after that.
+        assert_eq!(given_ns(UNIX_EPOCH - Duration::new(2, 3)), -1_999_999_997);
+        assert_eq!(time(-1_999_999_997), UNIX_EPOCH - Duration::new(1, 999_999_997));
     }
 
     #[test]

@@ -76,6 +76,15 @@ impl Errno {
         })
     }
 
+    /// The same of something that only owners, or only superusers, may do: `EPERM`, where others say `EACCES`.
+    #[must_use]
+    pub const fn of_owners(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::PermissionDenied => Self::EPERM,
+            other => Self::of_code(other),
+        }
+    }
+
     /// What an error of this machine's own files means to a program: those of the cache folder.
     #[must_use]
     pub fn of_local(error: &io::Error) -> Self {
@@ -150,6 +159,12 @@ mod tests {
             assert_eq!(Errno::of_code(*code).number(), *number, "{code:?}");
         }
         assert_eq!(TABLE.len(), ErrorCode::ALL.len());
+    }
+
+    #[test]
+    fn what_only_owners_may_do_is_not_permitted_to_others() {
+        assert_eq!(Errno::of_owners(ErrorCode::PermissionDenied), Errno::EPERM);
+        assert_eq!(Errno::of_owners(ErrorCode::OutcomeUnknown), Errno::EIO);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Requests on names: what the namespace does by itself.
 
 use bytes::Bytes;
-use client::{Attributes, Client, FileKind, FileStatus, Replace, Time, Xattr};
+use client::{Attributes, Client, ErrorCode, FileKind, FileStatus, FsError, Replace, Time, Xattr};
 use fuser::{FileAttr, TimeOrNow};
 
-use crate::attr::{attr, ns};
+use crate::attr::{attr, given_ns};
 use crate::core::{Answer, Core};
 use crate::errno::Errno;
 use crate::files::without_setuid;
@@ -13,6 +13,9 @@ use crate::inodes::{ROOT, Version};
 /// Where snapshots are looked at. Their inodes have the numbers of what is there now, and one number is one file to the
 /// kernel: they are not shown.
 const SNAPSHOTS: &str = ".snapshot";
+
+/// Rights of `check_access`.
+const WRITE_AND_SEARCH: u32 = 3;
 
 /// What `setattr` changes.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +54,7 @@ pub(crate) struct Space {
 fn time(time: TimeOrNow) -> Time {
     match time {
         TimeOrNow::Now => Time::Now,
-        TimeOrNow::SpecificTime(at) => Time::At(ns(at)),
+        TimeOrNow::SpecificTime(at) => Time::At(given_ns(at)),
     }
 }
 
@@ -198,8 +201,27 @@ impl Core {
             return Ok(());
         }
         let path = self.path(number)?;
-        self.change(client.set_attributes(&path, &attributes)).await?;
-        Ok(())
+        // Whoever may write may say "now"; the rest is the owner's.
+        let only_now = attributes.mode.is_none()
+            && attributes.owner.is_none()
+            && attributes.group.is_none()
+            && ![attributes.mtime, attributes.atime].iter().any(|time| matches!(time, Some(Time::At(_))));
+        let set = self.change(client.set_attributes(&path, &attributes)).await;
+        set.map(drop).map_err(|error| if only_now { error.into() } else { Errno::of_owners(error.code) })
+    }
+
+    /// Why a name may not be moved or removed: of directories that one may write, only others' names in sticky ones.
+    async fn removal_refused(&self, client: &Client, directories: &[u64], error: FsError) -> Errno {
+        if error.code != ErrorCode::PermissionDenied {
+            return error.into();
+        }
+        for directory in directories {
+            let Ok(path) = self.path(*directory) else { return error.into() };
+            if !matches!(self.ask(client.check_access(&path, WRITE_AND_SEARCH)).await, Ok(true)) {
+                return error.into();
+            }
+        }
+        Errno::of_owners(error.code)
     }
 
     /// Attributes of a file that the cluster does not have any more.
@@ -246,7 +268,9 @@ impl Core {
 
     pub(crate) async fn rmdir(&self, uid: u32, directory: u64, name: &str) -> Answer<()> {
         let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
-        self.change(client.delete(&path, false)).await?;
+        if let Err(error) = self.change(client.delete(&path, false)).await {
+            return Err(self.removal_refused(&client, &[directory], error).await);
+        }
         self.inodes.lock().removed(directory, name);
         Ok(())
     }
@@ -255,7 +279,9 @@ impl Core {
         let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
         let number = self.inodes.lock().child(directory, name);
         let open = self.keep_content(number).await?;
-        self.change(client.delete(&path, false)).await?;
+        if let Err(error) = self.change(client.delete(&path, false)).await {
+            return Err(self.removal_refused(&client, &[directory], error).await);
+        }
         self.inodes.lock().removed(directory, name);
         if let Some(file) = open {
             self.stands_alone(&file).await;
@@ -272,7 +298,9 @@ impl Core {
         };
         let lost = target.filter(|_| replace == Replace::Allow && source != target);
         let open = self.keep_content(lost).await?;
-        self.change(client.rename(&old, &new, replace)).await?;
+        if let Err(error) = self.change(client.rename(&old, &new, replace)).await {
+            return Err(self.removal_refused(&client, &[from.0, to.0], error).await);
+        }
         self.inodes.lock().renamed(from, to);
         if let Some(file) = open {
             self.stands_alone(&file).await;
@@ -309,11 +337,11 @@ impl Core {
         found.into_iter().next().map(|xattr| xattr.value).ok_or(Errno::ENODATA)
     }
 
-    /// Names of all that the caller may see, each with a NUL behind it.
+    /// Names of all that the caller may see, each with a NUL behind it. To know them takes no right on the file.
     pub(crate) async fn xattr_names(&self, uid: u32, number: u64) -> Answer<Vec<u8>> {
-        let (path, client) = (self.path(number)?, self.client(uid)?);
-        let found = self.ask(client.xattrs(&path, &[])).await?;
-        let shown = |xattr: &Xattr| refuse_foreign(&xattr.name).is_ok();
+        let found = self.ask(self.own.xattrs(&self.path(number)?, &[])).await?;
+        let shown =
+            |xattr: &Xattr| refuse_foreign(&xattr.name).is_ok() && (uid == 0 || !xattr.name.starts_with("trusted."));
         let names = found.into_iter().filter(shown).flat_map(|xattr| xattr.name.into_bytes().into_iter().chain([0]));
         Ok(names.collect())
     }
