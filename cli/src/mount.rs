@@ -39,13 +39,12 @@ const LOG: &str = "blockyard-mount.log";
 /// Flags of `mount`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    long_about = "Mounts the cluster at a directory of this machine, for every program. Sequential reads and writes go straight \
-        from and to\nthe datanodes; what is changed inside a file is kept in the cache folder until the file is closed or \
-        synced, and then\nreplaces the file in one step.",
-    after_help = "Another mount, or machine, sees what is in a file when the file was closed or synced here and is opened there; names \
-        and
-attributes within a second. When the cluster does not answer, programs get an error after --timeout, and everything goes
-on when it is back.
+    long_about = "Mounts the cluster at a directory of this machine, for every program. What is read, and what is written at \
+        the end of\na file, goes straight from and to the datanodes. What is changed inside a file is kept in the cache \
+        folder until the\nfile is closed or synced, and then takes the place of the file in one step.",
+    after_help = "\
+Other mounts see what is in a file as it was closed or synced last when they open it, and names and attributes within
+a second. When the cluster does not answer, programs get errors after --timeout; everything goes on when it is back.
 
 Users and groups are matched by name. Programs of other users need --allow-other, and the mount should then run as a
 superuser of the cluster: changed files are committed on its account and keep their owners.
@@ -86,7 +85,7 @@ pub(crate) struct MountOptions {
     /// Log every detail
     #[arg(long)]
     debug: bool,
-    /// Write logs to this file [default: standard error in the foreground, else blockyard-mount.log in the cache folder]
+    /// Write logs to this file [default: standard error; in the background blockyard-mount.log in the cache folder]
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
     /// Say so when programs may use it, in a session of its own
@@ -97,7 +96,7 @@ pub(crate) struct MountOptions {
 /// Flags of `umount`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Works whatever became of the mount's process and of the cluster. What was closed or synced is safe in any case."
+    after_help = "It asks neither the mount's process nor the cluster. What was closed or synced is safe in any case."
 )]
 pub(crate) struct UmountOptions {
     /// Where a cluster is mounted

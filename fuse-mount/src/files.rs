@@ -59,7 +59,7 @@ impl Core {
         let status = writer.status().clone();
         let number = self.inodes.lock().told(directory, name, status.inode);
         let attr = attr(number, &status, &self.people);
-        let file = self.hold(number, || OpenFile::new(number, status, How::Stream(Stream::new(writer))));
+        let file = self.hold(number, || OpenFile::new(number, status, How::Stream(Box::new(Stream::new(writer)))));
         let handle = self.add_handle(Handle::new(file, flags));
         Ok((attr, Opened { handle, keep_pages: false }))
     }
@@ -262,7 +262,7 @@ impl Core {
             self.change(writer.close()).await?;
             return Err(Errno::ESTALE);
         }
-        state.how = How::Stream(Stream::new(writer));
+        state.how = How::Stream(Box::new(Stream::new(writer)));
         Ok(())
     }
 

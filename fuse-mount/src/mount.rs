@@ -211,7 +211,7 @@ async fn blocking<T: Send + 'static>(
 pub fn unmount(target: &Path, how: Unmount) -> Result<(), MountError> {
     let target = absolute(target)?;
     let mount = mounts::mounted_at(&target).map_err(system("read the table of mounts"))?;
-    if !mount.is_some_and(|mount| mount.kind == KIND) {
+    if mount.is_none_or(|mount| mount.kind != KIND) {
         return Err(MountError::NotMounted(target));
     }
     mounts::unmount(&target, how).map_err(|error| match error.raw_os_error() {

@@ -23,7 +23,7 @@ pub(crate) enum How {
     /// In the cluster; the reader is made when it is wanted.
     Clean(Option<Arc<Reader>>),
     /// On its way into the cluster.
-    Stream(Stream),
+    Stream(Box<Stream>),
     /// Changed on this machine.
     Draft(Draft),
 }

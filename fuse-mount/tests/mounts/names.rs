@@ -10,6 +10,8 @@ use crate::place::{Place, by_program};
 
 /// More than several pages of the namenode, and of the kernel.
 const MANY: usize = 2500;
+/// More than one page of the kernel.
+const SOME: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn names_are_made_moved_and_removed_as_elsewhere() {
@@ -50,36 +52,48 @@ async fn names_are_made_moved_and_removed_as_elsewhere() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn thousands_of_names_are_listed_once_each() {
     let Some(place) = Place::with(1).await else { return };
+    let client = place.cluster.client().unwrap();
+    let name = |number: usize| format!("a-name-of-some-length-{number:06}");
+    client.mkdir("/t/many", 0o755, false).await.unwrap();
+    // Many calls at a time share the namenode's syncs.
+    let mut calls = base::task::JoinSet::new();
+    for number in 0..MANY {
+        let (client, path) = (client.clone(), format!("/t/many/{}", name(number)));
+        calls.spawn(async move { client.mkdir(&path, 0o755, false).await.unwrap() });
+        if number % 64 == 0 {
+            while calls.join_next().await.is_some() {}
+        }
+    }
+    while calls.join_next().await.is_some() {}
     let dir = place.dir(0);
     by_program(move || {
-        fs::create_dir(dir.join("many")).unwrap();
-        let name = |number: usize| format!("a-name-of-some-length-{number:06}");
+        let names: Vec<String> = fs::read_dir(dir.join("many"))
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                assert!(entry.metadata().unwrap().is_dir());
+                entry.file_name().into_string().unwrap()
+            })
+            .collect();
+        let set: BTreeSet<String> = names.iter().cloned().collect();
+        assert_eq!((names.len(), set), (MANY, (0..MANY).map(name).collect()));
+        // Made by several programs, and removed while they are listed, as `rm -r` does.
+        fs::create_dir(dir.join("some")).unwrap();
         std::thread::scope(|scope| {
             for part in 0..8 {
-                let (dir, name) = (&dir, &name);
+                let dir = &dir;
                 scope.spawn(move || {
-                    for number in (part..MANY).step_by(8) {
-                        File::create(dir.join("many").join(name(number))).unwrap();
+                    for number in (part..SOME).step_by(8) {
+                        File::create(dir.join("some").join(name(number))).unwrap();
                     }
                 });
             }
         });
-        let listed = || -> Vec<String> {
-            let entries = fs::read_dir(dir.join("many")).unwrap();
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-        };
-        let names = listed();
-        let set: BTreeSet<String> = names.iter().cloned().collect();
-        assert_eq!((names.len(), set), (MANY, (0..MANY).map(name).collect()));
-        for entry in fs::read_dir(dir.join("many")).unwrap() {
-            assert!(entry.unwrap().metadata().unwrap().is_file());
-        }
-        // Removed while it is listed, as `rm -r` does.
-        for entry in fs::read_dir(dir.join("many")).unwrap() {
+        assert_eq!(fs::read_dir(dir.join("some")).unwrap().count(), SOME);
+        for entry in fs::read_dir(dir.join("some")).unwrap() {
             fs::remove_file(entry.unwrap().path()).unwrap();
         }
-        assert!(listed().is_empty());
-        fs::remove_dir(dir.join("many")).unwrap();
+        fs::remove_dir(dir.join("some")).unwrap();
     })
     .await;
     place.end().await;

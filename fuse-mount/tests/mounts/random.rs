@@ -11,7 +11,7 @@ use crate::place::{Place, by_program};
 const MOST_BYTES: u64 = 200_000;
 
 fn operations() -> usize {
-    std::env::var("BLOCKYARD_FSX").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
+    std::env::var("BLOCKYARD_FSX").ok().and_then(|text| text.parse().ok()).unwrap_or(250)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
