@@ -28,6 +28,7 @@ pub mod limits;
 pub mod local;
 pub mod logs;
 pub mod metrics;
+pub mod mounts;
 pub mod moved;
 pub mod mutation;
 pub mod net;

@@ -5,6 +5,7 @@
 
 mod change;
 mod part;
+mod scratch;
 mod shared;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use crate::random::{OsRandom, Randomness};
 
 pub use change::{create_link, folds_case, is_temporary, read_link, remove, temporary_name};
 pub use part::{LocalPart, MAX_NOTE_BYTES};
+pub use scratch::ScratchFile;
 pub use shared::SharedFile;
 
 /// What a local name is.

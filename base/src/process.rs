@@ -24,6 +24,12 @@ fn resident_in(path: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+/// Does this process act as root?
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// CPU time that this process has used, all its threads, user and system.
 #[must_use]
 pub fn process_cpu() -> Duration {

@@ -102,6 +102,10 @@ pub(crate) enum Command {
     Namenode(ServerOptions),
     /// Run a datanode
     Datanode(ServerOptions),
+    /// Mount the cluster at a directory of this machine
+    Mount(crate::mount::MountOptions),
+    /// Take a mount away
+    Umount(crate::mount::UmountOptions),
     /// Look at settings, or check them
     Config(ConfigVerb),
     /// Print a script that completes verbs and flags in a shell
@@ -187,11 +191,17 @@ pub(crate) struct ServerOptions {
 
 /// Reads the command line. `Err`: everything was said already, end with this status.
 pub(crate) fn parse() -> Result<Cli, Status> {
-    Cli::try_parse_from(with_two_dashes(std::env::args_os().collect())).map_err(|error| {
+    Cli::try_parse_from(with_two_dashes(words())).map_err(|error| {
         let status = if error.use_stderr() { Status::USAGE } else { Status::OK };
         report(&error);
         status
     })
+}
+
+/// What was typed; called by mount(8), what that means.
+pub(crate) fn words() -> Vec<OsString> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    crate::mount::helper::translated(&words).unwrap_or(words)
 }
 
 /// `find -name x` is how people know it: conditions of `find` may be written with one dash.

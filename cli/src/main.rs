@@ -6,6 +6,7 @@
 //!   config    settings, explained           manual    completions and man pages
 //!   bench     measurements                  exit      what exit statuses mean
 //!   soak      load, faults, every byte      page      a look at a role's operations page
+//!   mount     a directory of this machine
 //! ```
 
 mod args;
@@ -16,6 +17,7 @@ mod exit;
 #[cfg(test)]
 mod golden;
 mod manual;
+mod mount;
 mod page;
 mod server;
 mod soak;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         Command::Completions(options) => manual::completions(&options),
         Command::Man(options) => manual::man(&options),
         Command::Bench(verb) => bench::run(&verb, &cli.global),
+        Command::Mount(options) => mount::mount(&options, &cli.global),
+        Command::Umount(options) => mount::umount(&options, &cli.global),
         Command::Soak(options) => soak::run(&options, &cli.global),
         Command::Help(topic) => args::help(&topic),
     };

@@ -71,7 +71,7 @@ use clap::{Args, Subcommand};
 use crate::args::Global;
 use crate::exit::Status;
 use context::Context;
-pub(crate) use context::{DEFAULT_FS, os_user};
+pub(crate) use context::{DEFAULT_FS, hostname, os_user};
 pub(crate) use digest::Digest;
 pub(crate) use failure::Failure;
 pub(crate) use output::Output;

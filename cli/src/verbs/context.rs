@@ -137,7 +137,8 @@ fn passwd_name(text: &str, uid: u32) -> Option<String> {
     })
 }
 
-fn hostname() -> String {
+/// What this machine calls itself.
+pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

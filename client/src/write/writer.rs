@@ -37,7 +37,8 @@ pub struct Writer {
     commands: mpsc::Sender<Command>,
     done: Option<oneshot::Receiver<FsResult<FileStatus>>>,
     failed: Option<FsError>,
-    begin_bytes: u64,
+    /// The file as it was when it was opened.
+    status: FileStatus,
     written_bytes: u64,
 }
 
@@ -54,7 +55,8 @@ impl Writer {
         let config = config_of(&inner, digest);
         let machine = FileWriter::new(config, block_size_bytes, created.first_block, inner.rpc.clock.now());
         let machine = if visible { machine.published() } else { machine };
-        Self::run((inner, session), path, (created.inode, created.lease_epoch), machine, 0)
+        let status = FileStatus { len_bytes: 0, ..created.status.unwrap_or_default() };
+        Self::run((inner, session), path, (created.inode, created.lease_epoch), machine, status)
     }
 
     /// Starts the task of a file that is written on. Must be called on a tokio runtime.
@@ -70,7 +72,7 @@ impl Writer {
         let last = appending.last.map(|located| Reopened { located, new_stamp, replication });
         let (config, now) = (config_of(&inner, digest), inner.rpc.clock.now());
         let machine = FileWriter::appending(config, status.block_size_bytes, last, now);
-        Self::run((inner, session), path, (appending.inode, appending.lease_epoch), machine, status.len_bytes)
+        Self::run((inner, session), path, (appending.inode, appending.lease_epoch), machine, status)
     }
 
     fn run(
@@ -78,19 +80,24 @@ impl Writer {
         path: FsPath,
         lease: (u64, u64),
         machine: FileWriter,
-        begin_bytes: u64,
+        status: FileStatus,
     ) -> Self {
         let (commands, incoming) = mpsc::channel(1);
         let (finished, done) = oneshot::channel();
         let tasks = of.0.tasks.clone();
         base::task::spawn(&tasks, Driver::new(of, lease, machine, finished).run(incoming));
-        Self { path, commands, done: Some(done), failed: None, begin_bytes, written_bytes: 0 }
+        Self { path, commands, done: Some(done), failed: None, status, written_bytes: 0 }
     }
 
     /// Path of the file.
     #[must_use]
     pub const fn path(&self) -> &FsPath {
         &self.path
+    }
+    /// What was known of the file when it was opened for this writer: created, or found.
+    #[must_use]
+    pub const fn status(&self) -> &FileStatus {
+        &self.status
     }
     /// Bytes given so far.
     #[must_use]
@@ -100,7 +107,7 @@ impl Writer {
     /// Where in the file the next byte goes: behind what was there, and what was given.
     #[must_use]
     pub const fn position_bytes(&self) -> u64 {
-        self.begin_bytes + self.written_bytes
+        self.status.len_bytes + self.written_bytes
     }
 
     /// Gives bytes to the file, waiting while the window is full. Bytes of one packet or more are not copied.

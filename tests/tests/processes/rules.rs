@@ -22,7 +22,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("client", &["proto", "base", "transfer", "auth"]),
     ("minicluster", &["base", "namenode", "datanode", "client"]),
     ("blockyard-object-store", &["proto", "base", "client"]),
-    ("cli", &["proto", "base", "transfer", "auth", "namenode", "datanode", "client"]),
+    ("fuse-mount", &["base", "client"]),
+    ("cli", &["proto", "base", "transfer", "auth", "namenode", "datanode", "client", "fuse-mount"]),
     ("sim", &["proto", "base", "transfer", "auth", "namenode", "datanode", "client"]),
     ("tests", &["proto", "base", "transfer", "auth", "namenode", "datanode", "client", "sim"]),
 ];

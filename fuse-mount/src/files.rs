@@ -1,0 +1,458 @@
+//! Requests on the content of files: opening, reading, writing.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use base::local::ScratchFile;
+use base::task;
+use bytes::Bytes;
+use client::{AppendOptions, Attributes, Client, CreateOptions, ErrorCode, FileStatus, Reader};
+use fuser::FileAttr;
+
+use crate::attr::attr;
+use crate::core::{Answer, Core};
+use crate::draft::{Draft, read_piece};
+use crate::errno::Errno;
+use crate::inodes::Version;
+use crate::open_file::{Handle, How, OpenFile, State, Stream, joined};
+
+/// No file is longer: what the kernel counts with.
+const MAX_FILE_BYTES: u64 = i64::MAX as u64;
+/// Rights of `check_access`.
+const WRITE: u32 = 2;
+
+/// What opening made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened {
+    pub(crate) handle: u64,
+    /// The kernel's pages of the file are what the file is.
+    pub(crate) keep_pages: bool,
+}
+
+impl Core {
+    /// Makes a file and opens it. Without `O_EXCL` one that somebody else made meanwhile is opened.
+    pub(crate) async fn create(
+        &self,
+        uid: u32,
+        (directory, name): (u64, &str),
+        (mode, umask): (u32, u32),
+        flags: i32,
+    ) -> Answer<(FileAttr, Opened)> {
+        let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
+        let mode = mode & 0o7777;
+        let options = CreateOptions {
+            mode: Some(mode & !umask),
+            unmasked_mode: Some(mode),
+            empty: true,
+            publish_at_once: true,
+            ..CreateOptions::default()
+        };
+        let writer = match self.change(client.create(&path, options)).await {
+            Ok(writer) => writer,
+            Err(error) if error.code == ErrorCode::AlreadyExists && flags & libc::O_EXCL == 0 => {
+                let attr = self.lookup(uid, directory, name).await?;
+                let opened = self.open(uid, attr.ino.0, flags).await?;
+                return Ok((attr, opened));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let status = writer.status().clone();
+        let number = self.inodes.lock().told(directory, name, status.inode);
+        let attr = attr(number, &status, &self.people);
+        let file = self.hold(number, || OpenFile::new(number, status, How::Stream(Box::new(Stream::new(writer)))));
+        let handle = self.add_handle(Handle::new(file, flags));
+        Ok((attr, Opened { handle, keep_pages: false }))
+    }
+
+    /// Makes an empty file.
+    pub(crate) async fn make(&self, uid: u32, at: (u64, &str), modes: (u32, u32)) -> Answer<FileAttr> {
+        let (attr, opened) = self.create(uid, at, modes, libc::O_WRONLY | libc::O_EXCL).await?;
+        let flushed = self.flush(opened.handle).await;
+        self.release(opened.handle).await;
+        flushed.map(|()| attr)
+    }
+
+    pub(crate) async fn open(&self, uid: u32, number: u64, flags: i32) -> Answer<Opened> {
+        let client = self.client(uid)?;
+        let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        let open = self.file(number).filter(|file| file.seen.lock().unlinked);
+        if let Some(file) = open {
+            // By its descriptor, through /proc: it has no name, and who got here could open it.
+            let file = self.hold(number, || OpenFile::new(number, file.seen.lock().status.clone(), How::Clean(None)));
+            return Ok(Opened { handle: self.add_handle(Handle::new(file, flags)), keep_pages: true });
+        }
+        let path = self.path(number)?;
+        if writes && !self.ask(client.check_access(&path, WRITE)).await? {
+            return Err(Errno::EACCES);
+        }
+        let (status, reader) = if reads {
+            let reader = Arc::new(self.ask(client.open(&path)).await?);
+            (reader.status().clone(), Some(reader))
+        } else {
+            (self.ask(client.stat(&path)).await?, None)
+        };
+        let inode = self.inodes.lock().inode(number);
+        if status.inode != inode {
+            return Err(Errno::ESTALE);
+        }
+        let version = Version::of(&status);
+        let (keep_pages, shows_another) = {
+            let mut inodes = self.inodes.lock();
+            (inodes.keeps_pages(number, version) && !status.open_for_write, inodes.shows_another(number, version))
+        };
+        if shows_another {
+            self.forget_attributes(number);
+        }
+        let file = self.hold(number, || OpenFile::new(number, status.clone(), How::Clean(reader.clone())));
+        self.renew(&file, status, reader).await;
+        if flags & libc::O_TRUNC != 0
+            && let Err(error) = self.set_len_of(&file, &client, 0).await
+        {
+            self.let_go(number);
+            return Err(error);
+        }
+        Ok(Opened { handle: self.add_handle(Handle::new(file, flags)), keep_pages })
+    }
+
+    /// A file that is opened shows what the cluster has, unless this mount has something newer.
+    async fn renew(&self, file: &OpenFile, status: FileStatus, reader: Option<Arc<Reader>>) {
+        let mut state = file.state.lock().await;
+        let clean = match &state.how {
+            How::Clean(_) => true,
+            How::Stream(_) => false,
+            How::Draft(draft) => !draft.is_changed(),
+        };
+        if clean && !state.unlinked {
+            state.how = How::Clean(reader);
+            let mut seen = file.seen.lock();
+            (seen.status, seen.local) = (status, None);
+        }
+    }
+
+    pub(crate) async fn read(&self, handle: u64, offset_bytes: u64, len_bytes: usize) -> Answer<Bytes> {
+        let handle = self.handle(handle)?;
+        let mut state = handle.file.state.lock().await;
+        match &mut state.how {
+            How::Clean(reader) => {
+                let end_bytes = offset_bytes.saturating_add(len_bytes as u64);
+                // Somebody else is writing it: there may be more by now.
+                let grows = |reader: &Arc<Reader>| reader.status().open_for_write && end_bytes > reader.len_bytes();
+                let shared = match reader {
+                    Some(reader) if !grows(reader) => Arc::clone(reader),
+                    _ => Arc::clone(reader.insert(self.reader(handle.file.number).await?)),
+                };
+                drop(state);
+                self.read_clean(&handle, &shared, offset_bytes, len_bytes).await
+            }
+            How::Stream(stream) => self.read_stream(&handle.file, stream, offset_bytes, len_bytes).await,
+            How::Draft(draft) => {
+                let range = offset_bytes..offset_bytes.saturating_add(len_bytes as u64);
+                self.need_base(handle.file.number, draft, range.clone()).await?;
+                let (pieces, base) = (draft.pieces(range), draft.base.clone());
+                drop(state);
+                let mut parts = Vec::new();
+                for (piece, place) in pieces {
+                    parts.push(self.ask(read_piece(piece, place, base.as_ref())).await?);
+                }
+                Ok(joined(parts))
+            }
+        }
+    }
+
+    async fn read_clean(
+        &self,
+        handle: &Handle,
+        shared: &Arc<Reader>,
+        offset_bytes: u64,
+        len_bytes: usize,
+    ) -> Answer<Bytes> {
+        // Who reads at the same time as another through one handle is no sequence.
+        let read = match handle.sequence.try_lock() {
+            Ok(mut sequence) => self.ask(sequence.read(shared, offset_bytes, len_bytes)).await,
+            Err(_taken) => self.ask(shared.read_at(offset_bytes, len_bytes)).await,
+        };
+        Ok(read?)
+    }
+
+    /// What is being written: as far as it is wanted, it is flushed first.
+    async fn read_stream(
+        &self,
+        file: &OpenFile,
+        stream: &mut Stream,
+        offset_bytes: u64,
+        len_bytes: usize,
+    ) -> Answer<Bytes> {
+        let end_bytes = offset_bytes.saturating_add(len_bytes as u64).min(stream.len_bytes());
+        if offset_bytes >= end_bytes {
+            return Ok(Bytes::new());
+        }
+        if stream.flushed_bytes < end_bytes {
+            self.change(stream.writer.flush()).await?;
+            stream.flushed_bytes = stream.len_bytes();
+            stream.reader = None;
+        }
+        if stream.reader.is_none() {
+            stream.reader = Some(self.ask(self.own.open(&self.path(file.number)?)).await?);
+        }
+        let Some(reader) = &stream.reader else { return Err(Errno::EIO) };
+        let want_bytes = usize::try_from(end_bytes - offset_bytes).unwrap_or(len_bytes);
+        Ok(self.ask(reader.read_exact_at(offset_bytes, want_bytes)).await?)
+    }
+
+    pub(crate) async fn write(&self, handle: u64, offset_bytes: u64, bytes: Bytes, ends_setuid: bool) -> Answer<()> {
+        let handle = self.handle(handle)?;
+        let file = &handle.file;
+        let mut state = file.state.lock().await;
+        if let Some(failed) = state.failed {
+            return Err(failed);
+        }
+        let offset_bytes = if handle.appends { len_of(file, &state) } else { offset_bytes };
+        let end_bytes = offset_bytes.checked_add(bytes.len() as u64).filter(|end| *end <= MAX_FILE_BYTES);
+        end_bytes.ok_or(Errno::EFBIG)?;
+        if ends_setuid && !state.unlinked {
+            self.end_setuid(file).await?;
+        }
+        self.write_to(file, &mut state, (offset_bytes, handle.appends), bytes).await?;
+        state.times.mtime = None;
+        self.show_local(file, &state);
+        Ok(())
+    }
+
+    /// Whoever changes a program that runs as its owner does not choose what the owner does.
+    async fn end_setuid(&self, file: &OpenFile) -> Answer<()> {
+        let mode = file.seen.lock().status.mode;
+        let wanted = without_setuid(mode);
+        if wanted != mode {
+            let attributes = Attributes { mode: Some(wanted), ..Attributes::default() };
+            self.change(self.own.set_attributes(&self.path(file.number)?, &attributes)).await?;
+            file.seen.lock().status.mode = wanted;
+            self.forget_attributes(file.number);
+        }
+        Ok(())
+    }
+
+    async fn write_to(
+        &self,
+        file: &OpenFile,
+        state: &mut State,
+        (offset_bytes, appends): (u64, bool),
+        bytes: Bytes,
+    ) -> Answer<()> {
+        let at_end = offset_bytes == len_of(file, state);
+        if at_end && !state.unlinked && matches!(state.how, How::Clean(_)) {
+            self.begin_stream(file, state, (offset_bytes, appends)).await?;
+        }
+        if at_end && let How::Stream(stream) = &mut state.how {
+            let written = self.change(stream.writer.write(bytes)).await;
+            return written.map_err(|error| lose(state, &error));
+        }
+        let draft = self.draft(file, state).await?;
+        draft.write(offset_bytes, bytes).await
+    }
+
+    /// Opens a file in the cluster for writing at its end, if that is where it was believed to be, or wherever it is by now.
+    async fn begin_stream(&self, file: &OpenFile, state: &mut State, (at_bytes, anywhere): (u64, bool)) -> Answer<()> {
+        let path = self.path(file.number)?;
+        let writer = self.change(self.own.append(&path, AppendOptions::default())).await?;
+        let inode = self.inodes.lock().inode(file.number);
+        let moved = writer.position_bytes() != at_bytes && !anywhere;
+        if moved || writer.status().inode != inode {
+            // Somebody else wrote it meanwhile. Nothing was given to this writer: the file stays as it is.
+            self.change(writer.close()).await?;
+            return Err(Errno::ESTALE);
+        }
+        state.how = How::Stream(Box::new(Stream::new(writer)));
+        Ok(())
+    }
+
+    /// The changed copy of a file, made if there is none.
+    pub(crate) async fn draft<'a>(&self, file: &OpenFile, state: &'a mut State) -> Answer<&'a mut Draft> {
+        if let How::Stream(_) = state.how {
+            self.end_stream(file, state).await?;
+        }
+        if let How::Clean(reader) = &mut state.how {
+            let len_bytes = file.seen.lock().status.len_bytes;
+            let base = reader.take();
+            let folder = self.config.cache_dir.clone();
+            let local = task::blocking(move || ScratchFile::create(&folder)).await.and_then(|made| made);
+            let local = local.map_err(|error| {
+                tracing::error!("the cache folder {} cannot be used: {error}", self.config.cache_dir.display());
+                Errno::of_local(&error)
+            })?;
+            state.how = How::Draft(Draft::new(local, Arc::clone(&self.room), base, len_bytes));
+        }
+        match &mut state.how {
+            How::Draft(draft) => Ok(draft),
+            How::Clean(_) | How::Stream(_) => Err(Errno::EIO),
+        }
+    }
+
+    /// Sees to it that what a range of a copy has of the cluster can be read.
+    pub(crate) async fn need_base(&self, number: u64, draft: &mut Draft, range: Range<u64>) -> Answer<()> {
+        let pieces = draft.pieces(range);
+        if draft.base.is_none() && pieces.iter().any(|(_, place)| matches!(place, crate::draft::Place::Base)) {
+            draft.base = Some(self.reader(number).await?);
+        }
+        Ok(())
+    }
+
+    /// A reader of what the cluster has now.
+    pub(crate) async fn reader(&self, number: u64) -> Answer<Arc<Reader>> {
+        let reader = self.ask(self.own.open(&self.path(number)?)).await?;
+        let inode = self.inodes.lock().inode(number);
+        if reader.status().inode == inode { Ok(Arc::new(reader)) } else { Err(Errno::ESTALE) }
+    }
+
+    /// Length and time of an open file are this mount's while it has changes.
+    pub(crate) fn show_local(&self, file: &OpenFile, state: &State) {
+        let len_bytes = len_of(file, state);
+        file.seen.lock().local = Some((len_bytes, self.now_ns()));
+    }
+
+    /// Gives a file a length, open or not.
+    pub(crate) async fn set_len(
+        &self,
+        client: &Client,
+        number: u64,
+        handle: Option<u64>,
+        len_bytes: u64,
+    ) -> Answer<()> {
+        if len_bytes > MAX_FILE_BYTES {
+            return Err(Errno::EFBIG);
+        }
+        // Whoever has it open for writing may cut it, whatever its mode is by now.
+        if let Some(handle) = handle.and_then(|handle| self.handle(handle).ok()).filter(|handle| handle.writes) {
+            return self.set_len_of(&handle.file, &self.own, len_bytes).await;
+        }
+        if !self.ask(client.check_access(&self.path(number)?, WRITE)).await? {
+            return Err(Errno::EACCES);
+        }
+        let status = self.status(client, number).await?;
+        let file = self.hold(number, || OpenFile::new(number, status, How::Clean(None)));
+        let mut set = self.set_len_of(&file, client, len_bytes).await;
+        if set.is_ok() {
+            set = self.commit(&file, &mut *file.state.lock().await).await;
+        }
+        self.let_go(number);
+        set
+    }
+
+    async fn set_len_of(&self, file: &OpenFile, client: &Client, len_bytes: u64) -> Answer<()> {
+        let mut state = file.state.lock().await;
+        if let Some(failed) = state.failed {
+            return Err(failed);
+        }
+        let now_bytes = len_of(file, &state);
+        if len_bytes == now_bytes {
+            return Ok(());
+        }
+        if len_bytes < now_bytes {
+            if let How::Stream(_) = state.how {
+                self.end_stream(file, &mut state).await?;
+            }
+            let in_cluster = matches!(state.how, How::Clean(_)) && !state.unlinked;
+            if in_cluster && self.cut(file, &mut state, client, len_bytes).await? {
+                return Ok(());
+            }
+        }
+        self.draft(file, &mut state).await?.set_len(len_bytes).await?;
+        state.times.mtime = None;
+        self.show_local(file, &state);
+        Ok(())
+    }
+
+    /// Makes room up to `end_bytes`, as `fallocate` does: the file gets longer.
+    pub(crate) async fn reach(&self, handle: u64, end_bytes: u64) -> Answer<()> {
+        let handle = self.handle(handle)?;
+        if !handle.writes {
+            return Err(Errno::EBADF);
+        }
+        let longer = end_bytes > len_of(&handle.file, &*handle.file.state.lock().await);
+        if longer { self.set_len_of(&handle.file, &self.own, end_bytes).await } else { Ok(()) }
+    }
+
+    /// A descriptor is closed.
+    pub(crate) async fn flush(&self, handle: u64) -> Answer<()> {
+        let handle = self.handle(handle)?;
+        if !handle.writes {
+            return Ok(());
+        }
+        let mut state = handle.file.state.lock().await;
+        // A shell that gives its descriptor to a child closes its own before anything is written.
+        if let How::Stream(stream) = &state.how
+            && stream.writer.written_bytes() == 0
+            && state.failed.is_none()
+        {
+            return Ok(());
+        }
+        self.commit(&handle.file, &mut state).await
+    }
+
+    /// What was written is durable when this returns.
+    pub(crate) async fn fsync(&self, handle: u64) -> Answer<()> {
+        let handle = self.handle(handle)?;
+        let mut state = handle.file.state.lock().await;
+        if let Some(failed) = state.failed {
+            return Err(failed);
+        }
+        if let How::Stream(stream) = &mut state.how {
+            let synced = self.change(stream.writer.sync_data()).await;
+            return synced.map_err(|error| lose(&mut state, &error));
+        }
+        self.commit(&handle.file, &mut state).await
+    }
+
+    /// The last descriptor of an `open` is gone. Errors reach nobody any more: they are logged.
+    pub(crate) async fn release(&self, handle: u64) {
+        let Some(handle) = self.remove_handle(handle) else { return };
+        let file = &handle.file;
+        let mut state = file.state.lock().await;
+        // A file that was mapped is written after its descriptor was closed.
+        if handle.writes || self.is_last_handle(file.number) {
+            let known = state.failed.is_some();
+            if let Err(error) = self.commit(file, &mut state).await
+                && !known
+            {
+                let path = self.path(file.number).unwrap_or_default();
+                tracing::error!("{path} was not committed, and nobody is there to be told: error {}", error.number());
+            }
+        }
+        drop(state);
+        self.let_go(file.number);
+    }
+}
+
+/// Setgid without the right to execute is no setgid.
+pub(crate) const fn without_setuid(mode: u32) -> u32 {
+    let setgid = if mode & 0o010 == 0 { 0 } else { 0o2000 };
+    mode & !(0o4000 | setgid)
+}
+
+/// Length of a file as this mount's programs see it.
+pub(crate) fn len_of(file: &OpenFile, state: &State) -> u64 {
+    match &state.how {
+        How::Clean(_) => file.seen.lock().status.len_bytes,
+        How::Stream(stream) => stream.len_bytes(),
+        How::Draft(draft) => draft.len_bytes(),
+    }
+}
+
+/// Bytes that programs gave are lost.
+pub(crate) fn lose(state: &mut State, error: &client::FsError) -> Errno {
+    let errno = Errno::from(error);
+    tracing::error!("what was written is lost: {error}");
+    state.failed = Some(errno);
+    state.how = How::Clean(None);
+    errno
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_ends_setuid_and_setgid() {
+        assert_eq!((without_setuid(0o6755), without_setuid(0o2644), without_setuid(0o1777)), (0o755, 0o2644, 0o1777));
+    }
+}

@@ -1,0 +1,332 @@
+//! The names and numbers that the kernel knows. Pure.
+//!
+//! ```text
+//!   kernel's number ─▶ node: the namespace's inode, its names here (directory's number, name), how often it was told
+//! ```
+//!
+//! A number is the namespace's inode id. A file that a commit replaced by a new one keeps the number that programs know, and
+//! the node says which inode stands behind it. A node is kept for as long as the kernel remembers it or a file is open, so
+//! that the table is bounded by the kernel's own.
+
+use std::collections::BTreeMap;
+
+use client::FileStatus;
+
+/// The number of the root, by FUSE.
+pub(crate) const ROOT: u64 = 1;
+/// Deepest path that is put together: the namespace allows 1,000 names.
+const MAX_DEPTH: usize = 1_100;
+
+/// What the kernel knows of one file.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// The namespace's inode; 0: not known, as of the root.
+    inode: u64,
+    /// The latest last.
+    names: Vec<(u64, String)>,
+    /// How often the kernel was told of it, less what it forgot.
+    told: u64,
+    /// Open files.
+    pins: u64,
+    /// What the pages are of that the kernel may hold.
+    cached: Option<Version>,
+    /// What the kernel was told of it last.
+    shown: Option<Version>,
+}
+
+/// A version of a file's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    /// The namespace's inode.
+    pub(crate) inode: u64,
+    /// Length in bytes.
+    pub(crate) len_bytes: u64,
+    /// Time of the last change, ns since the Unix epoch.
+    pub(crate) mtime_ns: i64,
+}
+
+impl Version {
+    /// What a status is of.
+    pub(crate) const fn of(status: &FileStatus) -> Self {
+        Self { inode: status.inode, len_bytes: status.len_bytes, mtime_ns: status.mtime_ns }
+    }
+}
+
+/// The table.
+#[derive(Clone, Debug)]
+pub(crate) struct Inodes {
+    nodes: BTreeMap<u64, Node>,
+    by_inode: BTreeMap<u64, u64>,
+    by_name: BTreeMap<(u64, String), u64>,
+}
+
+impl Default for Inodes {
+    fn default() -> Self {
+        let nodes = BTreeMap::from([(ROOT, Node { pins: 1, ..Node::default() })]);
+        Self { nodes, by_inode: BTreeMap::new(), by_name: BTreeMap::new() }
+    }
+}
+
+impl Inodes {
+    /// A path by which the namespace finds a file; `None` if it has none that this mount knows.
+    #[must_use]
+    pub(crate) fn path(&self, number: u64) -> Option<String> {
+        let mut names = Vec::new();
+        let mut at = number;
+        while at != ROOT {
+            let (directory, name) = self.nodes.get(&at)?.names.last()?;
+            names.push(name.as_str());
+            at = *directory;
+            if names.len() > MAX_DEPTH {
+                return None;
+            }
+        }
+        if names.is_empty() {
+            return Some("/".to_owned());
+        }
+        let len = names.iter().map(|name| name.len() + 1).sum();
+        let join = |mut path: String, name: &&str| {
+            path.push('/');
+            path.push_str(name);
+            path
+        };
+        Some(names.iter().rev().fold(String::with_capacity(len), join))
+    }
+    /// The path of a name in a directory.
+    #[must_use]
+    pub(crate) fn path_in(&self, directory: u64, name: &str) -> Option<String> {
+        let path = self.path(directory)?;
+        Some(if path == "/" { format!("/{name}") } else { format!("{path}/{name}") })
+    }
+    /// The number of a name in a directory, if it is known.
+    #[must_use]
+    pub(crate) fn child(&self, directory: u64, name: &str) -> Option<u64> {
+        self.by_name.get(&(directory, name.to_owned())).copied()
+    }
+    /// The namespace's inode behind a number; 0 if it is not known.
+    #[must_use]
+    pub(crate) fn inode(&self, number: u64) -> u64 {
+        self.nodes.get(&number).map_or(0, |node| node.inode)
+    }
+    /// The number that an inode of the namespace has here, or would get.
+    #[must_use]
+    pub(crate) fn number_of(&self, inode: u64) -> u64 {
+        self.by_inode.get(&inode).copied().unwrap_or(inode)
+    }
+    /// Are several names of a file known?
+    #[must_use]
+    pub(crate) fn has_another_name(&self, number: u64) -> bool {
+        self.nodes.get(&number).is_some_and(|node| node.names.len() > 1)
+    }
+
+    /// The namespace has this inode under this name, and the kernel is told so once. Its number.
+    pub(crate) fn told(&mut self, directory: u64, name: &str, inode: u64) -> u64 {
+        let number = *self.by_inode.entry(inode).or_insert(inode);
+        let key = (directory, name.to_owned());
+        match self.by_name.insert(key.clone(), number) {
+            Some(before) if before == number => {}
+            before => {
+                if let Some(before) = before {
+                    self.lose_name(before, &key);
+                }
+                self.nodes.entry(number).or_default().names.push(key);
+            }
+        }
+        let node = self.nodes.entry(number).or_default();
+        node.inode = inode;
+        node.told += 1;
+        number
+    }
+    /// The kernel forgets a number so many times.
+    pub(crate) fn forget(&mut self, number: u64, times: u64) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.told = node.told.saturating_sub(times);
+            self.drop_unused(number);
+        }
+    }
+    /// Keeps a node while a file is open.
+    pub(crate) fn pin(&mut self, number: u64) {
+        self.nodes.entry(number).or_default().pins += 1;
+    }
+    /// The other end of [`Inodes::pin`].
+    pub(crate) fn unpin(&mut self, number: u64) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.pins = node.pins.saturating_sub(1);
+            self.drop_unused(number);
+        }
+    }
+
+    /// A name is gone.
+    pub(crate) fn removed(&mut self, directory: u64, name: &str) {
+        let key = (directory, name.to_owned());
+        if let Some(number) = self.by_name.remove(&key) {
+            self.lose_name(number, &key);
+        }
+    }
+    /// A name moved, in the place of what was there.
+    pub(crate) fn renamed(&mut self, from: (u64, &str), to: (u64, &str)) {
+        let key = (from.0, from.1.to_owned());
+        let Some(number) = self.by_name.remove(&key) else {
+            return self.removed(to.0, to.1);
+        };
+        let new = (to.0, to.1.to_owned());
+        match self.by_name.insert(new.clone(), number) {
+            // Two names of one file: the namespace leaves both.
+            Some(before) if before == number => {
+                self.by_name.insert(key, number);
+                return;
+            }
+            Some(before) => self.lose_name(before, &new),
+            None => {}
+        }
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.names.retain(|name| *name != key && *name != new);
+            node.names.push(new);
+        }
+    }
+    /// Two names stand for what the other one stood for.
+    pub(crate) fn exchanged(&mut self, from: (u64, &str), to: (u64, &str)) {
+        let keys = [from, to].map(|(directory, name)| (directory, name.to_owned()));
+        let [one, other] = [0, 1].map(|at| keys.get(at).and_then(|key| self.by_name.get(key)).copied());
+        if one == other {
+            // Two names of one file, or nobody asked for either.
+            return;
+        }
+        let [first, second] = &keys;
+        for (number, old, new) in [(one, first, second), (other, second, first)] {
+            match number {
+                Some(number) => drop(self.by_name.insert(new.clone(), number)),
+                None => drop(self.by_name.remove(new)),
+            }
+            if let Some(node) = number.and_then(|number| self.nodes.get_mut(&number)) {
+                node.names.retain(|name| name != old);
+                node.names.push(new.clone());
+            }
+        }
+    }
+    /// Another inode stands behind a number from now on.
+    pub(crate) fn replaced(&mut self, number: u64, inode: u64) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            self.by_inode.remove(&node.inode);
+            node.inode = inode;
+            self.by_inode.insert(inode, number);
+        }
+    }
+
+    /// The kernel is about to fill its pages from this version. Are those that it has of the same one?
+    pub(crate) fn keeps_pages(&mut self, number: u64, version: Version) -> bool {
+        let Some(node) = self.nodes.get_mut(&number) else { return false };
+        node.cached.replace(version) == Some(version)
+    }
+
+    /// The kernel is told of this version.
+    pub(crate) fn shows(&mut self, number: u64, version: Version) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.shown = Some(version);
+        }
+    }
+    /// Was the kernel told of another version last?
+    pub(crate) fn shows_another(&self, number: u64, version: Version) -> bool {
+        self.nodes.get(&number).is_some_and(|node| node.shown.is_some_and(|shown| shown != version))
+    }
+
+    fn lose_name(&mut self, number: u64, key: &(u64, String)) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.names.retain(|name| name != key);
+        }
+    }
+
+    fn drop_unused(&mut self, number: u64) {
+        let unused = self.nodes.get(&number).is_some_and(|node| node.told == 0 && node.pins == 0);
+        if !unused {
+            return;
+        }
+        if let Some(node) = self.nodes.remove(&number) {
+            if self.by_inode.get(&node.inode) == Some(&number) {
+                self.by_inode.remove(&node.inode);
+            }
+            for name in node.names {
+                if self.by_name.get(&name) == Some(&number) {
+                    self.by_name.remove(&name);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_follow_renames_of_what_is_above() {
+        let mut inodes = Inodes::default();
+        let a = inodes.told(ROOT, "a", 100);
+        let f = inodes.told(a, "f", 101);
+        assert_eq!((a, inodes.path(f).as_deref(), inodes.path(ROOT).as_deref()), (100, Some("/a/f"), Some("/")));
+        inodes.renamed((ROOT, "a"), (ROOT, "b"));
+        assert_eq!((inodes.path(f).as_deref(), inodes.child(ROOT, "a")), (Some("/b/f"), None));
+        inodes.removed(a, "f");
+        assert_eq!(inodes.path(f), None);
+        assert_eq!(inodes.path_in(ROOT, "x").as_deref(), Some("/x"));
+    }
+
+    #[test]
+    fn what_the_kernel_forgets_is_gone_unless_it_is_open() {
+        let mut inodes = Inodes::default();
+        let f = inodes.told(ROOT, "f", 101);
+        assert_eq!(inodes.told(ROOT, "f", 101), f);
+        inodes.pin(f);
+        inodes.forget(f, 2);
+        assert_eq!(inodes.path(f).as_deref(), Some("/f"));
+        inodes.unpin(f);
+        assert_eq!((inodes.path(f), inodes.child(ROOT, "f"), inodes.nodes.len()), (None, None, 1));
+        inodes.forget(ROOT, 9);
+        assert_eq!(inodes.nodes.len(), 1, "the root stays");
+    }
+
+    #[test]
+    fn a_name_may_lead_to_another_file_by_now() {
+        let mut inodes = Inodes::default();
+        let old = inodes.told(ROOT, "f", 101);
+        let new = inodes.told(ROOT, "f", 102);
+        assert_eq!((inodes.path(old), inodes.path(new).as_deref()), (None, Some("/f")));
+    }
+
+    #[test]
+    fn further_names_take_over_and_a_replaced_file_keeps_its_number() {
+        let mut inodes = Inodes::default();
+        let f = inodes.told(ROOT, "f", 101);
+        assert!(!inodes.has_another_name(f));
+        assert_eq!(inodes.told(ROOT, "g", 101), f);
+        assert!(inodes.has_another_name(f));
+        inodes.removed(ROOT, "g");
+        assert_eq!(inodes.path(f).as_deref(), Some("/f"));
+        inodes.replaced(f, 900);
+        assert_eq!((inodes.told(ROOT, "f", 900), inodes.inode(f)), (f, 900));
+        inodes.forget(f, 3);
+        assert_eq!((inodes.nodes.len(), inodes.told(ROOT, "f", 900)), (1, 900));
+    }
+
+    #[test]
+    fn renaming_one_name_of_a_file_onto_another_changes_nothing() {
+        let mut inodes = Inodes::default();
+        let f = inodes.told(ROOT, "f", 101);
+        inodes.told(ROOT, "g", 101);
+        inodes.renamed((ROOT, "f"), (ROOT, "g"));
+        assert_eq!((inodes.child(ROOT, "f"), inodes.child(ROOT, "g")), (Some(f), Some(f)));
+        let other = inodes.told(ROOT, "h", 102);
+        inodes.renamed((ROOT, "h"), (ROOT, "g"));
+        assert_eq!((inodes.path(other).as_deref(), inodes.path(f).as_deref()), (Some("/g"), Some("/f")));
+    }
+
+    #[test]
+    fn pages_are_kept_only_of_the_same_version() {
+        let mut inodes = Inodes::default();
+        let f = inodes.told(ROOT, "f", 101);
+        let version = Version { inode: 101, len_bytes: 5, mtime_ns: 7 };
+        assert!(!inodes.keeps_pages(f, version));
+        assert!(inodes.keeps_pages(f, version));
+        assert!(!inodes.keeps_pages(f, Version { mtime_ns: 8, ..version }));
+    }
+}

@@ -1,0 +1,376 @@
+//! Requests on names: what the namespace does by itself.
+
+use bytes::Bytes;
+use client::{Attributes, Client, ErrorCode, FileKind, FileStatus, FsError, Replace, Time, Xattr};
+use fuser::{FileAttr, TimeOrNow};
+
+use crate::attr::{attr, given_ns};
+use crate::core::{Answer, Core};
+use crate::errno::Errno;
+use crate::files::without_setuid;
+use crate::inodes::{ROOT, Version};
+
+/// Where snapshots are looked at. Their inodes have the numbers of what is there now, and one number is one file to the
+/// kernel: they are not shown.
+const SNAPSHOTS: &str = ".snapshot";
+
+/// Rights of `check_access`.
+const WRITE_AND_SEARCH: u32 = 3;
+
+/// What `setattr` changes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) mode: Option<u32>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) len_bytes: Option<u64>,
+    /// By a descriptor.
+    pub(crate) handle: Option<u64>,
+    pub(crate) atime: Option<TimeOrNow>,
+    pub(crate) mtime: Option<TimeOrNow>,
+}
+
+impl Change {
+    /// Another owner, or a change of the content by anybody but root, ends setuid, as the kernel expects of who takes this upon
+    /// himself.
+    fn ends_setuid(&self, by: u32) -> bool {
+        let given = self.uid.is_some() || self.gid.is_some();
+        self.mode.is_none() && (given || self.len_bytes.is_some() && by != 0)
+    }
+
+    fn changes_attributes(&self) -> bool {
+        self.mode.is_some() || self.uid.is_some() || self.gid.is_some() || self.atime.is_some() || self.mtime.is_some()
+    }
+}
+
+/// What `statfs` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Space {
+    pub(crate) capacity_bytes: u64,
+    pub(crate) available_bytes: u64,
+    pub(crate) names: u64,
+}
+
+fn time(time: TimeOrNow) -> Time {
+    match time {
+        TimeOrNow::Now => Time::Now,
+        TimeOrNow::SpecificTime(at) => Time::At(given_ns(at)),
+    }
+}
+
+impl Core {
+    /// The kernel is told of a name.
+    fn tell(&self, directory: u64, name: &str, status: &FileStatus) -> FileAttr {
+        let number = self.inodes.lock().told(directory, name, status.inode);
+        match self.file(number) {
+            Some(file) => {
+                let shown = file.seen.lock().over(status.clone());
+                self.show(number, &shown)
+            }
+            None => self.show(number, status),
+        }
+    }
+
+    /// Attributes for the kernel.
+    fn show(&self, number: u64, status: &FileStatus) -> FileAttr {
+        self.inodes.lock().shows(number, Version::of(status));
+        attr(number, status, &self.people)
+    }
+
+    /// A file that somebody else is writing is as long as what was flushed of it.
+    async fn visible(&self, path: &str, status: FileStatus) -> FileStatus {
+        let number = self.inodes.lock().number_of(status.inode);
+        if !status.open_for_write || self.file(number).is_some_and(|file| file.seen.lock().local.is_some()) {
+            return status;
+        }
+        match self.ask(self.own.open(path)).await {
+            Ok(reader) if reader.status().inode == status.inode => {
+                FileStatus { len_bytes: reader.len_bytes().max(status.len_bytes), ..status }
+            }
+            Ok(_) | Err(_) => status,
+        }
+    }
+
+    /// As [`Core::tell`], of a directory's entry.
+    pub(crate) fn tell_entry(&self, directory: u64, status: &FileStatus) -> FileAttr {
+        self.tell(directory, &status.path, status)
+    }
+    /// Attributes of an entry of which the kernel is not told a number for later.
+    pub(crate) fn entry_number(&self, status: &FileStatus) -> u64 {
+        self.inodes.lock().number_of(status.inode)
+    }
+
+    pub(crate) async fn lookup(&self, uid: u32, directory: u64, name: &str) -> Answer<FileAttr> {
+        if name == SNAPSHOTS {
+            return Err(Errno::ENOENT);
+        }
+        let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
+        match self.ask(client.stat_link(&path)).await {
+            Ok(status) => {
+                let status = self.visible(&path, status).await;
+                Ok(self.tell(directory, name, &status))
+            }
+            Err(error) => {
+                if Errno::from(&error) == Errno::ENOENT {
+                    self.inodes.lock().removed(directory, name);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(crate) async fn getattr(&self, uid: u32, number: u64) -> Answer<FileAttr> {
+        let open = self.file(number);
+        if let Some(file) = &open {
+            let seen = file.seen.lock();
+            if seen.unlinked {
+                let mut attr = attr(number, &seen.over(seen.status.clone()), &self.people);
+                attr.nlink = 0;
+                return Ok(attr);
+            }
+        }
+        let status = self.status(&self.client(uid)?, number).await;
+        match (status, open) {
+            (Ok(status), Some(file)) => {
+                let shown = file.seen.lock().over(status);
+                Ok(self.show(number, &shown))
+            }
+            (Ok(status), None) => Ok(self.show(number, &status)),
+            // Somebody else gave its name to another file, or removed it: who has it open goes on.
+            (Err(Errno::ESTALE), Some(file)) => {
+                let seen = file.seen.lock();
+                Ok(attr(number, &seen.over(seen.status.clone()), &self.people))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// What the cluster knows of a number. `ESTALE`: its name leads to another file by now, or to none.
+    pub(crate) async fn status(&self, client: &Client, number: u64) -> Answer<FileStatus> {
+        let path = self.path(number)?;
+        let status = self.ask(client.stat_link(&path)).await.map_err(|error| match Errno::from(&error) {
+            Errno::ENOENT => Errno::ESTALE,
+            other => other,
+        })?;
+        let inode = self.inodes.lock().inode(number);
+        if number != ROOT && inode != status.inode {
+            return Err(Errno::ESTALE);
+        }
+        Ok(self.visible(&path, status).await)
+    }
+
+    pub(crate) async fn setattr(&self, uid: u32, number: u64, mut change: Change) -> Answer<FileAttr> {
+        let client = self.client(uid)?;
+        if let Some(len_bytes) = change.len_bytes {
+            self.set_len(&client, number, change.handle, len_bytes).await?;
+        }
+        if change.ends_setuid(uid) {
+            let status = match self.status(&client, number).await {
+                Ok(status) => status,
+                // It has no name any more: what it is, is known here.
+                Err(Errno::ESTALE) if self.file(number).is_some() => FileStatus::default(),
+                Err(error) => return Err(error),
+            };
+            let wanted = without_setuid(status.mode);
+            change.mode = (status.kind() == FileKind::File && wanted != status.mode).then_some(wanted);
+        }
+        if change.changes_attributes() {
+            self.set_attributes(&client, number, &change).await?;
+        }
+        self.getattr(uid, number).await
+    }
+
+    async fn set_attributes(&self, client: &Client, number: u64, change: &Change) -> Answer<()> {
+        let mut attributes = Attributes {
+            mode: change.mode.map(|mode| mode & 0o7777),
+            owner: change.uid.map(|uid| self.people.user(uid)),
+            group: change.gid.map(|gid| self.people.group(gid)),
+            mtime: change.mtime.map(time),
+            atime: change.atime.map(time),
+            no_follow: true,
+            ..Attributes::default()
+        };
+        if let Some(file) = self.file(number) {
+            self.keep_times(&file, &mut attributes).await;
+            if file.seen.lock().unlinked {
+                self.set_unlinked(&file, &attributes);
+                return Ok(());
+            }
+        }
+        if attributes == (Attributes { no_follow: true, ..Attributes::default() }) {
+            return Ok(());
+        }
+        let path = self.path(number)?;
+        // Whoever may write may say "now"; the rest is the owner's.
+        let only_now = attributes.mode.is_none()
+            && attributes.owner.is_none()
+            && attributes.group.is_none()
+            && ![attributes.mtime, attributes.atime].iter().any(|time| matches!(time, Some(Time::At(_))));
+        let set = self.change(client.set_attributes(&path, &attributes)).await;
+        set.map(drop).map_err(|error| if only_now { error.into() } else { Errno::of_owners(error.code) })
+    }
+
+    /// Why a name may not be moved or removed: of directories that one may write, only others' names in sticky ones.
+    async fn removal_refused(&self, client: &Client, directories: &[u64], error: FsError) -> Errno {
+        if error.code != ErrorCode::PermissionDenied {
+            return error.into();
+        }
+        for directory in directories {
+            let Ok(path) = self.path(*directory) else { return error.into() };
+            if !matches!(self.ask(client.check_access(&path, WRITE_AND_SEARCH)).await, Ok(true)) {
+                return error.into();
+            }
+        }
+        Errno::of_owners(error.code)
+    }
+
+    /// Attributes of a file that the cluster does not have any more.
+    fn set_unlinked(&self, file: &crate::open_file::OpenFile, attributes: &Attributes) {
+        let now_ns = self.now_ns();
+        let mut seen = file.seen.lock();
+        let status = &mut seen.status;
+        if let Some(mode) = attributes.mode {
+            status.mode = mode;
+        }
+        if let Some(owner) = &attributes.owner {
+            status.owner.clone_from(owner);
+        }
+        if let Some(group) = &attributes.group {
+            status.group.clone_from(group);
+        }
+        status.ctime_ns = now_ns;
+    }
+
+    pub(crate) async fn readlink(&self, uid: u32, number: u64) -> Answer<String> {
+        let status = self.status(&self.client(uid)?, number).await?;
+        Ok(status.symlink_target)
+    }
+
+    pub(crate) async fn mkdir(&self, uid: u32, directory: u64, name: &str, mode: u32, umask: u32) -> Answer<FileAttr> {
+        let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
+        let (mode, masked) = (mode & 0o7777, mode & 0o7777 & !umask);
+        let status = self.change(client.mkdir_inheriting(&path, masked, Some(mode), false)).await?;
+        Ok(self.tell(directory, name, &status))
+    }
+
+    pub(crate) async fn symlink(&self, uid: u32, directory: u64, name: &str, target: &str) -> Answer<FileAttr> {
+        let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
+        let status = self.change(client.symlink(&path, target, false)).await?;
+        Ok(self.tell(directory, name, &status))
+    }
+
+    pub(crate) async fn link(&self, uid: u32, number: u64, directory: u64, name: &str) -> Answer<FileAttr> {
+        let (existing, path) = (self.path(number)?, self.path_in(directory, name)?);
+        let client = self.client(uid)?;
+        let status = self.change(client.link(&existing, &path)).await?;
+        Ok(self.tell(directory, name, &status))
+    }
+
+    pub(crate) async fn rmdir(&self, uid: u32, directory: u64, name: &str) -> Answer<()> {
+        let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
+        if let Err(error) = self.change(client.delete(&path, false)).await {
+            return Err(self.removal_refused(&client, &[directory], error).await);
+        }
+        self.inodes.lock().removed(directory, name);
+        Ok(())
+    }
+
+    pub(crate) async fn unlink(&self, uid: u32, directory: u64, name: &str) -> Answer<()> {
+        let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
+        let number = self.inodes.lock().child(directory, name);
+        let open = self.keep_content(number).await?;
+        if let Err(error) = self.change(client.delete(&path, false)).await {
+            return Err(self.removal_refused(&client, &[directory], error).await);
+        }
+        self.inodes.lock().removed(directory, name);
+        if let Some(file) = open {
+            self.stands_alone(&file).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn rename(&self, uid: u32, from: (u64, &str), to: (u64, &str), replace: Replace) -> Answer<()> {
+        let (old, new) = (self.path_in(from.0, from.1)?, self.path_in(to.0, to.1)?);
+        let client = self.client(uid)?;
+        let (source, target) = {
+            let inodes = self.inodes.lock();
+            (inodes.child(from.0, from.1), inodes.child(to.0, to.1))
+        };
+        let lost = target.filter(|_| replace == Replace::Allow && source != target);
+        let open = self.keep_content(lost).await?;
+        if let Err(error) = self.change(client.rename(&old, &new, replace)).await {
+            return Err(self.removal_refused(&client, &[from.0, to.0], error).await);
+        }
+        match replace {
+            Replace::Exchange => self.inodes.lock().exchanged(from, to),
+            Replace::Allow | Replace::Refuse => self.inodes.lock().renamed(from, to),
+        }
+        if let Some(file) = open {
+            self.stands_alone(&file).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn access(&self, uid: u32, number: u64, rights: u32) -> Answer<()> {
+        let (path, client) = (self.path(number)?, self.client(uid)?);
+        let allowed = self.ask(client.check_access(&path, rights)).await?;
+        if allowed { Ok(()) } else { Err(Errno::EACCES) }
+    }
+
+    pub(crate) async fn statfs(&self) -> Answer<Space> {
+        let status = self.ask(self.own.status()).await?;
+        Ok(Space {
+            capacity_bytes: status.capacity_bytes,
+            available_bytes: status.available_bytes,
+            names: status.files + status.directories,
+        })
+    }
+
+    pub(crate) async fn set_xattr(&self, uid: u32, number: u64, name: &str, value: Bytes, flags: i32) -> Answer<()> {
+        refuse_foreign(name)?;
+        let (path, client) = (self.path(number)?, self.client(uid)?);
+        let (create, replace) = (flags & libc::XATTR_REPLACE == 0, flags & libc::XATTR_CREATE == 0);
+        Ok(self.change(client.set_xattr(&path, name, value, create, replace)).await?)
+    }
+
+    pub(crate) async fn xattr(&self, uid: u32, number: u64, name: &str) -> Answer<Bytes> {
+        refuse_foreign(name)?;
+        let (path, client) = (self.path(number)?, self.client(uid)?);
+        let found = self.ask(client.xattrs(&path, &[name.to_owned()])).await?;
+        found.into_iter().next().map(|xattr| xattr.value).ok_or(Errno::ENODATA)
+    }
+
+    /// Names of all that the caller may see, each with a NUL behind it. To know them takes no right on the file.
+    pub(crate) async fn xattr_names(&self, uid: u32, number: u64) -> Answer<Vec<u8>> {
+        let found = self.ask(self.own.xattrs(&self.path(number)?, &[])).await?;
+        let shown =
+            |xattr: &Xattr| refuse_foreign(&xattr.name).is_ok() && (uid == 0 || !xattr.name.starts_with("trusted."));
+        let names = found.into_iter().filter(shown).flat_map(|xattr| xattr.name.into_bytes().into_iter().chain([0]));
+        Ok(names.collect())
+    }
+
+    pub(crate) async fn remove_xattr(&self, uid: u32, number: u64, name: &str) -> Answer<()> {
+        refuse_foreign(name)?;
+        let (path, client) = (self.path(number)?, self.client(uid)?);
+        Ok(self.change(client.remove_xattr(&path, name)).await?)
+    }
+}
+
+/// Attributes by which kernels mean something: what the namespace would only keep is not taken.
+fn refuse_foreign(name: &str) -> Answer<()> {
+    let kept = name.starts_with("user.") || name.starts_with("trusted.");
+    if kept { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_means_nothing_to_the_kernel_is_kept() {
+        assert!(refuse_foreign("user.colour").is_ok() && refuse_foreign("trusted.x").is_ok());
+        for name in ["security.capability", "system.posix_acl_access", "raw.x", "user"] {
+            assert_eq!(refuse_foreign(name), Err(Errno::EOPNOTSUPP), "{name}");
+        }
+    }
+}

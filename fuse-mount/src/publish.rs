@@ -1,0 +1,352 @@
+//! Changes become the cluster's: at close, at fsync, and before a file loses its last name.
+
+use std::ops::Range;
+
+use base::local::temporary_name;
+use client::{
+    AclChange, AppendOptions, Attributes, Client, CreateOptions, ErrorCode, FileStatus, FsResult, Replace, Writer,
+};
+
+use crate::commit::{Commit, commit};
+use crate::core::{Answer, Core};
+use crate::draft::{Draft, Place, read_piece};
+use crate::errno::Errno;
+use crate::files::lose;
+use crate::open_file::{How, OpenFile, State};
+
+/// Bytes of a changed copy that are handed on at a time.
+const PIECE_BYTES: u64 = 1 << 20;
+
+impl Core {
+    /// All that this mount has of a file is the cluster's when this returns.
+    pub(crate) async fn commit(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
+        if let Some(failed) = state.failed {
+            return Err(failed);
+        }
+        match &mut state.how {
+            How::Clean(_) => Ok(()),
+            How::Stream(_) => {
+                self.end_stream(file, state).await?;
+                self.give_times(file, state).await
+            }
+            How::Draft(draft) if state.unlinked || !draft.is_changed() => Ok(()),
+            How::Draft(_) => {
+                let status = self.commit_draft(file, state).await?;
+                committed(file, status);
+                self.give_times(file, state).await
+            }
+        }
+    }
+
+    /// Everything that is open, before the mount ends.
+    pub(crate) async fn commit_all(&self) {
+        for file in self.files() {
+            let mut state = file.state.lock().await;
+            if let Err(error) = self.commit(&file, &mut state).await {
+                let path = self.path(file.number).unwrap_or_default();
+                tracing::error!("{path} was not committed: error {}", error.number());
+            }
+        }
+    }
+
+    /// The file is closed in the cluster.
+    pub(crate) async fn end_stream(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
+        let How::Stream(stream) = std::mem::replace(&mut state.how, How::Clean(None)) else { return Ok(()) };
+        match self.change(stream.writer.close()).await {
+            Ok(status) => {
+                committed(file, status);
+                Ok(())
+            }
+            Err(error) => Err(lose(state, &error)),
+        }
+    }
+
+    /// A commit put its own time in the place of one that a program had set before.
+    async fn give_times(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
+        if state.times == Attributes::default() {
+            return Ok(());
+        }
+        let path = self.path(file.number)?;
+        let status = self.change(self.own.set_attributes(&path, &state.times)).await?;
+        state.times = Attributes::default();
+        committed(file, status);
+        Ok(())
+    }
+
+    /// Times of a file with changes are given to it when they are committed.
+    pub(crate) async fn keep_times(&self, file: &OpenFile, attributes: &mut Attributes) {
+        let mut state = file.state.lock().await;
+        let changed = match &state.how {
+            How::Clean(_) => false,
+            How::Stream(_) => true,
+            How::Draft(draft) => draft.is_changed() || state.unlinked,
+        };
+        if !changed {
+            return;
+        }
+        let (mtime, atime) = (attributes.mtime.take(), attributes.atime.take());
+        state.times.mtime = mtime.or(state.times.mtime);
+        state.times.atime = atime.or(state.times.atime);
+        if let Some(client::Time::At(ns)) = mtime
+            && let Some((_, local_ns)) = &mut file.seen.lock().local
+        {
+            *local_ns = ns;
+        }
+    }
+
+    async fn commit_draft(&self, file: &OpenFile, state: &mut State) -> Answer<FileStatus> {
+        let now = self.status_for_commit(file, state).await?;
+        let path = self.path(file.number)?;
+        let unlinked = state.unlinked;
+        let How::Draft(draft) = &mut state.how else { return Ok(now) };
+        let all = 0..draft.len_bytes();
+        let changed = draft.changed(now.nlink, unlinked);
+        if changed.base_len_bytes != now.len_bytes && commit(&changed) != Commit::Replace {
+            // Somebody else changed it since it was opened: the last one who closes it is right, as a whole.
+            return self.replace(file, state, &path, &now).await;
+        }
+        match commit(&changed) {
+            Commit::Nothing => Ok(now),
+            Commit::Cut => {
+                let status = self.cut_in_cluster(&self.own, &path, all.end).await?;
+                draft.committed();
+                Ok(status)
+            }
+            Commit::Append => {
+                let mut writer = self.change(self.own.append(&path, AppendOptions::default())).await?;
+                let sent = self.send(&mut writer, draft, changed.base_len_bytes..all.end).await;
+                self.finish(draft, writer, sent).await
+            }
+            Commit::Rewrite => {
+                self.fetch(file.number, draft).await?;
+                draft.stands_alone();
+                self.cut_in_cluster(&self.own, &path, 0).await?;
+                let mut writer = self.change(self.own.append(&path, AppendOptions::default())).await?;
+                let sent = self.send(&mut writer, draft, all).await;
+                self.finish(draft, writer, sent).await
+            }
+            Commit::Replace => self.replace(file, state, &path, &now).await,
+        }
+    }
+
+    async fn finish(&self, draft: &mut Draft, writer: Writer, sent: FsResult<()>) -> Answer<FileStatus> {
+        sent?;
+        let status = self.change(writer.close()).await?;
+        draft.committed();
+        Ok(status)
+    }
+
+    /// The file that is to be changed, as the cluster has it; also one that an earlier commit made of it without an answer.
+    async fn status_for_commit(&self, file: &OpenFile, state: &mut State) -> Answer<FileStatus> {
+        let path = self.path(file.number)?;
+        let status = self.ask(self.own.stat_link(&path)).await?;
+        if status.inode != self.inodes.lock().inode(file.number) {
+            if state.maybe_inode != Some(status.inode) {
+                return Err(Errno::ESTALE);
+            }
+            self.inodes.lock().replaced(file.number, status.inode);
+        }
+        state.maybe_inode = None;
+        Ok(status)
+    }
+
+    /// A new file is written beside the old one, gets its attributes, and then its name.
+    async fn replace(&self, file: &OpenFile, state: &mut State, path: &str, old: &FileStatus) -> Answer<FileStatus> {
+        let How::Draft(draft) = &mut state.how else { return Err(Errno::EIO) };
+        let range = 0..draft.len_bytes();
+        self.need_base(file.number, draft, range.clone()).await?;
+        let temporary = beside(path, &temporary_name());
+        let made = self.write_beside(draft, range, &temporary, old).await;
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.remove_quietly(&temporary).await;
+                return Err(error.into());
+            }
+        };
+        match self.change(self.own.rename(&temporary, path, Replace::Allow)).await {
+            Ok(()) => {}
+            Err(error) if error.code == ErrorCode::OutcomeUnknown => {
+                state.maybe_inode = Some(made.inode);
+                return Err(error.into());
+            }
+            Err(error) => {
+                self.remove_quietly(&temporary).await;
+                return Err(error.into());
+            }
+        }
+        draft.committed();
+        self.inodes.lock().replaced(file.number, made.inode);
+        Ok(made)
+    }
+
+    async fn write_beside(
+        &self,
+        draft: &Draft,
+        range: Range<u64>,
+        temporary: &str,
+        old: &FileStatus,
+    ) -> FsResult<FileStatus> {
+        let options = CreateOptions {
+            mode: Some(old.mode),
+            replication: old.replication,
+            block_size_bytes: old.block_size_bytes,
+            empty: range.is_empty(),
+            ..CreateOptions::default()
+        };
+        let mut writer = self.change(self.own.create(temporary, options)).await?;
+        self.send(&mut writer, draft, range).await?;
+        let made = self.change(writer.close()).await?;
+        self.copy_attributes(old, temporary, &made).await
+    }
+
+    /// What a new file has beside its content is that of the old one.
+    async fn copy_attributes(&self, old: &FileStatus, temporary: &str, made: &FileStatus) -> FsResult<FileStatus> {
+        let mut status = made.clone();
+        let differs = (&made.owner, &made.group, made.mode) != (&old.owner, &old.group, old.mode);
+        if differs {
+            let attributes = Attributes {
+                mode: Some(old.mode),
+                owner: (made.owner != old.owner).then(|| old.owner.clone()),
+                group: (made.group != old.group).then(|| old.group.clone()),
+                ..Attributes::default()
+            };
+            status = self.change(self.own.set_attributes(temporary, &attributes)).await?;
+        }
+        for xattr in self.ask(self.own.xattrs(&old.path, &[])).await? {
+            self.change(self.own.set_xattr(temporary, &xattr.name, xattr.value, true, true)).await?;
+        }
+        if old.has_acl {
+            let entries = self.ask(self.own.acl(&old.path)).await?.entries;
+            self.change(self.own.change_acl(temporary, AclChange::Set, entries)).await?;
+        }
+        Ok(status)
+    }
+
+    async fn send(&self, writer: &mut Writer, draft: &Draft, range: Range<u64>) -> FsResult<()> {
+        for (piece, place) in draft.pieces(range) {
+            for part in parts(piece) {
+                let bytes = self.ask(read_piece(part, place.clone(), draft.base.as_ref())).await?;
+                self.change(writer.write(bytes)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings everything of a copy here that is only in the cluster.
+    async fn fetch(&self, number: u64, draft: &mut Draft) -> Answer<()> {
+        let all = 0..draft.len_bytes();
+        self.need_base(number, draft, all.clone()).await?;
+        for (piece, place) in draft.pieces(all) {
+            if !matches!(place, Place::Base) {
+                continue;
+            }
+            for part in parts(piece) {
+                let start = part.start;
+                let bytes = self.ask(read_piece(part, place.clone(), draft.base.as_ref())).await?;
+                draft.put(start, bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts a file in the cluster. False: it cannot be cut there.
+    pub(crate) async fn cut(
+        &self,
+        file: &OpenFile,
+        state: &mut State,
+        client: &Client,
+        len_bytes: u64,
+    ) -> Answer<bool> {
+        match self.cut_in_cluster(client, &self.path(file.number)?, len_bytes).await {
+            Ok(status) => {
+                state.how = How::Clean(None);
+                state.times.mtime = None;
+                committed(file, status);
+                Ok(true)
+            }
+            // A snapshot sees the block.
+            Err(Errno::EINVAL) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn cut_in_cluster(&self, client: &Client, path: &str, len_bytes: u64) -> Answer<FileStatus> {
+        let cut = self.change(client.truncate(path, len_bytes)).await?;
+        if cut.done {
+            return Ok(cut.status);
+        }
+        Ok(self.change(client.until_closed(path, self.config.deadline)).await?)
+    }
+
+    /// Before an open file loses a name: if it is the last one that is known, what is in it is brought here.
+    pub(crate) async fn keep_content(&self, number: Option<u64>) -> Answer<Option<std::sync::Arc<OpenFile>>> {
+        let Some(number) = number.filter(|number| !self.inodes.lock().has_another_name(*number)) else {
+            return Ok(None);
+        };
+        let Some(file) = self.file(number) else { return Ok(None) };
+        let mut state = file.state.lock().await;
+        if state.failed.is_none() && !state.unlinked {
+            let draft = self.draft(&file, &mut state).await?;
+            self.fetch(number, draft).await.map_err(|error| {
+                // Nothing of it was removed: it is too long to be kept here for those who have it open.
+                if error == Errno::ENOSPC { Errno::EBUSY } else { error }
+            })?;
+        }
+        drop(state);
+        Ok(Some(file))
+    }
+
+    /// An open file has no name any more.
+    pub(crate) async fn stands_alone(&self, file: &OpenFile) {
+        let mut state = file.state.lock().await;
+        state.unlinked = true;
+        if let How::Draft(draft) = &mut state.how {
+            draft.stands_alone();
+        }
+        self.show_local(file, &state);
+        file.seen.lock().unlinked = true;
+    }
+
+    async fn remove_quietly(&self, path: &str) {
+        if let Err(error) = self.change(self.own.delete(path, false)).await
+            && error.code != ErrorCode::NotFound
+        {
+            tracing::warn!("{path} is left over: {error}");
+        }
+    }
+}
+
+fn committed(file: &OpenFile, status: FileStatus) {
+    let mut seen = file.seen.lock();
+    (seen.status, seen.local) = (status, None);
+}
+
+/// A range in pieces that are handed on at a time.
+fn parts(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let end = range.end;
+    (range.start..end)
+        .step_by(usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX))
+        .map(move |at| at..end.min(at + PIECE_BYTES))
+}
+
+/// Another name in the directory of a path.
+fn beside(path: &str, name: &str) -> String {
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    format!("{directory}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_handed_on_in_pieces() {
+        let all: Vec<_> = parts(5..PIECE_BYTES * 2 + 6).collect();
+        assert_eq!(
+            all,
+            vec![5..PIECE_BYTES + 5, PIECE_BYTES + 5..PIECE_BYTES * 2 + 5, PIECE_BYTES * 2 + 5..PIECE_BYTES * 2 + 6]
+        );
+        assert_eq!((parts(3..3).count(), beside("/a/b", "x"), beside("/b", "x")), (0, "/a/x".into(), "/x".into()));
+    }
+}

@@ -1,0 +1,314 @@
+//! What is in files: written, read, changed, seen by another mount.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+
+use crate::place::{BLOCK_BYTES, Place, by_program, content};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn v_5_what_is_written_is_read_and_is_in_the_cluster() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    let bytes = content(3 * BLOCK_BYTES as usize + 12_345, 1);
+    let wanted = bytes.clone();
+    by_program(move || {
+        let path = dir.join("f");
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), bytes.len() as u64);
+        assert!(fs::read(&path).unwrap() == bytes);
+        let file = File::open(&path).unwrap();
+        for offset in [0, 5, BLOCK_BYTES - 3, 2 * BLOCK_BYTES + 1, bytes.len() as u64 - 4] {
+            let mut some = [0; 4];
+            file.read_exact_at(&mut some, offset).unwrap();
+            assert_eq!(some[..], bytes[offset as usize..][..4], "at {offset}");
+        }
+        assert_eq!(file.read_at(&mut [0; 4], bytes.len() as u64).unwrap(), 0);
+        // Empty, and appended to.
+        fs::write(dir.join("empty"), b"").unwrap();
+        assert_eq!(fs::read(dir.join("empty")).unwrap(), b"");
+        for word in ["one ", "two ", "three"] {
+            let mut log = OpenOptions::new().append(true).create(true).open(dir.join("log")).unwrap();
+            log.write_all(word.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(dir.join("log")).unwrap(), "one two three");
+    })
+    .await;
+    let client = place.cluster.client().unwrap();
+    let status = client.stat("/t/f").await.unwrap();
+    assert_eq!((status.len_bytes, status.open_for_write), (wanted.len() as u64, false));
+    let read = client.open("/t/f").await.unwrap().read_at(0, wanted.len()).await.unwrap();
+    assert!(read == wanted);
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn v_5_files_are_overwritten_cut_and_made_longer_in_any_order() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        let path = dir.join("f");
+        let mut model = content(2 * BLOCK_BYTES as usize, 2);
+        fs::write(&path, &model).unwrap();
+        let inode = fs::metadata(&path).unwrap().ino();
+        let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        file.write_all_at(b"changed", 1000).unwrap();
+        model[1000..1007].copy_from_slice(b"changed");
+        let mut some = [0; 9];
+        file.read_exact_at(&mut some, 999).unwrap();
+        assert_eq!(some[..], model[999..1008]);
+        file.sync_all().unwrap();
+        assert!(fs::read(&path).unwrap() == model, "by another descriptor");
+        // Beyond the end: what is between is zeros.
+        file.write_all_at(b"far", model.len() as u64 + 5000).unwrap();
+        model.resize(model.len() + 5000, 0);
+        model.extend_from_slice(b"far");
+        file.set_len(70_000).unwrap();
+        model.truncate(70_000);
+        file.set_len(80_000).unwrap();
+        model.resize(80_000, 0);
+        file.seek(SeekFrom::Start(79_999)).unwrap();
+        file.write_all(b"end").unwrap();
+        model.truncate(79_999);
+        model.extend_from_slice(b"end");
+        assert_eq!(file.metadata().unwrap().len(), model.len() as u64);
+        drop(file);
+        assert!(fs::read(&path).unwrap() == model);
+        assert_eq!(fs::metadata(&path).unwrap().ino(), inode, "it is the same file to programs");
+        // By path, and O_TRUNC.
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(10).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), model[..10]);
+        let mut file = OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        file.write_all(b"new").unwrap();
+        drop(file);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn v_5_another_mount_sees_what_was_closed_or_synced() {
+    let Some(place) = Place::with(2).await else { return };
+    let (here, there) = (place.dir(0), place.dir(1));
+    by_program(move || {
+        fs::write(here.join("f"), b"first").unwrap();
+        assert_eq!(fs::read(there.join("f")).unwrap(), b"first");
+        // In the middle, and back again.
+        let file = OpenOptions::new().write(true).open(there.join("f")).unwrap();
+        file.write_all_at(b"R", 2).unwrap();
+        drop(file);
+        assert_eq!(fs::read(here.join("f")).unwrap(), b"fiRst");
+        // Synced, and still open: as far as it was synced.
+        let mut log = File::create(here.join("log")).unwrap();
+        log.write_all(b"synced").unwrap();
+        log.sync_all().unwrap();
+        assert_eq!(fs::read(there.join("log")).unwrap(), b"synced");
+        let open = File::open(there.join("log")).unwrap();
+        log.write_all(b" and closed").unwrap();
+        drop(log);
+        assert_eq!(fs::read(there.join("log")).unwrap(), b"synced and closed");
+        // Seen at an open, however lately the attributes were asked for; and by who has it open, after a while.
+        fs::write(here.join("grows"), b"1").unwrap();
+        assert_eq!(fs::metadata(there.join("grows")).unwrap().len(), 1);
+        fs::write(here.join("grows"), b"two").unwrap();
+        assert_eq!(fs::read(there.join("grows")).unwrap(), b"two");
+        let begun = std::time::Instant::now();
+        while open.metadata().unwrap().len() != 17 {
+            assert!(begun.elapsed().as_secs() < 20, "never seen");
+        }
+        // Names at once, because they were not asked for before.
+        fs::rename(there.join("log"), there.join("renamed")).unwrap();
+        assert_eq!(fs::read(here.join("renamed")).unwrap(), b"synced and closed");
+        // A file that is open here and replaced there goes on here.
+        let open = File::open(here.join("f")).unwrap();
+        fs::write(there.join("g"), b"other").unwrap();
+        fs::rename(there.join("g"), there.join("f")).unwrap();
+        assert_eq!(open.metadata().unwrap().len(), 5);
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn unlinked_files_live_while_they_are_open() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        let bytes = content(BLOCK_BYTES as usize + 77, 3);
+        fs::write(dir.join("f"), &bytes).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(dir.join("f")).unwrap();
+        fs::remove_file(dir.join("f")).unwrap();
+        assert_eq!(fs::metadata(dir.join("f")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(file.metadata().unwrap().nlink(), 0);
+        let mut some = vec![0; bytes.len()];
+        file.read_exact_at(&mut some, 0).unwrap();
+        assert!(some == bytes);
+        file.write_all_at(b"more", bytes.len() as u64).unwrap();
+        file.sync_all().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), bytes.len() as u64 + 4);
+        // A file that never had anything in it but what comes now, as temporary files are.
+        let mut options = OpenOptions::new();
+        let mut scratch = options.read(true).write(true).create_new(true).open(dir.join("tmp")).unwrap();
+        fs::remove_file(dir.join("tmp")).unwrap();
+        scratch.write_all(b"scratch").unwrap();
+        scratch.seek(SeekFrom::Start(0)).unwrap();
+        let mut text = String::new();
+        scratch.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "scratch");
+        // What a rename takes the place of lives on in the same way.
+        fs::write(dir.join("old"), b"old").unwrap();
+        let old = File::open(dir.join("old")).unwrap();
+        fs::write(dir.join("new"), b"new").unwrap();
+        fs::rename(dir.join("new"), dir.join("old")).unwrap();
+        let mut some = [0; 3];
+        old.read_exact_at(&mut some, 0).unwrap();
+        assert_eq!((&some, fs::read(dir.join("old")).unwrap().as_slice()), (b"old", &b"new"[..]));
+        drop((file, scratch, old));
+        let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["old"], "nothing is left over");
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_being_written_is_read_by_the_same_program() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        let bytes = content(BLOCK_BYTES as usize * 2, 4);
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create_new(true).open(dir.join("pack")).unwrap();
+        let mut some = vec![0; 5000];
+        for (number, part) in bytes.chunks(50_000).enumerate() {
+            file.write_all(part).unwrap();
+            let at = number * 50_000;
+            let want = part.len().min(5000);
+            file.read_exact_at(&mut some[..want], at as u64).unwrap();
+            assert!(some[..want] == part[..want], "at {at}");
+        }
+        // The header is written last, as archivers do.
+        file.write_all_at(b"HEAD", 0).unwrap();
+        file.write_all(b"tail").unwrap();
+        drop(file);
+        let read = fs::read(dir.join("pack")).unwrap();
+        assert!(read[..4] == *b"HEAD" && read[4..bytes.len()] == bytes[4..] && read.ends_with(b"tail"));
+        assert_eq!(read.len(), bytes.len() + 4);
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn files_with_two_names_stay_one_when_they_are_changed() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        fs::write(dir.join("a"), b"0123456789").unwrap();
+        fs::hard_link(dir.join("a"), dir.join("b")).unwrap();
+        assert_eq!(fs::metadata(dir.join("a")).unwrap().nlink(), 2);
+        let file = OpenOptions::new().write(true).open(dir.join("b")).unwrap();
+        file.write_all_at(b"XY", 3).unwrap();
+        drop(file);
+        assert_eq!(fs::read(dir.join("a")).unwrap(), b"012XY56789");
+        assert_eq!(fs::metadata(dir.join("a")).unwrap().ino(), fs::metadata(dir.join("b")).unwrap().ino());
+        fs::remove_file(dir.join("b")).unwrap();
+        assert_eq!(fs::read(dir.join("a")).unwrap(), b"012XY56789");
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn opening_exclusively_and_direct_requests() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        let exclusive = || OpenOptions::new().write(true).create_new(true).open(dir.join("lock"));
+        drop(exclusive().unwrap());
+        assert_eq!(exclusive().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        let missing = OpenOptions::new().write(true).open(dir.join("missing"));
+        assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
+        // Each of several programs that append puts its words whole behind those of the others.
+        let mut first = OpenOptions::new().append(true).create(true).open(dir.join("log")).unwrap();
+        let mut second = OpenOptions::new().append(true).open(dir.join("log")).unwrap();
+        for round in 0..10 {
+            write!(first, "a{round}").unwrap();
+            write!(second, "b{round}").unwrap();
+        }
+        drop((first, second));
+        let wanted: String = (0..10).map(|round| format!("a{round}b{round}")).collect();
+        assert_eq!(fs::read_to_string(dir.join("log")).unwrap(), wanted);
+        let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(dir.join("log"));
+        let mut text = String::new();
+        direct.unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, wanted);
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn mapped_files_are_read_and_changed() {
+    let Some(place) = Place::with(2).await else { return };
+    let (here, there) = (place.dir(0), place.dir(1));
+    by_program(move || {
+        let mut bytes = content(3 * 4096 + 100, 5);
+        fs::write(here.join("f"), &bytes).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(here.join("f")).unwrap();
+        let map = Map::of(&file, bytes.len());
+        assert!(*map.bytes() == bytes);
+        map.bytes()[5000..5007].copy_from_slice(b"changed");
+        bytes[5000..5007].copy_from_slice(b"changed");
+        map.sync();
+        file.sync_all().unwrap();
+        assert!(fs::read(there.join("f")).unwrap() == bytes, "synced");
+        // Changed after the descriptor was closed, as programs do: written when the last use ends.
+        drop(file);
+        map.bytes()[0] = b'!';
+        bytes[0] = b'!';
+        map.sync();
+        drop(map);
+        let begun = std::time::Instant::now();
+        while fs::read(there.join("f")).unwrap() != bytes {
+            assert!(begun.elapsed().as_secs() < 20, "never seen");
+        }
+    })
+    .await;
+    place.end().await;
+}
+
+/// A file in memory, shared.
+struct Map {
+    at: *mut libc::c_void,
+    len: usize,
+}
+
+impl Map {
+    fn of(file: &File, len: usize) -> Self {
+        use std::os::fd::AsRawFd;
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping of an open file, wherever the system likes.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, rights, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        assert!(at != libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+        Self { at, len }
+    }
+    #[allow(clippy::mut_from_ref, reason = "one thread of one test has it, a line at a time")]
+    fn bytes(&self) -> &mut [u8] {
+        // SAFETY: mapped with this length for as long as `self` lives, and nobody cuts the file.
+        unsafe { std::slice::from_raw_parts_mut(self.at.cast(), self.len) }
+    }
+    fn sync(&self) {
+        // SAFETY: the whole of a mapping.
+        assert_eq!(unsafe { libc::msync(self.at, self.len, libc::MS_SYNC) }, 0);
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the whole of a mapping that nobody uses any more.
+        assert_eq!(unsafe { libc::munmap(self.at, self.len) }, 0);
+    }
+}

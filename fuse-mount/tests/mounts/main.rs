@@ -1,0 +1,12 @@
+//! Real mounts of real clusters, used as programs use directories.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these tests stand where programs are, with the system's own files; a failure may be loud"
+)]
+
+mod content;
+mod failures;
+mod names;
+mod place;
+mod random;

@@ -1,0 +1,149 @@
+//! Names and what they have beside content.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::place::{Place, by_program};
+
+/// More than several pages of the namenode, and of the kernel.
+const MANY: usize = 2500;
+/// More than one page of the kernel.
+const SOME: usize = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn names_are_made_moved_and_removed_as_elsewhere() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        fs::create_dir_all(dir.join("a/b/c")).unwrap();
+        fs::write(dir.join("a/b/c/f"), b"x").unwrap();
+        assert_eq!(fs::remove_dir(dir.join("a/b")).unwrap_err().kind(), ErrorKind::DirectoryNotEmpty);
+        assert_eq!(fs::create_dir(dir.join("a")).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::remove_file(dir.join("a")).unwrap_err().kind(), ErrorKind::IsADirectory);
+        assert_eq!(fs::remove_dir(dir.join("a/b/c/f")).unwrap_err().kind(), ErrorKind::NotADirectory);
+        assert_eq!(fs::read(dir.join("a/b/c/f/g")).unwrap_err().kind(), ErrorKind::NotADirectory);
+        let long = "n".repeat(256);
+        assert_eq!(fs::write(dir.join(long), b"").unwrap_err().raw_os_error(), Some(libc::ENAMETOOLONG));
+        // An open file is found below whatever its directories are called.
+        let mut file = OpenOptions::new().append(true).open(dir.join("a/b/c/f")).unwrap();
+        fs::rename(dir.join("a"), dir.join("z")).unwrap();
+        file.write_all(b"y").unwrap();
+        drop(file);
+        assert_eq!(fs::read(dir.join("z/b/c/f")).unwrap(), b"xy");
+        let into_itself = fs::rename(dir.join("z"), dir.join("z/b/z")).unwrap_err();
+        assert_eq!(into_itself.raw_os_error(), Some(libc::EINVAL));
+        // Links.
+        symlink("b/c", dir.join("z/link")).unwrap();
+        assert_eq!(fs::read_link(dir.join("z/link")).unwrap().to_str(), Some("b/c"));
+        assert_eq!(fs::read(dir.join("z/link/f")).unwrap(), b"xy");
+        assert!(fs::symlink_metadata(dir.join("z/link")).unwrap().is_symlink());
+        fs::hard_link(dir.join("z/b/c/f"), dir.join("g")).unwrap();
+        assert_eq!(fs::metadata(dir.join("g")).unwrap().nlink(), 2);
+        fs::remove_dir_all(dir.join("z")).unwrap();
+        assert_eq!((fs::read(dir.join("g")).unwrap(), fs::read_dir(&dir).unwrap().count()), (b"xy".to_vec(), 1));
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn thousands_of_names_are_listed_once_each() {
+    let Some(place) = Place::with(1).await else { return };
+    let client = place.cluster.client().unwrap();
+    let name = |number: usize| format!("a-name-of-some-length-{number:06}");
+    client.mkdir("/t/many", 0o755, false).await.unwrap();
+    // Many calls at a time share the namenode's syncs.
+    let mut calls = base::task::JoinSet::new();
+    for number in 0..MANY {
+        let (client, path) = (client.clone(), format!("/t/many/{}", name(number)));
+        calls.spawn(async move { client.mkdir(&path, 0o755, false).await.unwrap() });
+        if number % 64 == 0 {
+            while calls.join_next().await.is_some() {}
+        }
+    }
+    while calls.join_next().await.is_some() {}
+    let dir = place.dir(0);
+    by_program(move || {
+        let names: Vec<String> = fs::read_dir(dir.join("many"))
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                assert!(entry.metadata().unwrap().is_dir());
+                entry.file_name().into_string().unwrap()
+            })
+            .collect();
+        let set: BTreeSet<String> = names.iter().cloned().collect();
+        assert_eq!((names.len(), set), (MANY, (0..MANY).map(name).collect()));
+        // Made by several programs, and removed while they are listed, as `rm -r` does.
+        fs::create_dir(dir.join("some")).unwrap();
+        std::thread::scope(|scope| {
+            for part in 0..8 {
+                let dir = &dir;
+                scope.spawn(move || {
+                    for number in (part..SOME).step_by(8) {
+                        File::create(dir.join("some").join(name(number))).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(dir.join("some")).unwrap().count(), SOME);
+        for entry in fs::read_dir(dir.join("some")).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        fs::remove_dir(dir.join("some")).unwrap();
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn attributes_are_set_and_kept_also_when_the_content_changes() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        let path = dir.join("f");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let times = |s| FileTimes::new().set_modified(UNIX_EPOCH + Duration::new(s, 123_456_789));
+        // As `cp -p` and `tar` do: before the descriptor is closed.
+        file.set_times(times(1_000_000_000)).unwrap();
+        drop(file);
+        let found = |what: &str| {
+            let meta = fs::metadata(&path).unwrap();
+            (meta.mtime(), meta.mtime_nsec(), meta.mode() & 0o7777, meta.uid(), meta.gid(), what.to_owned())
+        };
+        let (mtime, nsec, ..) = found("");
+        assert_eq!((mtime, nsec), (1_000_000_000, 123_456_789));
+        fs::set_permissions(&path, Permissions::from_mode(0o4751)).unwrap();
+        std::os::unix::fs::chown(&path, Some(12_345), Some(54_321)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o4751)).unwrap();
+        set_xattr(&path, "user.colour", b"blue");
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"X", 4).unwrap();
+        file.set_times(times(1_111_111_111)).unwrap();
+        drop(file);
+        assert_eq!(fs::read(&path).unwrap(), b"0123X56789");
+        let wanted = (1_111_111_111, 123_456_789, 0o4751, 12_345, 54_321, "replaced".to_owned());
+        assert_eq!(found("replaced"), wanted);
+        assert_eq!(xattr(&path, "user.colour").unwrap(), b"blue");
+        assert_eq!(xattr(&path, "user.size").unwrap_err().raw_os_error(), Some(libc::ENODATA));
+        let space = base::mounts::mounted_at(dir.canonicalize().unwrap().parent().unwrap()).unwrap().unwrap();
+        assert_eq!(space.kind, fuse_mount::KIND);
+    })
+    .await;
+    place.end().await;
+}
+
+fn set_xattr(path: &std::path::Path, name: &str, value: &[u8]) {
+    rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).unwrap();
+}
+
+fn xattr(path: &std::path::Path, name: &str) -> std::io::Result<Vec<u8>> {
+    let mut value = vec![0; 100];
+    let len = rustix::fs::getxattr(path, name, &mut value[..])?;
+    value.truncate(len);
+    Ok(value)
+}

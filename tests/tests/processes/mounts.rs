@@ -1,0 +1,123 @@
+//! `blockyard mount` as a process: in the background, killed, with its servers killed, and taken away.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tests::command::Ended;
+use tests::{Cluster, cluster, command, wait};
+
+/// Longest time for a process or a mount to end.
+const END: Duration = Duration::from_secs(30);
+
+/// `EROFS`.
+const READ_ONLY: i32 = 30;
+
+/// A folder to mount at; `None`, and a word why, where nothing can be mounted.
+fn target(cluster: &Cluster, name: &str) -> Option<PathBuf> {
+    if !Path::new("/dev/fuse").exists() || !base::process::is_root() {
+        eprintln!("SKIPPED: mounting needs /dev/fuse and root");
+        return None;
+    }
+    let dir = cluster.scratch(name);
+    fs::create_dir_all(&dir).expect("a folder");
+    Some(dir.canonicalize().expect("its path"))
+}
+
+fn is_mounted(dir: &Path) -> bool {
+    base::mounts::mounted_at(dir).expect("the table of mounts").is_some()
+}
+
+/// Mounts, with a cache folder and a log of the test's own.
+fn mount(cluster: &Cluster, dir: &Path) -> Ended {
+    let cache = cluster.scratch("cache");
+    fs::create_dir_all(&cache).expect("a folder");
+    cluster.run(&["mount", "--cache-dir", command::arg(&cache), command::arg(dir)])
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait::until(what, END, || condition().then_some(()));
+}
+
+/// Processes that mount at a folder.
+fn processes(dir: &Path) -> Vec<i32> {
+    let of = |entry: fs::DirEntry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let words = fs::read(entry.path().join("cmdline")).ok()?;
+        let mut words = words.split(|byte| *byte == 0);
+        let mounts = words.clone().any(|word| word == b"--foreground");
+        (mounts && words.any(|word| word == dir.as_os_str().as_encoded_bytes())).then_some(pid)
+    };
+    fs::read_dir("/proc").expect("/proc").flatten().filter_map(of).collect()
+}
+
+#[test]
+fn a_mount_in_the_background_is_there_when_the_command_ends_and_leaves_nothing() {
+    let cluster = Cluster::start();
+    let Some(dir) = target(&cluster, "mnt") else { return };
+    let at = command::arg(&dir);
+    mount(&cluster, &dir).ok();
+    assert!(is_mounted(&dir));
+    assert_eq!(mount(&cluster, &dir).code(), 1, "twice");
+    fs::write(dir.join("f"), b"through the mount").expect("write");
+    assert_eq!(cluster.run(&["cat", "/f"]).ok().text(), "through the mount");
+    let one = processes(&dir);
+    assert_eq!(one.len(), 1, "{one:?}");
+    cluster.run(&["umount", at]).ok();
+    assert!(!is_mounted(&dir));
+    wait_until("the process of the mount ends", || processes(&dir).is_empty());
+    assert_eq!(cluster.run(&["umount", at]).code(), 3, "nothing is there");
+    // SIGTERM takes it away, too.
+    cluster.run(&["mount", "--read-only", "--cache-dir", command::arg(&cluster.scratch("cache")), at]).ok();
+    assert_eq!(fs::write(dir.join("f"), b"x").expect_err("read only").raw_os_error(), Some(READ_ONLY));
+    processes(&dir).into_iter().for_each(|pid| cluster::signal(pid, Signal::TERM));
+    wait_until("it is taken away", || !is_mounted(&dir) && processes(&dir).is_empty());
+}
+
+#[test]
+fn f_3_a_killed_mount_loses_nothing_that_was_synced_and_is_taken_away() {
+    let mut cluster = Cluster::start();
+    let Some(dir) = target(&cluster, "mnt") else { return };
+    let at = command::arg(&dir);
+    mount(&cluster, &dir).ok();
+    let bytes: Vec<u8> = (0..300_000_u32).map(|number| (number / 3) as u8).collect();
+    let mut wanted = bytes.clone();
+    fs::write(dir.join("closed"), &bytes).expect("write");
+    let mut synced = File::create(dir.join("synced")).expect("create");
+    synced.write_all(&bytes).expect("write");
+    synced.sync_all().expect("fsync");
+    synced.write_all(b"more").expect("write");
+    let changed = File::options().read(true).write(true).open(dir.join("closed")).expect("open");
+    changed.write_all_at(b"changed", 1000).expect("write");
+    changed.sync_all().expect("fsync");
+    wanted[1000..1007].copy_from_slice(b"changed");
+    changed.write_all_at(b"never synced", 2000).expect("write");
+    processes(&dir).into_iter().for_each(|pid| cluster::signal(pid, Signal::KILL));
+    wait_until("it is dead", || fs::metadata(dir.join("closed")).is_err());
+    drop((synced, changed));
+    let refused = mount(&cluster, &dir);
+    assert!(refused.code() != 0 && refused.stderr.contains("umount"), "it says what to do");
+    cluster.run(&["umount", at]).ok();
+    // The servers, too.
+    cluster.kill_roles();
+    cluster.kill_all();
+    cluster.restart();
+    mount(&cluster, &dir).ok();
+    assert!(fs::read(dir.join("closed")).expect("read") == wanted);
+    assert!(fs::read(dir.join("synced")).expect("read").starts_with(&bytes));
+    cluster.run(&["umount", at]).ok();
+}
+
+#[test]
+fn without_a_cluster_or_a_directory_mount_says_what_is_wrong() {
+    let cluster = Cluster::start();
+    let Some(dir) = target(&cluster, "mnt") else { return };
+    let missing = mount(&cluster, &dir.join("missing"));
+    assert!(missing.stderr.contains("is not a directory"));
+    let nobody = command::run(command::blockyard(["--fs", "blockyard://127.0.0.1:1", "mount", command::arg(&dir)]));
+    assert_eq!(nobody.code(), 5, "{}", nobody.stderr);
+    assert!(!is_mounted(&dir) && processes(&dir).is_empty());
+}
