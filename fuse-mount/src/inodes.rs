@@ -194,10 +194,8 @@ impl Inodes {
         }
         let [first, second] = &keys;
         for (number, old, new) in [(one, first, second), (other, second, first)] {
-            match number {
-                Some(number) => drop(self.by_name.insert(new.clone(), number)),
-                None => drop(self.by_name.remove(new)),
-            }
+            self.by_name.remove(new);
+            self.by_name.extend(number.map(|number| (new.clone(), number)));
             if let Some(node) = number.and_then(|number| self.nodes.get_mut(&number)) {
                 node.names.retain(|name| name != old);
                 node.names.push(new.clone());

@@ -147,3 +147,28 @@ fn xattr(path: &std::path::Path, name: &str) -> std::io::Result<Vec<u8>> {
     value.truncate(len);
     Ok(value)
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn n_4_names_are_exchanged_also_those_of_a_file_and_a_directory() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        fs::create_dir(dir.join("d")).unwrap();
+        fs::write(dir.join("d/in"), b"below").unwrap();
+        fs::write(dir.join("f"), b"file").unwrap();
+        let exchange =
+            |from: &str, to: &str| renameat_with(CWD, dir.join(from), CWD, dir.join(to), RenameFlags::EXCHANGE);
+        for _ in 0..2 {
+            exchange("d", "f").unwrap();
+            assert_eq!(fs::read(dir.join("d")).unwrap(), b"file");
+            assert_eq!(fs::read(dir.join("f/in")).unwrap(), b"below");
+            exchange("f", "d").unwrap();
+            assert_eq!(fs::read(dir.join("d/in")).unwrap(), b"below");
+        }
+        assert_eq!(exchange("f", "none").unwrap_err(), rustix::io::Errno::NOENT);
+        assert_eq!(exchange("d", "d/in").unwrap_err(), rustix::io::Errno::INVAL);
+    })
+    .await;
+    place.end().await;
+}
