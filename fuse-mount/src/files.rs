@@ -86,6 +86,7 @@ impl Core {
         if writes && !self.ask(client.check_access(&path, WRITE)).await? {
             return Err(Errno::EACCES);
         }
+        let commits = self.file(number).map_or(0, |file| file.seen.lock().commits);
         let (status, reader) = if reads {
             let reader = Arc::new(self.ask(client.open(&path)).await?);
             (reader.status().clone(), Some(reader))
@@ -105,7 +106,7 @@ impl Core {
             self.forget_attributes(number);
         }
         let file = self.hold(number, || OpenFile::new(number, status.clone(), How::Clean(reader.clone())));
-        self.renew(&file, status, reader).await;
+        self.renew(&file, commits, status, reader).await;
         if flags & libc::O_TRUNC != 0
             && let Err(error) = self.set_len_of(&file, &client, 0).await
         {
@@ -116,7 +117,7 @@ impl Core {
     }
 
     /// A file that is opened shows what the cluster has, unless this mount has something newer.
-    async fn renew(&self, file: &OpenFile, status: FileStatus, reader: Option<Arc<Reader>>) {
+    async fn renew(&self, file: &OpenFile, commits: u64, status: FileStatus, reader: Option<Arc<Reader>>) {
         let mut state = file.state.lock().await;
         let clean = match &state.how {
             How::Clean(_) => true,
@@ -124,9 +125,13 @@ impl Core {
             How::Draft(draft) => !draft.is_changed(),
         };
         if clean && !state.unlinked {
-            state.how = How::Clean(reader);
             let mut seen = file.seen.lock();
-            (seen.status, seen.local) = (status, None);
+            // Committed since the cluster was asked: what it said is old.
+            let old = seen.commits != commits;
+            state.how = How::Clean(reader.filter(|_| !old));
+            if !old {
+                (seen.status, seen.local) = (status, None);
+            }
         }
     }
 

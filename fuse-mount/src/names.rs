@@ -129,10 +129,16 @@ impl Core {
                 return Ok(attr);
             }
         }
+        let commits = open.as_ref().map(|file| file.seen.lock().commits);
         let status = self.status(&self.client(uid)?, number).await;
         match (status, open) {
             (Ok(status), Some(file)) => {
-                let shown = file.seen.lock().over(status);
+                let shown = {
+                    let seen = file.seen.lock();
+                    // Committed since the cluster was asked: what it said is old.
+                    let old = commits != Some(seen.commits);
+                    seen.over(if old { seen.status.clone() } else { status })
+                };
                 Ok(self.show(number, &shown))
             }
             (Ok(status), None) => Ok(self.show(number, &status)),

@@ -68,6 +68,8 @@ pub(crate) struct Seen {
     /// Length and time of the last change here, if that is not what the cluster says.
     pub(crate) local: Option<(u64, i64)>,
     pub(crate) unlinked: bool,
+    /// Commits so far: what the cluster said before one of them is old.
+    pub(crate) commits: u64,
 }
 
 impl Seen {
@@ -99,7 +101,7 @@ impl OpenFile {
         Self {
             number,
             state: tokio::sync::Mutex::new(State { how, failed, times, maybe_inode, unlinked: false }),
-            seen: Mutex::new(Seen { status, local, unlinked: false }),
+            seen: Mutex::new(Seen { status, local, unlinked: false, commits: 0 }),
         }
     }
 }

@@ -320,6 +320,7 @@ impl Core {
 fn committed(file: &OpenFile, status: FileStatus) {
     let mut seen = file.seen.lock();
     (seen.status, seen.local) = (status, None);
+    seen.commits += 1;
 }
 
 /// A range in pieces that are handed on at a time.

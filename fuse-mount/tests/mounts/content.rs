@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
-use crate::place::{BLOCK_BYTES, Place, by_program, content};
+use crate::place::{BLOCK_BYTES, Place, by_program, close, content};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn v_5_what_is_written_is_read_and_is_in_the_cluster() {
@@ -30,6 +30,7 @@ async fn v_5_what_is_written_is_read_and_is_in_the_cluster() {
         for word in ["one ", "two ", "three"] {
             let mut log = OpenOptions::new().append(true).create(true).open(dir.join("log")).unwrap();
             log.write_all(word.as_bytes()).unwrap();
+            assert_eq!(close(log), None, "closed");
         }
         assert_eq!(fs::read_to_string(dir.join("log")).unwrap(), "one two three");
     })

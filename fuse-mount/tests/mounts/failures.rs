@@ -12,7 +12,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::place::{BLOCK_BYTES, Place, by_program, config, content, mount};
+use crate::place::{BLOCK_BYTES, Place, by_program, close, config, content, mount};
 
 /// Of the mounts here.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -144,15 +144,6 @@ async fn d_3_without_datanodes_what_cannot_be_kept_is_told_and_synced_bytes_stay
     })
     .await;
     place.end().await;
-}
-
-/// Closes a descriptor, and says what the system says.
-fn close(file: File) -> Option<i32> {
-    use std::os::fd::IntoRawFd;
-    let fd = file.into_raw_fd();
-    // SAFETY: it is open, and nobody has it any more.
-    let closed = unsafe { libc::close(fd) };
-    (closed != 0).then(|| std::io::Error::last_os_error().raw_os_error()).flatten()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

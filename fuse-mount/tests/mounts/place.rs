@@ -87,3 +87,12 @@ pub(crate) async fn by_program<T: Send + 'static>(work: impl FnOnce() -> T + Sen
 pub(crate) fn content(len: usize, seed: u64) -> Vec<u8> {
     (0..len as u64).map(|i| (i.wrapping_mul(31) ^ (i / 253) ^ (i / 65_536) ^ seed) as u8).collect()
 }
+
+/// Closes a descriptor, and says what the system says: the number of an error. Dropping a file says nothing.
+pub(crate) fn close(file: std::fs::File) -> Option<i32> {
+    use std::os::fd::IntoRawFd;
+    let fd = file.into_raw_fd();
+    // SAFETY: it is open, and nobody has it any more.
+    let closed = unsafe { libc::close(fd) };
+    (closed != 0).then(|| std::io::Error::last_os_error().raw_os_error()).flatten()
+}
