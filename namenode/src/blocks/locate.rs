@@ -8,6 +8,7 @@ use proto::ids::{BlockId, GenerationStamp, NodeId};
 
 use super::BlockManager;
 use super::registry::{Node, NodeState, StorageIndex};
+use super::replicas::Odd;
 
 /// Where to read a block.
 #[derive(Clone, Debug, Default)]
@@ -45,13 +46,19 @@ impl BlockManager {
     /// reports arrive; they never count for anything else. Damaged replicas are named only if there are no
     /// others.
     #[must_use]
-    pub fn locate(&self, block: BlockId, logged: &[StorageIndex], wanted: u32, reader: Place<'_>) -> Located {
+    pub fn locate(
+        &self,
+        (block, stamp): (BlockId, GenerationStamp),
+        logged: &[StorageIndex],
+        wanted: u32,
+        reader: Place<'_>,
+    ) -> Located {
         let mut storages = self.replicas.good(block);
         storages.retain(|storage| !self.removal.is_sent(*storage, block));
         let odd = self.replicas.odd_of(block);
         if storages.len() < wanted as usize {
             let fresh = |s: &&StorageIndex| {
-                (s.0 as usize) < self.streams.len() && !odd.iter().any(|(o, _)| o == *s) && !storages.contains(s)
+                (s.0 as usize) < self.streams.len() && !speaks_against(&odd, **s, stamp) && !storages.contains(s)
             };
             let more: Vec<_> = logged.iter().filter(fresh).copied().collect();
             storages.extend(more);
@@ -116,9 +123,9 @@ impl BlockManager {
         writer_host: &str,
     ) -> Vec<StorageIndex> {
         let odd = self.replicas.odd_of(block);
-        let unheard = |storage: &StorageIndex| !odd.iter().any(|(other, _)| other == storage);
+        let believed = |storage: &StorageIndex| !speaks_against(&odd, *storage, stamp);
         let mut storages = self.proven(block, stamp, len_bytes);
-        storages.extend(logged.iter().copied().filter(unheard));
+        storages.extend(logged.iter().copied().filter(believed));
         storages.retain(|storage| {
             (storage.0 as usize) < self.streams.len()
                 && self.reachable(*storage)
@@ -147,4 +154,11 @@ impl BlockManager {
         let node = self.registry.node_of(storage);
         self.registry.at(storage).failure.is_none() && !node.host.is_empty() && node.state != NodeState::Dead
     }
+}
+
+/// Does what a storage reported say that it has not what the log has proof of? Not if that is of before: after an append
+/// the log has the new stamp, with proofs, some time before the nodes' reports bring it.
+fn speaks_against(odd: &[(StorageIndex, Odd)], storage: StorageIndex, stamp: GenerationStamp) -> bool {
+    let told = odd.iter().find(|(other, _)| *other == storage).map(|(_, odd)| odd);
+    told.is_some_and(|odd| odd.stamp >= stamp || odd.marked || odd.state == ReplicaState::Corrupt)
 }

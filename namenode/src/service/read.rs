@@ -117,7 +117,7 @@ impl View<'_> {
         let found = if open {
             self.blocks.locate_open((block.block, block.stamp), &block.storages, reader)
         } else {
-            self.blocks.locate(block.block, &block.storages, block.replication, reader)
+            self.blocks.locate((block.block, block.stamp), &block.storages, block.replication, reader)
         };
         let reserved = if open { self.namespace.lease(block.inode) } else { None };
         let ceiling = reserved.and_then(|view| view.lease.reserved_stamp).unwrap_or(block.stamp).max(block.stamp);

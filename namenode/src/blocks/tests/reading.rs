@@ -1,12 +1,13 @@
 //! Where readers are sent, and what proves a block.
 
 use proto::cluster::ReplicaState;
+use proto::ids::GenerationStamp;
 
 use super::harness::*;
 use crate::blocks::Place;
 
 fn order(bench: &Bench, n: i64, host: &str) -> Vec<usize> {
-    let found = bench.map.locate(block(n), &[], 3, Place { host, machine: "" });
+    let found = bench.map.locate((block(n), STAMP), &[], 3, Place { host, machine: "" });
     assert_eq!(found.nodes.len(), found.locations.len());
     let node = |name: &str| bench.nodes.iter().position(|node| node.name == name).unwrap();
     found.locations.iter().map(|location| node(&location.node)).collect()
@@ -29,7 +30,7 @@ fn a_reader_on_a_nodes_machine_gets_its_local_door_and_no_other() {
     let mut bench = Bench::new(3);
     bench.file(1, 3, &[0, 1, 2]);
     let doors = |machine: &str| {
-        let found = bench.map.locate(block(1), &[], 3, Place { host: "elsewhere", machine });
+        let found = bench.map.locate((block(1), STAMP), &[], 3, Place { host: "elsewhere", machine });
         found.locations.into_iter().map(|at| at.local_socket).collect::<Vec<_>>()
     };
     assert_eq!(doors("machine1"), ["/run/node1.sock", "", ""], "and it comes first");
@@ -74,13 +75,17 @@ fn logged_storages_serve_before_their_reports_and_count_for_nothing_else() {
     bench.allocate(1, 2, Vec::new());
     bench.commit(1);
     let logged = [bench.storage(0, 0), bench.storage(1, 0)];
-    assert_eq!(bench.map.locate(block(1), &logged, 2, Place::default()).locations.len(), 2);
+    assert_eq!(bench.map.locate((block(1), STAMP), &logged, 2, Place::default()).locations.len(), 2);
     assert!(bench.map.replicas().good(block(1)).is_empty());
     bench.pass(11);
     assert_eq!(bench.map.counts().missing, 1, "a receipt is not a report");
     // A report that says otherwise is believed.
     bench.hold(0, record(block(1), STAMP, LEN - 1, ReplicaState::Finalized));
-    assert_eq!(bench.map.locate(block(1), &logged, 2, Place::default()).locations.len(), 1);
+    assert_eq!(bench.map.locate((block(1), STAMP), &logged, 2, Place::default()).locations.len(), 1);
+    // One of before the proof is not: the node's next report is still on its way.
+    bench.hold(1, record(block(1), GenerationStamp::from_raw(STAMP.raw() - 1), LEN / 2, ReplicaState::Finalized));
+    assert_eq!(bench.map.locate((block(1), STAMP), &logged, 2, Place::default()).locations.len(), 1);
+    assert_eq!(bench.map.known_good((block(1), STAMP, LEN), &logged, ""), [bench.storage(1, 0)]);
 }
 
 #[test]
@@ -91,7 +96,7 @@ fn damaged_replicas_are_named_only_if_there_is_nothing_else() {
     bench.map.mark_corrupt(block(1), &storages[..1], &bench.world, bench.now);
     assert_eq!(order(&bench, 1, "host0"), [1]);
     bench.map.mark_corrupt(block(1), &storages[1..], &bench.world, bench.now);
-    let found = bench.map.locate(block(1), &storages, 2, Place::default());
+    let found = bench.map.locate((block(1), STAMP), &storages, 2, Place::default());
     assert!(found.corrupt);
     assert_eq!(found.locations.len(), 2);
 }

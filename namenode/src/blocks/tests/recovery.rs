@@ -427,6 +427,9 @@ fn a_block_that_is_open_again_is_neither_copied_nor_trimmed_and_its_hashes_stay(
         // It goes on at a new stamp on two nodes: what the others have counts for nothing once it is whole.
         restamp(&mut bench, 1, LATER, &[0, 1]);
         assert!(bench.map.known_good((block(1), LATER, LEN), &[], "").is_empty());
+        let proved = [bench.storage(0, 0), bench.storage(1, 0)];
+        let good = bench.map.known_good((block(1), LATER, LEN), &proved, "");
+        assert_eq!(good.len(), 2, "an append that follows at once finds what the log has proof of: {good:?}");
         bench.hold(0, record(block(1), LATER, 50, ReplicaState::BeingWritten));
         bench.hold(1, record(block(1), LATER, 50, ReplicaState::BeingWritten));
         bench.run(70);
