@@ -166,6 +166,10 @@ async fn n_4_names_are_exchanged_also_those_of_a_file_and_a_directory() {
             exchange("f", "d").unwrap();
             assert_eq!(fs::read(dir.join("d/in")).unwrap(), b"below");
         }
+        let onto = |to: &str| renameat_with(CWD, dir.join("f"), CWD, dir.join(to), RenameFlags::NOREPLACE);
+        assert_eq!(onto("d").unwrap_err(), rustix::io::Errno::EXIST);
+        onto("g").unwrap();
+        fs::rename(dir.join("g"), dir.join("f")).unwrap();
         assert_eq!(exchange("f", "none").unwrap_err(), rustix::io::Errno::NOENT);
         assert_eq!(exchange("d", "d/in").unwrap_err(), rustix::io::Errno::INVAL);
     })
