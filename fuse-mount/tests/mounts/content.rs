@@ -411,8 +411,8 @@ async fn a_new_file_that_takes_the_place_of_an_old_one_is_nobody_elses_before() 
     let ended = loop {
         tokio::select! {
             ended = &mut syncing => break ended.unwrap(),
-            all = client.list("/t") => {
-                let beside = |status: &&FileStatus| !status.path.ends_with('f');
+            all = client.list("/t").unwrap().collect() => {
+                let beside = |status: &&FileStatus| status.path != "f";
                 for status in all.unwrap().iter().filter(beside) {
                     let private = status.mode & 0o777 == 0o600;
                     assert!(private || status.group == "gid54321", "{status:?}");
