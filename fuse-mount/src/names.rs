@@ -232,7 +232,7 @@ impl Core {
             ..Attributes::default()
         };
         let Some(file) = self.file(number) else {
-            return self.set_in_cluster(client, number, &attributes).await;
+            return self.set_in_cluster(client, number, &attributes).await.map(drop);
         };
         let mut state = file.state.lock().await;
         if state.unlinked {
@@ -240,17 +240,18 @@ impl Core {
             self.set_unlinked(&file, &attributes);
         } else {
             // Also times that a commit will put its own in the place of: the cluster says who may set them.
-            self.set_in_cluster(client, number, &attributes).await?;
+            let status = self.set_in_cluster(client, number, &attributes).await?;
+            file.seen.lock().takes_rights(&status);
         }
         Self::keep_times(&file, &mut state, &attributes);
         Ok(())
     }
 
-    async fn set_in_cluster(&self, client: &Client, number: u64, attributes: &Attributes) -> Answer<()> {
+    async fn set_in_cluster(&self, client: &Client, number: u64, attributes: &Attributes) -> Answer<FileStatus> {
         self.same(&self.own, number).await?;
         let (path, only_now) = (self.path(number)?, is_only_now(attributes));
         let set = self.change(client.set_attributes(&path, attributes)).await;
-        set.map(drop).map_err(|error| if only_now { error.into() } else { Errno::of_owners(error.code) })
+        set.map_err(|error| if only_now { error.into() } else { Errno::of_owners(error.code) })
     }
 
     /// What the cluster would say of a file that it does not have any more.

@@ -89,6 +89,12 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Who may do what with the file, as the cluster says by now.
+    pub(crate) fn takes_rights(&mut self, status: &FileStatus) {
+        self.status.mode = status.mode;
+        self.status.owner.clone_from(&status.owner);
+        self.status.group.clone_from(&status.group);
+    }
     /// What the cluster says, with what is newer here.
     pub(crate) fn over(&self, status: FileStatus) -> FileStatus {
         match self.local {

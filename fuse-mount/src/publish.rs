@@ -312,7 +312,7 @@ impl Core {
         }
         let mut state = file.state.lock().await;
         if state.failed.is_none() && !state.unlinked {
-            state.elsewhere = self.has_unknown_names(number).await?;
+            state.elsewhere = self.has_unknown_names(&file).await?;
             if state.elsewhere {
                 self.commit(&file, &mut state).await?;
             }
@@ -328,9 +328,12 @@ impl Core {
     }
 
     /// Does the cluster have a file under further names, of whose known ones only one is left?
-    async fn has_unknown_names(&self, number: u64) -> Answer<bool> {
-        match self.same(&self.own, number).await {
-            Ok(status) => Ok(status.nlink > 1),
+    async fn has_unknown_names(&self, file: &OpenFile) -> Answer<bool> {
+        match self.same(&self.own, file.number).await {
+            Ok(status) => {
+                file.seen.lock().takes_rights(&status);
+                Ok(status.nlink > 1)
+            }
             // Its name leads to another file: nothing is known of it.
             Err(Errno::ESTALE) => Ok(false),
             Err(error) => Err(error),
