@@ -7,7 +7,7 @@ use base::local::ScratchFile;
 use base::task;
 use bytes::Bytes;
 use client::{AppendOptions, Attributes, Client, CreateOptions, ErrorCode, FileStatus, Reader};
-use fuser::FileAttr;
+use fuser::{FileAttr, WriteFlags};
 
 use crate::attr::attr;
 use crate::core::{Answer, Core};
@@ -19,6 +19,7 @@ use crate::open_file::{Handle, How, OpenFile, State, Stream, joined};
 /// No file is longer: what the kernel counts with.
 const MAX_FILE_BYTES: u64 = i64::MAX as u64;
 /// Rights of `check_access`.
+const READ: u32 = 4;
 const WRITE: u32 = 2;
 
 /// What opening made.
@@ -75,12 +76,14 @@ impl Core {
     pub(crate) async fn open(&self, uid: u32, number: u64, flags: i32) -> Answer<Opened> {
         let client = self.client(uid)?;
         let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
-        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
-        let open = self.file(number).filter(|file| file.seen.lock().unlinked);
-        if let Some(file) = open {
-            // By its descriptor, through /proc: it has no name, and who got here could open it.
-            let file = self.hold(number, || OpenFile::new(number, file.seen.lock().status.clone(), How::Clean(None)));
-            return Ok(Opened { handle: self.add_handle(Handle::new(file, flags)), keep_pages: true });
+        // Whoever only reads may still ask for an empty file.
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
+        if let Some(file) = self.file(number).filter(|file| file.seen.lock().unlinked) {
+            let rights = if reads { READ } else { 0 } | if writes { WRITE } else { 0 };
+            if !self.permits(uid, &file.seen.lock().status, rights) {
+                return Err(Errno::EACCES);
+            }
+            return self.open_unlinked(&file, &client, flags).await;
         }
         let path = self.path(number)?;
         if writes && !self.ask(client.check_access(&path, WRITE)).await? {
@@ -116,6 +119,19 @@ impl Core {
         Ok(Opened { handle: self.add_handle(Handle::new(file, flags)), keep_pages })
     }
 
+    /// By its descriptor, through /proc: it has no name.
+    async fn open_unlinked(&self, file: &OpenFile, client: &Client, flags: i32) -> Answer<Opened> {
+        let number = file.number;
+        let file = self.hold(number, || OpenFile::new(number, file.seen.lock().status.clone(), How::Clean(None)));
+        if flags & libc::O_TRUNC != 0
+            && let Err(error) = self.set_len_of(&file, client, 0).await
+        {
+            self.let_go(number);
+            return Err(error);
+        }
+        Ok(Opened { handle: self.add_handle(Handle::new(file, flags)), keep_pages: true })
+    }
+
     /// A file that is opened shows what the cluster has, unless this mount has something newer.
     async fn renew(&self, file: &OpenFile, commits: u64, status: FileStatus, reader: Option<Arc<Reader>>) {
         let mut state = file.state.lock().await;
@@ -124,7 +140,7 @@ impl Core {
             How::Stream(_) => false,
             How::Draft(draft) => !draft.is_changed(),
         };
-        if clean && !state.unlinked {
+        if clean && !state.unlinked && !state.going {
             let mut seen = file.seen.lock();
             // Committed since the cluster was asked: what it said is old.
             let old = seen.commits != commits;
@@ -205,20 +221,23 @@ impl Core {
         Ok(self.ask(reader.read_exact_at(offset_bytes, want_bytes)).await?)
     }
 
-    pub(crate) async fn write(&self, handle: u64, offset_bytes: u64, bytes: Bytes, ends_setuid: bool) -> Answer<()> {
+    pub(crate) async fn write(&self, handle: u64, offset_bytes: u64, bytes: Bytes, flags: WriteFlags) -> Answer<()> {
         let handle = self.handle(handle)?;
         let file = &handle.file;
         let mut state = file.state.lock().await;
-        if let Some(failed) = state.failed {
-            return Err(failed);
+        state.takes_changes()?;
+        // Pages of a mapped file belong where they are, however the descriptor was opened.
+        let appends = handle.appends && !flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        if !appends {
+            self.look_again(file, &mut state).await?;
         }
-        let offset_bytes = if handle.appends { len_of(file, &state) } else { offset_bytes };
+        let offset_bytes = if appends { len_of(file, &state) } else { offset_bytes };
         let end_bytes = offset_bytes.checked_add(bytes.len() as u64).filter(|end| *end <= MAX_FILE_BYTES);
         end_bytes.ok_or(Errno::EFBIG)?;
-        if ends_setuid && !state.unlinked {
+        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) && !state.unlinked {
             self.end_setuid(file).await?;
         }
-        self.write_to(file, &mut state, (offset_bytes, handle.appends), bytes).await?;
+        self.write_to(file, &mut state, (offset_bytes, appends), bytes).await?;
         state.times.mtime = None;
         self.show_local(file, &state);
         Ok(())
@@ -232,6 +251,30 @@ impl Core {
             let attributes = Attributes { mode: Some(wanted), ..Attributes::default() };
             self.change(self.own.set_attributes(&self.path(file.number)?, &attributes)).await?;
             file.seen.lock().status.mode = wanted;
+            self.forget_attributes(file.number);
+        }
+        Ok(())
+    }
+
+    /// Before a file is changed of which nothing is changed here yet: it may be another one, or longer, by now.
+    async fn look_again(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
+        let changed = match &state.how {
+            How::Clean(_) => false,
+            How::Stream(_) => true,
+            How::Draft(draft) => draft.is_changed(),
+        };
+        if changed || state.unlinked || state.going {
+            return Ok(());
+        }
+        let status = self.status(&self.own, file.number).await?;
+        let mut seen = file.seen.lock();
+        let same = Version::of(&status) == Version::of(&seen.status);
+        if !same || !matches!(state.how, How::Clean(_)) {
+            state.how = How::Clean(None);
+        }
+        (seen.status, seen.local) = (status, None);
+        drop(seen);
+        if !same {
             self.forget_attributes(file.number);
         }
         Ok(())
@@ -345,17 +388,16 @@ impl Core {
 
     async fn set_len_of(&self, file: &OpenFile, client: &Client, len_bytes: u64) -> Answer<()> {
         let mut state = file.state.lock().await;
-        if let Some(failed) = state.failed {
-            return Err(failed);
+        state.takes_changes()?;
+        if matches!(state.how, How::Stream(_)) && len_bytes < len_of(file, &state) {
+            self.end_stream(file, &mut state).await?;
         }
+        self.look_again(file, &mut state).await?;
         let now_bytes = len_of(file, &state);
         if len_bytes == now_bytes {
             return Ok(());
         }
         if len_bytes < now_bytes {
-            if let How::Stream(_) = state.how {
-                self.end_stream(file, &mut state).await?;
-            }
             let in_cluster = matches!(state.how, How::Clean(_)) && !state.unlinked;
             if in_cluster && self.cut(file, &mut state, client, len_bytes).await? {
                 return Ok(());

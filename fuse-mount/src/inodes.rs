@@ -58,12 +58,14 @@ pub(crate) struct Inodes {
     nodes: BTreeMap<u64, Node>,
     by_inode: BTreeMap<u64, u64>,
     by_name: BTreeMap<(u64, String), u64>,
+    /// Inodes that are about to take the place of the one behind a number.
+    reserved: BTreeMap<u64, u64>,
 }
 
 impl Default for Inodes {
     fn default() -> Self {
         let nodes = BTreeMap::from([(ROOT, Node { pins: 1, ..Node::default() })]);
-        Self { nodes, by_inode: BTreeMap::new(), by_name: BTreeMap::new() }
+        Self { nodes, by_inode: BTreeMap::new(), by_name: BTreeMap::new(), reserved: BTreeMap::new() }
     }
 }
 
@@ -121,8 +123,13 @@ impl Inodes {
 
     /// The namespace has this inode under this name, and the kernel is told so once. Its number.
     pub(crate) fn told(&mut self, directory: u64, name: &str, inode: u64) -> u64 {
-        let number = *self.by_inode.entry(inode).or_insert(inode);
         let key = (directory, name.to_owned());
+        if let Some(number) = self.by_name.get(&key).copied().filter(|number| self.reserved.get(&inode) == Some(number))
+        {
+            // Seen before whoever put it there was told so.
+            self.replaced(number, inode);
+        }
+        let number = *self.by_inode.entry(inode).or_insert(inode);
         match self.by_name.insert(key.clone(), number) {
             Some(before) if before == number => {}
             before => {
@@ -202,8 +209,17 @@ impl Inodes {
             }
         }
     }
+    /// This inode is about to take the place of the one behind a number, under the same name.
+    pub(crate) fn reserve(&mut self, number: u64, inode: u64) {
+        self.reserved.insert(inode, number);
+    }
+    /// It is not, or has.
+    pub(crate) fn unreserve(&mut self, inode: u64) {
+        self.reserved.remove(&inode);
+    }
     /// Another inode stands behind a number from now on.
     pub(crate) fn replaced(&mut self, number: u64, inode: u64) {
+        self.unreserve(inode);
         if let Some(node) = self.nodes.get_mut(&number) {
             self.by_inode.remove(&node.inode);
             node.inode = inode;
@@ -239,6 +255,7 @@ impl Inodes {
         if !unused {
             return;
         }
+        self.reserved.retain(|_, of| *of != number);
         if let Some(node) = self.nodes.remove(&number) {
             if self.by_inode.get(&node.inode) == Some(&number) {
                 self.by_inode.remove(&node.inode);
@@ -304,6 +321,17 @@ mod tests {
         assert_eq!((inodes.told(ROOT, "f", 900), inodes.inode(f)), (f, 900));
         inodes.forget(f, 3);
         assert_eq!((inodes.nodes.len(), inodes.told(ROOT, "f", 900)), (1, 900));
+    }
+
+    #[test]
+    fn a_new_inode_that_is_seen_before_it_is_told_keeps_the_number() {
+        let mut inodes = Inodes::default();
+        let f = inodes.told(ROOT, "f", 101);
+        inodes.reserve(f, 900);
+        assert_ne!(inodes.told(ROOT, "temporary", 900), f, "it has another name yet");
+        assert_eq!((inodes.told(ROOT, "f", 900), inodes.inode(f), inodes.path(f).as_deref()), (f, 900, Some("/f")));
+        inodes.replaced(f, 900);
+        assert_eq!((inodes.inode(f), inodes.number_of(900), inodes.reserved.len()), (900, f, 0));
     }
 
     #[test]

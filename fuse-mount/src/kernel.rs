@@ -240,9 +240,8 @@ impl Filesystem for Kernel {
         reply: ReplyWrite,
     ) {
         let (bytes, written) = (Bytes::copy_from_slice(data), u32::try_from(data.len()).unwrap_or(u32::MAX));
-        let ends_setuid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         self.start(move |core| async move {
-            match core.write(fh.0, offset, bytes, ends_setuid).await {
+            match core.write(fh.0, offset, bytes, write_flags).await {
                 Ok(()) => reply.written(written),
                 Err(error) => reply.error(error.into()),
             }

@@ -180,12 +180,16 @@ impl Mounted {
     }
 
     async fn take_away(&self, grace: Duration) -> Result<(), MountError> {
+        self.commit_all(grace).await;
+        let target = self.target.clone();
+        blocking(move || detach(&target)).await
+    }
+
+    async fn commit_all(&self, grace: Duration) {
         let commits = tokio::time::timeout(grace, self.core.commit_all()).await;
         if commits.is_err() {
             tracing::warn!("files were still being committed after {grace:?}");
         }
-        let target = self.target.clone();
-        blocking(move || detach(&target)).await
     }
 
     async fn settle(&self, grace: Duration) {
@@ -194,6 +198,8 @@ impl Mounted {
         if waited.is_err() {
             tracing::warn!("requests were still under way after {grace:?}");
         }
+        // Whoever took it away may have done so before the kernel told of the last close.
+        self.commit_all(grace).await;
         self.core.own.settle(grace).await;
     }
 }

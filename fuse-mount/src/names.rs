@@ -15,6 +15,7 @@ use crate::inodes::{ROOT, Version};
 const SNAPSHOTS: &str = ".snapshot";
 
 /// Rights of `check_access`.
+const WRITE: u32 = 2;
 const WRITE_AND_SEARCH: u32 = 3;
 
 /// What `setattr` changes.
@@ -56,6 +57,15 @@ fn time(time: TimeOrNow) -> Time {
         TimeOrNow::Now => Time::Now,
         TimeOrNow::SpecificTime(at) => Time::At(given_ns(at)),
     }
+}
+
+/// Whoever may write may say "now"; the rest is the owner's.
+fn is_only_now(attributes: &Attributes) -> bool {
+    let times = [attributes.mtime, attributes.atime];
+    attributes.mode.is_none()
+        && attributes.owner.is_none()
+        && attributes.group.is_none()
+        && !times.iter().any(|time| matches!(time, Some(Time::At(_))))
 }
 
 impl Core {
@@ -153,6 +163,12 @@ impl Core {
 
     /// What the cluster knows of a number. `ESTALE`: its name leads to another file by now, or to none.
     pub(crate) async fn status(&self, client: &Client, number: u64) -> Answer<FileStatus> {
+        let status = self.same(client, number).await?;
+        Ok(self.visible(&self.path(number)?, status).await)
+    }
+
+    /// The same without what another writer flushed.
+    pub(crate) async fn same(&self, client: &Client, number: u64) -> Answer<FileStatus> {
         let path = self.path(number)?;
         let status = self.ask(client.stat_link(&path)).await.map_err(|error| match Errno::from(&error) {
             Errno::ENOENT => Errno::ESTALE,
@@ -162,7 +178,26 @@ impl Core {
         if number != ROOT && inode != status.inode {
             return Err(Errno::ESTALE);
         }
-        Ok(self.visible(&path, status).await)
+        Ok(status)
+    }
+
+    /// May a user do this with a file that the cluster does not have any more? Nobody is known here as a member of its group:
+    /// who is not its owner has what both the group and all others have.
+    pub(crate) fn permits(&self, uid: u32, status: &FileStatus, rights: u32) -> bool {
+        let own = self.people.user(uid) == status.owner;
+        let bits = if own { status.mode >> 6 } else { (status.mode >> 3) & status.mode };
+        self.is_superuser(uid) || bits & rights == rights
+    }
+
+    fn is_superuser(&self, uid: u32) -> bool {
+        uid == 0 || self.people.user(uid) == self.config.user
+    }
+
+    /// May a caller change the names in a directory?
+    pub(crate) async fn may_change_names(&self, client: &Client, directory: u64) -> Answer<()> {
+        let path = self.path(directory)?;
+        let allowed = self.ask(client.check_access(&path, WRITE_AND_SEARCH)).await?;
+        if allowed { Ok(()) } else { Err(Errno::EACCES) }
     }
 
     pub(crate) async fn setattr(&self, uid: u32, number: u64, mut change: Change) -> Answer<FileAttr> {
@@ -181,13 +216,13 @@ impl Core {
             change.mode = (status.kind() == FileKind::File && wanted != status.mode).then_some(wanted);
         }
         if change.changes_attributes() {
-            self.set_attributes(&client, number, &change).await?;
+            self.set_attributes(uid, &client, number, &change).await?;
         }
         self.getattr(uid, number).await
     }
 
-    async fn set_attributes(&self, client: &Client, number: u64, change: &Change) -> Answer<()> {
-        let mut attributes = Attributes {
+    async fn set_attributes(&self, uid: u32, client: &Client, number: u64, change: &Change) -> Answer<()> {
+        let attributes = Attributes {
             mode: change.mode.map(|mode| mode & 0o7777),
             owner: change.uid.map(|uid| self.people.user(uid)),
             group: change.gid.map(|gid| self.people.group(gid)),
@@ -196,24 +231,38 @@ impl Core {
             no_follow: true,
             ..Attributes::default()
         };
-        if let Some(file) = self.file(number) {
-            self.keep_times(&file, &mut attributes).await;
-            if file.seen.lock().unlinked {
-                self.set_unlinked(&file, &attributes);
-                return Ok(());
-            }
+        let Some(file) = self.file(number) else {
+            return self.set_in_cluster(client, number, &attributes).await.map(drop);
+        };
+        let mut state = file.state.lock().await;
+        if state.unlinked {
+            self.may_set_unlinked(uid, &file.seen.lock().status, &attributes)?;
+            self.set_unlinked(&file, &attributes);
+        } else {
+            // Also times that a commit will put its own in the place of: the cluster says who may set them.
+            let status = self.set_in_cluster(client, number, &attributes).await?;
+            file.seen.lock().takes_rights(&status);
         }
-        if attributes == (Attributes { no_follow: true, ..Attributes::default() }) {
+        Self::keep_times(&file, &mut state, &attributes);
+        Ok(())
+    }
+
+    async fn set_in_cluster(&self, client: &Client, number: u64, attributes: &Attributes) -> Answer<FileStatus> {
+        self.same(&self.own, number).await?;
+        let (path, only_now) = (self.path(number)?, is_only_now(attributes));
+        let set = self.change(client.set_attributes(&path, attributes)).await;
+        set.map_err(|error| if only_now { error.into() } else { Errno::of_owners(error.code) })
+    }
+
+    /// What the cluster would say of a file that it does not have any more.
+    fn may_set_unlinked(&self, uid: u32, status: &FileStatus, attributes: &Attributes) -> Answer<()> {
+        let gives = attributes.owner.as_ref().is_some_and(|owner| *owner != status.owner)
+            || attributes.group.as_ref().is_some_and(|group| *group != status.group);
+        let owns = self.people.user(uid) == status.owner && !gives;
+        if owns || self.is_superuser(uid) || is_only_now(attributes) && self.permits(uid, status, WRITE) {
             return Ok(());
         }
-        let path = self.path(number)?;
-        // Whoever may write may say "now"; the rest is the owner's.
-        let only_now = attributes.mode.is_none()
-            && attributes.owner.is_none()
-            && attributes.group.is_none()
-            && ![attributes.mtime, attributes.atime].iter().any(|time| matches!(time, Some(Time::At(_))));
-        let set = self.change(client.set_attributes(&path, &attributes)).await;
-        set.map(drop).map_err(|error| if only_now { error.into() } else { Errno::of_owners(error.code) })
+        Err(if is_only_now(attributes) { Errno::EACCES } else { Errno::EPERM })
     }
 
     /// Why a name may not be moved or removed: of directories that one may write, only others' names in sticky ones.
@@ -284,8 +333,9 @@ impl Core {
     pub(crate) async fn unlink(&self, uid: u32, directory: u64, name: &str) -> Answer<()> {
         let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
         let number = self.inodes.lock().child(directory, name);
-        let open = self.keep_content(number).await?;
+        let open = self.keep_content(&client, &[directory], number).await?;
         if let Err(error) = self.change(client.delete(&path, false)).await {
+            self.stays(open.as_deref()).await;
             return Err(self.removal_refused(&client, &[directory], error).await);
         }
         self.inodes.lock().removed(directory, name);
@@ -303,8 +353,9 @@ impl Core {
             (inodes.child(from.0, from.1), inodes.child(to.0, to.1))
         };
         let lost = target.filter(|_| replace == Replace::Allow && source != target);
-        let open = self.keep_content(lost).await?;
+        let open = self.keep_content(&client, &[from.0, to.0], lost).await?;
         if let Err(error) = self.change(client.rename(&old, &new, replace)).await {
+            self.stays(open.as_deref()).await;
             return Err(self.removal_refused(&client, &[from.0, to.0], error).await);
         }
         match replace {

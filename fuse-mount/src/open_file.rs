@@ -58,6 +58,22 @@ pub(crate) struct State {
     /// The inode of a commit whose outcome is not known.
     pub(crate) maybe_inode: Option<u64>,
     pub(crate) unlinked: bool,
+    /// It is about to lose its last name: what was brought here stays.
+    pub(crate) going: bool,
+    /// The cluster has it under names that this mount does not know.
+    pub(crate) elsewhere: bool,
+}
+
+impl State {
+    /// Is there somewhere for a change to go?
+    pub(crate) fn takes_changes(&self) -> Result<(), Errno> {
+        match self.failed {
+            Some(failed) => Err(failed),
+            // Its other names would never show it.
+            None if self.unlinked && self.elsewhere => Err(Errno::EIO),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What is shown of an open file without waiting for what is done to it.
@@ -73,6 +89,12 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Who may do what with the file, as the cluster says by now.
+    pub(crate) fn takes_rights(&mut self, status: &FileStatus) {
+        self.status.mode = status.mode;
+        self.status.owner.clone_from(&status.owner);
+        self.status.group.clone_from(&status.group);
+    }
     /// What the cluster says, with what is newer here.
     pub(crate) fn over(&self, status: FileStatus) -> FileStatus {
         match self.local {
@@ -100,7 +122,15 @@ impl OpenFile {
         };
         Self {
             number,
-            state: tokio::sync::Mutex::new(State { how, failed, times, maybe_inode, unlinked: false }),
+            state: tokio::sync::Mutex::new(State {
+                how,
+                failed,
+                times,
+                maybe_inode,
+                unlinked: false,
+                going: false,
+                elsewhere: false,
+            }),
             seen: Mutex::new(Seen { status, local, unlinked: false, commits: 0 }),
         }
     }

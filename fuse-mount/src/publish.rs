@@ -1,6 +1,7 @@
 //! Changes become the cluster's: at close, at fsync, and before a file loses its last name.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use base::local::temporary_name;
 use client::{
@@ -32,6 +33,10 @@ impl Core {
             How::Draft(draft) if state.unlinked || !draft.is_changed() => Ok(()),
             How::Draft(_) => {
                 let status = self.commit_draft(file, state).await?;
+                if !state.going {
+                    // Its room is for others, and the cluster says what the file is from now on.
+                    state.how = How::Clean(None);
+                }
                 committed(file, status);
                 self.give_times(file, state).await
             }
@@ -52,8 +57,11 @@ impl Core {
     /// The file is closed in the cluster.
     pub(crate) async fn end_stream(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
         let How::Stream(stream) = std::mem::replace(&mut state.how, How::Clean(None)) else { return Ok(()) };
+        // Whoever stops waiting for this does not know what became of it.
+        state.failed = Some(Errno::EIO);
         match self.change(stream.writer.close()).await {
             Ok(status) => {
+                state.failed = None;
                 committed(file, status);
                 Ok(())
             }
@@ -74,8 +82,7 @@ impl Core {
     }
 
     /// Times of a file with changes are given to it when they are committed.
-    pub(crate) async fn keep_times(&self, file: &OpenFile, attributes: &mut Attributes) {
-        let mut state = file.state.lock().await;
+    pub(crate) fn keep_times(file: &OpenFile, state: &mut State, attributes: &Attributes) {
         let changed = match &state.how {
             How::Clean(_) => false,
             How::Stream(_) => true,
@@ -84,7 +91,7 @@ impl Core {
         if !changed {
             return;
         }
-        let (mtime, atime) = (attributes.mtime.take(), attributes.atime.take());
+        let (mtime, atime) = (attributes.mtime, attributes.atime);
         state.times.mtime = mtime.or(state.times.mtime);
         state.times.atime = atime.or(state.times.atime);
         if let Some(client::Time::At(ns)) = mtime
@@ -146,7 +153,9 @@ impl Core {
             }
             self.inodes.lock().replaced(file.number, status.inode);
         }
-        state.maybe_inode = None;
+        if let Some(inode) = state.maybe_inode.take() {
+            self.inodes.lock().unreserve(inode);
+        }
         Ok(status)
     }
 
@@ -158,7 +167,10 @@ impl Core {
         let temporary = beside(path, &temporary_name());
         let made = self.write_beside(draft, range, &temporary, old).await;
         let made = match made {
-            Ok(made) => made,
+            Ok(made) => {
+                self.inodes.lock().reserve(file.number, made.inode);
+                made
+            }
             Err(error) => {
                 self.remove_quietly(&temporary).await;
                 return Err(error.into());
@@ -171,6 +183,7 @@ impl Core {
                 return Err(error.into());
             }
             Err(error) => {
+                self.inodes.lock().unreserve(made.inode);
                 self.remove_quietly(&temporary).await;
                 return Err(error.into());
             }
@@ -188,7 +201,8 @@ impl Core {
         old: &FileStatus,
     ) -> FsResult<FileStatus> {
         let options = CreateOptions {
-            mode: Some(old.mode),
+            // Nobody else reads it before it is as the old one.
+            mode: Some(0o600),
             replication: old.replication,
             block_size_bytes: old.block_size_bytes,
             empty: range.is_empty(),
@@ -203,10 +217,8 @@ impl Core {
     /// What a new file has beside its content is that of the old one.
     async fn copy_attributes(&self, old: &FileStatus, temporary: &str, made: &FileStatus) -> FsResult<FileStatus> {
         let mut status = made.clone();
-        let differs = (&made.owner, &made.group, made.mode) != (&old.owner, &old.group, old.mode);
-        if differs {
+        if (&made.owner, &made.group) != (&old.owner, &old.group) {
             let attributes = Attributes {
-                mode: Some(old.mode),
                 owner: (made.owner != old.owner).then(|| old.owner.clone()),
                 group: (made.group != old.group).then(|| old.group.clone()),
                 ..Attributes::default()
@@ -219,6 +231,10 @@ impl Core {
         if old.has_acl {
             let entries = self.ask(self.own.acl(&old.path)).await?.entries;
             self.change(self.own.change_acl(temporary, AclChange::Set, entries)).await?;
+        }
+        if old.has_acl || status.mode != old.mode {
+            let attributes = Attributes { mode: Some(old.mode), ..Attributes::default() };
+            status = self.change(self.own.set_attributes(temporary, &attributes)).await?;
         }
         Ok(status)
     }
@@ -279,28 +295,62 @@ impl Core {
         Ok(self.change(client.until_closed(path, self.config.deadline)).await?)
     }
 
-    /// Before an open file loses a name: if it is the last one that is known, what is in it is brought here.
-    pub(crate) async fn keep_content(&self, number: Option<u64>) -> Answer<Option<std::sync::Arc<OpenFile>>> {
+    /// Before an open file loses a name in one of these directories: if it is the last one that is known, what is in it is
+    /// brought here.
+    pub(crate) async fn keep_content(
+        &self,
+        client: &Client,
+        directories: &[u64],
+        number: Option<u64>,
+    ) -> Answer<Option<Arc<OpenFile>>> {
         let Some(number) = number.filter(|number| !self.inodes.lock().has_another_name(*number)) else {
             return Ok(None);
         };
         let Some(file) = self.file(number) else { return Ok(None) };
+        for directory in directories {
+            self.may_change_names(client, *directory).await?;
+        }
         let mut state = file.state.lock().await;
         if state.failed.is_none() && !state.unlinked {
+            state.elsewhere = self.has_unknown_names(&file).await?;
+            if state.elsewhere {
+                self.commit(&file, &mut state).await?;
+            }
             let draft = self.draft(&file, &mut state).await?;
             self.fetch(number, draft).await.map_err(|error| {
                 // Nothing of it was removed: it is too long to be kept here for those who have it open.
                 if error == Errno::ENOSPC { Errno::EBUSY } else { error }
             })?;
+            state.going = true;
         }
         drop(state);
         Ok(Some(file))
     }
 
+    /// Does the cluster have a file under further names, of whose known ones only one is left?
+    async fn has_unknown_names(&self, file: &OpenFile) -> Answer<bool> {
+        match self.same(&self.own, file.number).await {
+            Ok(status) => {
+                file.seen.lock().takes_rights(&status);
+                Ok(status.nlink > 1)
+            }
+            // Its name leads to another file: nothing is known of it.
+            Err(Errno::ESTALE) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An open file keeps its name after all.
+    pub(crate) async fn stays(&self, file: Option<&OpenFile>) {
+        if let Some(file) = file {
+            file.state.lock().await.going = false;
+        }
+    }
+
     /// An open file has no name any more.
     pub(crate) async fn stands_alone(&self, file: &OpenFile) {
         let mut state = file.state.lock().await;
-        state.unlinked = true;
+        (state.unlinked, state.going) = (true, false);
         if let How::Draft(draft) = &mut state.how {
             draft.stands_alone();
         }

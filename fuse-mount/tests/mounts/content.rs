@@ -2,9 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::time::Duration;
 
-use crate::place::{BLOCK_BYTES, Place, by_program, close, content};
+use client::FileStatus;
+use fuse_mount::MountConfig;
+
+use crate::place::{BLOCK_BYTES, Place, by_program, close, config, content, mount};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn v_5_what_is_written_is_read_and_is_in_the_cluster() {
@@ -289,14 +293,153 @@ async fn mapped_files_are_read_and_changed() {
     place.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pages_of_a_mapped_file_stay_where_they_are_also_of_one_that_appends() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        let mut bytes = content(5000, 6);
+        fs::write(dir.join("f"), &bytes).unwrap();
+        let file = OpenOptions::new().read(true).append(true).open(dir.join("f")).unwrap();
+        let map = Map::of(&file, bytes.len());
+        map.bytes()[10] = b'!';
+        bytes[10] = b'!';
+        map.sync();
+        drop(map);
+        assert_eq!(close(file), None);
+        assert!(fs::read(dir.join("f")).unwrap() == bytes);
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_file_that_another_mount_changed_is_looked_at_again_before_it_is_changed() {
+    let Some(place) = Place::with(2).await else { return };
+    let (here, there) = (place.dir(0), place.dir(1));
+    by_program(move || {
+        let opened = |name: &str| {
+            fs::write(here.join(name), [b'a'; 100]).unwrap();
+            OpenOptions::new().read(true).write(true).open(here.join(name)).unwrap()
+        };
+        let append = |name: &str| {
+            let mut file = OpenOptions::new().append(true).open(there.join(name)).unwrap();
+            file.write_all(&[b'b'; 100]).unwrap();
+            assert_eq!(close(file), None);
+        };
+        let mut long = vec![b'a'; 100];
+        long.resize(200, b'b');
+        for (name, offset_bytes, synced) in [("end", 200, false), ("middle", 50, false), ("again", 200, true)] {
+            let file = opened(name);
+            if synced {
+                file.write_all_at(b"a", 7).unwrap();
+                file.sync_all().unwrap();
+            }
+            append(name);
+            file.write_all_at(b"x", offset_bytes as u64).unwrap();
+            assert_eq!(close(file), None, "{name}");
+            let mut wanted = long.clone();
+            wanted.resize(200.max(offset_bytes + 1), b'?');
+            wanted[offset_bytes] = b'x';
+            assert!(fs::read(there.join(name)).unwrap() == wanted, "{name}");
+        }
+        let file = opened("cut");
+        append("cut");
+        file.set_len(100).unwrap();
+        assert_eq!(fs::read(there.join("cut")).unwrap().len(), 100);
+        // Another file by now.
+        let file = opened("f");
+        fs::write(there.join("g"), b"other").unwrap();
+        fs::rename(there.join("g"), there.join("f")).unwrap();
+        assert_eq!(file.set_len(1).unwrap_err().raw_os_error(), Some(libc::ESTALE));
+        let changed = file.set_permissions(fs::Permissions::from_mode(0o777));
+        assert_eq!(changed.unwrap_err().raw_os_error(), Some(libc::ESTALE));
+        assert_eq!(fs::read(there.join("f")).unwrap(), b"other");
+        assert_eq!(fs::metadata(there.join("f")).unwrap().mode() & 0o777, 0o644);
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_name_that_is_not_known_here_would_never_get_is_refused() {
+    let Some(place) = Place::with(1).await else { return };
+    let (dir, client) = (place.dir(0), place.cluster.client().unwrap());
+    let at = dir.clone();
+    by_program(move || fs::write(at.join("f"), b"0123456789").unwrap()).await;
+    client.link("/t/f", "/t/g").await.unwrap();
+    by_program(move || {
+        let file = OpenOptions::new().read(true).write(true).open(dir.join("f")).unwrap();
+        file.write_all_at(b"before", 0).unwrap();
+        fs::remove_file(dir.join("f")).unwrap();
+        assert_eq!(file.write_all_at(b"after", 0).unwrap_err().raw_os_error(), Some(libc::EIO));
+        let mut some = [0; 10];
+        file.read_exact_at(&mut some, 0).unwrap();
+        assert_eq!((&some, fs::read(dir.join("g")).unwrap().as_slice()), (b"before6789", &b"before6789"[..]));
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_committed_takes_no_room_any_more() {
+    let Some(mut place) = Place::with(0).await else { return };
+    let config = MountConfig { cache_bytes: 50_000, ..config(place.cluster.uri(), Duration::from_secs(30)) };
+    place.mounts.push(mount(config).await);
+    let dir = place.dir(0);
+    by_program(move || {
+        fs::write(dir.join("f"), content(200_000, 1)).unwrap();
+        let wanted = content(200_000, 2);
+        let file = OpenOptions::new().write(true).open(dir.join("f")).unwrap();
+        for (number, part) in wanted.chunks(40_000).enumerate() {
+            file.write_all_at(part, number as u64 * 40_000).unwrap();
+            file.sync_all().unwrap();
+        }
+        assert!(fs::read(dir.join("f")).unwrap() == wanted);
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_file_that_takes_the_place_of_an_old_one_is_nobody_elses_before() {
+    let Some(place) = Place::with(1).await else { return };
+    let (dir, client) = (place.dir(0), place.cluster.client().unwrap());
+    let syncing = base::task::blocking(move || {
+        let len = 20 * BLOCK_BYTES as usize;
+        fs::write(dir.join("f"), content(len, 1)).unwrap();
+        fs::set_permissions(dir.join("f"), fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::chown(dir.join("f"), Some(12_345), Some(54_321)).unwrap();
+        let file = OpenOptions::new().write(true).open(dir.join("f")).unwrap();
+        file.write_all_at(&content(len, 2), 0).unwrap();
+        file.sync_all().unwrap();
+        fs::metadata(dir.join("f")).unwrap()
+    });
+    let mut syncing = std::pin::pin!(syncing);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut syncing => break ended.unwrap(),
+            all = client.list("/t").unwrap().collect() => {
+                let beside = |status: &&FileStatus| status.path != "f";
+                for status in all.unwrap().iter().filter(beside) {
+                    let private = status.mode & 0o777 == 0o600;
+                    assert!(private || status.group == "gid54321", "{status:?}");
+                }
+            }
+        }
+    };
+    assert_eq!((ended.mode() & 0o777, ended.uid(), ended.gid()), (0o640, 12_345, 54_321));
+    place.end().await;
+}
+
 /// A file in memory, shared.
-struct Map {
+pub(crate) struct Map {
     at: *mut libc::c_void,
     len: usize,
 }
 
 impl Map {
-    fn of(file: &File, len: usize) -> Self {
+    pub(crate) fn of(file: &File, len: usize) -> Self {
         use std::os::fd::AsRawFd;
         let rights = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping of an open file, wherever the system likes.
@@ -305,7 +448,7 @@ impl Map {
         Self { at, len }
     }
     #[allow(clippy::mut_from_ref, reason = "one thread of one test has it, a line at a time")]
-    fn bytes(&self) -> &mut [u8] {
+    pub(crate) fn bytes(&self) -> &mut [u8] {
         // SAFETY: mapped with this length for as long as `self` lives, and nobody cuts the file.
         unsafe { std::slice::from_raw_parts_mut(self.at.cast(), self.len) }
     }

@@ -12,6 +12,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::content::Map;
 use crate::place::{BLOCK_BYTES, Place, by_program, close, config, content, mount};
 
 /// Of the mounts here.
@@ -173,5 +174,45 @@ async fn umount_works_without_a_cluster_and_in_use_is_said() {
     mounted.until(std::future::pending(), PATIENCE).await.unwrap();
     line.up.send(true).unwrap();
     place.mounts.push(mount(config(place.cluster.uri(), DEADLINE)).await);
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_for_which_nobody_waited_is_no_success() {
+    let Some(place) = Place::with(0).await else { return };
+    let line = Line::to(place.cluster.uri()).await;
+    let (mounted, dir) = mount(config(line.uri.clone(), Duration::from_secs(30))).await;
+    let at = dir.path().join("t/f");
+    let file = by_program(move || {
+        let mut file = File::create(at).unwrap();
+        file.write_all(b"begun").unwrap();
+        file
+    })
+    .await;
+    line.up.send(false).unwrap();
+    mounted.unmount(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(by_program(move || close(file)).await, Some(libc::EIO));
+    line.up.send(true).unwrap();
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_changed_after_close_is_committed_whoever_takes_the_mount_away() {
+    let Some(place) = Place::with(0).await else { return };
+    let (mounted, dir) = mount(config(place.cluster.uri(), PATIENCE)).await;
+    let at = dir.path().to_path_buf();
+    by_program(move || {
+        fs::write(at.join("t/f"), b"0123456789").unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(at.join("t/f")).unwrap();
+        let map = Map::of(&file, 10);
+        drop(file);
+        map.bytes()[0] = b'!';
+        fuse_mount::unmount(&at, Unmount::Detach).unwrap();
+        drop(map);
+    })
+    .await;
+    mounted.until(std::future::pending(), PATIENCE).await.unwrap();
+    let reader = place.cluster.client().unwrap().open("/t/f").await.unwrap();
+    assert_eq!(&reader.read_at(0, 10).await.unwrap()[..], b"!123456789");
     place.end().await;
 }

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::place::{Place, by_program};
+use fuse_mount::MountConfig;
+
+use crate::place::{Place, as_user, by_program, config, mount};
 
 /// More than several pages of the namenode, and of the kernel.
 const MANY: usize = 2500;
@@ -172,6 +175,51 @@ async fn n_4_names_are_exchanged_also_those_of_a_file_and_a_directory() {
         fs::rename(dir.join("g"), dir.join("f")).unwrap();
         assert_eq!(exchange("f", "none").unwrap_err(), rustix::io::Errno::NOENT);
         assert_eq!(exchange("d", "d/in").unwrap_err(), rustix::io::Errno::INVAL);
+    })
+    .await;
+    place.end().await;
+}
+
+/// Of nobody here.
+const STRANGER: u32 = 12_345;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_may_not_change_a_file_does_not_change_it_while_others_do() {
+    let Some(mut place) = Place::with(0).await else { return };
+    let config = config(place.cluster.uri(), Duration::from_secs(30));
+    place.mounts.push(mount(MountConfig { allow_other: true, cache_bytes: 64 << 10, ..config }).await);
+    let dir = place.dir(0);
+    by_program(move || {
+        let path = dir.join("f");
+        fs::write(&path, b"0123456789").unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        file.write_all_at(b"X", 3).unwrap();
+        as_user(STRANGER, || {
+            let emptied = OpenOptions::new().read(true).custom_flags(libc::O_TRUNC).open(&path);
+            assert_eq!(emptied.unwrap_err().raw_os_error(), Some(libc::EACCES));
+            let read = File::open(&path).unwrap();
+            let set = read.set_times(FileTimes::new().set_modified(UNIX_EPOCH));
+            assert_eq!(set.unwrap_err().raw_os_error(), Some(libc::EPERM));
+        });
+        file.sync_all().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"012X456789");
+        assert_ne!(fs::metadata(&path).unwrap().mtime(), 0);
+        // Without a name, by its descriptor.
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        fs::remove_file(&path).unwrap();
+        let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+        as_user(STRANGER, || {
+            assert_eq!(File::open(&by_descriptor).unwrap_err().raw_os_error(), Some(libc::EACCES));
+        });
+        assert_eq!(fs::read(&by_descriptor).unwrap(), b"012X456789");
+        // More than there is room for: whoever may not remove it is told so, before anything of it is fetched.
+        fs::create_dir(dir.join("d")).unwrap();
+        fs::write(dir.join("d/large"), vec![1; 100_000]).unwrap();
+        let large = File::open(dir.join("d/large")).unwrap();
+        let removed = as_user(STRANGER, || fs::remove_file(dir.join("d/large")));
+        assert_eq!(removed.unwrap_err().raw_os_error(), Some(libc::EACCES));
+        assert_eq!(fs::remove_file(dir.join("d/large")).unwrap_err().raw_os_error(), Some(libc::EBUSY));
+        drop(large);
     })
     .await;
     place.end().await;

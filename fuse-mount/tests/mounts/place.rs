@@ -83,6 +83,18 @@ pub(crate) async fn by_program<T: Send + 'static>(work: impl FnOnce() -> T + Sen
     base::task::blocking(work).await.unwrap()
 }
 
+/// Does something as another user of this machine, by a thread that is this user's to file systems.
+pub(crate) fn as_user<T: Send>(uid: u32, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: changes nothing but what this thread is to file systems.
+            unsafe { libc::setfsuid(uid) };
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
+
 /// Bytes that say where they belong.
 pub(crate) fn content(len: usize, seed: u64) -> Vec<u8> {
     (0..len as u64).map(|i| (i.wrapping_mul(31) ^ (i / 253) ^ (i / 65_536) ^ seed) as u8).collect()
