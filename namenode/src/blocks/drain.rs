@@ -195,7 +195,9 @@ impl BlockManager {
         let dead = self.registry.node(node).state == NodeState::Dead;
         let stream = |storage: &StorageIndex| &self.streams[storage.0 as usize];
         if !dead {
-            return disks.any(|disk| !stream(disk).full_in(term)).then_some(Why::NotReported);
+            // It may hold what was written lately, and the report of that is still on its way.
+            let untold = |disk| !stream(disk).full_in(term) || !stream(disk).is_heard_out();
+            return disks.any(untold).then_some(Why::NotReported);
         }
         // What a dead node has nobody can say, unless it said so before: it may be what other blocks lack.
         let unknown = disks.any(|disk| !stream(disk).complete());

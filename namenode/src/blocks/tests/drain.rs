@@ -161,6 +161,26 @@ fn sc_75_a_block_that_is_being_written_keeps_its_node_until_it_is_closed() {
 }
 
 #[test]
+fn l_7_a_node_whose_report_of_a_new_block_is_on_its_way_does_not_go() {
+    let mut bench = Bench::new(3);
+    let pipeline: Vec<_> = (0..2).map(|node| bench.storage(node, 0)).collect();
+    bench.allocate(1, 2, pipeline);
+    // Its heartbeats come through, and say that there is more; its reports do not.
+    bench.put(0, 0, whole(1));
+    bench.hold(1, whole(1));
+    bench.commit(1);
+    bench.services(&[(0, LEAVES)]);
+    for _ in 0..20 {
+        bench.pass(1);
+        (0..3).for_each(|node| drop(bench.beat_with(node, Vec::new())));
+    }
+    assert_eq!(reasons(&bench, 0), [Why::NotReported]);
+    bench.report(0);
+    bench.run(40);
+    assert_eq!((job(&bench, 0).state, bench.holders_beside(1, &[0])), (JobState::Done, 2));
+}
+
+#[test]
 fn sc_75_a_block_that_is_open_again_is_elsewhere_only_where_nodes_say_that_it_is() {
     let mut bench = Bench::new(4);
     // The log names nodes 0 and 1; a balance has moved the copy of node 1 to node 2 since.
