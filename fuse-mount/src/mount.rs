@@ -152,7 +152,11 @@ impl Mounted {
     /// The mount is taken away if the future is dropped.
     pub async fn until(mut self, stop: impl Future<Output = ()>, grace: Duration) -> Result<(), MountError> {
         let Some(session) = self.session.take() else { return Ok(()) };
-        let mut end = std::pin::pin!(blocking(move || session.join().map_err(system("read the kernel's requests"))));
+        let read = move || match session.join() {
+            Err(error) if is_taken_away(&error) => Ok(()),
+            ended => ended.map_err(system("read the kernel's requests")),
+        };
+        let mut end = std::pin::pin!(blocking(read));
         let ended = tokio::select! {
             ended = &mut end => ended,
             () = stop => {
@@ -281,4 +285,9 @@ fn options(config: &MountConfig) -> Config {
     options.mount_options.extend([MountOption::NoSuid, MountOption::NoDev]);
     options.acl = if config.allow_other { SessionACL::All } else { SessionACL::Owner };
     options
+}
+
+/// Is it only that the mount was taken away, gently or by force? The kernel says one or the other, by when it was asked.
+fn is_taken_away(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ECONNABORTED))
 }

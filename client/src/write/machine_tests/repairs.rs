@@ -366,8 +366,9 @@ fn d_7_copies_that_begin_and_fail_end_a_write_also_with_one_node_left() {
     }
     for signs in [2, 5, 20] {
         let (lasted, copies) = copies_that_fail(signs);
-        let most = Duration::from_secs(6 * u64::from(signs) + 40);
-        assert!(lasted <= most, "{signs} signs: {lasted:?}, {copies} copies");
+        // However long each of them moves bytes: so many, and no more.
+        let most = Duration::from_secs(12 * u64::from(signs) + 40);
+        assert!(lasted <= most && copies <= 30, "{signs} signs: {lasted:?}, {copies} copies");
     }
 }
 

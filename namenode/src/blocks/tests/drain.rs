@@ -176,7 +176,7 @@ fn l_7_a_node_whose_report_of_a_new_block_is_on_its_way_does_not_go() {
     }
     assert_eq!(reasons(&bench, 0), [Why::NotReported]);
     bench.report(0);
-    bench.run(40);
+    bench.run(150);
     assert_eq!((job(&bench, 0).state, bench.holders_beside(1, &[0])), (JobState::Done, 2));
 }
 
