@@ -285,7 +285,10 @@ fn unhealthy(cluster: &Cluster) -> Option<String> {
     if !cluster.namenodes.iter().any(|host| host.role().is_some_and(|role| role.serving)) {
         return Some("nobody leads".to_owned());
     }
-    if let Some(out) = cluster.admin.as_ref().and_then(Admin::out_of_service) {
+    if cluster.admin.as_ref().is_some_and(Admin::is_busy) {
+        return Some("the administrator is not done".to_owned());
+    }
+    if let Some((out, _)) = cluster.out_of_service() {
         return Some(format!("datanode {out} is out of service"));
     }
     let down = cluster.datanodes.iter().position(|host| !host.is_up());
@@ -330,7 +333,11 @@ fn poor_blocks(cluster: &Cluster) -> String {
     }
     for (index, storage) in blocks.registry().storages() {
         let node = blocks.registry().node(storage.node);
-        text.push_str(&format!("\n    {index:?} {:?} {:?} {:?}", storage.failure, node.state, node.host));
+        let (service, room) = (node.service, (storage.available_bytes, storage.open_writes));
+        text.push_str(&format!(
+            "\n    {index:?} {:?} {:?} {service:?} {:?} room {room:?}",
+            storage.failure, node.state, node.host
+        ));
     }
     text
 }

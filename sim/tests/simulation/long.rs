@@ -1,4 +1,4 @@
-//! The long run: as many seeds as fit into some minutes.
+//! The long run: as many seeds as fit into some minutes, or as many as `BLOCKYARD_SIM_RUNS` says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,10 @@ fn thousands_of_seeds_pass() {
     // Apart from the seeds of the gate.
     let base = base_of_commit().wrapping_add(1 << 32);
     let clock = Arc::new(SystemClock::new());
-    let go_on = move || clock.now().elapsed_from_start() < BUDGET;
-    let sum = make_all(usize::MAX, move |number| Run::of_seed(base.wrapping_add(number as u64)), go_on);
+    let asked = std::env::var("BLOCKYARD_SIM_RUNS").ok();
+    let runs = asked.map(|runs| runs.parse().expect("BLOCKYARD_SIM_RUNS is a number"));
+    let go_on = move || runs.is_some() || clock.now().elapsed_from_start() < BUDGET;
+    let sum = make_all(runs.unwrap_or(usize::MAX), move |number| Run::of_seed(base.wrapping_add(number as u64)), go_on);
     println!(
         "{} runs from seed {base}: {} operations, {} faults\n{}",
         sum.runs, sum.operations, sum.faults, sum.coverage
