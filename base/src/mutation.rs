@@ -83,8 +83,16 @@ mutations! {
     Sc26RestartForgetsFences = "sc-26-restart-forgets-fences";
     /// What a node found at its start speaks for the pipeline as if it had been there all the time.
     Sc27RestartedReplicaIsBelieved = "sc-27-restarted-replica-is-believed";
+    /// A copy that broke off speaks for the pipeline that its node is of.
+    Sc27UnfinishedCopySpeaks = "sc-27-unfinished-copy-speaks";
+    /// A copy throws away what a node has before it has more.
+    Sc27CopyBeginsAnew = "sc-27-copy-begins-anew";
+    /// A copy in the place of a replica breaks off before its first byte, and its node says that it has nothing.
+    Sc27ReplacedIsNothing = "sc-27-replaced-is-nothing";
     /// A recovery waits for a node that never answers.
     Sc28OneIsWaitedForForEver = "sc-28-one-is-waited-for-for-ever";
+    /// One replica alone becomes the block though others would be heard soon.
+    Sc28OneAloneIsEnough = "sc-28-one-alone-is-enough";
     /// A home that is gone for good is taken for one that never had anything.
     Sc28LossIsProof = "sc-28-loss-is-proof";
     /// An append goes on behind whatever length a replica has.

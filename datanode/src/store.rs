@@ -532,12 +532,15 @@ impl Store {
         if replica.stamp < block.stamp {
             return Err(StoreError::StaleStamp { id: block.id, found: replica.stamp, sent: block.stamp });
         }
-        let open = volume.state.lock().open.get(&block.id).filter(|open| !open.restarted()).cloned();
+        let open = volume.state.lock().open.get(&block.id).cloned();
+        // What may lack acknowledged bytes says nothing of what was acknowledged: others are asked.
+        let may_lack = open.as_ref().is_none_or(|open| open.may_lack());
         let lengths = match (replica.state, open) {
             (ReplicaState::Corrupt, _) => {
                 return Err(StoreError::NotWhole { id: block.id, state: replica.state.as_str() });
             }
             (ReplicaState::Finalized, _) => OpenLengths::all(replica.len_bytes),
+            (_, Some(open)) if may_lack => OpenLengths { acked_bytes: 0, ..open.lengths() },
             (_, Some(open)) => open.lengths(),
             (_, None) => OpenLengths { acked_bytes: 0, ..OpenLengths::all(replica.len_bytes) },
         };
@@ -547,7 +550,8 @@ impl Store {
             stored_bytes: lengths.stored_bytes,
             acked_bytes: lengths.acked_bytes,
             finalized: replica.state == ReplicaState::Finalized,
-            waiting: replica.state == ReplicaState::WaitingRecovery,
+            waiting: replica.state == ReplicaState::WaitingRecovery
+                || (replica.state == ReplicaState::BeingWritten && may_lack),
         })
     }
     /// What is known of a replica.

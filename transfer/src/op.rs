@@ -253,7 +253,7 @@ impl Target {
 /// | `PipelineSetupAppend` | finalised, of `min_bytes` | packets from there on |
 /// | `PipelineSetupAppendRecovery` | as for either of the two before | packets from `min_bytes` on, or before |
 /// | `PipelineCloseRecovery` | open or finalised, of `min_bytes` | no packet: one ack, numbered [`CLOSE_RECOVERY_SEQNO`](crate::ack::CLOSE_RECOVERY_SEQNO), with receipts |
-/// | `TransferRbw` | none, or one of a lower stamp that is not finalised | packets from 0 on; the last one does not finalise |
+/// | `TransferRbw` | none, or one that is not finalised: it goes on with a beginning of the same bytes, and replaces everything else | packets from 0 on; the last one does not finalise |
 #[derive(Clone, Debug, PartialEq)]
 pub struct WriteSetup {
     /// The block; `len_bytes` is the room to reserve.

@@ -53,7 +53,9 @@ pub fn visible_bytes(answers: &[ProbeAnswer], asked: Asked) -> Option<u64> {
         };
         answers.iter().filter_map(of).min()
     };
-    let some_may_know_better = answers.iter().any(|one| matches!(one, ProbeAnswer::Silent | ProbeAnswer::Mute));
+    // Those that were not asked, too: a namenode that has just started does not know yet where they are.
+    let unheard = answers.iter().any(|one| matches!(one, ProbeAnswer::Silent | ProbeAnswer::Mute));
+    let some_may_know_better = unheard || left_out > 0;
     // One that was started anew may have lost what was not synced: it is believed if nobody else can be (SC-27).
     let seen = told(Rank::Certain)
         .or_else(|| told(Rank::Left))
@@ -292,5 +294,6 @@ mod tests {
         let alone = Asked { left_out: 2, ..of(0) };
         assert_eq!(visible_bytes(&[Missing], alone), None, "the two that are dead may have had something");
         assert_eq!(visible_bytes(&[at(40)], alone), Some(40));
+        assert_eq!(visible_bytes(&[restarted(0)], alone), None, "what was synced is where the others are");
     }
 }

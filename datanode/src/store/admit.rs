@@ -31,7 +31,8 @@ pub struct Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Here {
     pub(crate) replica: Replica,
-    /// Length that counts: of an open replica of this run what is stored. `None`: found at a start, and nobody has read it.
+    /// Length that counts: of an open replica of this run what is stored, of one that was found at a start what was read and
+    /// is good. `None`: nobody has read it.
     pub(crate) len_bytes: Option<u64>,
     /// Stamp of the recovery that has shut others out.
     pub(crate) fence: Option<GenerationStamp>,
@@ -65,11 +66,17 @@ pub(crate) fn decide(id: BlockId, wish: &Wish, here: Option<&Here>) -> Result<Ve
     };
     check_stamps(id, wish, here)?;
     if wish.stage == Stage::TransferRbw {
-        // A whole replica may be a good copy of what the namespace has: never thrown away for one that is in the making.
-        return if here.replica.state == ReplicaState::Finalized {
-            Err(StoreError::Exists(id))
-        } else {
-            Ok(Verdict::Replace)
+        return match (here.replica.state, here.len_bytes) {
+            // It may be a good copy of what the namespace has: never touched for one that is in the making.
+            (ReplicaState::Finalized, _) => Err(StoreError::Exists(id)),
+            // A beginning of the same bytes: the copy goes on with it. Thrown away it would be what is lost with the source,
+            // should that go before the copy is whole (F-1).
+            (ReplicaState::BeingWritten | ReplicaState::WaitingRecovery, Some(at_bytes))
+                if here.replica.stamp >= wish.floor && !base::mutated!(Sc27CopyBeginsAnew) =>
+            {
+                Ok(Verdict::Resume { at_bytes })
+            }
+            _ => Ok(Verdict::Replace),
         };
     }
     if here.replica.stamp < wish.floor {
@@ -80,7 +87,7 @@ pub(crate) fn decide(id: BlockId, wish: &Wish, here: Option<&Here>) -> Result<Ve
         (ReplicaState::Corrupt, _) => return Err(not_whole),
         (ReplicaState::Finalized, _) => here.replica.len_bytes,
         (_, Stage::PipelineSetupAppend) => return Err(not_whole),
-        // What a start found may lack what was acknowledged: only a recovery compares it with the others (SC-27).
+        // What a start found may lack what was acknowledged: read, its length says whether it does (SC-27).
         (ReplicaState::BeingWritten | ReplicaState::WaitingRecovery, _) => here.len_bytes.ok_or(not_whole)?,
     };
     let most_bytes = match wish.stage {
@@ -177,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn sc_27_a_replica_that_a_start_found_is_no_writers_any_more() {
+    fn sc_27_a_replica_that_a_start_found_is_no_writers_before_it_was_read() {
         for stage in RECOVERIES {
             let here = Here { len_bytes: None, ..here(ReplicaState::WaitingRecovery, 5, 100) };
             assert!(said(&wish(stage, 100, 200), Some(&here)).contains("waiting for recovery"));
@@ -203,12 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn i_2_a_transfer_replaces_what_is_open_and_never_what_is_whole() {
+    fn i_2_f_1_a_transfer_goes_on_with_what_is_open_replaces_what_is_no_beginning_and_never_what_is_whole() {
         let transfer = wish(Stage::TransferRbw, 0, 0);
         for state in [OPEN[0], OPEN[1], ReplicaState::Corrupt] {
-            for (at, said_of_it) in [(3, "Replace"), (7, "Replace")] {
+            let goes_on = if state == ReplicaState::Corrupt { "Replace" } else { "Resume { at_bytes: 100 }" };
+            for (at, said_of_it) in [(3, "Replace"), (5, goes_on), (7, goes_on)] {
                 assert_eq!(said(&transfer, Some(&here(state, at, 100))), said_of_it);
             }
+            let unread = Here { len_bytes: None, ..here(state, 7, 100) };
+            assert_eq!(said(&transfer, Some(&unread)), "Replace");
             assert!(said(&transfer, Some(&here(state, 8, 100))).contains("gs 8"), "a newer one stays");
         }
         assert!(said(&transfer, Some(&here(ReplicaState::Finalized, 3, 100))).contains("exists"));

@@ -78,6 +78,10 @@ type Stopper = Box<dyn Fn() + Send + Sync>;
 /// An open replica of this run of the node, or one that was found at its start and read since.
 pub struct OpenReplica {
     restarted: bool,
+    /// A copy of a replica elsewhere that is being made, or that broke off: it may lack what was acknowledged.
+    unfinished_copy: AtomicBool,
+    /// What came again for a copy was something else: it is no beginning of the block.
+    differs: AtomicBool,
     gate: Mutex<()>,
     stopped: AtomicBool,
     /// Stopped because the replica is removed: what its writer is told.
@@ -98,6 +102,8 @@ impl OpenReplica {
         let received_bytes = stored.len_bytes;
         Arc::new(Self {
             restarted: false,
+            unfinished_copy: AtomicBool::new(false),
+            differs: AtomicBool::new(false),
             gate: Mutex::new(()),
             stopped: AtomicBool::new(false),
             removed: AtomicBool::new(false),
@@ -111,6 +117,8 @@ impl OpenReplica {
         let lengths = Lengths { received_bytes: stored.len_bytes, stored, leaves, ..Lengths::default() };
         Arc::new(Self {
             restarted: true,
+            unfinished_copy: AtomicBool::new(false),
+            differs: AtomicBool::new(false),
             gate: Mutex::new(()),
             stopped: AtomicBool::new(false),
             removed: AtomicBool::new(false),
@@ -121,6 +129,24 @@ impl OpenReplica {
     /// Was it left by an earlier run of the node?
     pub(crate) const fn restarted(&self) -> bool {
         self.restarted
+    }
+    /// Says whether it is a copy that is not whole yet.
+    pub(crate) fn set_unfinished_copy(&self, unfinished: bool) {
+        self.unfinished_copy.store(unfinished, Ordering::SeqCst);
+    }
+    /// Notes that it is no beginning of what a copy of its block is to be.
+    pub(crate) fn set_differs(&self) {
+        self.differs.store(true, Ordering::SeqCst);
+    }
+    /// Is it known to be no beginning of its block?
+    pub(crate) fn differs(&self) -> bool {
+        self.differs.load(Ordering::SeqCst)
+    }
+    /// May it lack what was acknowledged? Left by an earlier run of the node, or a copy that broke off: neither speaks for
+    /// the pipeline that its node is of.
+    pub(crate) fn may_lack(&self) -> bool {
+        let unfinished = self.unfinished_copy.load(Ordering::SeqCst) && !base::mutated!(Sc27UnfinishedCopySpeaks);
+        self.restarted || unfinished
     }
     /// How far it is.
     #[must_use]

@@ -53,10 +53,11 @@ impl Seen {
         Some(Self { replica, open: state.open.get(&id).cloned(), fence: state.fences.get(id) })
     }
     fn here(&self) -> Here {
-        let live = self.open.as_ref().filter(|open| !open.restarted());
         let len_bytes = match self.replica.state {
             ReplicaState::Finalized | ReplicaState::Corrupt => Some(self.replica.len_bytes),
-            ReplicaState::BeingWritten | ReplicaState::WaitingRecovery => live.map(|open| open.lengths().stored_bytes),
+            ReplicaState::BeingWritten | ReplicaState::WaitingRecovery => {
+                self.known_bytes().filter(|_| !self.open.as_ref().is_some_and(|open| open.differs()))
+            }
         };
         Here { replica: self.replica, len_bytes, fence: self.fence }
     }
@@ -115,6 +116,7 @@ impl Store {
             return Ok(writer);
         };
         volume.working()?;
+        let seen = read_if_left(volume, block, wish, seen)?;
         decide(block.id, wish, Some(&seen.here()))?;
         let held = stop(seen.open.as_ref(), block.id)?;
         let again = Seen::of(&volume.state.lock(), block.id).ok_or(StoreError::Changed(block.id))?;
@@ -130,6 +132,7 @@ impl Store {
                 drop(held);
                 let mut writer = self.create_in(room, &created, chunks)?;
                 writer.set_stays_open();
+                writer.set_replaces();
                 Ok(writer)
             }
             Verdict::Resume { at_bytes } => {
@@ -149,7 +152,11 @@ impl Store {
                         WriteStage::PipelineSetupAppend | WriteStage::PipelineSetupAppendRecovery
                     ),
                 };
-                takeover.run()
+                let mut writer = takeover.run()?;
+                if wish.stage == WriteStage::TransferRbw {
+                    writer.set_stays_open();
+                }
+                Ok(writer)
             }
         }
     }
@@ -191,7 +198,7 @@ impl Store {
                 let lengths = open.lengths();
                 // Told as it was before: a recovery that asks twice hears the same.
                 let state = before.replica.state;
-                let found = found(lengths.stored_bytes, lengths.acked_bytes, open.restarted());
+                let found = found(lengths.stored_bytes, lengths.acked_bytes, open.may_lack());
                 Ok(Some(FoundReplica { state, ..found }))
             }
             // Data without a meta file: their checksums were never durable, so nothing of them was. Of what was written there a
@@ -351,6 +358,24 @@ fn shut_out(volume: &Volume, id: BlockId, fenced: &Seen) -> Result<Option<Seen>,
         recount(volume, open, open.lengths().stored_bytes);
     }
     Ok(Some(now))
+}
+
+/// What is here, read if a writer goes on with what an earlier run of the node left: how much of it is good nobody knows
+/// before, and the writer knows how much must be. The only other way would be a copy in its place, which gives up what may
+/// be all that there is once its source is gone (F-1).
+fn read_if_left(volume: &Volume, block: &BlockRef, wish: &Wish, seen: Seen) -> Result<Seen, StoreError> {
+    use WriteStage as Stage;
+    let goes_on = matches!(
+        wish.stage,
+        Stage::PipelineSetupStreamingRecovery | Stage::PipelineSetupAppendRecovery | Stage::TransferRbw
+    );
+    let is_left = seen.open.is_none() && seen.replica.state == ReplicaState::WaitingRecovery;
+    // Data without a meta file are good up to nowhere.
+    if !goes_on || !is_left || seen.replica.stamp < wish.floor || seen.replica.stamp.raw() == 0 {
+        return Ok(seen);
+    }
+    prove_left(volume, &block.pool, block.id, &seen)?;
+    Seen::of(&volume.state.lock(), block.id).ok_or(StoreError::Changed(block.id))
 }
 
 /// Reads what an earlier run of the node left, and keeps what was found.

@@ -57,6 +57,8 @@ pub struct ReplicaWriter {
     resumed: bool,
     /// Its end is no end of the block: it stays open for a pipeline that goes on with it.
     stays_open: bool,
+    /// It is in the place of a replica that may have had more.
+    replaces: bool,
     names_durable: bool,
     side: Option<SideFile>,
     /// This writer's number at its volume.
@@ -142,6 +144,7 @@ impl ReplicaWriter {
             reserved_bytes,
             resumed,
             stays_open: false,
+            replaces: false,
             names_durable: false,
             side: None,
             number,
@@ -208,8 +211,23 @@ impl ReplicaWriter {
     pub(crate) fn check_goes_on(&self) -> Result<(), StoreError> {
         self.open.check_goes_on(self.id)
     }
-    pub(crate) const fn set_stays_open(&mut self) {
+    /// It is a copy of an open replica elsewhere, which a pipeline goes on with.
+    pub(crate) fn set_stays_open(&mut self) {
         self.stays_open = true;
+        self.open.set_unfinished_copy(true);
+    }
+    /// It is in the place of another replica: where that was, nobody may find nothing.
+    pub(crate) fn set_replaces(&mut self) {
+        self.replaces = !base::mutated!(Sc27ReplacedIsNothing);
+    }
+    /// Makes the copy durable that has arrived whole.
+    ///
+    /// # Errors
+    /// As [`ReplicaWriter::sync`].
+    pub(crate) fn sync_copy(&mut self) -> Result<(), StoreError> {
+        self.sync()?;
+        self.open.set_unfinished_copy(false);
+        Ok(())
     }
 
     /// Writes a packet's data and checksums, which the caller has verified. A packet starts at a chunk's start, or inside
@@ -288,7 +306,14 @@ impl ReplicaWriter {
         let mut stored = vec![0; again.len()];
         let read = self.data.read_exact_at(&mut stored, offset_bytes);
         read.map_err(StoreError::io("read", &self.volume.data_path(&self.pool, self.id)))?;
-        if stored == again { Ok(()) } else { Err(StoreError::Differs { id: self.id, offset_bytes }) }
+        if stored == again {
+            return Ok(());
+        }
+        if self.stays_open {
+            // The next copy takes its place.
+            self.open.set_differs();
+        }
+        Err(StoreError::Differs { id: self.id, offset_bytes })
     }
 
     /// Takes the leaves that came with a packet: of segments whose bytes are written. They are kept as they came: whoever
@@ -473,7 +498,10 @@ impl ReplicaWriter {
     /// Passes a disk result through, inside the gate: "full" at a write removes a partial replica of which nothing was
     /// acknowledged, anything else, and any sync that fails, condemns the volume. One that this writer did not begin stays: it may be all that is left of a block.
     fn settle(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
-        if result.as_ref().is_err_and(StoreError::is_full) && self.open.lengths().acked_bytes == 0 && !self.resumed {
+        if result.as_ref().is_err_and(StoreError::is_full)
+            && self.open.lengths().acked_bytes == 0
+            && !(self.resumed || self.replaces)
+        {
             self.remove();
         }
         self.volume.guard(result)
@@ -511,9 +539,11 @@ impl Drop for ReplicaWriter {
             return;
         }
         let open = Arc::clone(&self.open);
-        // One that was there before this writer stays, however short it is.
+        // One that was there before this writer stays, however short it is; and so does what came in its place: "nothing"
+        // would say that no acknowledgement ever passed this node.
         if self.len_bytes == 0
             && !self.resumed
+            && !self.replaces
             && !self.volume.is_failed()
             && let Some(_inside) = open.try_enter()
         {

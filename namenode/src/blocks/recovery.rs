@@ -29,7 +29,7 @@ use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch};
 use super::BlockManager;
 use super::registry::{NodeIndex, NodeState, StorageIndex};
 use crate::namespace::NodeService;
-use decide::{Bounds, Decision, Participant, Said, Why, decide};
+use decide::{Bounds, Decision, FEW, Participant, Said, Why, decide};
 
 /// Files that are worked on at a time.
 const MAX_RUNNING: usize = 256;
@@ -488,7 +488,8 @@ impl BlockManager {
             now.since(since) >= FINISH_AT_MOST || asked.sent.is_some_and(|(first, _)| now.since(first) >= FINISH)
         };
         let unheard = |asked: &Asked| asked.finished.is_none();
-        let waits = if finished.is_empty() {
+        // One alone is waited upon by what comes: the others are given up with its end (F-1).
+        let waits = if finished.len() < FEW.min(chosen().count()) {
             now.since(since) < FINISH_AT_MOST && chosen().any(|(_, asked)| unheard(asked))
         } else {
             chosen().any(|(_, asked)| unheard(asked) && !late(asked))

@@ -241,7 +241,7 @@ fn sc_36_an_empty_replica_is_begun_anywhere_and_transferred_as_it_is() {
 }
 
 #[test]
-fn a_transfer_replaces_what_an_earlier_attempt_left_and_stays_open() {
+fn a_transfer_replaces_what_is_something_else_and_stays_open() {
     let (disk, store) = joined(1);
     let whole = bytes(1, 1500);
     let mut old = store.create(&block(1), None, FORMAT).unwrap();
@@ -250,6 +250,9 @@ fn a_transfer_replaces_what_an_earlier_attempt_left_and_stays_open() {
     let mut writer = store.resume(&block(1), &transfer, None, FORMAT).unwrap();
     assert!(writer.stays_open());
     drop(old);
+    assert!(matches!(send(&mut writer, &whole, 0, 700), Err(StoreError::Differs { .. })));
+    drop(writer);
+    let mut writer = store.resume(&block(1), &transfer, None, FORMAT).unwrap();
     send(&mut writer, &whole, 0, 700).unwrap();
     writer.sync().unwrap();
     drop(writer);

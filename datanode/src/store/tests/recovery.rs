@@ -253,6 +253,115 @@ fn a_recovery_cuts_to_any_length_whatever_the_replica_was() {
     }
 }
 
+fn transfer(store: &Store, new: u64) -> Result<ReplicaWriter, StoreError> {
+    store.resume(&block(1), &wish(WriteStage::TransferRbw, new, 0, 0), None, FORMAT)
+}
+
+/// A replica of this run of the node, or of an earlier one, whose writer is gone.
+fn left_with(data: &[u8], restarted: bool) -> (MemDisk, Store) {
+    let (disk, store) = joined(1);
+    let mut writer = store.create(&block(1), None, FORMAT).unwrap();
+    send(&mut writer, data, 0, data.len()).unwrap();
+    drop(writer);
+    if !restarted {
+        return (disk, store);
+    }
+    drop(store);
+    disk.process_died();
+    let store = open_again(&disk);
+    (disk, store)
+}
+
+#[test]
+fn sc_27_a_copy_that_broke_off_speaks_for_nothing_and_what_it_replaced_was_not_nothing() {
+    let whole = bytes(1, 1500);
+    for (arrived, all) in [(0, false), (700, false), (1500, true)] {
+        let (_disk, store) = left_with(&bytes(9, 2000), false);
+        let mut copy = transfer(&store, 1).unwrap();
+        assert!(
+            matches!(send(&mut copy, &whole, 0, 1500), Err(StoreError::Differs { .. })),
+            "no beginning of the block"
+        );
+        drop(copy);
+        let mut copy = transfer(&store, 2).unwrap();
+        assert_eq!(copy.len_bytes(), 0, "it takes the place of what is something else");
+        if arrived > 0 {
+            send(&mut copy, &whole, 0, arrived).unwrap();
+        }
+        if all {
+            copy.sync_copy().unwrap();
+        }
+        drop(copy);
+        let found = prepare(&store, 5).unwrap().expect("where a replica was, nobody finds nothing");
+        assert_eq!((found.len_bytes, found.restarted), (arrived as u64, !all));
+        assert_eq!(store.counts().reserved_bytes, 0);
+    }
+}
+
+#[test]
+fn f_1_a_copy_goes_on_with_what_is_there_and_gives_nothing_of_it_up() {
+    let whole = bytes(1, 1500);
+    for restarted in [false, true] {
+        for (arrived, ends, len) in [(0, false, 1300), (700, false, 1300), (1000, true, 1300), (1500, true, 1500)] {
+            let (_disk, store) = left_with(&whole[..1300], restarted);
+            let mut copy = transfer(&store, 1).unwrap();
+            assert_eq!(copy.len_bytes(), 1300);
+            if arrived > 0 {
+                send(&mut copy, &whole, 0, arrived).unwrap();
+            }
+            if ends {
+                copy.sync_copy().unwrap();
+            }
+            drop(copy);
+            let found = prepare(&store, 5).unwrap().unwrap();
+            assert_eq!((found.len_bytes, found.restarted), (len, !ends), "{restarted} {arrived}");
+            finish(&store, 5, len as usize).unwrap();
+            assert_eq!(read_open(&store).unwrap(), &whole[..len as usize]);
+            assert_eq!(store.counts().reserved_bytes, 0);
+        }
+    }
+}
+
+#[test]
+fn f_1_what_a_start_found_is_gone_on_with_where_it_has_what_was_acknowledged() {
+    let whole = bytes(1, 2000);
+    for asked_before in [false, true] {
+        let (disk, store) = joined(1);
+        let mut writer = store.create(&block(1), None, FORMAT).unwrap();
+        send(&mut writer, &whole, 0, 1300).unwrap();
+        drop((writer, store));
+        disk.process_died();
+        let store = open_again(&disk);
+        if asked_before {
+            // A recovery has read it, and a later writer goes on.
+            assert!(prepare(&store, 1).unwrap().unwrap().restarted);
+        }
+        let refused = streaming(&store, 2, 1301, 2000);
+        assert!(matches!(refused, Err(StoreError::WrongLength { found_bytes: 1300, .. })), "{refused:?}");
+        let mut writer = streaming(&store, 2, 1200, 2000).unwrap();
+        assert_eq!(writer.len_bytes(), 1300);
+        send(&mut writer, &whole, 1024, 2000).unwrap();
+        writer.finalise().unwrap();
+        drop(writer);
+        assert_eq!(read_open(&store).unwrap(), whole);
+    }
+    // Of what a power cut left, what is good counts, not what is there.
+    let (disk, store) = joined(1);
+    let mut writer = store.create(&block(1), None, FORMAT).unwrap();
+    send(&mut writer, &whole, 0, 700).unwrap();
+    writer.sync().unwrap();
+    send(&mut writer, &whole, 512, 2000).unwrap();
+    drop((writer, store));
+    disk.power_cut(&SeededRandom::new(7));
+    let store = open_again(&disk);
+    assert!(streaming(&store, 1, 2000, 2000).is_err());
+    let mut writer = streaming(&store, 1, 700, 2000).unwrap();
+    send(&mut writer, &whole, 512, 2000).unwrap();
+    writer.finalise().unwrap();
+    drop(writer);
+    assert_eq!(read_open(&store).unwrap(), whole);
+}
+
 #[test]
 fn sc_26_overlapping_recoveries_rise_and_the_highest_wins() {
     let (_disk, store) = joined(1);
@@ -410,7 +519,8 @@ fn f_6_rot_in_what_an_earlier_run_left_is_not_counted_as_good() {
     let file = disk.files().into_iter().find(|file| file.ends_with(&block(1).id.to_string())).unwrap();
     disk.flip_bit(Path::new(&file), 1100, 3).unwrap();
     let store = open_again(&disk);
-    assert!(matches!(streaming(&store, 1, 0, 3000), Err(StoreError::NotWhole { .. })), "SC-27");
+    let refused = streaming(&store, 1, 1025, 3000);
+    assert!(matches!(refused, Err(StoreError::WrongLength { found_bytes: 1024, .. })), "SC-27: {refused:?}");
     let found = prepare(&store, 1).unwrap().unwrap();
     assert_eq!(found.len_bytes, 1024);
     finish(&store, 1, 1024).unwrap();

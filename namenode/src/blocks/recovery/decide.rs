@@ -15,7 +15,11 @@
 //! is durable, and its receipt may be out: all of it counts as acknowledged, and it is never cut (but by a truncate). A
 //! replica that was found at a start of its node may lack what was not synced (scar SC-27): such ones have a say only if
 //! there are no others, and then the longest wins, because all of them are beginnings of the same bytes; its stamp does
-//! not matter, for a copy of a higher stamp may have lost more in a power cut than one that left the pipeline before.
+//! not matter, for a copy of a higher stamp may have lost more in a power cut than one that left the pipeline before. A
+//! copy that broke off in the place of what a home had is the same: its node says so (`ReplicaFound.restarted`).
+//!
+//! One replica alone is enough to know the length, but it is not enough to keep the block: its homes that are silent, and
+//! have whole copies perhaps, are shut out by the recovery's stamp. So they have a longer time if it is alone.
 //!
 //! What speaks for nothing is not taken for an answer because of a time-out. As long as one storage of the pipeline is
 //! silent, restarted replicas shorten nothing: it may have all of it. (Silence becomes loss only by a word: its node
@@ -36,6 +40,10 @@ use proto::ids::GenerationStamp;
 
 /// A storage that does not answer for this long is left out, if others speak for the pipeline.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
+/// Time that is waited for homes that say nothing, if a single replica would become the block otherwise: what the others
+/// hold counts for nothing afterwards, and the next loss of a disk would be that of the block (F-1). A file with one bad
+/// replica has two others, and is not held up by it.
+pub(super) const ALONE: Duration = Duration::from_secs(60);
 /// Time that is waited for others, if only restarted replicas were found.
 pub(super) const RESTARTED: Duration = Duration::from_secs(30);
 /// Time after which another try is made, if nobody answers or nothing of use was found.
@@ -43,6 +51,8 @@ pub(super) const NOBODY: Duration = Duration::from_secs(20);
 /// Time after which a storage of the pipeline that has nothing is believed to speak for silent ones.
 pub(super) const NOTHING_WRITTEN: Duration = Duration::from_secs(60);
 
+/// A block on fewer storages than this is lost with the next one of them.
+pub(super) const FEW: usize = 2;
 /// Storages of the pipeline that may be silent, or unable, when restarted or empty ones are believed after their time.
 const MOST_LOST: usize = 1;
 
@@ -238,11 +248,6 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
     if strangers_only || may_be_shorter {
         return if waited < RESTARTED { Decision::Wait } else { Decision::Again(Why::TooFewAnswer) };
     }
-    let enough = received.is_some() || bounds.target_bytes.is_some() || bounds.untouched;
-    let settled = waited >= if enough { ANSWER } else { RESTARTED };
-    if !all_heard && (!settled || base::mutated!(Sc28OneIsWaitedForForEver)) {
-        return Decision::Wait;
-    }
     let len_bytes = match (bounds.target_bytes, received) {
         (Some(target_bytes), _) => target_bytes,
         (None, Some(received)) => {
@@ -251,6 +256,16 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
         }
         (None, None) => longest,
     };
+    let on: Vec<usize> = usable.iter().filter(|replica| replica.len_bytes >= len_bytes).map(|r| r.at).collect();
+    let enough = received.is_some() || bounds.target_bytes.is_some() || bounds.untouched;
+    let settled_after = match enough {
+        true if on.len() < FEW && waits_for_a_home(bounds, asked) => ALONE,
+        true => ANSWER,
+        false => RESTARTED,
+    };
+    if !all_heard && (waited < settled_after || base::mutated!(Sc28OneIsWaitedForForEver)) {
+        return Decision::Wait;
+    }
     if len_bytes == 0 && bounds.floor_bytes == 0 {
         // Those that were restarted may have lost what one that cannot tell had.
         let all_found = asked.iter().all(|participant| matches!(participant.said, Said::Found(_)));
@@ -264,8 +279,13 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
             false => Decision::Wait,
         };
     }
-    let on = usable.iter().filter(|replica| replica.len_bytes >= len_bytes).map(|replica| replica.at).collect();
     Decision::Finish { len_bytes, on }
+}
+
+/// May a home that says nothing still become one of those that have the block?
+fn waits_for_a_home(bounds: &Bounds, asked: &[Participant]) -> bool {
+    let silent = asked.iter().any(|participant| participant.home && participant.said == Said::Nothing);
+    silent && !bounds.accept_loss && !base::mutated!(Sc28OneAloneIsEnough)
 }
 
 /// Homes that are gone for good.
@@ -371,6 +391,35 @@ mod tests {
     }
 
     #[test]
+    fn f_1_one_replica_alone_becomes_the_block_only_after_others_had_their_time() {
+        let untouched = Bounds { floor_bytes: 100, untouched: true, ..BOUNDS };
+        let truncated = Bounds { target_bytes: Some(40), floor_bytes: 40, ..untouched };
+        let silent = home(Said::Nothing);
+        for (bounds, one, len_bytes) in
+            [(BOUNDS, written(100, 80), 100), (untouched, finalized(100), 100), (truncated, finalized(100), 40)]
+        {
+            for asked in [vec![one, silent], vec![one, silent, silent], vec![one, silent, home(Said::Dead)]] {
+                for waited in [NOW, ANSWER, RESTARTED, ALONE.saturating_sub(Duration::from_millis(1))] {
+                    assert_eq!(decide(&bounds, &asked, waited), Decision::Wait, "{asked:?} after {waited:?}");
+                }
+                assert_eq!(decide(&bounds, &asked, ALONE), finish(len_bytes, &[0]), "{asked:?}");
+            }
+            // One that is shorter than the block is none.
+            let asked = [one, at_stamp(written(30, 0), STAMP + 1), silent];
+            if bounds.target_bytes.is_none() && bounds.untouched {
+                assert_eq!(decide(&bounds, &asked, ANSWER), Decision::Wait);
+            }
+            // Two are enough, and so is one if all that is silent is no home, or its loss is accepted.
+            assert_eq!(decide(&bounds, &[one, one, silent], ANSWER), finish(len_bytes, &[0, 1]));
+            let stranger = Participant { home: false, ..silent };
+            assert_eq!(decide(&bounds, &[one, stranger], ANSWER), finish(len_bytes, &[0]));
+            assert_eq!(decide(&bounds, &[one, home(Said::Dead)], NOW), finish(len_bytes, &[0]));
+            let accepted = Bounds { accept_loss: true, ..bounds };
+            assert_eq!(decide(&accepted, &[one, silent], ANSWER), finish(len_bytes, &[0]));
+        }
+    }
+
+    #[test]
     fn sc_27_restarted_replicas_do_not_outvote_those_that_were_there_all_the_time() {
         // What was not synced is gone from two of them.
         assert_eq!(decide(&BOUNDS, &[restarted(10), written(100, 100), restarted(20)], NOW), finish(100, &[1]));
@@ -403,7 +452,7 @@ mod tests {
             let accepted = Bounds { accept_loss: true, ..BOUNDS };
             assert_eq!(decide(&accepted, &[restarted(60), silent], LONG), finish(60, &[0]));
             // A replica that was there all the time has all that was acknowledged.
-            assert_eq!(decide(&BOUNDS, &[written(90, 80), silent], ANSWER), finish(90, &[0]));
+            assert_eq!(decide(&BOUNDS, &[written(90, 80), silent], ALONE), finish(90, &[0]));
         }
     }
 
@@ -421,11 +470,11 @@ mod tests {
         for gone in [home(Said::Nothing), home(Said::Dead), home(Said::Unable), none()] {
             for copy in copies {
                 let asked = [gone, gone, gone, copy];
-                let Decision::Finish { len_bytes, on } = decide(&untouched, &asked, ANSWER) else {
-                    panic!("{:?} of {asked:?}", decide(&untouched, &asked, ANSWER))
+                let Decision::Finish { len_bytes, on } = decide(&untouched, &asked, ALONE) else {
+                    panic!("{:?} of {asked:?}", decide(&untouched, &asked, ALONE))
                 };
                 assert!(len_bytes >= 100 && on == [3], "{asked:?}");
-                assert_eq!(decide(&truncated, &asked, ANSWER), finish(40, &[3]));
+                assert_eq!(decide(&truncated, &asked, ALONE), finish(40, &[3]));
                 // Whoever has less than was finished has nothing of use.
                 let short = stranger(at_stamp(written(99, 0), STAMP + 5));
                 assert_eq!(decide(&untouched, &[gone, gone, gone, short], ANSWER), Decision::Wait);
@@ -515,7 +564,7 @@ mod tests {
         // Cut by an earlier try.
         assert_eq!(decide(&bounds, &[at_stamp(finalized(40), STAMP + 1), none()], NOW), finish(40, &[0]));
         assert_eq!(decide(&bounds, &[home(Said::Nothing), finalized(100)], NOW), Decision::Wait);
-        assert_eq!(decide(&bounds, &[home(Said::Nothing), finalized(100)], ANSWER), finish(40, &[1]));
+        assert_eq!(decide(&bounds, &[home(Said::Nothing), finalized(100)], ALONE), finish(40, &[1]));
     }
 
     #[test]

@@ -108,26 +108,29 @@ fn who_reports_a_replica_in_the_middle_is_asked_too() {
 }
 
 #[test]
-fn l_6_after_five_seconds_one_that_has_finished_is_enough() {
-    let mut bench = Bench::new(3);
-    begin(&mut bench, 1, &[0, 1, 2]);
-    for node in 0..3 {
-        let asked = prepares(&bench.beat(node))[0];
-        bench.beat_with(node, vec![found(asked, ReplicaState::BeingWritten, 10, 10)]);
+fn l_6_f_1_after_five_seconds_two_that_have_finished_are_enough_and_one_after_twelve() {
+    for second in [true, false] {
+        let mut bench = Bench::new(3);
+        begin(&mut bench, 1, &[0, 1, 2]);
+        for node in 0..3 {
+            let asked = prepares(&bench.beat(node))[0];
+            bench.beat_with(node, vec![found(asked, ReplicaState::BeingWritten, 10, 10)]);
+        }
+        // One is done, one is done or refuses, one hangs.
+        let numbers: Vec<u64> = (0..3).flat_map(|node| finishes(&bench.beat(node))).map(|(number, _)| number).collect();
+        // The last of them had its command with its answer, which was thrown away here: it gets it again.
+        bench.wait(3);
+        let last = finishes(&bench.beat(2));
+        assert_eq!((numbers.len(), last.len()), (2, 1));
+        bench.beat_with(0, vec![done(numbers[0], true)]);
+        bench.beat_with(1, vec![done(numbers[1], second)]);
+        bench.wait(if second { 1 } else { 8 });
+        assert_eq!(bench.map.take_recovered(), []);
+        bench.wait(1);
+        let ended: Vec<_> = bench.map.take_recovered().into_iter().map(|ended| ended.storages).collect();
+        let wanted = if second { vec![bench.storage(0, 0), bench.storage(1, 0)] } else { vec![bench.storage(0, 0)] };
+        assert_eq!(ended, [wanted]);
     }
-    // One is done, one refuses, one hangs.
-    let numbers: Vec<u64> = (0..3).flat_map(|node| finishes(&bench.beat(node))).map(|(number, _)| number).collect();
-    // The last of them had its command with its answer, which was thrown away here: it gets it again.
-    bench.wait(3);
-    let last = finishes(&bench.beat(2));
-    assert_eq!((numbers.len(), last.len()), (2, 1));
-    bench.beat_with(0, vec![done(numbers[0], true)]);
-    bench.beat_with(1, vec![done(numbers[1], false)]);
-    bench.wait(1);
-    assert_eq!(bench.map.take_recovered(), []);
-    bench.wait(1);
-    let ended = bench.map.take_recovered();
-    assert_eq!(ended.iter().map(|ended| ended.storages.clone()).collect::<Vec<_>>(), [vec![bench.storage(0, 0)]]);
 }
 
 #[test]

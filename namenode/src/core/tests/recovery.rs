@@ -100,7 +100,8 @@ fn f_1_one_node_that_is_left_is_enough_and_its_copy_is_made_more() {
     assert_eq!(at, 3, "what nodes report of an open block is kept");
     assert!(!recover(&mut bench, 2, 1).closed);
     let secs = run_until_closed(&mut bench, &mut nodes);
-    assert!(secs <= 60, "{secs}");
+    // The two that are silent, and have whole replicas perhaps, had a minute.
+    assert!((60..=75).contains(&secs), "{secs}");
     assert_eq!(bench.stat("/tmp/f").unwrap().len_bytes, 90);
     bench.run(60, &mut nodes);
     let copies = whole(&nodes, &block).len();

@@ -92,6 +92,10 @@ impl ClientHost {
         let Some(last) = blocks.last_mut() else { return };
         let (offset_bytes, left_out) = (last.offset_bytes, last.left_out);
         let Some(named) = last.block.as_mut() else { return };
+        scene.say(format_args!(
+            "of open block {} {} nodes say {answers:?}, {left_out} were left out",
+            named.id, named.stamp
+        ));
         match visible_bytes(&answers, Asked { stamp: named.stamp, floor_bytes: named.len_bytes, left_out }) {
             Some(bytes) => {
                 scene.hit(Rare::OpenFileRead);
