@@ -1,6 +1,7 @@
 //! The writer against a model of namenode and datanodes (`world`) in which everything fails, at every point.
 
 mod repairs;
+mod stalls;
 mod world;
 
 use std::time::Duration;

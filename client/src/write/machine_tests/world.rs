@@ -43,6 +43,8 @@ pub(super) struct Replica {
     pub(super) bytes: Vec<u8>,
     pub(super) acked: usize,
     pub(super) finalized: bool,
+    /// Its writer is gone.
+    pub(super) left: bool,
     /// Leaves that came with them; `None`: some are missing, as in a copy, or behind an append.
     leaves: Option<Vec<digest::Leaf>>,
 }
@@ -136,8 +138,14 @@ impl World {
     /// A finished block on the first nodes, that is written on.
     pub(super) fn with_block(mut self, bytes: &[u8]) -> Self {
         for node in 0..COPIES {
-            let replica =
-                Replica { stamp: 1001, bytes: bytes.to_vec(), acked: bytes.len(), finalized: true, leaves: None };
+            let replica = Replica {
+                stamp: 1001,
+                bytes: bytes.to_vec(),
+                acked: bytes.len(),
+                finalized: true,
+                left: false,
+                leaves: None,
+            };
             self.replicas.insert((node, 1), replica);
         }
         self.newest_stamp = 1002;
@@ -209,6 +217,26 @@ impl World {
         Some(WriteEvent::Ack { attempt, ack })
     }
 
+    /// Gives the oldest packet to all; what the nodes behind this position acknowledge does not get to it, nor to those
+    /// before it. The ack that did not come.
+    pub(super) fn lose_ack_at(&mut self, position: usize) -> Option<WriteEvent> {
+        let line = self.line.clone().expect("a pipeline");
+        let before: Vec<usize> = line.nodes.iter().map(|node| self.replicas[&(*node, line.id)].acked).collect();
+        let lost = self.deliver(usize::MAX);
+        for (node, acked) in line.nodes.iter().zip(before).take(position + 1) {
+            self.replicas.get_mut(&(*node, line.id)).expect("a replica").acked = acked;
+        }
+        lost
+    }
+
+    /// The connection to this position is reset: who writes there, and behind it, ends.
+    pub(super) fn reset_before(&mut self, position: usize) {
+        let line = self.line.clone().expect("a pipeline");
+        for node in line.nodes.iter().skip(position) {
+            self.replicas.get_mut(&(*node, line.id)).expect("a replica").left = true;
+        }
+    }
+
     fn store(&mut self, node: usize, id: i64, packet: &Packet) {
         let replica = self.replicas.get_mut(&(node, id)).expect("a replica");
         assert!(!replica.finalized);
@@ -253,6 +281,7 @@ impl World {
             return Err(());
         }
         replica.bytes.truncate(min);
+        replica.left = false;
         if let Some(leaves) = &mut replica.leaves {
             // A leaf whose data were cut goes, too; that of the end only comes with the packet that ends the block.
             leaves.truncate(if replica.finalized { usize::MAX } else { min / digest::SEGMENT_BYTES as usize });
@@ -334,7 +363,7 @@ impl World {
             assert!(there.is_none_or(|there| there.stamp < new_stamp));
             let bytes = replica.bytes[..named.len_bytes as usize].to_vec();
             let acked = bytes.len();
-            let copy = Replica { stamp: new_stamp, bytes, acked, finalized: false, leaves: None };
+            let copy = Replica { stamp: new_stamp, bytes, acked, ..Replica::default() };
             self.replicas.insert((target, named.id), copy);
             self.transfers += 1;
         }
@@ -359,9 +388,9 @@ impl World {
                     stamp: replica.stamp,
                     received_bytes: len,
                     stored_bytes: len,
-                    acked_bytes: replica.acked as u64,
+                    acked_bytes: if replica.finalized { len } else { replica.acked as u64 },
                     finalized: replica.finalized,
-                    waiting: false,
+                    waiting: replica.left && !replica.finalized,
                 })
             }
         };
