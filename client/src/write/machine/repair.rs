@@ -354,7 +354,7 @@ impl FileWriter {
 
     /// The sender gives a sign of life, as it does before it sends a packet. From the second one on, bytes moved since the
     /// one before: while nothing else can be done, that is progress like an ack. But it is not what everybody has: after
-    /// some transfers that moved bytes, and failed, it is only the time that counts.
+    /// some transfers that moved bytes, and failed, it is none.
     pub(super) fn on_transfer_goes(&mut self, now: Moment) {
         if self.stage != Stage::Transferring || !self.fault.alone {
             return;
@@ -384,18 +384,19 @@ impl FileWriter {
         block.pipeline.retain(|node| !is_in(&behind, node));
         block.uncopied.extend(behind.iter().map(|node| node.node.clone()));
         self.fault.why = format!("a further copy could not be made: {why}");
-        let (alone, retries) =
-            (block.pipeline.len() < 2 && block.wanted > 1, self.fault.transfers < self.config.attempts);
-        // One copy is less than the namenode allows, as a rule: others are asked for once more.
+        // One copy is less than the namenode allows, as a rule: others are asked for once more. Whatever the nodes say, and
+        // how soon: what moved bytes and broke off is not begun for ever, and nothing is when the time is over.
+        let alone = block.pipeline.len() < 2 && block.wanted > 1;
+        let again = self.fault.broken_off < self.config.attempts;
         let stay = block.pipeline.clone();
-        if alone && retries {
+        if !(alone && again && self.has_time(now)) {
+            return self.open_pipeline(now, out);
+        }
+        if self.fault.transfers < self.config.attempts {
             return self.ask_for_stamp(stay, out);
         }
-        if alone && self.has_time(now) {
-            self.fault.stay = stay;
-            return self.wait_for_nodes(now);
-        }
-        self.open_pipeline(now, out);
+        self.fault.stay = stay;
+        self.wait_for_nodes(now);
     }
 
     /// The pipeline stands at its new stamp: the namenode has to agree before anything more is sent.
