@@ -474,9 +474,12 @@ impl FileWriter {
 
     /// What becomes of the file when its writer gives up.
     const fn what_is_left(&self) -> &'static str {
-        match self.flushes.published {
-            true => "the file keeps what was flushed, and gets closed by the cluster",
-            false => "nothing was published",
+        match (self.flushes.published, self.flushes.is_publishing()) {
+            (true, _) => "the file keeps what was flushed, and gets closed by the cluster",
+            (false, true) => {
+                "the file may be visible: then it keeps what every node has, and gets closed by the cluster"
+            }
+            (false, false) => "nothing was published",
         }
     }
 

@@ -238,6 +238,7 @@ impl FileWriter {
             return self.give_up(self.write_failed(), out);
         }
         let kept = block.is_kept();
+        self.believe_no_more(bad.filter(|bad| self.fault.answers.get(*bad) != Some(&ProbeAnswer::Silent)));
         self.leave_out(out_of_it.into_iter().map(|(_, node)| node), now);
         if kept {
             return self.ask_for_stamp(stay.into_iter().map(|(_, node)| node).collect(), out);
@@ -424,9 +425,7 @@ impl FileWriter {
         block.named.stamp = block.new_stamp;
         block.streamed = true;
         self.flushes.vouch(block.named.id);
-        // Those that are not in it have an older stamp now: they would need a copy.
-        block.uncopied.clear();
-        (block.lost, block.rejoined) = (Vec::new(), std::collections::BTreeSet::new());
+        block.forget_lost();
         self.fault = Fault::default();
         self.stage = Stage::Streaming(attempt);
         (self.progress, self.heard, self.last_sent) = (now, now, now);

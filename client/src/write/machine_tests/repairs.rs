@@ -4,10 +4,6 @@
 use super::*;
 use transfer::WriteStage;
 
-fn content(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 31 + i / 253) as u8).collect()
-}
-
 /// How much of the last packet arrives before a node dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {

@@ -6,10 +6,6 @@ use super::*;
 /// How long the writer may wait before it begins to repair: L-5 leaves a second for that.
 const SOON: Duration = Duration::from_secs(4);
 
-fn content(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 31 + i / 253) as u8).collect()
-}
-
 /// A pipeline of three of five nodes, with a packet on the way: of a block of which something is acknowledged, or not,
 /// and the last one of it, or not. And what will have been written.
 fn on_the_way(kept: bool, ends: bool) -> (Run, Vec<u8>) {

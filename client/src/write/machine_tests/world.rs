@@ -45,6 +45,8 @@ pub(super) struct Replica {
     pub(super) finalized: bool,
     /// Its writer is gone.
     pub(super) left: bool,
+    /// Its node was started anew while it was open: nobody knows what was acknowledged of it.
+    restarted: bool,
     /// Leaves that came with them; `None`: some are missing, as in a copy, or behind an append.
     leaves: Option<Vec<digest::Leaf>>,
 }
@@ -89,6 +91,8 @@ pub(super) struct World {
     pub(super) stages: Vec<WriteStage>,
     /// Blocks of which the writer has had an ack.
     pub(super) heard_of: Vec<i64>,
+    /// These die when the next pipeline is set up.
+    pub(super) die_next: Vec<usize>,
     /// Transfers fail to these.
     pub(super) cannot_copy_to: Vec<usize>,
     /// Transfers are not answered by themselves, but kept here.
@@ -130,6 +134,7 @@ impl World {
             probes: 0,
             stages: Vec::new(),
             heard_of: Vec::new(),
+            die_next: Vec::new(),
             cannot_copy_to: Vec::new(),
             slow: None,
         }
@@ -144,6 +149,7 @@ impl World {
                 acked: bytes.len(),
                 finalized: true,
                 left: false,
+                restarted: false,
                 leaves: None,
             };
             self.replicas.insert((node, 1), replica);
@@ -277,7 +283,7 @@ impl World {
             WriteStage::PipelineCloseRecovery => len == min,
             other => panic!("{other:?} is not asked for"),
         };
-        if !fits || replica.stamp < floor || replica.stamp > begin.new_stamp {
+        if !fits || replica.restarted || replica.stamp < floor || replica.stamp > begin.new_stamp {
             return Err(());
         }
         replica.bytes.truncate(min);
@@ -294,6 +300,7 @@ impl World {
         let named = located.block.clone().unwrap();
         let nodes: Vec<usize> = located.locations.iter().map(number_of).collect();
         self.stages.push(begin.stage);
+        self.dead.append(&mut self.die_next);
         self.wire.clear();
         self.closing_ack = None;
         for (at, node) in nodes.iter().enumerate() {
@@ -370,6 +377,26 @@ impl World {
         Ok(())
     }
 
+    /// The nodes are back, started anew.
+    pub(super) fn restart(&mut self, nodes: &[usize]) {
+        self.dead.retain(|node| !nodes.contains(node));
+        for ((node, _), replica) in &mut self.replicas {
+            replica.restarted |= nodes.contains(node) && !replica.finalized;
+        }
+    }
+
+    /// The oldest slow transfer breaks off when all has arrived, and nothing of it is synced.
+    pub(super) fn break_transfer(&mut self) -> WriteEvent {
+        let SlowTransfer { from, targets, new_stamp, .. } = self.slow.as_mut().expect("slow ones").remove(0);
+        drop(self.transfer(&from, &targets, new_stamp));
+        self.transfers = 0;
+        let id = from.block.as_ref().expect("a block").id;
+        for target in &targets {
+            self.replicas.get_mut(&(number_of(target), id)).expect("a copy").left = true;
+        }
+        WriteEvent::Transferred(Err("it broke off".into()))
+    }
+
     /// The oldest slow transfer ends.
     pub(super) fn end_transfer(&mut self) -> WriteEvent {
         let SlowTransfer { from, targets, new_stamp, .. } = self.slow.as_mut().expect("slow ones").remove(0);
@@ -384,13 +411,14 @@ impl World {
             None => ProbeAnswer::Missing,
             Some(replica) => {
                 let len = replica.bytes.len() as u64;
+                let acked = if replica.restarted { 0 } else { replica.acked as u64 };
                 ProbeAnswer::At(ReplicaAt {
                     stamp: replica.stamp,
                     received_bytes: len,
                     stored_bytes: len,
-                    acked_bytes: if replica.finalized { len } else { replica.acked as u64 },
+                    acked_bytes: if replica.finalized { len } else { acked },
                     finalized: replica.finalized,
-                    waiting: replica.left && !replica.finalized,
+                    waiting: (replica.left || replica.restarted) && !replica.finalized,
                 })
             }
         };
