@@ -1,5 +1,7 @@
 //! The writer against a model of namenode and datanodes (`world`) in which everything fails, at every point.
 
+mod appends;
+mod copies;
 mod flushes;
 mod rejoins;
 mod repairs;

@@ -100,3 +100,80 @@ fn no_more_nodes_are_taken_in_again_than_the_file_has_copies() {
     assert_eq!(run.world.published, Some(bytes), "{:?}", run.world.done);
     assert_eq!(run.world.updates.iter().map(Vec::len).collect::<Vec<_>>(), [3]);
 }
+
+#[test]
+fn d_7_two_of_three_that_refuse_for_a_while_do_not_end_a_write() {
+    for acked in [0, 1] {
+        for refuse_secs in [0, 1, 4, 15] {
+            let bytes = content(3500);
+            let mut run = Run::of(3);
+            run.write(&bytes[..3000]);
+            (0..acked).for_each(|_| assert!(run.step()));
+            let begun = run.now;
+            run.world.dead.extend([0, 2]);
+            run.fail(None);
+            while run.world.line.as_ref().is_none_or(|line| line.nodes.iter().any(|node| run.world.dead.contains(node)))
+            {
+                assert!(run.world.done.is_none(), "{acked}, {refuse_secs} s: {:?}", run.world.done);
+                if run.now.since(begun) >= Duration::from_secs(refuse_secs) {
+                    run.world.dead.clear();
+                }
+                run.wait();
+            }
+            run.write_all(&bytes[3000..]);
+            run.event(WriteEvent::Close);
+            run.settle();
+            assert_eq!(run.world.published.as_ref(), Some(&bytes), "{acked}, {refuse_secs} s: {:?}", run.world.done);
+        }
+    }
+}
+
+#[test]
+fn two_of_three_that_refuse_for_good_end_a_write_in_time() {
+    let mut run = Run::of(3);
+    run.world.dead.extend([0, 2]);
+    let begun = run.now;
+    run.write(&content(3000));
+    run.event(WriteEvent::Close);
+    while run.world.done.is_none() {
+        run.wait();
+    }
+    assert!(run.now.since(begun) <= Duration::from_secs(30), "{:?}", run.now.since(begun));
+    assert!(matches!(&run.world.done, Some(Err(error)) if error.retryable()), "{:?}", run.world.done);
+    assert!(run.world.published.is_none() && run.world.discarded);
+}
+
+/// One of three is left, and no other of the cluster answers; then those are back that had the packet that ends the block.
+fn back_after(seconds: u64, bytes: &[u8]) -> Run {
+    let mut run = Run::of(4);
+    run.write(&bytes[..2048]);
+    run.settle();
+    run.write(&bytes[2048..]);
+    run.event(WriteEvent::Close);
+    let line = run.world.line.clone().unwrap();
+    run.world.deliver(3);
+    run.world.dead.extend((0..4).filter(|node| *node != line.nodes[0]));
+    run.fail(None);
+    let begun = run.now;
+    while run.now.since(begun) < Duration::from_secs(seconds) && run.world.done.is_none() {
+        run.wait();
+    }
+    run.world.dead = vec![3];
+    while run.world.done.is_none() {
+        if !run.step() {
+            run.wait();
+        }
+    }
+    run
+}
+
+#[test]
+fn d_7_nodes_that_are_back_with_whole_replicas_are_taken_in_again() {
+    for seconds in [0, 3, 15] {
+        let bytes = content(2500);
+        let run = back_after(seconds, &bytes);
+        assert_eq!(run.world.published.as_ref(), Some(&bytes), "after {seconds} s: {:?}", run.world.done);
+        assert_eq!(run.world.committed[0].receipts.len(), 3, "what they have counts");
+        assert_eq!(run.world.transfers, 0, "and is not made again");
+    }
+}
