@@ -1,6 +1,11 @@
 //! The writer against a model of namenode and datanodes (`world`) in which everything fails, at every point.
 
+mod appends;
+mod copies;
+mod flushes;
+mod rejoins;
 mod repairs;
+mod stalls;
 mod world;
 
 use std::time::Duration;
@@ -89,6 +94,14 @@ impl Run {
     fn attempt(&self) -> u32 {
         self.world.line.as_ref().map_or(1, |line| line.attempt)
     }
+    /// Delivers what is on the way, and lets time pass where nothing is, until the writer is over.
+    fn end(&mut self) {
+        while self.world.done.is_none() {
+            if !self.step() {
+                self.wait();
+            }
+        }
+    }
     fn fail(&mut self, bad: Option<usize>) {
         let attempt = self.attempt();
         self.event(WriteEvent::PipelineFailed { attempt, bad, why: "it died".into() });
@@ -98,6 +111,10 @@ impl Run {
         self.now = self.writer.next_deadline().expect("something is to be done some time");
         self.event(WriteEvent::Tick);
     }
+}
+
+fn content(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + i / 253) as u8).collect()
 }
 
 #[test]

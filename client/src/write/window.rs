@@ -28,6 +28,10 @@ impl Window {
     pub(crate) const fn waits_for_ack(&self) -> bool {
         self.sent > 0
     }
+    /// Is a sent packet waiting for its ack that every node syncs first?
+    pub(crate) fn waits_for_sync(&self) -> bool {
+        self.packets.iter().take(self.sent).any(|packet| packet.head.sync)
+    }
     /// The next packet to send, now counted as sent.
     pub(crate) fn send_next(&mut self) -> Option<Packet> {
         let packet = self.packets.get(self.sent)?.clone();

@@ -52,6 +52,14 @@ pub struct ReplicaAt {
 }
 
 impl ProbeAnswer {
+    /// How far its replica is, if it says so.
+    #[must_use]
+    pub const fn at(&self) -> Option<ReplicaAt> {
+        match self {
+            Self::At(at) => Some(*at),
+            _ => None,
+        }
+    }
     /// Is the replica whole and closed?
     #[must_use]
     pub const fn is_finalized(&self) -> bool {
@@ -115,7 +123,7 @@ pub fn blame(answers: &[ProbeAnswer], known: Known<'_>) -> Option<Blamed> {
     if let Some(apart) = answers.iter().position(|answer| !takes_part(answer)) {
         return Some(Blamed::node(apart));
     }
-    let nodes = answers.iter().map(|answer| if let ProbeAnswer::At(at) = answer { Some(*at) } else { None });
+    let nodes = answers.iter().map(ProbeAnswer::at);
     let found = nodes.collect::<Option<Vec<_>>>().and_then(|nodes| compare(&nodes, &known));
     found.or_else(|| known.over.then_some(Blamed::node(0)))
 }

@@ -8,6 +8,7 @@ use transfer::digest::{LeafHasher, LeafQueue};
 use transfer::{BlockDigest, ChunkFormat, Packet, PacketHead, WriteStage};
 
 use super::super::window::Window;
+use super::blame::ReplicaAt;
 use super::words::PipelineBegin;
 
 /// A finished block that is written again at its end, as the namenode's answer to an append names it.
@@ -63,8 +64,9 @@ pub(super) struct OpenBlock {
     pub(super) doubted: BTreeSet<String>,
     /// Nodes that were left out since the namenode has its stamp: they may have what counts.
     pub(super) lost: Vec<StorageLocation>,
-    /// Those of them that were taken in again for what they said.
+    /// Those of them that were taken in again for what they said, and of these, those that it was no good with.
     pub(super) rejoined: BTreeSet<String>,
+    pub(super) disbelieved: BTreeSet<String>,
     /// Nodes to which a copy failed, once for each time.
     pub(super) uncopied: Vec<String>,
 }
@@ -95,6 +97,7 @@ impl OpenBlock {
             doubted: BTreeSet::new(),
             lost: Vec::new(),
             rejoined: BTreeSet::new(),
+            disbelieved: BTreeSet::new(),
             uncopied: Vec::new(),
             named,
         }
@@ -122,8 +125,14 @@ impl OpenBlock {
         (self.new_stamp, self.stage) = (self.named.stamp, WriteStage::PipelineSetupCreate);
         (self.wanted, self.pipeline, self.token, self.offset_bytes) = (locations.len(), locations, token, offset_bytes);
         (self.sent_bytes, self.last_sent, self.streamed) = (0, false, false);
-        (self.lost, self.rejoined, self.uncopied) = (Vec::new(), BTreeSet::new(), Vec::new());
+        self.forget_lost();
         self.window.rewind();
+    }
+
+    /// Whoever is not in the pipeline that stands now would need a copy.
+    pub(super) fn forget_lost(&mut self) {
+        (self.lost, self.uncopied) = (Vec::new(), Vec::new());
+        (self.rejoined, self.disbelieved) = (BTreeSet::new(), BTreeSet::new());
     }
 
     /// The pipeline that stands again.
@@ -132,6 +141,13 @@ impl OpenBlock {
         self.new_stamp = block.map_or(self.new_stamp, |block| block.stamp);
         (self.stage, self.pipeline, self.token) = (stage, locations, token);
         self.window.rewind();
+    }
+
+    /// May a node that was left out go on with an open replica that is so far?
+    pub(super) fn is_good_at(&self, node: &StorageLocation, at: &ReplicaAt) -> bool {
+        let started_anew = at.waiting && at.acked_bytes == 0;
+        let broke_off = self.uncopied.contains(&node.node);
+        !started_anew && !broke_off && at.stored_bytes <= self.sent_bytes
     }
 
     /// Must what is there be kept? Else the block may be given back, and another one taken.

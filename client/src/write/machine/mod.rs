@@ -24,6 +24,7 @@ mod flush;
 mod open;
 mod rejoin;
 mod repair;
+mod stall;
 mod words;
 
 use base::clock::Moment;
@@ -103,6 +104,8 @@ pub struct FileWriter {
     fault: Fault,
     probe: Option<Probe>,
     probes: u32,
+    /// How the nodes stood when they were asked last, if they had all that was sent: then they are asked again soon.
+    held: Option<Vec<ReplicaAt>>,
     /// What came of a pipeline while the namenode was told of it.
     broken: Option<(Option<usize>, String)>,
     early_ack: Option<Ack>,
@@ -153,6 +156,7 @@ impl FileWriter {
             fault: Fault::default(),
             probe: None,
             probes: 0,
+            held: None,
             broken: None,
             early_ack: None,
             last_sent: now,
@@ -194,7 +198,8 @@ impl FileWriter {
     /// When something is done about silence: the nodes are asked, or, after all patience, the pipeline given up.
     fn patience(&self, all: std::time::Duration) -> Moment {
         let end = self.progress.plus(all).min(self.limit());
-        if self.probe.is_some() { end } else { end.min(self.heard.plus(self.config.silence)) }
+        let silence = if self.held.is_some() { self.config.probe_within } else { self.config.silence };
+        if self.probe.is_some() { end } else { end.min(self.heard.plus(silence)) }
     }
 
     /// When the writer must have ended if nothing gets on from now.
@@ -388,7 +393,7 @@ impl FileWriter {
     fn acknowledged(&mut self, now: Moment) {
         (self.progress, self.heard) = (now, now);
         let failures = if base::mutated!(Sc38FailuresAreNeverForgotten) { self.failures } else { 0 };
-        (self.fault_since, self.failures, self.probe) = (None, failures, None);
+        (self.fault_since, self.failures, self.probe, self.held) = (None, failures, None, None);
     }
 
     fn on_block_finished(&mut self, ack: Ack, out: &mut Vec<WriteEffect>) {
@@ -469,9 +474,12 @@ impl FileWriter {
 
     /// What becomes of the file when its writer gives up.
     const fn what_is_left(&self) -> &'static str {
-        match self.flushes.published {
-            true => "the file keeps what was flushed, and gets closed by the cluster",
-            false => "nothing was published",
+        match (self.flushes.published, self.flushes.is_publishing()) {
+            (true, _) => "the file keeps what was flushed, and gets closed by the cluster",
+            (false, true) => {
+                "the file may be visible: then it keeps what every node has, and gets closed by the cluster"
+            }
+            (false, false) => "nothing was published",
         }
     }
 

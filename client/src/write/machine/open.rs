@@ -90,7 +90,7 @@ impl FileWriter {
         self.progress = now;
         self.heard = now;
         self.early_ack = None;
-        self.probe = None;
+        (self.probe, self.held) = (None, None);
         let until = now.plus(self.config.open_timeout).min(self.limit());
         let Some(block) = &self.block else { return };
         let (attempt, begin) = (self.attempt, block.begin());

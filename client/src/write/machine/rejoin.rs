@@ -7,6 +7,9 @@
 //!      └ WaitingForStamp ◀─ nobody but one is left, and there is time
 //! ```
 //!
+//! What a node says does not count if it would not go on with it: it was started anew since (SC-27), what it has is a copy
+//! that broke off, which nobody has synced, or it said so before and then refused.
+//!
 //! Who failed a moment ago may be well: it was its link, or another node. Its replica need not be made again, and, if it is
 //! whole, cannot be (I-2). And a stopped node that the namenode still takes for live gets no copy that it would hold up.
 
@@ -91,6 +94,10 @@ impl FileWriter {
         let mut kept = of(if whole { &[Place::Whole, Place::Full] } else { &[Place::Full, Place::Good] });
         let gone = of(&[Place::Out]);
         self.one_at_a_time(&mut behind);
+        // More of them may be back than the file has copies.
+        let wanted = self.block.as_ref().map_or(0, |block| block.wanted);
+        kept.truncate(wanted);
+        behind.truncate(wanted - kept.len());
         kept.extend(behind.iter().cloned());
         located.locations = kept;
         let has_source = behind.len() < located.locations.len();
@@ -132,21 +139,29 @@ impl FileWriter {
             ProbeAnswer::Missing | ProbeAnswer::Refused if stays => return Place::Out,
             _ => return Place::Behind,
         };
-        // Who did not take part although it said this is not believed again.
-        let counts = stays || at.stamp >= block.named.stamp && !block.rejoined.contains(&node.node);
+        let counts = stays || at.stamp >= block.named.stamp && !block.disbelieved.contains(&node.node);
         let all = at.stored_bytes == block.cut_bytes;
-        match (at.finalized, counts) {
-            (true, true) if block.last_sent && all => Place::Whole,
-            (true, true) if stays => Place::Good,
-            (true, _) => Place::Out,
-            (false, true) if stays || (block.acked_bytes..=block.sent_bytes).contains(&at.stored_bytes) => {
-                if all {
-                    Place::Full
-                } else {
-                    Place::Good
-                }
-            }
-            (false, _) => Place::Behind,
+        if at.finalized {
+            // Before the first pipeline of an append stands, all replicas are whole, and as good as reopened ones.
+            let untouched = !block.streamed && at.stored_bytes == block.acked_bytes;
+            return match counts {
+                true if block.last_sent && all => Place::Whole,
+                true if stays || untouched => Place::Good,
+                _ => Place::Out,
+            };
         }
+        let goes_on = counts && (stays || block.is_good_at(node, &at));
+        match goes_on && at.stored_bytes >= block.acked_bytes {
+            true if all => Place::Full,
+            true => Place::Good,
+            false => Place::Behind,
+        }
+    }
+
+    /// Who took its place again for what it said, and is at fault although it answers, is not believed again.
+    pub(super) fn believe_no_more(&mut self, bad: Option<usize>) {
+        let Some(block) = &mut self.block else { return };
+        let node = bad.and_then(|bad| block.pipeline.get(bad)).map(|at| at.node.clone());
+        block.disbelieved.extend(node.filter(|node| block.rejoined.contains(node)));
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Seen {
     pub(super) refused: bool,
     /// Its connection broke, and nobody said why.
     pub(super) broke: bool,
+    /// It stood, and its acknowledgements were lost on their way.
+    pub(super) lost_acks: bool,
     /// For the message.
     pub(super) why: String,
     /// What the nodes said of themselves just before.
@@ -51,7 +53,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn of(bad: Option<usize>, why: impl Into<String>) -> Self {
-        Self { bad, refused: false, broke: false, why: why.into(), answers: Vec::new() }
+        Self { bad, refused: false, broke: false, lost_acks: false, why: why.into(), answers: Vec::new() }
     }
 }
 
@@ -64,6 +66,8 @@ pub(super) struct Fault {
     refused: bool,
     /// A connection broke, and nobody said why.
     broke: bool,
+    /// Acknowledgements were lost, between nodes that are well.
+    lost_acks: bool,
     /// What was seen.
     why: String,
     /// What the nodes of that pipeline said since.
@@ -117,9 +121,9 @@ impl FileWriter {
         // An application that writes nothing for an hour has not used up the time in which a pipeline must get on.
         let idle = matches!(self.stage, Stage::Streaming(_)) && !self.waits_for_ack();
         self.fault_since.get_or_insert(if idle { now } else { self.progress });
-        let Seen { bad, refused, broke, why, answers } = seen;
+        let Seen { bad, refused, broke, lost_acks, why, answers } = seen;
         let Fault { transfers, broken_off, .. } = self.fault;
-        self.fault = Fault { bad, refused, broke, why, answers, transfers, broken_off, ..Fault::default() };
+        self.fault = Fault { bad, refused, broke, lost_acks, why, answers, transfers, broken_off, ..Fault::default() };
         let states_matter = block.last_sent && block.is_kept();
         self.stage = Stage::Probing;
         if bad.is_some() && !states_matter {
@@ -142,7 +146,8 @@ impl FileWriter {
         let Some(probe) = self.probe.take_if(|probe| probe.number == number) else { return };
         match self.stage {
             Stage::Probing => {
-                let nobody = self.fault.broke && self.failures == 1 && self.all_take_part(&answers);
+                let by_chance = self.fault.lost_acks || self.fault.broke && self.failures == 1;
+                let nobody = by_chance && self.all_take_part(&answers);
                 let bad = if nobody { None } else { self.fault.bad.or_else(|| self.judge(&answers, true, now)) };
                 let mistaken = self.fault.refused && bad.is_some_and(|bad| self.is_whole_already(&answers, bad));
                 self.fault.answers = answers;
@@ -152,19 +157,27 @@ impl FileWriter {
             // Acks that came meanwhile say more than the answers.
             Stage::Opening(_) | Stage::Streaming(_) if self.heard <= probe.asked => {
                 self.heard = now;
-                if let Some(bad) = self.judge(&answers, false, now) {
-                    let why = match answers.get(bad) {
-                        Some(ProbeAnswer::Silent) => "it does not answer",
-                        Some(ProbeAnswer::Missing) => "it has no replica",
-                        Some(ProbeAnswer::Refused) => "it cannot serve its replica",
-                        _ => "it is behind the others and does not get on",
-                    };
-                    let seen = Seen { answers, ..Seen::of(Some(bad), why) };
-                    self.on_failed(seen, now, out);
-                }
+                self.on_looked(answers, now, out);
             }
             _ => {}
         }
+    }
+
+    /// The nodes of a pipeline that is silent say how far they are.
+    fn on_looked(&mut self, answers: Vec<ProbeAnswer>, now: Moment, out: &mut Vec<WriteEffect>) {
+        if self.acks_are_lost(&answers) {
+            let why = "its acknowledgements were lost on their way";
+            return self.on_failed(Seen { lost_acks: true, ..Seen::of(None, why) }, now, out);
+        }
+        let Some(bad) = self.judge(&answers, false, now) else { return };
+        let why = match answers.get(bad) {
+            Some(ProbeAnswer::Silent) => "it does not answer",
+            Some(ProbeAnswer::Missing) => "it has no replica",
+            Some(ProbeAnswer::Refused) => "it cannot serve its replica",
+            _ => "it is behind the others and does not get on",
+        };
+        let seen = Seen { answers, ..Seen::of(Some(bad), why) };
+        self.on_failed(seen, now, out);
     }
 
     /// Who is at fault, by what the nodes say; remembers the other end of a broken link.
@@ -188,7 +201,7 @@ impl FileWriter {
 
     /// Are all nodes there, with what they acknowledged? Then it may have been only the connection: nobody has to go before
     /// it breaks again.
-    fn all_take_part(&self, answers: &[ProbeAnswer]) -> bool {
+    pub(super) fn all_take_part(&self, answers: &[ProbeAnswer]) -> bool {
         let Some(block) = &self.block else { return false };
         let takes_part = |answer: &ProbeAnswer| match answer {
             ProbeAnswer::At(at) => at.stamp >= block.new_stamp && at.stored_bytes >= block.acked_bytes,
@@ -225,6 +238,7 @@ impl FileWriter {
             return self.give_up(self.write_failed(), out);
         }
         let kept = block.is_kept();
+        self.believe_no_more(bad.filter(|bad| self.fault.answers.get(*bad) != Some(&ProbeAnswer::Silent)));
         self.leave_out(out_of_it.into_iter().map(|(_, node)| node), now);
         if kept {
             return self.ask_for_stamp(stay.into_iter().map(|(_, node)| node).collect(), out);
@@ -341,7 +355,7 @@ impl FileWriter {
 
     /// The sender gives a sign of life, as it does before it sends a packet. From the second one on, bytes moved since the
     /// one before: while nothing else can be done, that is progress like an ack. But it is not what everybody has: after
-    /// some transfers that moved bytes, and failed, it is only the time that counts.
+    /// some transfers that moved bytes, and failed, it is none.
     pub(super) fn on_transfer_goes(&mut self, now: Moment) {
         if self.stage != Stage::Transferring || !self.fault.alone {
             return;
@@ -371,18 +385,19 @@ impl FileWriter {
         block.pipeline.retain(|node| !is_in(&behind, node));
         block.uncopied.extend(behind.iter().map(|node| node.node.clone()));
         self.fault.why = format!("a further copy could not be made: {why}");
-        let (alone, retries) =
-            (block.pipeline.len() < 2 && block.wanted > 1, self.fault.transfers < self.config.attempts);
-        // One copy is less than the namenode allows, as a rule: others are asked for once more.
+        // One copy is less than the namenode allows, as a rule: others are asked for once more. Whatever the nodes say, and
+        // how soon: what moved bytes and broke off is not begun for ever, and nothing is when the time is over.
+        let alone = block.pipeline.len() < 2 && block.wanted > 1;
+        let again = self.fault.broken_off < self.config.attempts;
         let stay = block.pipeline.clone();
-        if alone && retries {
+        if !(alone && again && self.has_time(now)) {
+            return self.open_pipeline(now, out);
+        }
+        if self.fault.transfers < self.config.attempts {
             return self.ask_for_stamp(stay, out);
         }
-        if alone && self.has_time(now) {
-            self.fault.stay = stay;
-            return self.wait_for_nodes(now);
-        }
-        self.open_pipeline(now, out);
+        self.fault.stay = stay;
+        self.wait_for_nodes(now);
     }
 
     /// The pipeline stands at its new stamp: the namenode has to agree before anything more is sent.
@@ -410,9 +425,7 @@ impl FileWriter {
         block.named.stamp = block.new_stamp;
         block.streamed = true;
         self.flushes.vouch(block.named.id);
-        // Those that are not in it have an older stamp now: they would need a copy.
-        block.uncopied.clear();
-        (block.lost, block.rejoined) = (Vec::new(), std::collections::BTreeSet::new());
+        block.forget_lost();
         self.fault = Fault::default();
         self.stage = Stage::Streaming(attempt);
         (self.progress, self.heard, self.last_sent) = (now, now, now);

@@ -28,7 +28,8 @@ pub struct WriteConfig {
     pub ack_timeout: Duration,
     /// Silence, while acks or a pipeline are due, after which every node is asked how far it is.
     pub silence: Duration,
-    /// Time for the answers to that. A node that has not answered by then is at fault.
+    /// Time for the answers to that. A node that has not answered by then is at fault. And time to the next question, if
+    /// all have all that was sent: it may be that only the acks are lost.
     pub probe_within: Duration,
     /// Idle time after which a heartbeat packet keeps the pipeline alive.
     pub heartbeat: Duration,

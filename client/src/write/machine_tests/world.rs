@@ -43,6 +43,10 @@ pub(super) struct Replica {
     pub(super) bytes: Vec<u8>,
     pub(super) acked: usize,
     pub(super) finalized: bool,
+    /// Its writer is gone.
+    pub(super) left: bool,
+    /// Its node was started anew while it was open: nobody knows what was acknowledged of it.
+    restarted: bool,
     /// Leaves that came with them; `None`: some are missing, as in a copy, or behind an append.
     leaves: Option<Vec<digest::Leaf>>,
 }
@@ -87,6 +91,8 @@ pub(super) struct World {
     pub(super) stages: Vec<WriteStage>,
     /// Blocks of which the writer has had an ack.
     pub(super) heard_of: Vec<i64>,
+    /// These die when the next pipeline is set up.
+    pub(super) die_next: Vec<usize>,
     /// Transfers fail to these.
     pub(super) cannot_copy_to: Vec<usize>,
     /// Transfers are not answered by themselves, but kept here.
@@ -128,6 +134,7 @@ impl World {
             probes: 0,
             stages: Vec::new(),
             heard_of: Vec::new(),
+            die_next: Vec::new(),
             cannot_copy_to: Vec::new(),
             slow: None,
         }
@@ -136,8 +143,15 @@ impl World {
     /// A finished block on the first nodes, that is written on.
     pub(super) fn with_block(mut self, bytes: &[u8]) -> Self {
         for node in 0..COPIES {
-            let replica =
-                Replica { stamp: 1001, bytes: bytes.to_vec(), acked: bytes.len(), finalized: true, leaves: None };
+            let replica = Replica {
+                stamp: 1001,
+                bytes: bytes.to_vec(),
+                acked: bytes.len(),
+                finalized: true,
+                left: false,
+                restarted: false,
+                leaves: None,
+            };
             self.replicas.insert((node, 1), replica);
         }
         self.newest_stamp = 1002;
@@ -209,6 +223,26 @@ impl World {
         Some(WriteEvent::Ack { attempt, ack })
     }
 
+    /// Gives the oldest packet to all; what the nodes behind this position acknowledge does not get to it, nor to those
+    /// before it. The ack that did not come.
+    pub(super) fn lose_ack_at(&mut self, position: usize) -> Option<WriteEvent> {
+        let line = self.line.clone().expect("a pipeline");
+        let before: Vec<usize> = line.nodes.iter().map(|node| self.replicas[&(*node, line.id)].acked).collect();
+        let lost = self.deliver(usize::MAX);
+        for (node, acked) in line.nodes.iter().zip(before).take(position + 1) {
+            self.replicas.get_mut(&(*node, line.id)).expect("a replica").acked = acked;
+        }
+        lost
+    }
+
+    /// The connection to this position is reset: who writes there, and behind it, ends.
+    pub(super) fn reset_before(&mut self, position: usize) {
+        let line = self.line.clone().expect("a pipeline");
+        for node in line.nodes.iter().skip(position) {
+            self.replicas.get_mut(&(*node, line.id)).expect("a replica").left = true;
+        }
+    }
+
     fn store(&mut self, node: usize, id: i64, packet: &Packet) {
         let replica = self.replicas.get_mut(&(node, id)).expect("a replica");
         assert!(!replica.finalized);
@@ -249,10 +283,11 @@ impl World {
             WriteStage::PipelineCloseRecovery => len == min,
             other => panic!("{other:?} is not asked for"),
         };
-        if !fits || replica.stamp < floor || replica.stamp > begin.new_stamp {
+        if !fits || replica.restarted || replica.stamp < floor || replica.stamp > begin.new_stamp {
             return Err(());
         }
         replica.bytes.truncate(min);
+        replica.left = false;
         if let Some(leaves) = &mut replica.leaves {
             // A leaf whose data were cut goes, too; that of the end only comes with the packet that ends the block.
             leaves.truncate(if replica.finalized { usize::MAX } else { min / digest::SEGMENT_BYTES as usize });
@@ -265,6 +300,7 @@ impl World {
         let named = located.block.clone().unwrap();
         let nodes: Vec<usize> = located.locations.iter().map(number_of).collect();
         self.stages.push(begin.stage);
+        self.dead.append(&mut self.die_next);
         self.wire.clear();
         self.closing_ack = None;
         for (at, node) in nodes.iter().enumerate() {
@@ -334,11 +370,31 @@ impl World {
             assert!(there.is_none_or(|there| there.stamp < new_stamp));
             let bytes = replica.bytes[..named.len_bytes as usize].to_vec();
             let acked = bytes.len();
-            let copy = Replica { stamp: new_stamp, bytes, acked, finalized: false, leaves: None };
+            let copy = Replica { stamp: new_stamp, bytes, acked, ..Replica::default() };
             self.replicas.insert((target, named.id), copy);
             self.transfers += 1;
         }
         Ok(())
+    }
+
+    /// The nodes are back, started anew.
+    pub(super) fn restart(&mut self, nodes: &[usize]) {
+        self.dead.retain(|node| !nodes.contains(node));
+        for ((node, _), replica) in &mut self.replicas {
+            replica.restarted |= nodes.contains(node) && !replica.finalized;
+        }
+    }
+
+    /// The oldest slow transfer breaks off when all has arrived, and nothing of it is synced.
+    pub(super) fn break_transfer(&mut self) -> WriteEvent {
+        let SlowTransfer { from, targets, new_stamp, .. } = self.slow.as_mut().expect("slow ones").remove(0);
+        drop(self.transfer(&from, &targets, new_stamp));
+        self.transfers = 0;
+        let id = from.block.as_ref().expect("a block").id;
+        for target in &targets {
+            self.replicas.get_mut(&(number_of(target), id)).expect("a copy").left = true;
+        }
+        WriteEvent::Transferred(Err("it broke off".into()))
     }
 
     /// The oldest slow transfer ends.
@@ -355,13 +411,14 @@ impl World {
             None => ProbeAnswer::Missing,
             Some(replica) => {
                 let len = replica.bytes.len() as u64;
+                let acked = if replica.restarted { 0 } else { replica.acked as u64 };
                 ProbeAnswer::At(ReplicaAt {
                     stamp: replica.stamp,
                     received_bytes: len,
                     stored_bytes: len,
-                    acked_bytes: replica.acked as u64,
+                    acked_bytes: if replica.finalized { len } else { acked },
                     finalized: replica.finalized,
-                    waiting: false,
+                    waiting: (replica.left || replica.restarted) && !replica.finalized,
                 })
             }
         };

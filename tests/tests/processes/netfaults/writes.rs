@@ -10,10 +10,6 @@ use tests::wait;
 use super::{MIB, WRITE_BOUND, cluster, content, is_there, nodes, put, write_through};
 
 const LEN: usize = 40 * MIB;
-/// Where a reset takes acknowledgements that were on their way between two datanodes, with every byte stored, neither of
-/// them has anything to send and notices, and nobody is at fault: the writer waits for the time that it has for acks
-/// (20 s), not for the 5 s that it should. To be mended; that the write survives is what is shown here.
-const RESET_BOUND: Duration = Duration::from_secs(25);
 
 /// Breaks each node in turn, and mends the one before, while a file is written.
 fn break_in_turn(break_node: impl Fn(&Apart, &str), mend_node: impl Fn(&Apart, &str)) {
@@ -77,7 +73,7 @@ fn f_13_a_write_survives_the_reset_of_every_connection_of_its_pipeline() {
         wait::let_pass(Duration::from_millis(200));
         nodes().iter().for_each(|node| cluster.heal(node));
     });
-    assert!(longest <= RESET_BOUND, "a write stood still for {longest:?}");
+    assert!(longest <= WRITE_BOUND, "a write stood still for {longest:?}");
     is_there(&cluster, "/f", &bytes);
     becomes_whole(&cluster, &bytes);
 }
