@@ -21,6 +21,7 @@ use proto::error::{ErrorCode, FsError, FsResult};
 use transfer::{Ack, WriteStage};
 
 use super::blame::{Blamed, Known, ProbeAnswer, blame};
+use super::block::OpenBlock;
 use super::{FileWriter, Stage, WriteEffect};
 
 /// Time until a pipeline of which no node could be reached is looked for again: it may be this machine's own network.
@@ -228,8 +229,8 @@ impl FileWriter {
         if self.failures > self.config.attempts || !self.has_time(now) {
             return self.give_up(self.write_failed(), out);
         }
-        let many = block.pipeline.len() > 1;
-        if block.is_kept() && stay.is_empty() {
+        let (many, kept) = (block.pipeline.len() > 1, self.keeps_block());
+        if kept && stay.is_empty() {
             // One node that is gone is gone. All at once are more likely behind a network that is.
             if many && out_of_it.iter().all(|(at, _)| silent(*at)) {
                 self.stage = Stage::Pausing(now.plus(UNREACHED_PAUSE));
@@ -237,7 +238,6 @@ impl FileWriter {
             }
             return self.give_up(self.write_failed(), out);
         }
-        let kept = block.is_kept();
         self.believe_no_more(bad.filter(|bad| self.fault.answers.get(*bad) != Some(&ProbeAnswer::Silent)));
         self.leave_out(out_of_it.into_iter().map(|(_, node)| node), now);
         if kept {
@@ -247,6 +247,15 @@ impl FileWriter {
         if let Some(block) = &self.block {
             out.push(WriteEffect::AbandonBlock { block: block.named.clone(), until: self.limit() });
         }
+    }
+
+    /// Must what is there of the block be kept? What this writer was told of, and, once the file is visible, what it sent:
+    /// all nodes may have acknowledged it to each other, and somebody have read it, while the answer was on its way here.
+    fn keeps_block(&self) -> bool {
+        let visible = self.flushes.published || self.flushes.is_publishing();
+        let may_be_seen =
+            |block: &OpenBlock| visible && block.sent_bytes > 0 && !base::mutated!(Sc33SeenBlockIsAbandoned);
+        self.block.as_ref().is_some_and(|block| block.is_kept() || may_be_seen(block))
     }
 
     /// May another pipeline still be tried?

@@ -184,3 +184,24 @@ fn a_flush_of_nothing_shows_an_empty_file_without_a_block_that_nobody_has() {
     run.event(WriteEvent::Close);
     assert_eq!(run.world.published.as_deref(), Some(&b""[..]));
 }
+
+#[test]
+fn v_3_sc_33_what_readers_may_have_seen_of_a_visible_file_is_not_given_back() {
+    for visible in [false, true] {
+        let mut run = Run::new(true);
+        if visible {
+            run.writer = FileWriter::new(config(), BLOCK_BYTES, Some(located(1)), Moment::START).published();
+            run.world.visible = true;
+        }
+        run.write(&content(1500));
+        run.event(WriteEvent::Close);
+        // Every node has everything, and has acknowledged it to the others: the writer hears nothing of it.
+        while run.world.deliver(usize::MAX).is_some() {}
+        assert!(run.world.line.as_ref().is_some_and(|line| line.id == 1));
+        run.fail(None);
+        run.settle();
+        assert_eq!(run.world.published, Some(content(1500)));
+        let id = run.world.committed[0].block.as_ref().map(|block| block.id);
+        assert_eq!(id == Some(1), visible, "nobody sees a file that is not published");
+    }
+}
