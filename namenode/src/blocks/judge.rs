@@ -171,7 +171,8 @@ impl BlockManager {
                 self.replicas.reconsider(*block, None, names);
                 self.open_at(*block, storages);
             }
-            BlockEffect::Committed { block, .. } => {
+            BlockEffect::Committed { block, storages, .. } => {
+                self.closes(*block, storages, names);
                 self.close(*block);
                 self.replicas.reconsider(*block, None, names);
                 // Others look at every block when they begin to lead.

@@ -3,6 +3,7 @@
 mod balance;
 mod drain;
 mod harness;
+mod late;
 mod nodes;
 mod placement;
 mod reading;

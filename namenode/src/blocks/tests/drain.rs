@@ -13,12 +13,12 @@ use super::recovery::reopen;
 use super::services::{AWAY, LEAVES};
 use crate::namespace::NodeService;
 
-fn job(bench: &Bench, node: usize) -> JobView {
+pub(super) fn job(bench: &Bench, node: usize) -> JobView {
     let name = &bench.nodes[node].name;
     let is_its = |job: &JobView| job.subject.as_ref().is_some_and(|id| id.as_str() == name);
     bench.map.jobs(bench.now).into_iter().find(is_its).expect("a job")
 }
-fn reasons(bench: &Bench, node: usize) -> Vec<Why> {
+pub(super) fn reasons(bench: &Bench, node: usize) -> Vec<Why> {
     job(bench, node).blockers.into_iter().map(|blocker| blocker.why).collect()
 }
 
