@@ -229,6 +229,12 @@ impl Namespace {
             unpublished: open.is_some_and(|open| open.pin.is_some()),
         })
     }
+    /// Is this file written, and not in its place yet?
+    #[must_use]
+    pub fn is_unpublished(&self, inode: InodeId) -> bool {
+        let open = self.store.slot(inode.raw()).and_then(|slot| self.store.open_of(slot));
+        open.is_some_and(|open| open.pin.is_some())
+    }
     /// The last block of the file at a path, whoever asks: for choices of the leader, which `apply` checks.
     #[must_use]
     pub fn last_block_at(&self, path: &FsPath) -> Option<BlockView> {
