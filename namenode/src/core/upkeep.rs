@@ -225,7 +225,7 @@ impl NamenodeCore {
             if limit_ms == 0 {
                 return;
             }
-            let lease = |inode| namespace.lease(inode).map(|view| view.lease);
+            let lease = |inode| namespace.open_lease(inode);
             self.shared.leases.write().expired(Duration::from_millis(limit_ms), now, RELEASES, lease)
         };
         let release = |lease: crate::namespace::OpenLease| {
