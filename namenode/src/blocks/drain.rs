@@ -258,8 +258,8 @@ impl BlockManager {
                 Stage::Open(after) => {
                     let from = after.map_or(BlockId::from_raw(i64::MIN), BlockId::next);
                     let some: Vec<_> = self.open_targets.range(from..).take(left).collect();
-                    for (block, storages) in &some {
-                        if storages.iter().any(|storage| self.registry.at(*storage).node == node) {
+                    for (block, homes) in &some {
+                        if homes.iter().any(|home| self.registry.at(home.storage).node == node) {
                             self.look_at_open(**block, service, look, names);
                         }
                     }
@@ -375,12 +375,13 @@ impl BlockManager {
         };
         let written = odd.iter().filter(|(_, odd)| is_written(odd)).map(|(storage, _)| *storage);
         // What was finished before is where nodes say that it is: a copy may have been moved since the log named its place.
-        // A pipeline that was logged has it: what is being written is told once, and in no full report.
+        // A pipeline that was logged has it, unless it should have told so: what is being written is in no full report.
         let expected = |storage: &StorageIndex| match self.replicas.odd_at(block, *storage) {
-            None => !facts.untouched || self.is_untold(*storage),
+            None if facts.untouched => self.is_untold(*storage),
+            None => self.may_write_untold(block, *storage),
             Some(odd) => !facts.untouched && !odd.marked && odd.state == ReplicaState::BeingWritten,
         };
-        let placed = self.open_targets.get(&block).into_iter().flatten().copied().filter(expected);
+        let placed = self.open_targets.get(&block).into_iter().flatten().map(|home| home.storage).filter(expected);
         let storages: Vec<_> = written.chain(placed).collect();
         let stays = |storage: &&StorageIndex| self.registry.counts(**storage) && self.registry.in_service(**storage);
         let staying: BTreeSet<_> = storages.iter().filter(stays).map(|s| self.registry.at(*s).node).collect();

@@ -3,6 +3,7 @@
 mod balance;
 mod drain;
 mod harness;
+mod homes;
 mod late;
 mod nodes;
 mod placement;

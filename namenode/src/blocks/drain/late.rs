@@ -69,7 +69,7 @@ impl BlockManager {
             return;
         }
         let known = |storage: &StorageIndex| (storage.0 as usize) < self.streams.len();
-        let targets = self.open_targets.get(&block).into_iter().flatten().copied();
+        let targets = self.open_targets.get(&block).into_iter().flatten().map(|home| home.storage);
         let homes = targets.chain(proven.iter().copied()).filter(known);
         let nodes: BTreeSet<NodeIndex> = homes.map(|storage| self.registry.at(storage).node).collect();
         for node in nodes {
