@@ -18,6 +18,7 @@ mod evening;
 mod facts;
 mod hand;
 mod heartbeat;
+mod homes;
 mod jobs;
 mod judge;
 mod locate;
@@ -64,6 +65,7 @@ pub use safe_mode::{SafeMode, Sight};
 use crate::namespace::NodeService;
 use balance::Balance;
 use drain::Drains;
+use homes::Home;
 use recovery::Recoveries;
 use removal::Removal;
 use repair::Repair;
@@ -162,7 +164,7 @@ pub struct BlockManager {
     leading: Option<Leading>,
     passes: Passes,
     judged: u64,
-    open_targets: BTreeMap<BlockId, Vec<StorageIndex>>,
+    open_targets: BTreeMap<BlockId, Vec<Home>>,
     /// Looks at all open files that are still to end before this leader knows where every open block was placed.
     open_looks: u8,
     /// Blocks that are open again and have too few copies, and since when they lack the minimum.
@@ -419,6 +421,9 @@ impl BlockManager {
         let stream = &mut self.streams[storage.0 as usize];
         let place = (request.incarnation, first);
         let taken = stream.changes(storage, place, changes, (&mut self.replicas, names), &mut touched);
+        if self.streams[storage.0 as usize].incarnation == request.incarnation {
+            self.told_of_homes(storage, changes, names);
+        }
         self.changed(storage, &touched, names, now);
         self.outlived(storage, names, now);
         let Progress { next, full_report, reregister } = taken?;

@@ -1,15 +1,18 @@
 //! Nodes that leave or are to be away: how far they are, and what is in the way.
 //!
 //! ```text
-//!   look: good replicas of each disk ─▶ odd ones ─▶ open blocks placed there ─▶ found ──┬─▶ nothing is left: done
-//!           ▲  some blocks at a time, in turn with scans                                ├─▶ copies are coming: running
-//!           └───────────── again a moment later ◀───────────────────────────────────────┴─▶ nothing can come: blocked
+//!   look: good replicas of each disk ─▶ odd ones ─▶ open blocks placed there ─▶ closed lately ─▶ found
+//!           ▲  some blocks at a time, in turn with scans              nothing is left: done ◀──┤
+//!           │                                                    copies are coming: running ◀──┤
+//!           └───────────── again a moment later ◀──────────────── nothing can come: blocked ◀──┘
 //! ```
 //!
 //! Nothing is counted by hand between two looks: a look counts everything from the tables as they are, so that it cannot
 //! drift (scar SC-72). What is ordered to empty the node is ordered by `judge` and `orders`, as for every block that lacks
 //! copies. A node that leaves is done when every block of it has as many copies elsewhere as are wanted, the open ones
 //! included (scar SC-75); one that is to be away when every block has one copy elsewhere.
+
+mod late;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,6 +28,7 @@ use super::placement::has_room;
 use super::registry::{NodeIndex, NodeState, StorageIndex};
 use super::replicas::{Class, Odd, classify};
 use crate::namespace::NodeService;
+use late::Late;
 
 /// Blocks that a step looks at.
 const STEP: usize = 256;
@@ -54,6 +58,7 @@ pub(super) struct Drain {
     /// What the last whole look found.
     pub(super) found: Option<Found>,
     pub(super) pace: Pace,
+    pub(super) late: Late,
 }
 
 /// What a look found.
@@ -99,6 +104,7 @@ enum Stage {
     Good(usize, Option<BlockId>),
     Odd(usize, Option<BlockId>),
     Open(Option<BlockId>),
+    Late(Option<BlockId>),
 }
 
 impl Drains {
@@ -107,12 +113,15 @@ impl Drains {
         if service.is_in_service() {
             self.by_node.remove(&node);
         } else {
-            self.by_node.insert(node, Drain::new(service, now));
+            let late = self.by_node.remove(&node).map(|drain| drain.late).unwrap_or_default();
+            self.by_node.insert(node, Drain::new(service, late, now));
         }
     }
-    /// This member leads from now on: what it knew of progress may be old.
+    /// This member leads from now on: what it knew of progress may be old. Not what closed lately: the log has said it.
     pub(super) fn begin_anew(&mut self, now: Moment) {
-        self.by_node.values_mut().for_each(|drain| *drain = Drain::new(drain.service, now));
+        for drain in self.by_node.values_mut() {
+            *drain = Drain::new(drain.service, std::mem::take(&mut drain.late), now);
+        }
     }
     /// The nodes, with what is known of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (NodeIndex, &Drain)> {
@@ -132,8 +141,8 @@ impl Drains {
 }
 
 impl Drain {
-    fn new(service: NodeService, now: Moment) -> Self {
-        Self { service, began: now, look: None, next_at: now, found: None, pace: Pace::default() }
+    fn new(service: NodeService, late: Late, now: Moment) -> Self {
+        Self { service, began: now, look: None, next_at: now, found: None, pace: Pace::default(), late }
     }
     /// Was everything elsewhere when it was looked at last?
     pub(super) fn is_done(&self) -> bool {
@@ -161,7 +170,7 @@ impl BlockManager {
             found: Found::default(),
             open: BTreeSet::new(),
         });
-        let over = self.look_on(node, drain.service, &mut look, names);
+        let over = self.look_on(node, &mut drain, &mut look, names);
         if over {
             self.end_look(node, &mut drain, look, now);
         } else {
@@ -176,7 +185,7 @@ impl BlockManager {
     }
 
     fn end_look(&self, node: NodeIndex, drain: &mut Drain, mut look: Look, now: Moment) {
-        if let Some(why) = self.unheard(node) {
+        if let Some(why) = self.unheard(node, drain.began) {
             look.found.block(Blocker { block: None, why });
         }
         let (was_done, id) = (drain.is_done(), &self.registry.node(node).id);
@@ -188,8 +197,8 @@ impl BlockManager {
         }
     }
 
-    /// Why what is known of this node is not enough to let it go.
-    fn unheard(&self, node: NodeIndex) -> Option<Why> {
+    /// Why what is known of this node, which is being emptied since `began`, is not enough to let it go.
+    fn unheard(&self, node: NodeIndex, began: Moment) -> Option<Why> {
         let term = self.leading?.term;
         let mut disks = self.registry.node(node).storages.iter().filter(|s| self.registry.at(**s).failure.is_none());
         let dead = self.registry.node(node).state == NodeState::Dead;
@@ -197,7 +206,9 @@ impl BlockManager {
         if !dead {
             // It may hold what was written lately, and the report of that is still on its way.
             let untold = |disk| !stream(disk).full_in(term) || !stream(disk).is_heard_out();
-            return disks.any(untold).then_some(Why::NotReported);
+            // What closed before it was to be emptied it may have changed after its last heartbeat until then.
+            let silent = self.registry.node(node).last_contact.is_none_or(|at| at <= began);
+            return (silent || disks.any(untold)).then_some(Why::NotReported);
         }
         // What a dead node has nobody can say, unless it said so before: it may be what other blocks lack.
         let unknown = disks.any(|disk| !stream(disk).complete());
@@ -211,14 +222,15 @@ impl BlockManager {
     }
 
     /// Looks at the next blocks of a node. True: that was all of them.
-    fn look_on(&self, node: NodeIndex, service: NodeService, look: &mut Look, names: &dyn Names) -> bool {
-        let mut left = STEP;
+    fn look_on(&self, node: NodeIndex, drain: &mut Drain, look: &mut Look, names: &dyn Names) -> bool {
+        let (service, late, mut left) = (drain.service, &mut drain.late, STEP);
         while left > 0 {
             let looked = match look.stage {
                 Stage::Good(disk, after) => match self.registry.node(node).storages.get(disk) {
                     Some(storage) => {
                         let blocks = self.replicas.blocks_on(*storage, after, left);
-                        blocks.iter().for_each(|block| self.look_at_good(*block, service, look, names));
+                        let others = blocks.iter().filter(|block| !late.contains(**block));
+                        others.for_each(|block| self.look_at_good(*block, service, look, names));
                         look.stage =
                             blocks.last().map_or(Stage::Good(disk + 1, None), |last| Stage::Good(disk, Some(*last)));
                         blocks.len()
@@ -231,7 +243,9 @@ impl BlockManager {
                 Stage::Odd(disk, after) => match self.registry.node(node).storages.get(disk) {
                     Some(storage) => {
                         let blocks = self.replicas.odd_on_after(*storage, after, left);
-                        blocks.iter().for_each(|block| self.look_at_odd(*block, *storage, service, look, names));
+                        for block in &blocks {
+                            self.look_at_odd((*block, *storage), (service, &*late), look, names);
+                        }
                         look.stage =
                             blocks.last().map_or(Stage::Odd(disk + 1, None), |last| Stage::Odd(disk, Some(*last)));
                         blocks.len()
@@ -244,13 +258,27 @@ impl BlockManager {
                 Stage::Open(after) => {
                     let from = after.map_or(BlockId::from_raw(i64::MIN), BlockId::next);
                     let some: Vec<_> = self.open_targets.range(from..).take(left).collect();
-                    for (block, storages) in &some {
-                        if storages.iter().any(|storage| self.registry.at(*storage).node == node) {
+                    for (block, homes) in &some {
+                        if homes.iter().any(|home| self.registry.at(home.storage).node == node) {
                             self.look_at_open(**block, service, look, names);
                         }
                     }
                     match some.last() {
                         Some((last, _)) => look.stage = Stage::Open(Some(**last)),
+                        None => look.stage = Stage::Late(None),
+                    }
+                    some.len()
+                }
+                // The last one: what closes during the look comes here, whatever the look is past already.
+                Stage::Late(after) => {
+                    let some = late.after(after, left);
+                    for block in &some {
+                        if self.look_at_late(*block, service, look, names) {
+                            late.remove(*block);
+                        }
+                    }
+                    match some.last() {
+                        Some(last) => look.stage = Stage::Late(Some(*last)),
                         None => return true,
                     }
                     some.len()
@@ -313,9 +341,8 @@ impl BlockManager {
 
     fn look_at_odd(
         &self,
-        block: BlockId,
-        storage: StorageIndex,
-        service: NodeService,
+        (block, storage): (BlockId, StorageIndex),
+        (service, late): (NodeService, &Late),
         look: &mut Look,
         names: &dyn Names,
     ) {
@@ -324,7 +351,9 @@ impl BlockManager {
         match classify(&odd, block, names) {
             Class::Open | Class::Unknown => self.look_at_open(block, service, look, names),
             // It is no copy; but where there is no other one, it is what is left of the block.
-            Class::Corrupt | Class::Stale if facts.committed && self.counting(block).is_empty() => {
+            Class::Corrupt | Class::Stale
+                if facts.committed && !late.contains(block) && self.counting(block).is_empty() =>
+            {
                 look.found.total_blocks += 1;
                 look.found.total_bytes += facts.len_bytes;
                 look.found.block(Blocker { block: Some(block), why: Why::OnlyDamaged });
@@ -346,12 +375,13 @@ impl BlockManager {
         };
         let written = odd.iter().filter(|(_, odd)| is_written(odd)).map(|(storage, _)| *storage);
         // What was finished before is where nodes say that it is: a copy may have been moved since the log named its place.
-        // A pipeline that was logged has it: what is being written is told once, and in no full report.
+        // A pipeline that was logged has it, unless it should have told so: what is being written is in no full report.
         let expected = |storage: &StorageIndex| match self.replicas.odd_at(block, *storage) {
-            None => !facts.untouched || self.is_untold(*storage),
+            None if facts.untouched => self.is_untold(*storage),
+            None => self.may_write_untold(block, *storage),
             Some(odd) => !facts.untouched && !odd.marked && odd.state == ReplicaState::BeingWritten,
         };
-        let placed = self.open_targets.get(&block).into_iter().flatten().copied().filter(expected);
+        let placed = self.open_targets.get(&block).into_iter().flatten().map(|home| home.storage).filter(expected);
         let storages: Vec<_> = written.chain(placed).collect();
         let stays = |storage: &&StorageIndex| self.registry.counts(**storage) && self.registry.in_service(**storage);
         let staying: BTreeSet<_> = storages.iter().filter(stays).map(|s| self.registry.at(*s).node).collect();

@@ -171,7 +171,8 @@ impl BlockManager {
                 self.replicas.reconsider(*block, None, names);
                 self.open_at(*block, storages);
             }
-            BlockEffect::Committed { block, .. } => {
+            BlockEffect::Committed { block, storages, .. } => {
+                self.closes(*block, storages, names);
                 self.close(*block);
                 self.replicas.reconsider(*block, None, names);
                 // Others look at every block when they begin to lead.
@@ -208,19 +209,19 @@ impl BlockManager {
 
     /// Notes where an open block was placed: its storages have promised room.
     pub fn open_at(&mut self, block: BlockId, storages: &[StorageIndex]) {
-        let known: Vec<_> = storages.iter().copied().filter(|s| (s.0 as usize) < self.streams.len()).collect();
-        for storage in &known {
-            self.registry.open_write(*storage, true);
+        let homes = self.homes_at(storages);
+        for home in &homes {
+            self.registry.open_write(home.storage, true);
         }
         // A look at open files may have been here before the effect that says it.
-        for storage in self.open_targets.insert(block, known).unwrap_or_default() {
-            self.registry.open_write(storage, false);
+        for home in self.open_targets.insert(block, homes).unwrap_or_default() {
+            self.registry.open_write(home.storage, false);
         }
     }
     fn close(&mut self, block: BlockId) {
         self.short_open.remove(&block);
-        for storage in self.open_targets.remove(&block).unwrap_or_default() {
-            self.registry.open_write(storage, false);
+        for home in self.open_targets.remove(&block).unwrap_or_default() {
+            self.registry.open_write(home.storage, false);
         }
     }
 

@@ -48,7 +48,7 @@ impl BlockManager {
     #[must_use]
     pub fn locate(
         &self,
-        (block, stamp): (BlockId, GenerationStamp),
+        (block, stamp, len_bytes): (BlockId, GenerationStamp, u64),
         logged: &[StorageIndex],
         wanted: u32,
         reader: Place<'_>,
@@ -58,7 +58,9 @@ impl BlockManager {
         let odd = self.replicas.odd_of(block);
         if storages.len() < wanted as usize {
             let fresh = |s: &&StorageIndex| {
-                (s.0 as usize) < self.streams.len() && !speaks_against(&odd, **s, stamp) && !storages.contains(s)
+                (s.0 as usize) < self.streams.len()
+                    && !speaks_against(&odd, **s, (stamp, len_bytes))
+                    && !storages.contains(s)
             };
             let more: Vec<_> = logged.iter().filter(fresh).copied().collect();
             storages.extend(more);
@@ -123,7 +125,7 @@ impl BlockManager {
         writer_host: &str,
     ) -> Vec<StorageIndex> {
         let odd = self.replicas.odd_of(block);
-        let believed = |storage: &StorageIndex| !speaks_against(&odd, *storage, stamp);
+        let believed = |storage: &StorageIndex| !speaks_against(&odd, *storage, (stamp, len_bytes));
         let mut storages = self.proven(block, stamp, len_bytes);
         storages.extend(logged.iter().copied().filter(believed));
         storages.retain(|storage| {
@@ -156,9 +158,28 @@ impl BlockManager {
     }
 }
 
-/// Does what a storage reported say that it has not what the log has proof of? Not if that is of before: after an append
-/// the log has the new stamp, with proofs, some time before the nodes' reports bring it.
-fn speaks_against(odd: &[(StorageIndex, Odd)], storage: StorageIndex, stamp: GenerationStamp) -> bool {
-    let told = odd.iter().find(|(other, _)| *other == storage).map(|(_, odd)| odd);
-    told.is_some_and(|odd| odd.stamp >= stamp || odd.marked || odd.state == ReplicaState::Corrupt)
+/// Does what a storage reported say that it has not what the log has proof of, whole at this stamp and length? Not if that
+/// is of before the proof: after an append the log has the new stamp, with proofs, some time before the nodes' reports
+/// bring it. What they told last may be the stamp before, or that the replica is being written at the new one: it was
+/// until it was finished and proven, and a finished one is written on at further stamps only.
+fn speaks_against(
+    odd: &[(StorageIndex, Odd)],
+    storage: StorageIndex,
+    (stamp, len_bytes): (GenerationStamp, u64),
+) -> bool {
+    let Some((_, told)) = odd.iter().find(|(other, _)| *other == storage) else { return false };
+    told.marked
+        || told.state == ReplicaState::Corrupt
+        || told.stamp > stamp
+        || (told.stamp == stamp && is_another(told, len_bytes))
+}
+
+/// Is a replica at the stamp of the proof another one than what was proven, which had this length?
+const fn is_another(told: &Odd, len_bytes: u64) -> bool {
+    match told.state {
+        ReplicaState::BeingWritten => false,
+        ReplicaState::Finalized => told.len_bytes != len_bytes,
+        // It was finished, and came back from a power cut as if it was not.
+        _ => true,
+    }
 }

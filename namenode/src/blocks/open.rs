@@ -16,6 +16,7 @@ use proto::ids::{BlockId, GenerationStamp};
 use super::BlockManager;
 use super::placement::has_room;
 use super::registry::{NodeIndex, NodeState, StorageIndex};
+use super::replicas::Odd;
 
 /// Time that a writer has to get a pipeline of the minimum again, from the death of the node that it lacks.
 const GRACE: Duration = Duration::from_secs(30);
@@ -42,7 +43,9 @@ pub struct Reopened<'a> {
 impl BlockManager {
     /// An open block is placed there, as the log has it: a member that started since was not told.
     pub fn is_open_at(&mut self, block: BlockId, storages: &[StorageIndex]) {
-        if !self.open_targets.contains_key(&block) {
+        if self.open_targets.contains_key(&block) {
+            self.meet_homes(block);
+        } else {
             self.open_at(block, storages);
         }
     }
@@ -75,13 +78,19 @@ impl BlockManager {
 
     /// Nodes that hold what the block was finished with, as far as is known: those of the log unless they are known to
     /// be lost, and those that reported it. Before a pipeline was logged those of the log may not have it any more (a
-    /// balance moves copies, and the log does not hear of it): then they have told so. Afterwards they have: what is
-    /// being written is in no full report, and nothing that is not told there is lost.
+    /// balance moves copies, and the log does not hear of it): then they have told so. Afterwards they have, as long as
+    /// they need not have told it (see [`homes`](super::homes)). What is not written any more must be long enough.
     fn holders_of(&self, open: Reopened<'_>, now: Moment) -> BTreeSet<NodeIndex> {
         let odd = self.replicas.odd_of(open.block);
+        // How long a replica is that is being written was told when that began.
+        let is_too_short = |odd: &Odd| {
+            let is_left = odd.state != ReplicaState::BeingWritten;
+            is_left && odd.stamp >= open.stamp && odd.len_bytes < open.floor_bytes
+        };
         let has_it = |storage: &StorageIndex| match self.replicas.odd_at(open.block, *storage) {
-            Some(odd) => !odd.marked && odd.state != ReplicaState::Corrupt,
-            None => !open.untouched || self.is_untold(*storage),
+            Some(odd) => !odd.marked && odd.state != ReplicaState::Corrupt && !is_too_short(&odd),
+            None if open.untouched => self.is_untold(*storage),
+            None => self.may_write_untold(open.block, *storage),
         };
         let reported = odd.iter().filter(|(_, odd)| odd.stamp >= open.stamp && odd.len_bytes >= open.floor_bytes);
         let storages = open.homes.iter().copied().chain(reported.map(|(storage, _)| *storage));

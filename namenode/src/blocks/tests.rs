@@ -3,6 +3,8 @@
 mod balance;
 mod drain;
 mod harness;
+mod homes;
+mod late;
 mod nodes;
 mod placement;
 mod reading;

@@ -11,7 +11,7 @@ use proto::log::{CallerRecord, Command, Entry};
 
 use super::{Effect, NamenodeCore};
 use crate::consensus::{ProposeError, Proposed, Room};
-use crate::namespace::COMMAND_SET_VERSION;
+use crate::namespace::{COMMAND_SET_VERSION, Namespace};
 use crate::service::request::{Request, Ticket};
 
 /// An operation that waits for the log.
@@ -58,7 +58,12 @@ pub(super) struct Flight {
 /// Entries proposed and not applied: one is being made durable while the next is being filled.
 const MAX_FLIGHTS: usize = 2;
 
-fn grows(op: &Op) -> bool {
+/// Does an operation make the state larger, or need room as if it did? Those that do not have the reserve of a full disk.
+fn grows(op: &Op, namespace: &Namespace) -> bool {
+    // A writer whose file is in its place says so before the first flush in each block: only a name takes room.
+    if let Op::Publish(publish) = op {
+        return namespace.is_unpublished(InodeId::from_raw(publish.inode));
+    }
     !matches!(
         op,
         Op::Delete(_)
@@ -173,7 +178,10 @@ impl NamenodeCore {
         if self.consensus.room() == Room::Normal {
             return;
         }
-        let (refused, kept): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(|waiting| grows(&waiting.op));
+        let (refused, kept): (Vec<_>, Vec<_>) = {
+            let namespace = self.shared.namespace.read();
+            self.waiting.drain(..).partition(|waiting| grows(&waiting.op, &namespace))
+        };
         self.waiting.extend(kept);
         for waiting in refused {
             self.refuse(waiting.then, no_space(), out);

@@ -34,6 +34,7 @@ use proto::log::{CallerRecord, Command, Delete, Entry};
 
 use super::batch::{Then, Waiting};
 use super::intake::overloaded;
+use super::trash::OldTree;
 use super::{Effect, NamenodeCore};
 use crate::namespace::Applied;
 use crate::namespace::walk::{NAMES_AT_ONCE, Need, RightsWalk};
@@ -162,6 +163,17 @@ impl NamenodeCore {
             gone: None,
             looked_up,
         })));
+    }
+
+    /// Deletes a tree for the cluster itself, with the rights of somebody: that one and no other, if it is still where it
+    /// was found. The delete names the inode, which stands for rights that were looked at as well: so they are, however
+    /// small the tree is.
+    pub(super) fn delete_tree(&mut self, record: CallerRecord, tree: OldTree, then: Then) {
+        let delete = Delete { path: tree.path, recursive: true, checked_inode: 0 };
+        let walk = RightsWalk::new(Need::ToDelete, tree.inode.raw());
+        let call = (Bytes::new(), 0, 0);
+        let check = Check { record, call, delete, then, walk, tries: 1, gone: None, looked_up: false };
+        self.long.turns.push_back(Long::Check(Box::new(check)));
     }
 
     /// Makes the step whose turn it is.

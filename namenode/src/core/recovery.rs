@@ -74,6 +74,11 @@ fn next_of(namespace: &Namespace, due: Due) -> Next {
     }
 }
 
+/// Does this session write this file, as far as the log says?
+fn writes(namespace: &Namespace, session: SessionId, inode: InodeId) -> bool {
+    namespace.open_lease(inode).is_some_and(|lease| lease.session == Some(session))
+}
+
 impl NamenodeCore {
     /// A new leader: every open file is looked at once.
     pub(super) fn begin_leases(&mut self, now: Moment) {
@@ -95,7 +100,7 @@ impl NamenodeCore {
             let mut leases = self.shared.leases.write();
             for OpenLease { inode, session, .. } in open {
                 match session {
-                    Some(session) => leases.opened(session, inode, now),
+                    Some(session) => leases.opened(session, inode, now, |other| writes(&namespace, session, other)),
                     None => blocks.recovery_is_due(inode, GenerationStamp::default(), false),
                 }
             }
@@ -133,7 +138,9 @@ impl NamenodeCore {
             let session = SessionId::from_slice(&command.session);
             match (&command.op, outcome, session) {
                 (_, Outcome::Create { inode, .. } | Outcome::Appending { inode, .. }, Some(session)) => {
-                    self.shared.leases.write().opened(session, *inode, now);
+                    let namespace = self.shared.namespace.read();
+                    let is_its = |other| writes(&namespace, session, other);
+                    self.shared.leases.write().opened(session, *inode, now, is_its);
                 }
                 (Some(Op::Complete(complete)), _, Some(session)) => {
                     self.shared.leases.write().closed(session, InodeId::from_raw(complete.inode));

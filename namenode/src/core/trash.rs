@@ -2,15 +2,17 @@
 //! checkpoint named by its time now and then, and checkpoints go when they are old, as in HDFS.
 //!
 //! How old a checkpoint is counts from when this leader first saw it, by the log's time: a wrong clock, a restart or
-//! another leader can make trash live longer, never shorter.
+//! another leader can make trash live longer, never shorter. It is the age of what is there, not of its name: names can be
+//! exchanged for others, and what was live data a moment ago is none of what is old. What is found old is named by its inode
+//! to the end, so that what comes to its place meanwhile is left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::calendar::DateTime;
 use base::clock::Moment;
-use proto::log::command::Op;
-use proto::log::{CallerRecord, Delete, Rename};
+use proto::ids::InodeId;
+use proto::log::{CallerRecord, Rename};
 use proto::namespace::FileKind;
 use proto::path::FsPath;
 
@@ -24,6 +26,8 @@ const CURRENT: &str = "Current";
 const USERS_AT_ONCE: usize = 100;
 /// Checkpoints of one user that are looked at.
 const CHECKPOINTS: usize = 1000;
+/// Old checkpoints that are taken up with one look: clients have their turn as well.
+const AT_ONCE: usize = 64;
 /// Time between two looks, once all users had their turn.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -36,8 +40,24 @@ pub(super) struct Trash {
     after: String,
     /// Are `Current`s made checkpoints in this round?
     checkpointing: bool,
-    /// Log time in ms at which each checkpoint was seen first.
-    seen: BTreeMap<String, u64>,
+    /// By path of the trash and inode of the checkpoint: log time in ms at which it was seen there first.
+    seen: BTreeMap<String, BTreeMap<u64, u64>>,
+}
+
+/// What is to be done.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Makes `Current`s checkpoints.
+    pub(super) renames: Vec<(CallerRecord, Rename)>,
+    /// Checkpoints that are old.
+    pub(super) old: Vec<(CallerRecord, OldTree)>,
+}
+
+/// A checkpoint that is old, under the name that it had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OldTree {
+    pub(super) path: String,
+    pub(super) inode: InodeId,
 }
 
 impl Trash {
@@ -51,11 +71,11 @@ impl Trash {
         namespace: &Namespace,
         record: &CallerRecord,
         (now, wall_ns): (Moment, i64),
-    ) -> Vec<(CallerRecord, Op)> {
+    ) -> Found {
         let settings = namespace.settings();
         let interval_ms = settings.trash_interval_ms;
         if interval_ms == 0 || namespace.identity().is_none() || now.since(self.looked) < LOOK {
-            return Vec::new();
+            return Found::default();
         }
         self.looked = now;
         if self.after.is_empty() {
@@ -65,17 +85,17 @@ impl Trash {
                 self.checkpointed = now;
             }
         }
-        let Ok(users) = FsPath::parse(USERS) else { return Vec::new() };
+        let Ok(users) = FsPath::parse(USERS) else { return Found::default() };
         let Ok((users, more)) = namespace.list(record, &users, &self.after, USERS_AT_ONCE) else {
             self.after.clear();
-            return Vec::new();
+            return Found::default();
         };
         self.after = users.last().filter(|_| more).map(|user| user.path.clone()).unwrap_or_default();
-        let mut ops = Vec::new();
+        let mut found = Found::default();
         for user in users {
-            self.look_at_user(namespace, record, &format!("{USERS}/{}/{TRASH}", user.path), wall_ns, &mut ops);
+            self.look_at_user(namespace, record, &format!("{USERS}/{}/{TRASH}", user.path), wall_ns, &mut found);
         }
-        ops
+        found
     }
 
     fn look_at_user(
@@ -84,30 +104,40 @@ impl Trash {
         record: &CallerRecord,
         trash: &str,
         wall_ns: i64,
-        ops: &mut Vec<(CallerRecord, Op)>,
+        found: &mut Found,
     ) {
         // The owner acts, with no more rights than its own: symbolic links of users lead nowhere but where they may go.
-        let Some(owner) = owner_of_directories(namespace, record, trash) else { return };
+        let Some(owner) = owner_of_directories(namespace, record, trash) else {
+            self.seen.remove(trash);
+            return;
+        };
         let Ok(path) = FsPath::parse(trash) else { return };
         let Ok((entries, _)) = namespace.list(record, &path, "", CHECKPOINTS) else { return };
         let (log_ms, interval_ms) = (namespace.log_time_ms(), namespace.settings().trash_interval_ms);
         let names: BTreeSet<String> = entries.iter().map(|entry| entry.path.clone()).collect();
-        let below = format!("{trash}/");
-        self.seen.retain(|at, _| at.strip_prefix(&below).is_none_or(|name| names.contains(name)));
+        let seen = self.seen.entry(trash.to_owned()).or_default();
+        let checkpoints = entries.iter().filter(|entry| is_checkpoint(&entry.path));
+        let here: BTreeSet<u64> = checkpoints.map(|entry| entry.inode).collect();
+        seen.retain(|inode, _| here.contains(inode));
         for entry in entries {
             let at = format!("{trash}/{}", entry.path);
             if entry.path == CURRENT {
                 if self.checkpointing {
                     let to = format!("{trash}/{}", free_name(&checkpoint_name(wall_ns), &names));
-                    ops.push((owner.clone(), Op::Rename(Rename { from: at, to, replace: false, exchange: false })));
+                    found.renames.push((owner.clone(), Rename { from: at, to, replace: false, exchange: false }));
                 }
             } else if is_checkpoint(&entry.path) {
-                let first_ms = *self.seen.entry(at.clone()).or_insert(log_ms);
-                if log_ms.saturating_sub(first_ms) >= interval_ms {
-                    self.seen.remove(&at);
-                    ops.push((owner.clone(), Op::Delete(Delete { path: at, recursive: true, checked_inode: 0 })));
+                let key = entry.inode;
+                let first_ms = *seen.entry(key).or_insert(log_ms);
+                if log_ms.saturating_sub(first_ms) >= interval_ms && found.old.len() < AT_ONCE {
+                    // In case nothing comes of it.
+                    seen.remove(&key);
+                    found.old.push((owner.clone(), OldTree { path: at, inode: InodeId::from_raw(entry.inode) }));
                 }
             }
+        }
+        if seen.is_empty() {
+            self.seen.remove(trash);
         }
     }
 }

@@ -9,7 +9,7 @@ use proto::log::command::Op;
 use proto::log::{self, CallerRecord};
 
 use super::batch::{Step, Then, Waiting};
-use super::trash::Trash;
+use super::trash::{Found, Trash};
 use super::{Bootstrap, Effect, ImageJob, NamenodeCore};
 use crate::consensus::{ImageInfo, ImageMeta, Room};
 
@@ -189,19 +189,23 @@ impl NamenodeCore {
     }
 
     fn look_at_trash(&mut self, now: Moment, wall_ns: i64) {
-        if self.upkeep.running.contains(&Step::Trash) {
+        if self.upkeep.running.contains(&Step::Trash) || self.long.is_full() {
             return;
         }
-        let ops = {
+        let found = {
             let namespace = self.shared.namespace.read();
             let record = Self::own_record_in(&namespace);
             self.upkeep.trash.look(&namespace, &record, (now, wall_ns))
         };
-        if ops.is_empty() || !self.upkeep.begin(Step::Trash) {
+        let Found { renames, old } = found;
+        if renames.is_empty() && old.is_empty() || !self.upkeep.begin(Step::Trash) {
             return;
         }
-        for (record, op) in ops {
-            self.own(record, op, Step::Trash);
+        for (record, rename) in renames {
+            self.own(record, Op::Rename(rename), Step::Trash);
+        }
+        for (record, tree) in old {
+            self.delete_tree(record, tree, Then::Upkeep(Step::Trash));
         }
     }
 
@@ -221,7 +225,7 @@ impl NamenodeCore {
             if limit_ms == 0 {
                 return;
             }
-            let lease = |inode| namespace.lease(inode).map(|view| view.lease);
+            let lease = |inode| namespace.open_lease(inode);
             self.shared.leases.write().expired(Duration::from_millis(limit_ms), now, RELEASES, lease)
         };
         let release = |lease: crate::namespace::OpenLease| {

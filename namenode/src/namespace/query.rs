@@ -229,6 +229,12 @@ impl Namespace {
             unpublished: open.is_some_and(|open| open.pin.is_some()),
         })
     }
+    /// Is this file written, and not in its place yet?
+    #[must_use]
+    pub fn is_unpublished(&self, inode: InodeId) -> bool {
+        let open = self.store.slot(inode.raw()).and_then(|slot| self.store.open_of(slot));
+        open.is_some_and(|open| open.pin.is_some())
+    }
     /// The last block of the file at a path, whoever asks: for choices of the leader, which `apply` checks.
     #[must_use]
     pub fn last_block_at(&self, path: &FsPath) -> Option<BlockView> {
@@ -335,11 +341,19 @@ impl Namespace {
         let hash = Mixer::new(hash_kind::SESSION).bytes(session.as_bytes()).finish();
         format!("{:012x}", hash >> 16)
     }
+    /// As [`Namespace::lease`], without what it takes long to find out.
+    #[must_use]
+    pub fn open_lease(&self, inode: InodeId) -> Option<OpenLease> {
+        self.open_file(inode).map(|(_, open)| lease_of(inode.raw(), open))
+    }
+    fn open_file(&self, inode: InodeId) -> Option<(u32, &Open)> {
+        let slot = self.store.slot(inode.raw()).filter(|slot| self.may_recover(*slot))?;
+        Some((slot, self.store.open_of(slot)?))
+    }
     /// A file under construction, unless it is of a tree that is gone.
     #[must_use]
     pub fn lease(&self, inode: InodeId) -> Option<LeaseView> {
-        let slot = self.store.slot(inode.raw()).filter(|slot| self.may_recover(*slot))?;
-        let open = self.store.open_of(slot)?;
+        let (slot, open) = self.open_file(inode)?;
         let file = self.store.inode(slot);
         let path = match &open.pin {
             Some(pin) => {

@@ -113,11 +113,15 @@ impl View<'_> {
 
     pub(super) fn located(&self, user: &str, block: &BlockView, reader: Place<'_>) -> LocatedBlock {
         // What is open in the block map may be final for a reader: of a file that is cut, or in a snapshot.
-        let open = self.namespace.block(block.block).is_some_and(|now| !now.committed);
+        let now = self.namespace.block(block.block);
+        let open = now.is_some_and(|now| !now.committed);
+        // A snapshot may see less of it than its replicas have.
+        let replica_bytes = now.map_or(block.len_bytes, |now| now.len_bytes);
         let found = if open {
             self.blocks.locate_open((block.block, block.stamp), &block.storages, reader)
         } else {
-            self.blocks.locate((block.block, block.stamp), &block.storages, block.replication, reader)
+            let what = (block.block, block.stamp, replica_bytes);
+            self.blocks.locate(what, &block.storages, block.replication, reader)
         };
         let reserved = if open { self.namespace.lease(block.inode) } else { None };
         let ceiling = reserved.and_then(|view| view.lease.reserved_stamp).unwrap_or(block.stamp).max(block.stamp);

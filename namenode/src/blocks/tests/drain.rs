@@ -13,12 +13,12 @@ use super::recovery::reopen;
 use super::services::{AWAY, LEAVES};
 use crate::namespace::NodeService;
 
-fn job(bench: &Bench, node: usize) -> JobView {
+pub(super) fn job(bench: &Bench, node: usize) -> JobView {
     let name = &bench.nodes[node].name;
     let is_its = |job: &JobView| job.subject.as_ref().is_some_and(|id| id.as_str() == name);
     bench.map.jobs(bench.now).into_iter().find(is_its).expect("a job")
 }
-fn reasons(bench: &Bench, node: usize) -> Vec<Why> {
+pub(super) fn reasons(bench: &Bench, node: usize) -> Vec<Why> {
     job(bench, node).blockers.into_iter().map(|blocker| blocker.why).collect()
 }
 
@@ -71,7 +71,11 @@ fn sc_74_the_only_copy_on_a_node_that_leaves_is_read_and_copied_from() {
     bench.services(&[(0, LEAVES)]);
     bench.tick();
     assert_eq!(bench.map.counts().moving, 10);
-    assert_eq!(bench.map.locate((block(1), STAMP), &[], 1, Place::default()).nodes.len(), 1, "it is read from there");
+    assert_eq!(
+        bench.map.locate((block(1), STAMP, LEN), &[], 1, Place::default()).nodes.len(),
+        1,
+        "it is read from there"
+    );
     assert_eq!((bench.map.counts().endangered, bench.map.counts().missing), (0, 0));
     bench.run(60);
     assert_eq!(job(&bench, 0).state, JobState::Done);

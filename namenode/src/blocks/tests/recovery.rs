@@ -393,7 +393,7 @@ pub(super) fn reopen(bench: &mut Bench, n: i64, floor_bytes: u64, nodes: &[usize
     let effect = BlockEffect::Reopened { block, stamp, len_bytes, finished_bytes, replication, storages };
     bench.map.effect(&effect, &bench.world, bench.now);
 }
-fn restamp(bench: &mut Bench, n: i64, stamp: GenerationStamp, nodes: &[usize]) {
+pub(super) fn restamp(bench: &mut Bench, n: i64, stamp: GenerationStamp, nodes: &[usize]) {
     let facts = bench.world.blocks.get_mut(&block(n)).unwrap();
     (facts.stamp, facts.untouched) = (stamp, false);
     let replication = facts.replication;
@@ -401,7 +401,7 @@ fn restamp(bench: &mut Bench, n: i64, stamp: GenerationStamp, nodes: &[usize]) {
     let effect = BlockEffect::Restamped { block: block(n), stamp, replication, storages };
     bench.map.effect(&effect, &bench.world, bench.now);
 }
-fn commit_at(bench: &mut Bench, n: i64, len_bytes: u64) {
+pub(super) fn commit_at(bench: &mut Bench, n: i64, len_bytes: u64) {
     let facts = bench.world.blocks.get_mut(&block(n)).unwrap();
     (facts.committed, facts.len_bytes, facts.untouched) = (true, len_bytes, false);
     let Facts { stamp, replication, .. } = *facts;

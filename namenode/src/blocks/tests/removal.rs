@@ -227,7 +227,7 @@ fn a_copy_that_outlived_its_command_counts_again() {
     }
     assert_eq!(bench.map.counts().under_replicated, 0, "two copies are alive");
     assert_eq!(
-        bench.map.locate((block(1), STAMP), &[], 2, crate::blocks::Place::default()).locations.len(),
+        bench.map.locate((block(1), STAMP, LEN), &[], 2, crate::blocks::Place::default()).locations.len(),
         2,
         "and both are read"
     );

@@ -317,7 +317,7 @@ fn sc_73_a_node_that_returns_after_an_hour_with_the_only_copy_is_asked_for_it() 
     bench.nodes[0].up = false;
     bench.run(400);
     assert_eq!(bench.map.counts().missing, 1);
-    assert_eq!(bench.map.locate((block(1), STAMP), &[], 2, crate::blocks::Place::default()).locations, []);
+    assert_eq!(bench.map.locate((block(1), STAMP, LEN), &[], 2, crate::blocks::Place::default()).locations, []);
     bench.pass(3600);
     bench.nodes[0].up = true;
     bench.run(10);

@@ -38,7 +38,7 @@ fn nodes_out_of_service_get_nothing_and_are_read_behind_others() {
     }
     bench.file(1, 3, &[0, 1, 2]);
     let hosts = |bench: &Bench, reader| {
-        let found = bench.map.locate((block(1), STAMP), &[], 3, reader);
+        let found = bench.map.locate((block(1), STAMP, LEN), &[], 3, reader);
         found.locations.into_iter().map(|at| at.host).collect::<Vec<_>>()
     };
     assert_eq!(hosts(&bench, Place::default())[0], "host0");

@@ -175,3 +175,22 @@ fn too_few_nodes_with_room_are_named_in_the_refusal() {
     let mut nodes = bench.nodes(1);
     bench.file("/tmp/f", 2, &mut nodes).unwrap();
 }
+
+#[test]
+fn r_1_files_that_are_taken_from_a_session_that_lives_are_not_kept_with_it() {
+    let mut bench = Bench::new();
+    for n in 1..=300 {
+        let path = format!("/tmp/f{n}");
+        let header = call(5, n);
+        let create = n::CreateRequest {
+            header,
+            with_first_block: false,
+            publish: n::Publish::AtOnce as i32,
+            ..create(&path, 5)
+        };
+        bench.ask::<n::CreateResponse>(create).unwrap();
+        bench.delete(&path).unwrap();
+    }
+    let count = bench.core.shared().leases.read().count();
+    assert!(count < 5, "{count} files of a session that writes none");
+}

@@ -172,6 +172,31 @@ fn f_10_a_full_disk_refuses_what_grows_and_deletes_still_work() {
 }
 
 #[test]
+fn f_10_a_file_that_is_in_its_place_is_flushed_although_the_disk_is_full() {
+    let disk = MemDisk::new();
+    disk.add_device(Path::new(DIR), 1_500_000);
+    let mut bench = Bench::with(config(), disk);
+    let mut open = |name: &str, session, publish: n::Publish| {
+        let without = n::CreateRequest { with_first_block: false, publish: publish as i32, ..create(name, session) };
+        bench.ask::<n::CreateResponse>(without).unwrap()
+    };
+    let (there, hidden) = (open("/tmp/there", 5, n::Publish::AtOnce), open("/tmp/hidden", 6, n::Publish::OnClose));
+    let mut made = 0;
+    while bench.mkdir(&format!("/tmp/{made}{}", "x".repeat(200))).is_ok() {
+        made += 1;
+        assert!(made < 20_000, "it never gets full");
+    }
+    let mut flush = |session, call_number, file: &n::CreateResponse| {
+        let (header, inode, lease_epoch) = (call(session, call_number), file.inode, file.lease_epoch);
+        bench.ask::<n::PublishResponse>(n::PublishRequest { header, inode, lease_epoch })
+    };
+    for call_number in 2..30 {
+        flush(5, call_number, &there).unwrap();
+    }
+    assert_eq!(flush(6, 2, &hidden).unwrap_err().code, ErrorCode::NoSpace, "a name takes room");
+}
+
+#[test]
 fn n_7_a_repeated_call_takes_effect_once() {
     let mut bench = Bench::new();
     let once = n::MkdirRequest { header: call(4, 1), ..mkdir("/tmp/d") };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::disk::MemDisk;
 use proto::namespace as n;
 
-use super::super::CoreConfig;
+use super::super::{CoreConfig, Event};
 use super::harness::*;
 
 fn with_settings(change: impl FnOnce(&mut proto::log::Settings)) -> Bench {
@@ -75,6 +75,68 @@ fn a_trash_that_leads_elsewhere_is_left_alone() {
     bench.ask::<n::SymlinkResponse>(n::SymlinkRequest { header: header(), path, target, parents: false }).unwrap();
     bench.pass(Duration::from_secs(60));
     assert!(bench.stat("/tmp/backups/202611220000").is_ok());
+}
+
+const CHECKPOINT: &str = "/user/ana/.Trash/261122092839";
+
+/// A checkpoint that is thrown away after 20 s, and a directory of the same user.
+fn with_a_checkpoint() -> Bench {
+    let mut bench = with_settings(|settings| settings.trash_interval_ms = 20_000);
+    for path in [format!("{CHECKPOINT}/old"), "/user/ana/live/data".to_owned()] {
+        let made = n::MkdirRequest { parents: true, ..mkdir(&path) };
+        bench.ask::<n::MkdirResponse>(made).unwrap();
+    }
+    bench.pass(Duration::from_secs(2));
+    bench
+}
+fn exchange() -> n::RenameRequest {
+    let (from, to) = (CHECKPOINT.into(), "/user/ana/live".into());
+    n::RenameRequest { header: header(), from, to, replace: false, exchange: true }
+}
+
+#[test]
+fn what_takes_the_place_of_an_old_checkpoint_is_as_old_as_it_is_there() {
+    let mut bench = with_a_checkpoint();
+    bench.pass(Duration::from_secs(15));
+    bench.ask::<n::RenameResponse>(exchange()).unwrap();
+    bench.pass(Duration::from_secs(15));
+    bench.stat(&format!("{CHECKPOINT}/data")).expect("it is there for 15 s, whatever was there before");
+    bench.stat("/user/ana/live/old").unwrap();
+    bench.pass(Duration::from_secs(30));
+    assert_eq!(trash_of_ana(&mut bench), [""; 0], "it is thrown away as well, at its time");
+    bench.stat("/user/ana/live/old").unwrap();
+}
+
+#[test]
+fn what_takes_the_place_of_an_old_checkpoint_at_the_last_moment_is_left_alone() {
+    let mut bench = with_a_checkpoint();
+    bench.pass(Duration::from_secs(17));
+    // The exchange is on its way to the log when the checkpoint is found old, by the log's time.
+    bench.now = bench.now.plus(Duration::from_secs(4));
+    bench.mkdir("/tmp/later").unwrap();
+    bench.stat(&format!("{CHECKPOINT}/old")).unwrap();
+    bench.disk_is_slow = true;
+    let exchanged = bench.send("ana", exchange());
+    bench.settle();
+    bench.event(Event::Tick);
+    bench.settle();
+    assert!(!bench.replies.contains_key(&exchanged));
+    bench.disk_is_slow = false;
+    bench.settle();
+    bench.replies[&exchanged].as_ref().unwrap();
+    bench.pass(Duration::from_secs(5));
+    bench.stat(&format!("{CHECKPOINT}/data")).expect("nobody threw this away");
+}
+
+#[test]
+fn a_checkpoint_goes_by_its_owners_rights() {
+    let mut bench = with_a_checkpoint();
+    let of_root = format!("{CHECKPOINT}/old/root");
+    for path in [of_root.clone(), format!("{of_root}/a")] {
+        bench.ask_as::<n::MkdirResponse>("root", n::MkdirRequest { mode: 0o700, ..mkdir(&path) }).unwrap();
+    }
+    bench.pass(Duration::from_secs(90));
+    assert_eq!(trash_of_ana(&mut bench), ["261122092839"], "ana could not remove it either");
 }
 
 #[test]

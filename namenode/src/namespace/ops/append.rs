@@ -25,6 +25,7 @@ impl Namespace {
         let slot = self.closed_file(&who, &path)?;
         self.work += self.store.links_of(slot).len();
         let last = if append.new_block { None } else { self.last_with_room(slot) };
+        self.work += if append.new_block { 0 } else { self.store.records_of_past(slot) };
         self.check_room(0)?;
         if last.is_some() {
             self.check_rest_of_last(slot)?;

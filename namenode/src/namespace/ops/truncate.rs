@@ -77,6 +77,7 @@ impl Namespace {
             let text = format!("{cut} blocks would go, one call cuts off {MAX_CUT_BLOCKS}");
             return Err(registry::invalid(text).with_path(path.as_str()).with_hint("cut it in several calls"));
         }
+        self.work += self.store.records_of_past(slot);
         let tail = match truncate.tail.as_ref().filter(|_| call.version >= SINCE_TAILS) {
             Some(tail) => {
                 self.check_copied(slot, &edge, truncate)?;

@@ -12,6 +12,8 @@
 //! follow each other. Only the last block of a file ever gets another length; one that a state has with something behind
 //! it does not grow again (see [`Store::may_grow`]), so that each state tells the length of its last block by itself.
 
+mod first;
+
 use std::ops::Bound;
 
 use super::history::{Version, VersionKey};
@@ -19,6 +21,7 @@ use super::records::{Block, flags, rare};
 use super::sharded::ShardKey;
 use super::{NONE, Store, hash_kind};
 use crate::namespace::hash::Mixer;
+use first::{FirstCuts, Span};
 
 /// Where a block was cut off.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -70,6 +73,29 @@ struct State<'s> {
     version: &'s Version,
 }
 
+/// The newest state that has not a block, by the block's position: the block belongs to the file since then.
+struct Births {
+    /// Each state that shares fewer blocks than all newer ones, the newest first.
+    fewer: Vec<(u64, u64)>,
+}
+
+impl Births {
+    fn new(states: &[State<'_>]) -> Self {
+        let mut fewer: Vec<(u64, u64)> = Vec::new();
+        for state in states.iter().rev() {
+            if fewer.last().is_none_or(|(shared, _)| state.shared < *shared) {
+                fewer.push((state.shared, state.snapshot));
+            }
+        }
+        Self { fewer }
+    }
+    /// The snapshot of that state; 0: every state has the block.
+    fn of(&self, position: u64) -> u64 {
+        let newer = self.fewer.partition_point(|(shared, _)| *shared > position);
+        self.fewer.get(newer).map_or(0, |(_, snapshot)| *snapshot)
+    }
+}
+
 impl Store {
     /// Cuts of a file, by position.
     pub(crate) fn cuts_of(&self, inode: u64) -> impl DoubleEndedIterator<Item = (&CutKey, &Cut)> {
@@ -85,36 +111,46 @@ impl Store {
     }
     /// Cuts that a snapshot sees, by position.
     fn cuts_seen(&self, inode: u64, snapshot: u64) -> impl Iterator<Item = (u64, &Cut)> {
-        let sees = move |key: &CutKey, cut: &Cut| cut.born < snapshot && snapshot <= key.died;
+        let sees = move |key: &CutKey, cut: &Cut| {
+            #[cfg(test)]
+            super::looks::note();
+            cut.born < snapshot && snapshot <= key.died
+        };
         self.cuts_of(inode).filter(move |(key, cut)| sees(key, cut)).map(|(key, cut)| (key.position, cut))
     }
 
     /// The states of a file, oldest first.
-    fn states_of(&self, slot: u32) -> Vec<State<'_>> {
+    fn states_of<'s>(&'s self, slot: u32) -> Vec<State<'s>> {
         let inode = self.inode(slot);
         if !inode.has_rare(rare::VERSIONS) {
             return Vec::new();
         }
-        let id = inode.id;
-        let keys = (
-            Bound::Included(VersionKey { inode: id, snapshot: 0 }),
-            Bound::Included(VersionKey { inode: id, snapshot: u64::MAX }),
-        );
+        let mut first_cut = FirstCuts::new(self.spans_of(slot));
         let mut before = 0;
-        let state = |(key, version): (&VersionKey, &'_ std::sync::Arc<Version>)| {
-            let first_cut = if inode.has_rare(rare::CUTS) { self.cuts_seen(id, key.snapshot).next() } else { None };
-            let shared = first_cut.map_or(version.blocks, |(position, _)| position.min(version.blocks));
+        let state = |(key, version): (&VersionKey, &'s std::sync::Arc<Version>)| {
+            let position = first_cut.at(key.snapshot);
+            let shared = position.map_or(version.blocks, |position| position.min(version.blocks));
             let seen = self.has_snapshot(version.root, before, key.snapshot);
             before = key.snapshot;
-            (key.snapshot, shared, seen)
+            State { snapshot: key.snapshot, shared, seen, version }
         };
-        let found: Vec<(u64, u64, bool)> = self.versions.range(id as usize, keys).map(state).collect();
-        let versions = self.versions.range(id as usize, keys).map(|(_, version)| &**version);
-        found
-            .into_iter()
-            .zip(versions)
-            .map(|((snapshot, shared, seen), version)| State { snapshot, shared, seen, version })
-            .collect()
+        self.versions_of(inode.id).map(state).collect()
+    }
+    fn versions_of(&self, inode: u64) -> impl Iterator<Item = (&VersionKey, &std::sync::Arc<Version>)> {
+        let (from, to) = (VersionKey { inode, snapshot: 0 }, VersionKey { inode, snapshot: u64::MAX });
+        self.versions.range(inode as usize, (Bound::Included(from), Bound::Included(to)))
+    }
+    fn spans_of(&self, slot: u32) -> impl Iterator<Item = Span> {
+        let inode = self.inode(slot);
+        let cuts = inode.has_rare(rare::CUTS).then(|| self.cuts_of(inode.id));
+        let span = |(key, cut): (&CutKey, &Cut)| Span { position: key.position, born: cut.born, died: key.died };
+        cuts.into_iter().flatten().map(span)
+    }
+    /// What a look at all states of a file costs, in records: they, and the cuts.
+    pub(crate) fn records_of_past(&self, slot: u32) -> usize {
+        let inode = self.inode(slot);
+        let versions = if inode.has_rare(rare::VERSIONS) { self.versions_of(inode.id).count() } else { 0 };
+        versions + self.spans_of(slot).count()
     }
 
     /// Bytes of a block of a file that snapshots see. `offset_bytes` is where the block begins.
@@ -182,10 +218,11 @@ impl Store {
     fn fates(&self, slot: u32, keep: u64, behind: &[u32]) -> Vec<Option<(CutKey, Cut)>> {
         let cover = self.cover_of_inode(slot);
         let states = if cover.newest == 0 { Vec::new() } else { self.states_of(slot) };
+        let born_after = Births::new(&states);
         let inode = self.inode(slot).id;
         let fate = |(position, block): (u64, &u32)| {
             let died = states.last()?.snapshot;
-            let born = states.iter().rev().find(|state| state.shared <= position).map_or(0, |state| state.snapshot);
+            let born = born_after.of(position);
             let cut = Cut { slot: *block, born, root: cover.root };
             self.has_snapshot(cover.root, born, died).then_some((CutKey { inode, position, died }, cut))
         };

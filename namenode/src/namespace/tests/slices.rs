@@ -481,3 +481,43 @@ fn concat_takes_as_many_sources_and_blocks_as_one_step_can_move() {
     bench.run(by("ann"), concat(&["/tmp/w/longer".to_owned()])).result.unwrap();
     bench.check();
 }
+
+#[test]
+fn r_5_what_a_change_looks_at_grows_with_the_past_of_its_file_and_not_with_its_square() {
+    let mut bench = roomy();
+    let file = "/tmp/w/f";
+    let draft = bench.create("ann", file, true).unwrap();
+    bench.complete("ann", &draft, 7).unwrap();
+    // As many states as cuts, each of which one snapshot sees.
+    let many = 300;
+    for n in 0..many {
+        snap(&mut bench, &format!("s{n:05}"));
+        bench.truncate("ann", file, 0).unwrap();
+        let mut draft = bench.append_with(by("ann"), file, true).unwrap().draft;
+        draft.block = Some(bench.add_block("ann", &draft, 0).unwrap());
+        bench.complete("ann", &draft, 7).unwrap();
+    }
+    bench.check();
+    snap(&mut bench, "last");
+    let private = SetAttributes { path: file.into(), mode: Some(0o600), ..SetAttributes::default() };
+    bench.run(by("ann"), Op::SetAttributes(private)).result.unwrap();
+    let cut = |len_bytes| Op::Truncate(proto::log::Truncate { path: file.into(), len_bytes, ..Default::default() });
+    let append = Op::Append(proto::log::Append { path: file.into(), new_block: false, good: Vec::new() });
+    let mut looks_of = |op| {
+        bench.namespace.work = 0;
+        let (applied, looks) = looks::during(|| bench.run(by("ann"), op));
+        assert!(looks <= 20 * many, "{looks} looks at {many} states and cuts: {:?}", applied.result);
+        assert!(bench.namespace.work >= 2 * many as usize, "it counts as work: {}", bench.namespace.work);
+        applied.result
+    };
+    assert_eq!(code(looks_of(cut(3))), ErrorCode::Unsupported, "the last snapshot sees 7 bytes");
+    assert!(matches!(looks_of(cut(0)), Ok(Outcome::Truncated { done: true, .. })));
+    let mut draft = bench.append_with(by("ann"), file, true).unwrap().draft;
+    draft.block = Some(bench.add_block("ann", &draft, 0).unwrap());
+    bench.complete("ann", &draft, 7).unwrap();
+    bench.namespace.work = 0;
+    let (applied, looks) = looks::during(|| bench.run(by("ann"), append));
+    assert!(matches!(applied.result, Ok(Outcome::Appending { last: Some(_), .. })), "{:?}", applied.result);
+    assert!(looks <= 20 * many && bench.namespace.work >= 2 * many as usize, "{looks} looks");
+    bench.check();
+}
