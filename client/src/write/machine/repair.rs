@@ -231,8 +231,9 @@ impl FileWriter {
         }
         let (many, kept) = (block.pipeline.len() > 1, self.keeps_block());
         if kept && stay.is_empty() {
-            // One node that is gone is gone. All at once are more likely behind a network that is.
-            if many && out_of_it.iter().all(|(at, _)| silent(*at)) {
+            // One node that is gone is gone. All at once are more likely behind a network that is; also if one of them
+            // still told of the others, or was named by them, before it was its turn.
+            if many {
                 self.stage = Stage::Pausing(now.plus(UNREACHED_PAUSE));
                 return;
             }

@@ -369,6 +369,25 @@ fn everybody_out_of_reach_for_a_moment_is_our_own_network() {
     assert!(run.now.since(Moment::START) <= Duration::from_secs(30));
 }
 
+#[test]
+fn a_network_that_goes_one_node_after_another_is_no_fault_of_the_one_that_is_named_first() {
+    for named in 0..3 {
+        let bytes = content(2000);
+        let mut run = Run::of(3);
+        run.write(&bytes[..1024]);
+        run.settle();
+        run.write(&bytes[1024..]);
+        run.event(WriteEvent::Close);
+        // The one that is named still answers, the others do not.
+        run.world.dead = (0..3).filter(|node| *node != named).collect();
+        run.fail(Some(named));
+        assert!(run.world.done.is_none(), "{named}: {:?}", run.world.done);
+        run.world.dead.clear();
+        run.end();
+        assert_eq!(run.world.published, Some(bytes), "{named}: {:?}", run.world.done);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
