@@ -103,6 +103,15 @@ impl Client {
         self.inner.change("symlink", &request).await?.0.status.ok_or_else(|| half_told("symlink"))
     }
 
+    /// Makes a pipe, a socket or a device: a name for programs of one machine. `modes`: masked by the caller's umask, and
+    /// without it, which counts where the directory has a default ACL. `device`: as Linux puts it into 32 bits.
+    pub async fn make_node(&self, at: &str, kind: n::FileKind, modes: (u32, u32), device: u32) -> FsResult<FileStatus> {
+        let (header, path, kind) = (None, path(at)?, kind.into());
+        let (mode, unmasked_mode) = (modes.0, Some(modes.1));
+        let request = n::MakeNodeRequest { header, path, kind, mode, unmasked_mode, device };
+        self.inner.change("make node", &request).await?.0.status.ok_or_else(|| half_told("make node"))
+    }
+
     /// Gives a file a further name.
     pub async fn link(&self, existing: &str, at: &str) -> FsResult<FileStatus> {
         let request = n::LinkRequest { header: None, existing: path(existing)?, path: path(at)? };

@@ -9,10 +9,13 @@ use proto::path::FsPath;
 
 use crate::Client;
 use crate::client::half_told;
+use crate::tail::block_around;
 
 /// The first pause between two looks at a file that is to be closed; they get longer.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_secs(1);
+/// Longest part of a block that is rather copied than cut by the datanodes.
+const MOST_COPIED_BYTES: u64 = 16 << 20;
 
 /// What became of cutting a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,13 +58,49 @@ impl Client {
         self.truncate_to(path, len_bytes, Some(expected_len_bytes)).await
     }
 
+    /// As [`Client::truncate`], of this inode only, and done at once where that takes no long copy: datanodes cut their replicas
+    /// when they hear of it, which takes seconds. The caller must be allowed to read the file, and to write to its directory.
+    ///
+    /// # Errors
+    /// As [`Client::truncate`]; [`ErrorCode::Changed`] if the path leads to another file by now, and nothing was cut.
+    pub async fn truncate_inode(&self, path: &str, inode: u64, len_bytes: u64) -> FsResult<Truncated> {
+        let path = FsPath::parse(path)?;
+        // Nothing of the first block stays: there is nothing to copy.
+        if len_bytes > 0 {
+            let reader = self.open(path.as_str()).await?;
+            let kept_bytes = block_around(&reader, len_bytes).map_or(0, |(begin_bytes, _)| len_bytes - begin_bytes);
+            if (1..=MOST_COPIED_BYTES).contains(&kept_bytes) {
+                return self.truncate_by_copy(&path, len_bytes, Some(reader.len_bytes()), Some(inode)).await;
+            }
+        }
+        let (text, expected_inode) = (path.clone().into(), Some(inode));
+        let request = n::TruncateRequest { path: text, len_bytes, expected_inode, ..Default::default() };
+        match self.truncate_request(request).await {
+            Err(error) if error.code == ErrorCode::Unsupported => {
+                self.truncate_by_copy(&path, len_bytes, None, Some(inode)).await
+            }
+            cut => cut,
+        }
+    }
+
+    /// Gives a closed file the content of another one beside it, which is gone then. In one step, under all its names; it
+    /// stays the same file: inode, owner, mode, and what else it has beside its content.
+    ///
+    /// # Errors
+    /// The namenode's refusals; [`ErrorCode::Changed`] if the path leads to another inode.
+    pub async fn replace_content(&self, path: &str, inode: u64, with: &str) -> FsResult<FileStatus> {
+        let (path, tail) = (FsPath::parse(path)?.into(), Some(FsPath::parse(with)?.into()));
+        let request = n::TruncateRequest { path, tail, whole: true, expected_inode: Some(inode), ..Default::default() };
+        Ok(self.truncate_request(request).await?.status)
+    }
+
     async fn truncate_to(&self, path: &str, len_bytes: u64, expected_len_bytes: Option<u64>) -> FsResult<Truncated> {
         let path = FsPath::parse(path)?;
         let request =
             n::TruncateRequest { path: path.clone().into(), len_bytes, expected_len_bytes, ..Default::default() };
         match self.truncate_request(request).await {
             Err(error) if error.code == ErrorCode::Unsupported => {
-                self.truncate_by_copy(&path, len_bytes, expected_len_bytes).await
+                self.truncate_by_copy(&path, len_bytes, expected_len_bytes, None).await
             }
             cut => cut,
         }

@@ -1,4 +1,4 @@
-//! Cutting a file inside a block that a snapshot sees.
+//! Cutting a file inside a block by a copy: what a snapshot sees stays, and it is done at once.
 //!
 //! ```text
 //!   truncate ─▶ refused: what a snapshot sees of a block is not cut off it
@@ -39,14 +39,21 @@ impl Client {
         path: &FsPath,
         len_bytes: u64,
         expected_len_bytes: Option<u64>,
+        inode: Option<u64>,
     ) -> FsResult<Truncated> {
         let (client, path, tasks) = (self.clone(), path.clone(), self.inner.tasks.clone());
-        let cutting = async move { client.cut_with_tail(&path, len_bytes, expected_len_bytes).await };
+        let cutting = async move { client.cut_with_tail(&path, len_bytes, expected_len_bytes, inode).await };
         let cut = base::task::spawn(&tasks, cutting).await;
         cut.unwrap_or_else(|error| Err(FsError::new(ErrorCode::Internal, error.to_string())))
     }
 
-    async fn cut_with_tail(&self, path: &FsPath, len_bytes: u64, expected: Option<u64>) -> FsResult<Truncated> {
+    async fn cut_with_tail(
+        &self,
+        path: &FsPath,
+        len_bytes: u64,
+        expected: Option<u64>,
+        inode: Option<u64>,
+    ) -> FsResult<Truncated> {
         let reader = self.open(path.as_str()).await?;
         let Some((begin_bytes, block)) = block_around(&reader, len_bytes) else {
             // It is another file than the one that was refused.
@@ -55,6 +62,8 @@ impl Client {
         let tail = path.parent().unwrap_or_else(FsPath::root).join(&temporary_name())?;
         self.write_tail(&reader, begin_bytes..len_bytes, &tail).await?;
         let request = n::TruncateRequest {
+            whole: false,
+            expected_inode: inode,
             header: None,
             path: path.clone().into(),
             len_bytes,
@@ -105,7 +114,7 @@ impl Client {
 }
 
 /// The block in which a length ends, and where it begins; none at a boundary, or beyond the end.
-fn block_around(reader: &Reader, len_bytes: u64) -> Option<(u64, Block)> {
+pub(crate) fn block_around(reader: &Reader, len_bytes: u64) -> Option<(u64, Block)> {
     let around = reader.blocks().iter().find(|located| {
         let block_bytes = located.block.as_ref().map_or(0, |block| block.len_bytes);
         located.offset_bytes < len_bytes && len_bytes < located.offset_bytes + block_bytes

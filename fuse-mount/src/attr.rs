@@ -28,6 +28,18 @@ pub(crate) fn kind(status: &FileStatus) -> FileType {
     }
 }
 
+/// What `mknod` is to make, unless that is a file.
+#[must_use]
+pub(crate) const fn node_kind(mode: u32) -> Option<FileKind> {
+    match mode & libc::S_IFMT {
+        libc::S_IFIFO => Some(FileKind::Fifo),
+        libc::S_IFSOCK => Some(FileKind::Socket),
+        libc::S_IFCHR => Some(FileKind::CharacterDevice),
+        libc::S_IFBLK => Some(FileKind::BlockDevice),
+        _ => None,
+    }
+}
+
 /// Attributes of a name, under the number that the kernel knows.
 #[must_use]
 pub(crate) fn attr(inode: u64, status: &FileStatus, people: &People) -> FileAttr {
@@ -43,11 +55,11 @@ pub(crate) fn attr(inode: u64, status: &FileStatus, people: &People) -> FileAttr
         crtime: UNIX_EPOCH,
         kind,
         perm: (status.mode & 0o7777) as u16,
-        // A directory of any number of subdirectories has one: "not counted" to programs that know.
-        nlink: status.nlink.max(1),
+        // As elsewhere: the name of a directory, its `.`, and the `..` of each one in it.
+        nlink: if kind == FileType::Directory { status.subdirectories.saturating_add(2) } else { status.nlink.max(1) },
         uid: people.uid(&status.owner),
         gid: people.gid(&status.group),
-        rdev: 0,
+        rdev: status.device,
         blksize: GOOD_REQUEST_BYTES,
         flags: 0,
     }

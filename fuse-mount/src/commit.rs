@@ -28,7 +28,7 @@ pub(crate) enum Commit {
     Append,
     /// A new file is written beside it and takes its name in one step: a reader has the old bytes or the new ones.
     Replace,
-    /// It has further names, which a new file would leave behind: it is emptied and written again. Not one step.
+    /// It has further names, which a new file would leave behind: it takes the content of a new one, in one step.
     Rewrite,
 }
 

@@ -9,13 +9,14 @@ use base::clock::{Clock, SystemClock};
 use client::{Client, ErrorCode, FsError, FsResult};
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
+use tokio::sync::MutexGuard;
 
 use crate::config::MountConfig;
 use crate::dirs::OpenDirectory;
 use crate::draft::Room;
 use crate::errno::Errno;
 use crate::inodes::Inodes;
-use crate::open_file::{Handle, OpenFile};
+use crate::open_file::{Handle, OpenFile, State};
 use crate::people::People;
 
 /// Most users of one mount whose clients are kept; one more takes the place of another.
@@ -38,7 +39,7 @@ pub(crate) struct Core {
     directories: Mutex<BTreeMap<u64, Arc<OpenDirectory>>>,
     next_handle: AtomicU64,
     pub(crate) room: Arc<Room>,
-    clock: SystemClock,
+    pub(crate) clock: SystemClock,
     /// To the kernel, once it is there.
     pub(crate) notifier: OnceLock<Notifier>,
 }
@@ -96,6 +97,12 @@ impl Core {
         waited.unwrap_or_else(|_elapsed| Err(unknown()))
     }
 
+    /// A file's lock, within the deadline: whoever has it works for others who came before.
+    pub(crate) async fn lock<'a>(&self, file: &'a OpenFile) -> Answer<MutexGuard<'a, State>> {
+        let waited = tokio::time::timeout(self.config.deadline, file.state.lock()).await;
+        waited.map_err(|_elapsed| Errno::EIO)
+    }
+
     /// By which the namespace finds a file.
     pub(crate) fn path(&self, number: u64) -> Answer<String> {
         self.inodes.lock().path(number).ok_or(Errno::ESTALE)
@@ -117,6 +124,11 @@ impl Core {
     /// Wall time in ns since the Unix epoch.
     pub(crate) fn now_ns(&self) -> i64 {
         self.clock.wall_ns()
+    }
+
+    /// For how long the kernel believes what it is told.
+    pub(crate) fn ttl_ns(&self) -> i64 {
+        i64::try_from(self.config.attribute_ttl.as_nanos()).unwrap_or(i64::MAX)
     }
 
     /// The open file of a number.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use base::clock::Clock;
 use base::local::ScratchFile;
 use base::task;
 use bytes::Bytes;
@@ -18,6 +19,8 @@ use crate::open_file::{Handle, How, OpenFile, State, Stream, joined};
 
 /// No file is longer: what the kernel counts with.
 const MAX_FILE_BYTES: u64 = i64::MAX as u64;
+/// Zeros beyond the end of a file that may come at once without a look at the cluster's room, in bytes.
+const MAX_UNASKED_ZEROS: u64 = 64 << 20;
 /// Rights of `check_access`.
 const READ: u32 = 4;
 const WRITE: u32 = 2;
@@ -83,7 +86,7 @@ impl Core {
             if !self.permits(uid, &file.seen.lock().status, rights) {
                 return Err(Errno::EACCES);
             }
-            return self.open_unlinked(&file, &client, flags).await;
+            return self.open_unlinked(&file, flags).await;
         }
         let path = self.path(number)?;
         if writes && !self.ask(client.check_access(&path, WRITE)).await? {
@@ -109,9 +112,12 @@ impl Core {
             self.forget_attributes(number);
         }
         let file = self.hold(number, || OpenFile::new(number, status.clone(), How::Clean(reader.clone())));
-        self.renew(&file, commits, status, reader).await;
+        if let Err(error) = self.renew(&file, commits, status, reader).await {
+            self.let_go(number);
+            return Err(error);
+        }
         if flags & libc::O_TRUNC != 0
-            && let Err(error) = self.set_len_of(&file, &client, 0).await
+            && let Err(error) = self.set_len_of(&file, 0).await
         {
             self.let_go(number);
             return Err(error);
@@ -120,11 +126,11 @@ impl Core {
     }
 
     /// By its descriptor, through /proc: it has no name.
-    async fn open_unlinked(&self, file: &OpenFile, client: &Client, flags: i32) -> Answer<Opened> {
+    async fn open_unlinked(&self, file: &OpenFile, flags: i32) -> Answer<Opened> {
         let number = file.number;
         let file = self.hold(number, || OpenFile::new(number, file.seen.lock().status.clone(), How::Clean(None)));
         if flags & libc::O_TRUNC != 0
-            && let Err(error) = self.set_len_of(&file, client, 0).await
+            && let Err(error) = self.set_len_of(&file, 0).await
         {
             self.let_go(number);
             return Err(error);
@@ -133,8 +139,14 @@ impl Core {
     }
 
     /// A file that is opened shows what the cluster has, unless this mount has something newer.
-    async fn renew(&self, file: &OpenFile, commits: u64, status: FileStatus, reader: Option<Arc<Reader>>) {
-        let mut state = file.state.lock().await;
+    async fn renew(
+        &self,
+        file: &OpenFile,
+        commits: u64,
+        status: FileStatus,
+        reader: Option<Arc<Reader>>,
+    ) -> Answer<()> {
+        let mut state = self.lock(file).await?;
         let clean = match &state.how {
             How::Clean(_) => true,
             How::Stream(_) => false,
@@ -149,11 +161,12 @@ impl Core {
                 (seen.status, seen.local) = (status, None);
             }
         }
+        Ok(())
     }
 
     pub(crate) async fn read(&self, handle: u64, offset_bytes: u64, len_bytes: usize) -> Answer<Bytes> {
         let handle = self.handle(handle)?;
-        let mut state = handle.file.state.lock().await;
+        let mut state = self.lock(&handle.file).await?;
         match &mut state.how {
             How::Clean(reader) => {
                 let end_bytes = offset_bytes.saturating_add(len_bytes as u64);
@@ -224,7 +237,7 @@ impl Core {
     pub(crate) async fn write(&self, handle: u64, offset_bytes: u64, bytes: Bytes, flags: WriteFlags) -> Answer<()> {
         let handle = self.handle(handle)?;
         let file = &handle.file;
-        let mut state = file.state.lock().await;
+        let mut state = self.lock(file).await?;
         state.takes_changes()?;
         // Pages of a mapped file belong where they are, however the descriptor was opened.
         let appends = handle.appends && !flags.contains(WriteFlags::FUSE_WRITE_CACHE);
@@ -295,8 +308,18 @@ impl Core {
             let written = self.change(stream.writer.write(bytes)).await;
             return written.map_err(|error| lose(state, &error));
         }
+        self.has_room_for_zeros(offset_bytes.saturating_sub(len_of(file, state))).await?;
         let draft = self.draft(file, state).await?;
         draft.write(offset_bytes, bytes).await
+    }
+
+    /// Zeros that nobody wrote are stored as all bytes are. Before there are many, the cluster is asked whether it could take
+    /// even one copy of them: so that nobody hears of it only after they were sent.
+    async fn has_room_for_zeros(&self, zeros_bytes: u64) -> Answer<()> {
+        if zeros_bytes <= MAX_UNASKED_ZEROS || zeros_bytes <= self.statfs().await?.available_bytes {
+            return Ok(());
+        }
+        Err(Errno::ENOSPC)
     }
 
     /// Opens a file in the cluster for writing at its end, if that is where it was believed to be, or wherever it is by now.
@@ -371,23 +394,24 @@ impl Core {
         }
         // Whoever has it open for writing may cut it, whatever its mode is by now.
         if let Some(handle) = handle.and_then(|handle| self.handle(handle).ok()).filter(|handle| handle.writes) {
-            return self.set_len_of(&handle.file, &self.own, len_bytes).await;
+            return self.set_len_of(&handle.file, len_bytes).await;
         }
         if !self.ask(client.check_access(&self.path(number)?, WRITE)).await? {
             return Err(Errno::EACCES);
         }
         let status = self.status(client, number).await?;
         let file = self.hold(number, || OpenFile::new(number, status, How::Clean(None)));
-        let mut set = self.set_len_of(&file, client, len_bytes).await;
-        if set.is_ok() {
-            set = self.commit(&file, &mut *file.state.lock().await).await;
-        }
+        let set = self.set_len_at_once(&file, len_bytes).await;
         self.let_go(number);
         set
     }
+    async fn set_len_at_once(&self, file: &OpenFile, len_bytes: u64) -> Answer<()> {
+        self.set_len_of(file, len_bytes).await?;
+        self.commit(file, &mut *self.lock(file).await?).await
+    }
 
-    async fn set_len_of(&self, file: &OpenFile, client: &Client, len_bytes: u64) -> Answer<()> {
-        let mut state = file.state.lock().await;
+    async fn set_len_of(&self, file: &OpenFile, len_bytes: u64) -> Answer<()> {
+        let mut state = self.lock(file).await?;
         state.takes_changes()?;
         if matches!(state.how, How::Stream(_)) && len_bytes < len_of(file, &state) {
             self.end_stream(file, &mut state).await?;
@@ -399,10 +423,11 @@ impl Core {
         }
         if len_bytes < now_bytes {
             let in_cluster = matches!(state.how, How::Clean(_)) && !state.unlinked;
-            if in_cluster && self.cut(file, &mut state, client, len_bytes).await? {
+            if in_cluster && self.cut(file, &mut state, len_bytes).await? {
                 return Ok(());
             }
         }
+        self.has_room_for_zeros(len_bytes.saturating_sub(now_bytes)).await?;
         self.draft(file, &mut state).await?.set_len(len_bytes).await?;
         state.times.mtime = None;
         self.show_local(file, &state);
@@ -415,8 +440,8 @@ impl Core {
         if !handle.writes {
             return Err(Errno::EBADF);
         }
-        let longer = end_bytes > len_of(&handle.file, &*handle.file.state.lock().await);
-        if longer { self.set_len_of(&handle.file, &self.own, end_bytes).await } else { Ok(()) }
+        let longer = end_bytes > len_of(&handle.file, &*self.lock(&handle.file).await?);
+        if longer { self.set_len_of(&handle.file, end_bytes).await } else { Ok(()) }
     }
 
     /// A descriptor is closed.
@@ -425,7 +450,7 @@ impl Core {
         if !handle.writes {
             return Ok(());
         }
-        let mut state = handle.file.state.lock().await;
+        let mut state = self.lock(&handle.file).await?;
         // A shell that gives its descriptor to a child closes its own before anything is written.
         if let How::Stream(stream) = &state.how
             && stream.writer.written_bytes() == 0
@@ -439,7 +464,7 @@ impl Core {
     /// What was written is durable when this returns.
     pub(crate) async fn fsync(&self, handle: u64) -> Answer<()> {
         let handle = self.handle(handle)?;
-        let mut state = handle.file.state.lock().await;
+        let mut state = self.lock(&handle.file).await?;
         if let Some(failed) = state.failed {
             return Err(failed);
         }
@@ -447,7 +472,18 @@ impl Core {
             let synced = self.change(stream.writer.sync_data()).await;
             return synced.map_err(|error| lose(&mut state, &error));
         }
-        self.commit(&handle.file, &mut state).await
+        // The kernel lets one after the other sync a file: those who waited for one that failed are told the same.
+        let begun = self.clock.now();
+        if let Some((until, errno)) = state.tried
+            && begun < until
+        {
+            return Err(errno);
+        }
+        let ended = self.commit(&handle.file, &mut state).await;
+        let now = self.clock.now();
+        let slow = now.since(begun) >= self.config.deadline / 2;
+        state.tried = ended.err().filter(|_| slow).map(|errno| (now.plus(self.config.deadline / 100), errno));
+        ended
     }
 
     /// The last descriptor of an `open` is gone. Errors reach nobody any more: they are logged.

@@ -32,6 +32,8 @@ struct Node {
     cached: Option<Version>,
     /// What the kernel was told of it last.
     shown: Option<Version>,
+    /// It was told, too, that there is no ACL; believed until then.
+    plain_until_ns: i64,
 }
 
 /// A version of a file's content.
@@ -233,10 +235,20 @@ impl Inodes {
         node.cached.replace(version) == Some(version)
     }
 
-    /// The kernel is told of this version.
-    pub(crate) fn shows(&mut self, number: u64, version: Version) {
+    /// The kernel is told of this version, and that its mode says all there is about rights until some time; 0: it does not.
+    pub(crate) fn shows(&mut self, number: u64, version: Version, plain_until_ns: i64) {
         if let Some(node) = self.nodes.get_mut(&number) {
-            node.shown = Some(version);
+            (node.shown, node.plain_until_ns) = (Some(version), plain_until_ns);
+        }
+    }
+    /// Does the mode say all there is, as far as the kernel was told?
+    pub(crate) fn is_plain(&self, number: u64, now_ns: i64) -> bool {
+        self.nodes.get(&number).is_some_and(|node| now_ns < node.plain_until_ns)
+    }
+    /// Somebody here says more about rights than a mode does.
+    pub(crate) fn not_plain(&mut self, number: u64) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.plain_until_ns = 0;
         }
     }
     /// Was the kernel told of another version last?

@@ -95,7 +95,8 @@ impl Filesystem for Kernel {
         reply: ReplyAttr,
     ) {
         let handle = fh.map(|fh| fh.0);
-        let (caller, change) = (req.uid(), Change { mode, uid, gid, len_bytes: size, handle, atime, mtime });
+        let by = (req.gid(), req.pid());
+        let (caller, change) = (req.uid(), Change { mode, uid, gid, len_bytes: size, handle, atime, mtime, by });
         self.attr(reply, move |core| async move { core.setattr(caller, ino.0, change).await });
     }
 
@@ -109,23 +110,13 @@ impl Filesystem for Kernel {
         });
     }
 
-    fn mknod(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        _rdev: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let (uid, name) = (req.uid(), utf8(name));
         self.entry(reply, move |core| async move {
-            // Devices, pipes and sockets: the namespace makes none.
-            if mode & libc::S_IFMT != libc::S_IFREG && mode & libc::S_IFMT != 0 {
-                return Err(Errno::EPERM);
+            match crate::attr::node_kind(mode) {
+                Some(kind) => core.make_node(uid, (parent.0, &name?), kind, (mode, umask), rdev).await,
+                None => core.make(uid, (parent.0, &name?), (mode, umask)).await,
             }
-            core.make(uid, (parent.0, &name?), (mode, umask)).await
         });
     }
 

@@ -18,6 +18,7 @@
 //! Names are the namespace's, and nothing of them is kept here beyond what the kernel remembers, for a second. What another
 //! mount sees of a file's content, and when, is in ARCHITECTURE.md.
 
+mod acl;
 mod attr;
 mod commit;
 pub mod config;
@@ -35,6 +36,7 @@ mod people;
 mod publish;
 mod ranges;
 mod requests;
+mod xattrs;
 
 pub use config::{Connect, MountConfig};
 pub use errno::Errno;

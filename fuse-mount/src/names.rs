@@ -1,7 +1,6 @@
 //! Requests on names: what the namespace does by itself.
 
-use bytes::Bytes;
-use client::{Attributes, Client, ErrorCode, FileKind, FileStatus, FsError, Replace, Time, Xattr};
+use client::{Attributes, Client, ErrorCode, FileKind, FileStatus, FsError, Replace, Time};
 use fuser::{FileAttr, TimeOrNow};
 
 use crate::attr::{attr, given_ns};
@@ -9,11 +8,15 @@ use crate::core::{Answer, Core};
 use crate::errno::Errno;
 use crate::files::without_setuid;
 use crate::inodes::{ROOT, Version};
+use crate::people::groups_of;
 
 /// Where snapshots are looked at. Their inodes have the numbers of what is there now, and one number is one file to the
 /// kernel: they are not shown.
 const SNAPSHOTS: &str = ".snapshot";
 
+/// Bits of a mode.
+const SETGID: u32 = 0o2000;
+const STICKY: u32 = 0o1000;
 /// Rights of `check_access`.
 const WRITE: u32 = 2;
 const WRITE_AND_SEARCH: u32 = 3;
@@ -29,6 +32,8 @@ pub(crate) struct Change {
     pub(crate) handle: Option<u64>,
     pub(crate) atime: Option<TimeOrNow>,
     pub(crate) mtime: Option<TimeOrNow>,
+    /// Group and process of who asks for it.
+    pub(crate) by: (u32, u32),
 }
 
 impl Change {
@@ -83,7 +88,8 @@ impl Core {
 
     /// Attributes for the kernel.
     fn show(&self, number: u64, status: &FileStatus) -> FileAttr {
-        self.inodes.lock().shows(number, Version::of(status));
+        let plain_until_ns = if status.has_acl { 0 } else { self.now_ns().saturating_add(self.ttl_ns()) };
+        self.inodes.lock().shows(number, Version::of(status), plain_until_ns);
         attr(number, status, &self.people)
     }
 
@@ -200,6 +206,15 @@ impl Core {
         if allowed { Ok(()) } else { Err(Errno::EACCES) }
     }
 
+    /// The same where a name is to go: of a sticky directory only one's own, or any of one's own directory.
+    pub(crate) async fn may_remove(&self, uid: u32, client: &Client, directory: u64, owner: &str) -> Answer<()> {
+        self.may_change_names(client, directory).await?;
+        let above = self.ask(client.stat(&self.path(directory)?)).await?;
+        let user = self.people.user(uid);
+        let own = user == above.owner || user == owner || self.is_superuser(uid);
+        if own || above.mode & STICKY == 0 { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
     pub(crate) async fn setattr(&self, uid: u32, number: u64, mut change: Change) -> Answer<FileAttr> {
         let client = self.client(uid)?;
         if let Some(len_bytes) = change.len_bytes {
@@ -215,10 +230,27 @@ impl Core {
             let wanted = without_setuid(status.mode);
             change.mode = (status.kind() == FileKind::File && wanted != status.mode).then_some(wanted);
         }
+        let client = if self.gives_setgid(uid, number, &change).await? { self.own.clone() } else { client };
         if change.changes_attributes() {
             self.set_attributes(uid, &client, number, &change).await?;
         }
         self.getattr(uid, number).await
+    }
+
+    /// Does an owner make setgid what has one of his groups? Groups are those that this machine's process has: the namenode,
+    /// which takes the bit away else, does not know of them.
+    async fn gives_setgid(&self, uid: u32, number: u64, change: &Change) -> Answer<bool> {
+        let given = change.uid.is_some() || change.gid.is_some();
+        if uid == 0 || given || change.mode.is_none_or(|mode| mode & SETGID == 0) {
+            return Ok(false);
+        }
+        let status = match self.same(&self.own, number).await {
+            Err(Errno::ESTALE) => return Ok(false),
+            status => status?,
+        };
+        let ((gid, pid), group) = (change.by, self.people.gid(&status.group));
+        let owns = self.people.user(uid) == status.owner;
+        Ok(owns && (gid == group || groups_of(pid).await.contains(&group)))
     }
 
     async fn set_attributes(&self, uid: u32, client: &Client, number: u64, change: &Change) -> Answer<()> {
@@ -232,24 +264,34 @@ impl Core {
             ..Attributes::default()
         };
         let Some(file) = self.file(number) else {
-            return self.set_in_cluster(client, number, &attributes).await.map(drop);
+            return self.set_in_cluster(uid, client, number, &attributes).await.map(drop);
         };
-        let mut state = file.state.lock().await;
+        let mut state = self.lock(&file).await?;
         if state.unlinked {
             self.may_set_unlinked(uid, &file.seen.lock().status, &attributes)?;
             self.set_unlinked(&file, &attributes);
         } else {
             // Also times that a commit will put its own in the place of: the cluster says who may set them.
-            let status = self.set_in_cluster(client, number, &attributes).await?;
+            let status = self.set_in_cluster(uid, client, number, &attributes).await?;
             file.seen.lock().takes_rights(&status);
         }
         Self::keep_times(&file, &mut state, &attributes);
         Ok(())
     }
 
-    async fn set_in_cluster(&self, client: &Client, number: u64, attributes: &Attributes) -> Answer<FileStatus> {
-        self.same(&self.own, number).await?;
+    async fn set_in_cluster(
+        &self,
+        uid: u32,
+        client: &Client,
+        number: u64,
+        attributes: &Attributes,
+    ) -> Answer<FileStatus> {
+        let now = self.same(&self.own, number).await?;
         let (path, only_now) = (self.path(number)?, is_only_now(attributes));
+        // The namespace takes times of whoever may write.
+        if !only_now && self.people.user(uid) != now.owner && !self.is_superuser(uid) {
+            return Err(Errno::EPERM);
+        }
         let set = self.change(client.set_attributes(&path, attributes)).await;
         set.map_err(|error| if only_now { error.into() } else { Errno::of_owners(error.code) })
     }
@@ -314,6 +356,21 @@ impl Core {
         Ok(self.tell(directory, name, &status))
     }
 
+    /// A pipe, a socket or a device.
+    pub(crate) async fn make_node(
+        &self,
+        uid: u32,
+        (directory, name): (u64, &str),
+        kind: FileKind,
+        (mode, umask): (u32, u32),
+        device: u32,
+    ) -> Answer<FileAttr> {
+        let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
+        let modes = (mode & 0o7777 & !umask, mode & 0o7777);
+        let status = self.change(client.make_node(&path, kind, modes, device)).await?;
+        Ok(self.tell(directory, name, &status))
+    }
+
     pub(crate) async fn link(&self, uid: u32, number: u64, directory: u64, name: &str) -> Answer<FileAttr> {
         let (existing, path) = (self.path(number)?, self.path_in(directory, name)?);
         let client = self.client(uid)?;
@@ -333,7 +390,7 @@ impl Core {
     pub(crate) async fn unlink(&self, uid: u32, directory: u64, name: &str) -> Answer<()> {
         let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
         let number = self.inodes.lock().child(directory, name);
-        let open = self.keep_content(&client, &[directory], number).await?;
+        let open = self.keep_content(uid, &client, &[directory], number).await?;
         if let Err(error) = self.change(client.delete(&path, false)).await {
             self.stays(open.as_deref()).await;
             return Err(self.removal_refused(&client, &[directory], error).await);
@@ -353,7 +410,13 @@ impl Core {
             (inodes.child(from.0, from.1), inodes.child(to.0, to.1))
         };
         let lost = target.filter(|_| replace == Replace::Allow && source != target);
-        let open = self.keep_content(&client, &[from.0, to.0], lost).await?;
+        // What is committed meanwhile would get the old name.
+        let moved = source.and_then(|source| self.file(source));
+        let _still = match &moved {
+            Some(file) => Some(self.lock(file).await?),
+            None => None,
+        };
+        let open = self.keep_content(uid, &client, &[from.0, to.0], lost).await?;
         if let Err(error) = self.change(client.rename(&old, &new, replace)).await {
             self.stays(open.as_deref()).await;
             return Err(self.removal_refused(&client, &[from.0, to.0], error).await);
@@ -381,53 +444,5 @@ impl Core {
             available_bytes: status.available_bytes,
             names: status.files + status.directories,
         })
-    }
-
-    pub(crate) async fn set_xattr(&self, uid: u32, number: u64, name: &str, value: Bytes, flags: i32) -> Answer<()> {
-        refuse_foreign(name)?;
-        let (path, client) = (self.path(number)?, self.client(uid)?);
-        let (create, replace) = (flags & libc::XATTR_REPLACE == 0, flags & libc::XATTR_CREATE == 0);
-        Ok(self.change(client.set_xattr(&path, name, value, create, replace)).await?)
-    }
-
-    pub(crate) async fn xattr(&self, uid: u32, number: u64, name: &str) -> Answer<Bytes> {
-        refuse_foreign(name)?;
-        let (path, client) = (self.path(number)?, self.client(uid)?);
-        let found = self.ask(client.xattrs(&path, &[name.to_owned()])).await?;
-        found.into_iter().next().map(|xattr| xattr.value).ok_or(Errno::ENODATA)
-    }
-
-    /// Names of all that the caller may see, each with a NUL behind it. To know them takes no right on the file.
-    pub(crate) async fn xattr_names(&self, uid: u32, number: u64) -> Answer<Vec<u8>> {
-        let found = self.ask(self.own.xattrs(&self.path(number)?, &[])).await?;
-        let shown =
-            |xattr: &Xattr| refuse_foreign(&xattr.name).is_ok() && (uid == 0 || !xattr.name.starts_with("trusted."));
-        let names = found.into_iter().filter(shown).flat_map(|xattr| xattr.name.into_bytes().into_iter().chain([0]));
-        Ok(names.collect())
-    }
-
-    pub(crate) async fn remove_xattr(&self, uid: u32, number: u64, name: &str) -> Answer<()> {
-        refuse_foreign(name)?;
-        let (path, client) = (self.path(number)?, self.client(uid)?);
-        Ok(self.change(client.remove_xattr(&path, name)).await?)
-    }
-}
-
-/// Attributes by which kernels mean something: what the namespace would only keep is not taken.
-fn refuse_foreign(name: &str) -> Answer<()> {
-    let kept = name.starts_with("user.") || name.starts_with("trusted.");
-    if kept { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_means_nothing_to_the_kernel_is_kept() {
-        assert!(refuse_foreign("user.colour").is_ok() && refuse_foreign("trusted.x").is_ok());
-        for name in ["security.capability", "system.posix_acl_access", "raw.x", "user"] {
-            assert_eq!(refuse_foreign(name), Err(Errno::EOPNOTSUPP), "{name}");
-        }
     }
 }

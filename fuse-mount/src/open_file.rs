@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use base::clock::Moment;
 use bytes::{Bytes, BytesMut};
 use client::{Attributes, FileStatus, FsResult, Reader, Writer};
 use parking_lot::Mutex;
@@ -57,6 +58,8 @@ pub(crate) struct State {
     pub(crate) times: Attributes,
     /// The inode of a commit whose outcome is not known.
     pub(crate) maybe_inode: Option<u64>,
+    /// A sync that took long and failed: until then others are not worth a try.
+    pub(crate) tried: Option<(Moment, Errno)>,
     pub(crate) unlinked: bool,
     /// It is about to lose its last name: what was brought here stays.
     pub(crate) going: bool,
@@ -127,6 +130,7 @@ impl OpenFile {
                 failed,
                 times,
                 maybe_inode,
+                tried: None,
                 unlinked: false,
                 going: false,
                 elsewhere: false,

@@ -101,6 +101,16 @@ impl People {
     }
 }
 
+/// Further groups of a process; none if it is not to be seen here.
+pub(crate) async fn groups_of(pid: u32) -> Vec<u32> {
+    let status = base::task::blocking(move || table(&format!("/proc/{pid}/status"))).await;
+    groups_in(&status.unwrap_or_default())
+}
+fn groups_in(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+    line.unwrap_or_default().split_whitespace().filter_map(|group| group.parse().ok()).collect()
+}
+
 fn table(path: &str) -> String {
     let read = LocalReader::open(Path::new(path)).and_then(|mut reader| reader.read_chunk(MAX_TABLE_BYTES));
     read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
@@ -109,6 +119,12 @@ fn table(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_groups_of_a_process_are_read() {
+        assert_eq!(groups_in("Name:\tx\nGid:\t1\t1\nGroups:\t4 27 1000 \nNStgid:\t1\n"), vec![4, 27, 1000]);
+        assert!(groups_in("Name:\tx\nGroups:\t \n").is_empty() && groups_in("").is_empty());
+    }
 
     #[test]
     fn names_and_numbers_are_matched_and_strangers_come_back() {

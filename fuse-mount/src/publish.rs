@@ -32,7 +32,7 @@ impl Core {
             }
             How::Draft(draft) if state.unlinked || !draft.is_changed() => Ok(()),
             How::Draft(_) => {
-                let status = self.commit_draft(file, state).await?;
+                let status = self.commit_under_its_name(file, state).await?;
                 if !state.going {
                     // Its room is for others, and the cluster says what the file is from now on.
                     state.how = How::Clean(None);
@@ -101,6 +101,17 @@ impl Core {
         }
     }
 
+    /// Whoever moves a directory above the file in the middle of a commit makes it begin again.
+    async fn commit_under_its_name(&self, file: &OpenFile, state: &mut State) -> Answer<FileStatus> {
+        let path = self.path(file.number)?;
+        match self.commit_draft(file, state).await {
+            Err(Errno::ENOENT | Errno::ESTALE) if self.path(file.number)? != path => {
+                self.commit_draft(file, state).await
+            }
+            ended => ended,
+        }
+    }
+
     async fn commit_draft(&self, file: &OpenFile, state: &mut State) -> Answer<FileStatus> {
         let now = self.status_for_commit(file, state).await?;
         let path = self.path(file.number)?;
@@ -110,12 +121,16 @@ impl Core {
         let changed = draft.changed(now.nlink, unlinked);
         if changed.base_len_bytes != now.len_bytes && commit(&changed) != Commit::Replace {
             // Somebody else changed it since it was opened: the last one who closes it is right, as a whole.
-            return self.replace(file, state, &path, &now).await;
+            return if now.nlink > 1 && all.end > 0 {
+                self.rewrite(file, state, &path, &now).await
+            } else {
+                self.replace(file, state, &path, &now).await
+            };
         }
         match commit(&changed) {
             Commit::Nothing => Ok(now),
             Commit::Cut => {
-                let status = self.cut_in_cluster(&self.own, &path, all.end).await?;
+                let status = self.cut_in_cluster((&path, now.inode), all.end).await?;
                 draft.committed();
                 Ok(status)
             }
@@ -124,14 +139,7 @@ impl Core {
                 let sent = self.send(&mut writer, draft, changed.base_len_bytes..all.end).await;
                 self.finish(draft, writer, sent).await
             }
-            Commit::Rewrite => {
-                self.fetch(file.number, draft).await?;
-                draft.stands_alone();
-                self.cut_in_cluster(&self.own, &path, 0).await?;
-                let mut writer = self.change(self.own.append(&path, AppendOptions::default())).await?;
-                let sent = self.send(&mut writer, draft, all).await;
-                self.finish(draft, writer, sent).await
-            }
+            Commit::Rewrite => self.rewrite(file, state, &path, &now).await,
             Commit::Replace => self.replace(file, state, &path, &now).await,
         }
     }
@@ -164,7 +172,8 @@ impl Core {
         let How::Draft(draft) = &mut state.how else { return Err(Errno::EIO) };
         let range = 0..draft.len_bytes();
         self.need_base(file.number, draft, range.clone()).await?;
-        let temporary = beside(path, &temporary_name());
+        let name = temporary_name();
+        let temporary = beside(path, &name);
         let made = self.write_beside(draft, range, &temporary, old).await;
         let made = match made {
             Ok(made) => {
@@ -172,7 +181,7 @@ impl Core {
                 made
             }
             Err(error) => {
-                self.remove_quietly(&temporary).await;
+                self.discard(file.number, path, &name).await;
                 return Err(error.into());
             }
         };
@@ -184,7 +193,7 @@ impl Core {
             }
             Err(error) => {
                 self.inodes.lock().unreserve(made.inode);
-                self.remove_quietly(&temporary).await;
+                self.discard(file.number, path, &name).await;
                 return Err(error.into());
             }
         }
@@ -193,7 +202,29 @@ impl Core {
         Ok(made)
     }
 
-    async fn write_beside(
+    /// As [`Core::replace`], of a file with further names: it stays the one that it is, and takes what was written beside it.
+    async fn rewrite(&self, file: &OpenFile, state: &mut State, path: &str, old: &FileStatus) -> Answer<FileStatus> {
+        let How::Draft(draft) = &mut state.how else { return Err(Errno::EIO) };
+        let range = 0..draft.len_bytes();
+        self.need_base(file.number, draft, range.clone()).await?;
+        let name = temporary_name();
+        let temporary = beside(path, &name);
+        let written = match self.write_content(draft, range, &temporary, old).await {
+            Ok(_) => self.change(self.own.replace_content(path, old.inode, &temporary)).await,
+            Err(error) => Err(error),
+        };
+        let status = match written {
+            Ok(status) => status,
+            Err(error) => {
+                self.discard(file.number, path, &name).await;
+                return Err(error.into());
+            }
+        };
+        draft.committed();
+        Ok(status)
+    }
+
+    async fn write_content(
         &self,
         draft: &Draft,
         range: Range<u64>,
@@ -210,7 +241,17 @@ impl Core {
         };
         let mut writer = self.change(self.own.create(temporary, options)).await?;
         self.send(&mut writer, draft, range).await?;
-        let made = self.change(writer.close()).await?;
+        self.change(writer.close()).await
+    }
+
+    async fn write_beside(
+        &self,
+        draft: &Draft,
+        range: Range<u64>,
+        temporary: &str,
+        old: &FileStatus,
+    ) -> FsResult<FileStatus> {
+        let made = self.write_content(draft, range, temporary, old).await?;
         self.copy_attributes(old, temporary, &made).await
     }
 
@@ -266,39 +307,35 @@ impl Core {
         Ok(())
     }
 
-    /// Cuts a file in the cluster. False: it cannot be cut there.
-    pub(crate) async fn cut(
-        &self,
-        file: &OpenFile,
-        state: &mut State,
-        client: &Client,
-        len_bytes: u64,
-    ) -> Answer<bool> {
-        match self.cut_in_cluster(client, &self.path(file.number)?, len_bytes).await {
+    /// Cuts a file in the cluster, for whoever may: that was asked. False: it cannot be cut there.
+    pub(crate) async fn cut(&self, file: &OpenFile, state: &mut State, len_bytes: u64) -> Answer<bool> {
+        let (path, inode) = (self.path(file.number)?, self.inodes.lock().inode(file.number));
+        match self.cut_in_cluster((&path, inode), len_bytes).await {
             Ok(status) => {
                 state.how = How::Clean(None);
                 state.times.mtime = None;
                 committed(file, status);
                 Ok(true)
             }
-            // A snapshot sees the block.
+            // Too many blocks for one call.
             Err(Errno::EINVAL) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    async fn cut_in_cluster(&self, client: &Client, path: &str, len_bytes: u64) -> Answer<FileStatus> {
-        let cut = self.change(client.truncate(path, len_bytes)).await?;
+    async fn cut_in_cluster(&self, (path, inode): (&str, u64), len_bytes: u64) -> Answer<FileStatus> {
+        let cut = self.change(self.own.truncate_inode(path, inode, len_bytes)).await?;
         if cut.done {
             return Ok(cut.status);
         }
-        Ok(self.change(client.until_closed(path, self.config.deadline)).await?)
+        Ok(self.change(self.own.until_closed(path, self.config.deadline)).await?)
     }
 
-    /// Before an open file loses a name in one of these directories: if it is the last one that is known, what is in it is
+    /// Before an open file loses a name in the last of these directories: if it is the last one that is known, what is in it is
     /// brought here.
     pub(crate) async fn keep_content(
         &self,
+        uid: u32,
         client: &Client,
         directories: &[u64],
         number: Option<u64>,
@@ -307,10 +344,14 @@ impl Core {
             return Ok(None);
         };
         let Some(file) = self.file(number) else { return Ok(None) };
-        for directory in directories {
-            self.may_change_names(client, *directory).await?;
+        let owner = file.seen.lock().status.owner.clone();
+        if let Some((last, others)) = directories.split_last() {
+            for directory in others {
+                self.may_change_names(client, *directory).await?;
+            }
+            self.may_remove(uid, client, *last, &owner).await?;
         }
-        let mut state = file.state.lock().await;
+        let mut state = self.lock(&file).await?;
         if state.failed.is_none() && !state.unlinked {
             state.elsewhere = self.has_unknown_names(&file).await?;
             if state.elsewhere {
@@ -356,6 +397,16 @@ impl Core {
         }
         self.show_local(file, &state);
         file.seen.lock().unlinked = true;
+    }
+
+    /// A new file that gets nobody's name: where it was made, or where its directory is by now.
+    async fn discard(&self, number: u64, path: &str, name: &str) {
+        self.remove_quietly(&beside(path, name)).await;
+        if let Ok(now) = self.path(number)
+            && now != path
+        {
+            self.remove_quietly(&beside(&now, name)).await;
+        }
     }
 
     async fn remove_quietly(&self, path: &str) {

@@ -303,6 +303,7 @@ impl Namespace {
             Op::UpdateSettings(update) => self.update_settings(call, update),
             Op::SetAttributes(set) => self.set_attributes(call, set, effects),
             Op::Symlink(symlink) => self.symlink(call, symlink),
+            Op::MakeNode(make) => self.make_node(call, make),
             Op::Link(link) => self.link(call, link),
             Op::SetQuota(set) => self.set_quota(call, set),
             Op::SetXattr(set) => self.set_xattr(call, set),

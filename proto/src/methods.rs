@@ -60,6 +60,7 @@ macro_rules! client_methods {
             44 ListJobs list_jobs(ListJobsRequest -> ListJobsResponse) = "listJobs";
             45 CancelJob cancel_job(CancelJobRequest -> CancelJobResponse) = "cancelJob";
             46 Balance balance(BalanceRequest -> BalanceResponse) = "balance";
+            47 MakeNode make_node(MakeNodeRequest -> MakeNodeResponse) = "mknod";
         }
     };
 }

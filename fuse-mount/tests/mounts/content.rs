@@ -235,6 +235,87 @@ async fn files_with_two_names_stay_one_when_they_are_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_file_that_is_moved_while_it_is_synced_is_one_file_with_the_new_name() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        fs::create_dir(dir.join("d")).unwrap();
+        fs::write(dir.join("d/a"), [0; 1000]).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(dir.join("d/a")).unwrap();
+        let places = ["d/a", "d/b", "e/b", "e/a"].map(|name| dir.join(name));
+        for round in 0..12_u8 {
+            let (from, to) = (&places[usize::from(round) % 4], &places[usize::from(round + 1) % 4]);
+            file.write_all_at(&[round; 700], u64::from(round)).unwrap();
+            std::thread::scope(|scope| {
+                let synced = scope.spawn(|| file.sync_all());
+                // By its own name, or by that of its directory.
+                let (from, to) = if round % 2 == 0 {
+                    (from.as_path(), to.as_path())
+                } else {
+                    (from.parent().unwrap(), to.parent().unwrap())
+                };
+                fs::rename(from, to).unwrap();
+                synced.join().unwrap().unwrap();
+            });
+            let all: Vec<_> = fs::read_dir(to.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert_eq!(all, [to.clone()], "round {round}");
+            assert_eq!(fs::read(to).unwrap()[usize::from(round)..][..700], [round; 700]);
+        }
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn zeros_for_which_there_is_no_room_are_refused_before_they_are_sent() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(dir.join("f")).unwrap();
+        let begun = std::time::Instant::now();
+        for refused in [file.set_len(1 << 50), file.write_all_at(b"far", 1 << 50), allocate(&file, 1 << 50)] {
+            assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        }
+        assert!(begun.elapsed().as_secs() < 20);
+        file.set_len(1 << 20).unwrap();
+        assert_eq!(close(file), None);
+        assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 1 << 20);
+    })
+    .await;
+    place.end().await;
+}
+
+fn allocate(file: &File, len: u64) -> std::io::Result<()> {
+    Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cut_inside_a_block_is_done_at_once_and_of_the_file_that_is_meant_only() {
+    let Some(place) = Place::with(1).await else { return };
+    let (dir, client) = (place.dir(0), place.cluster.client().unwrap());
+    let (bytes, at) = (content(BLOCK_BYTES as usize + 1000, 3), dir.clone());
+    let wanted = bytes.clone();
+    by_program(move || fs::write(at.join("f"), bytes).unwrap()).await;
+    let inode = client.stat("/t/f").await.unwrap().inode;
+    let other = client.truncate_inode("/t/f", inode + 1, 7).await.unwrap_err();
+    assert_eq!(
+        (other.code, client.stat("/t/f").await.unwrap().len_bytes),
+        (client::ErrorCode::Changed, BLOCK_BYTES + 1000)
+    );
+    for len in [BLOCK_BYTES + 7, BLOCK_BYTES, 100] {
+        let cut = client.truncate_inode("/t/f", inode, len).await.unwrap();
+        assert!(cut.done && !cut.status.open_for_write);
+        assert_eq!((cut.status.len_bytes, cut.status.inode), (len, inode));
+    }
+    by_program(move || {
+        assert_eq!(fs::read(dir.join("f")).unwrap(), wanted[..100]);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "nothing is left over");
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn opening_exclusively_and_direct_requests() {
     let Some(place) = Place::with(1).await else { return };
     let dir = place.dir(0);
@@ -429,6 +510,37 @@ async fn a_new_file_that_takes_the_place_of_an_old_one_is_nobody_elses_before() 
         }
     };
     assert_eq!((ended.mode() & 0o777, ended.uid(), ended.gid()), (0o640, 12_345, 54_321));
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_file_with_two_names_is_changed_in_one_step_under_both() {
+    let Some(place) = Place::with(1).await else { return };
+    let (dir, client) = (place.dir(0), place.cluster.client().unwrap());
+    let len = 20 * BLOCK_BYTES as usize;
+    let syncing = base::task::blocking(move || {
+        fs::write(dir.join("f"), content(len, 1)).unwrap();
+        fs::hard_link(dir.join("f"), dir.join("g")).unwrap();
+        let inode = fs::metadata(dir.join("f")).unwrap().ino();
+        let file = OpenOptions::new().write(true).open(dir.join("f")).unwrap();
+        file.write_all_at(&content(len, 2), 0).unwrap();
+        file.sync_all().unwrap();
+        assert_eq!(fs::metadata(dir.join("g")).unwrap().ino(), inode);
+    });
+    let mut syncing = std::pin::pin!(syncing);
+    loop {
+        tokio::select! {
+            ended = &mut syncing => break ended.unwrap(),
+            all = client.list("/t").unwrap().collect() => {
+                for status in all.unwrap().iter().filter(|status| status.path == "g") {
+                    assert_eq!((status.len_bytes, status.open_for_write), (len as u64, false));
+                }
+            }
+        }
+    }
+    let reader = client.open("/t/g").await.unwrap();
+    assert!(reader.read_at(0, len).await.unwrap() == content(len, 2));
+    assert_eq!(client.list("/t").unwrap().collect().await.unwrap().len(), 2, "nothing is left over");
     place.end().await;
 }
 

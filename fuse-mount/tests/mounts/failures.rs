@@ -106,6 +106,42 @@ async fn l_10_without_a_namenode_calls_end_with_errors_and_go_on_when_it_is_back
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn l_10_many_who_wait_for_one_file_are_all_told_within_the_deadline() {
+    let Some(mut place) = Place::with(0).await else { return };
+    let line = Line::to(place.cluster.uri()).await;
+    place.mounts.push(mount(config(line.uri.clone(), DEADLINE)).await);
+    let dir = place.dir(0);
+    let changed = by_program(move || {
+        fs::write(dir.join("f"), content(1000, 7)).unwrap();
+        let changed = OpenOptions::new().read(true).write(true).open(dir.join("f")).unwrap();
+        changed.write_all_at(b"changed", 10).unwrap();
+        changed
+    })
+    .await;
+    line.up.send(false).unwrap();
+    let changed = by_program(move || {
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| changed.sync_all().unwrap_err());
+            }
+        });
+        assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+        changed
+    })
+    .await;
+    line.up.send(true).unwrap();
+    by_program(move || {
+        let begun = Instant::now();
+        while changed.sync_all().is_err() {
+            assert!(begun.elapsed() < PATIENCE);
+        }
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn d_3_without_datanodes_what_cannot_be_kept_is_told_and_synced_bytes_stay() {
     let Some(mut place) = Place::with(0).await else { return };
     place.mounts.push(mount(config(place.cluster.uri(), DEADLINE)).await);

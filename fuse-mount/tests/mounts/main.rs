@@ -10,3 +10,4 @@ mod failures;
 mod names;
 mod place;
 mod random;
+mod rights;

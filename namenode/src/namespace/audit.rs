@@ -30,13 +30,15 @@ impl Namespace {
                     counts.directories += u64::from(listed);
                     audit_directory(store, slot, store.alive(slot) || store.is_held(slot));
                 }
-                Kind::File => counts.files += u64::from(listed),
+                Kind::File | Kind::Fifo | Kind::Socket | Kind::CharacterDevice | Kind::BlockDevice => {
+                    counts.files += u64::from(listed);
+                }
                 Kind::Symlink => {
                     counts.symlinks += u64::from(listed);
                     assert!(!store.target(slot).is_empty(), "a symbolic link names something");
                 }
                 Kind::Link => {
-                    let file = store.inode(store.inode_of(slot)).is_file();
+                    let file = !store.inode(store.inode_of(slot)).is_symlink();
                     counts.files += u64::from(listed && file);
                     counts.symlinks += u64::from(listed && !file);
                     assert!(store.links_of(store.inode_of(slot)).contains(&slot), "an entry that its inode knows");
@@ -213,6 +215,8 @@ fn audit_directory(store: &Store, slot: u32, counted: bool) {
     let names: Vec<&str> = directory.children.iter().map(|child| store.name(child)).collect();
     assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "listing is in order");
     assert_eq!(names.len() as u64, directory.children.len());
+    let below = directory.children.iter().filter(|child| store.inode(*child).is_dir());
+    assert_eq!(below.count(), directory.subdirectories as usize);
     if counted {
         let sum = directory.children.iter().map(|child| store.weight(child)).fold(Totals::default(), Totals::plus);
         assert_eq!(directory.below, sum, "running totals");

@@ -172,7 +172,7 @@ impl FsckWalk {
                 self.sum = Some(Sum { directory: inode.id, path, after, sum, changes, tries: 1 });
             }
             Kind::Symlink => found.symlinks += 1,
-            Kind::File => {
+            Kind::File | Kind::Fifo | Kind::Socket | Kind::CharacterDevice | Kind::BlockDevice => {
                 *left = left.saturating_sub(usize::try_from(store.extent(slot).count).unwrap_or(usize::MAX));
                 found.files.push(namespace.file_looked_at(slot, path));
             }

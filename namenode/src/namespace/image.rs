@@ -22,14 +22,14 @@ pub use write::FrozenNamespace;
 
 /// First bytes of an image body.
 const MAGIC: [u8; 8] = *b"BYNSIMG1";
-/// Version of the layout. Older ones lack what came later, and are read as well.
-const VERSION: u32 = 7;
+/// Version of the layout. Older ones lack what came later, and are read as well; pipes, sockets and devices came last.
+const VERSION: u32 = 8;
 /// Since then blocks that have a length may be open, or cut off, and leases may have stamps.
 const SINCE_RECOVERY: u32 = 4;
 /// Since then it is noted what writers were offered, which open blocks got no pipeline, and which loss was accepted.
 const SINCE_OFFERS: u32 = 7;
 /// Every version that is read. Of two of them more than one bit differs: none is another one that was damaged.
-const KNOWN_VERSIONS: [u32; 4] = [1, 2, SINCE_RECOVERY, VERSION];
+const KNOWN_VERSIONS: [u32; 5] = [1, 2, SINCE_RECOVERY, SINCE_OFFERS, VERSION];
 
 /// Kinds of sections, in the order in which they come. The numbers are durable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -13,6 +13,7 @@ mod leases;
 mod links;
 mod make;
 mod mkdir;
+mod nodes;
 mod pipeline;
 mod quota;
 mod recovery;
@@ -27,6 +28,7 @@ pub(super) use concat::{MAX_MOVED_BLOCKS, MAX_SOURCES};
 pub(super) use delete::CHECKED_AT_ONCE;
 #[cfg(test)]
 pub(super) use links::MAX_NAMES;
+pub(super) use nodes::no_content;
 #[cfg(test)]
 pub(super) use truncate::MAX_CUT_BLOCKS;
 

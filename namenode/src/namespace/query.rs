@@ -11,6 +11,7 @@ use proto::path::FsPath;
 
 use super::access::{READ, Who};
 use super::hash::Mixer;
+use super::ops::no_content;
 use super::registry::root;
 use super::resolve::Last;
 use super::store::cuts::PastBlock;
@@ -83,6 +84,7 @@ impl Namespace {
                 return Err(FsError::new(ErrorCode::InvalidArgument, "is a symbolic link in a snapshot")
                     .with_path(path.as_str()));
             }
+            Seen::Inode { slot, .. } if !self.store.inode(slot).is_dir() => return Err(no_content(path)),
             _ => return Err(FsError::new(ErrorCode::IsADirectory, "is a directory").with_path(path.as_str())),
         };
         self.need_at(&who, slot, snapshot, READ, path)?;

@@ -82,6 +82,8 @@ pub(crate) mod hash_kind {
 pub(crate) struct Directory {
     /// Entries in order.
     pub(crate) children: Children,
+    /// Those of them that are directories. Derived: in no image and in no hash.
+    pub(crate) subdirectories: u32,
     /// Everything anywhere below, itself not included.
     pub(crate) below: Totals,
     /// Goes up with every change of entries and totals here and below: who looks in several steps sees by it whether
@@ -194,7 +196,7 @@ impl Store {
     pub(crate) fn directory(&self, slot: u32) -> &Directory {
         &self.directories[self.inode(slot).content as usize]
     }
-    pub(super) fn directory_mut(&mut self, slot: u32) -> &mut Directory {
+    pub(in crate::namespace) fn directory_mut(&mut self, slot: u32) -> &mut Directory {
         let number = self.inode(slot).content as usize;
         &mut self.directories[number]
     }

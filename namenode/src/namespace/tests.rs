@@ -7,6 +7,7 @@ mod harness;
 mod images;
 mod limits;
 mod model;
+mod nodes;
 mod outcomes;
 mod pipelines;
 mod recoveries;

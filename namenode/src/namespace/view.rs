@@ -121,8 +121,15 @@ impl Namespace {
         // One name is what a snapshot says of everything: no others are counted for it.
         let now = self.status_with(slot, path, 1);
         let children = 0;
-        let plain =
-            FileStatus { children, open_for_write: false, snapshottable: false, has_quota: false, nlink: 1, ..now };
+        let plain = FileStatus {
+            children,
+            subdirectories: 0,
+            open_for_write: false,
+            snapshottable: false,
+            has_quota: false,
+            nlink: 1,
+            ..now
+        };
         let Some(version) = self.version(slot, Some(snapshot)) else { return plain };
         let inode = &version.inode;
         FileStatus {
@@ -169,6 +176,10 @@ impl Namespace {
                 Kind::Directory => FileKind::Directory,
                 Kind::File => FileKind::File,
                 Kind::Symlink => FileKind::Symlink,
+                Kind::Fifo => FileKind::Fifo,
+                Kind::Socket => FileKind::Socket,
+                Kind::CharacterDevice => FileKind::CharacterDevice,
+                Kind::BlockDevice => FileKind::BlockDevice,
                 Kind::Free | Kind::Link => FileKind::Unspecified,
             }
             .into(),
@@ -187,10 +198,12 @@ impl Namespace {
             ctime_ns: inode.ctime_ns,
             nlink: names.max(u32::from(inode.parent == NONE)),
             open_for_write: inode.has(flags::OPEN),
+            subdirectories: if directory { self.store.directory(slot).subdirectories } else { 0 },
             children: if directory { self.store.directory(slot).children.len() } else { 0 },
             symlink_target: if inode.is_symlink() { self.store.target(slot).to_owned() } else { String::new() },
             has_acl: self.store.acl_of(slot).is_some(),
             snapshottable: inode.has(flags::SNAPSHOTTABLE),
+            device: inode.device(),
             has_quota: directory && self.store.quota_of(slot) != super::store::Quota::default(),
         }
     }

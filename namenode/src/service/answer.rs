@@ -66,6 +66,9 @@ impl View<'_> {
             (Request::Symlink(_), Outcome::Status(status)) => {
                 Response::Symlink(n::SymlinkResponse { status: Some(status) })
             }
+            (Request::MakeNode(_), Outcome::Status(status)) => {
+                Response::MakeNode(n::MakeNodeResponse { status: Some(status) })
+            }
             (Request::Link(_), Outcome::Status(status)) => Response::Link(n::LinkResponse { status: Some(status) }),
             (Request::Concat(_), Outcome::Status(status)) => {
                 Response::Concat(n::ConcatResponse { status: Some(status) })

@@ -12,6 +12,7 @@ pub(crate) const fn paths(request: &Request) -> [Option<&String>; 2] {
     match request {
         Request::SetAttributes(r) => [Some(&r.path), None],
         Request::Symlink(r) => [Some(&r.path), None],
+        Request::MakeNode(r) => [Some(&r.path), None],
         Request::Link(r) => [Some(&r.existing), Some(&r.path)],
         Request::ContentSummary(r) => [Some(&r.path), None],
         Request::SetQuota(r) => [Some(&r.path), None],
@@ -55,6 +56,13 @@ pub(super) fn command(request: &Request, wall_ns: i64) -> Option<Op> {
         Request::Symlink(r) => {
             Op::Symlink(log::Symlink { path: r.path.clone(), target: r.target.clone(), parents: r.parents })
         }
+        Request::MakeNode(r) => Op::MakeNode(log::MakeNode {
+            path: r.path.clone(),
+            kind: u32::try_from(r.kind).unwrap_or_default(),
+            mode: r.mode,
+            unmasked_mode: r.unmasked_mode,
+            device: r.device,
+        }),
         Request::Link(r) => Op::Link(log::Link { existing: r.existing.clone(), path: r.path.clone() }),
         Request::SetQuota(r) => Op::SetQuota(log::SetQuota {
             path: r.path.clone(),

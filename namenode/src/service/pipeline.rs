@@ -47,6 +47,8 @@ pub(super) fn command(request: &Request) -> Option<Op> {
             tail: r.tail.clone(),
             tail_block: r.tail_of.as_ref().map_or(0, |block| block.id),
             tail_stamp: r.tail_of.as_ref().map_or(0, |block| block.stamp),
+            whole: r.whole,
+            expected_inode: r.expected_inode,
         }),
         Request::RecoverLease(r) => {
             Op::RecoverLease(log::RecoverLease { path: r.path.clone(), accept_loss: r.accept_loss })

@@ -193,6 +193,7 @@ samples! {
     ListNodesRequest _ => {}
     SetAttributesRequest _ => { path: "/both/moved".into(), mode: Some(0o600) }
     SymlinkRequest _ => { path: "/both/symlink".into(), target: "moved".into() }
+    MakeNodeRequest _ => { path: "/both/pipe".into(), kind: n::FileKind::Fifo.into(), mode: 0o600 }
     LinkRequest _ => { existing: "/both/moved".into(), path: "/both/link".into() }
     ContentSummaryRequest _ => { path: "/both".into() }
     SetQuotaRequest _ => { path: "/both".into(), name_quota: Some(1000) }

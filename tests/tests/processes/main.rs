@@ -23,6 +23,7 @@ mod kills;
 mod listings;
 mod local_reads;
 mod main_job;
+mod mount_referees;
 mod mounts;
 mod mutations;
 mod netfaults;

@@ -17,7 +17,7 @@ const END: Duration = Duration::from_secs(30);
 const READ_ONLY: i32 = 30;
 
 /// A folder to mount at; `None`, and a word why, where nothing can be mounted.
-fn target(cluster: &Cluster, name: &str) -> Option<PathBuf> {
+pub(super) fn target(cluster: &Cluster, name: &str) -> Option<PathBuf> {
     if !Path::new("/dev/fuse").exists() || !base::process::is_root() {
         eprintln!("SKIPPED: mounting needs /dev/fuse and root");
         return None;
@@ -32,10 +32,10 @@ fn is_mounted(dir: &Path) -> bool {
 }
 
 /// Mounts, with a cache folder and a log of the test's own.
-fn mount(cluster: &Cluster, dir: &Path) -> Ended {
+pub(super) fn mount(cluster: &Cluster, dir: &Path, flags: &[&str]) -> Ended {
     let cache = cluster.scratch("cache");
     fs::create_dir_all(&cache).expect("a folder");
-    cluster.run(&["mount", "--cache-dir", command::arg(&cache), command::arg(dir)])
+    cluster.run(&[&["mount", "--cache-dir", command::arg(&cache), command::arg(dir)], flags].concat())
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -59,9 +59,9 @@ fn a_mount_in_the_background_is_there_when_the_command_ends_and_leaves_nothing()
     let cluster = Cluster::start();
     let Some(dir) = target(&cluster, "mnt") else { return };
     let at = command::arg(&dir);
-    mount(&cluster, &dir).ok();
+    mount(&cluster, &dir, &[]).ok();
     assert!(is_mounted(&dir));
-    assert_eq!(mount(&cluster, &dir).code(), 1, "twice");
+    assert_eq!(mount(&cluster, &dir, &[]).code(), 1, "twice");
     fs::write(dir.join("f"), b"through the mount").expect("write");
     assert_eq!(cluster.run(&["cat", "/f"]).ok().text(), "through the mount");
     let one = processes(&dir);
@@ -82,7 +82,7 @@ fn f_3_a_killed_mount_loses_nothing_that_was_synced_and_is_taken_away() {
     let mut cluster = Cluster::start();
     let Some(dir) = target(&cluster, "mnt") else { return };
     let at = command::arg(&dir);
-    mount(&cluster, &dir).ok();
+    mount(&cluster, &dir, &[]).ok();
     let bytes: Vec<u8> = (0..300_000_u32).map(|number| (number / 3) as u8).collect();
     let mut wanted = bytes.clone();
     fs::write(dir.join("closed"), &bytes).expect("write");
@@ -98,7 +98,7 @@ fn f_3_a_killed_mount_loses_nothing_that_was_synced_and_is_taken_away() {
     processes(&dir).into_iter().for_each(|pid| cluster::signal(pid, Signal::KILL));
     wait_until("it is dead", || fs::metadata(dir.join("closed")).is_err());
     drop((synced, changed));
-    let refused = mount(&cluster, &dir);
+    let refused = mount(&cluster, &dir, &[]);
     assert!(refused.code() != 0 && refused.stderr.contains("umount"), "it says what to do");
     cluster.run(&["umount", at]).ok();
     // The servers, too.
@@ -107,7 +107,7 @@ fn f_3_a_killed_mount_loses_nothing_that_was_synced_and_is_taken_away() {
     cluster.restart();
     // Its writer is gone: whoever does not wait for its lease to end says so.
     cluster.run(&["lease", "recover", "/synced"]).ok();
-    mount(&cluster, &dir).ok();
+    mount(&cluster, &dir, &[]).ok();
     assert!(fs::read(dir.join("closed")).expect("read") == wanted);
     assert!(fs::read(dir.join("synced")).expect("read").starts_with(&bytes));
     cluster.run(&["umount", at]).ok();
@@ -117,7 +117,7 @@ fn f_3_a_killed_mount_loses_nothing_that_was_synced_and_is_taken_away() {
 fn without_a_cluster_or_a_directory_mount_says_what_is_wrong() {
     let cluster = Cluster::start();
     let Some(dir) = target(&cluster, "mnt") else { return };
-    let missing = mount(&cluster, &dir.join("missing"));
+    let missing = mount(&cluster, &dir.join("missing"), &[]);
     assert!(missing.stderr.contains("is not a directory"));
     let nobody = command::run(command::blockyard(["--fs", "blockyard://127.0.0.1:1", "mount", command::arg(&dir)]));
     assert_eq!(nobody.code(), 5, "{}", nobody.stderr);

@@ -381,7 +381,8 @@ impl Loader {
     fn join_links(&mut self) -> Result<(), Fault> {
         let store = &mut self.namespace.store;
         for (link, target) in std::mem::take(&mut self.links) {
-            let slot = store.slot(target).filter(|slot| matches!(store.inode(*slot).kind, Kind::File | Kind::Symlink));
+            let slot =
+                store.slot(target).filter(|slot| !matches!(store.inode(*slot).kind, Kind::Directory | Kind::Link));
             let slot = slot.ok_or_else(|| format!("an entry of inode {target}, which has none"))?;
             store.join_link(link, slot);
         }
@@ -561,7 +562,9 @@ impl Loader {
         for directory in directories.into_iter().rev() {
             let children = &store.directory(directory).children;
             let below = children.iter().map(|child| store.weight(child)).fold(Totals::default(), Totals::plus);
+            let subdirectories = children.iter().filter(|child| store.inode(*child).is_dir()).count();
             store.set_totals(directory, below);
+            store.directory_mut(directory).subdirectories = u32::try_from(subdirectories).unwrap_or(u32::MAX);
         }
         Ok(())
     }
@@ -573,6 +576,10 @@ fn inode_of(record: &InodeFields<'_>) -> Result<Inode, Fault> {
         2 => Kind::Directory,
         3 => Kind::Symlink,
         4 => Kind::Link,
+        5 => Kind::Fifo,
+        6 => Kind::Socket,
+        7 => Kind::CharacterDevice,
+        8 => Kind::BlockDevice,
         other => return Err(format!("unknown kind {other} of inode")),
     };
     let small = |number: u32| u16::try_from(number).map_err(|error| error.to_string());
@@ -601,7 +608,12 @@ fn inode_of(record: &InodeFields<'_>) -> Result<Inode, Fault> {
     check(!(writing && inode.has(flags::DETACHED)), || "the top of an unlinked tree is being written".into())?;
     let sized = inode.block_size_units > 0 && inode.replication > 0;
     let unsized_ = inode.block_size_units == 0 && inode.replication == 0;
-    check(if inode.is_file() { sized } else { unsized_ }, || "block size or replication contradict the kind".into())?;
+    let fits = match inode.kind {
+        Kind::File => sized,
+        Kind::CharacterDevice | Kind::BlockDevice => inode.replication == 0,
+        _ => unsized_,
+    };
+    check(fits, || "block size or replication contradict the kind".into())?;
     Ok(inode)
 }
 

@@ -5,6 +5,7 @@ use proto::ids::{BlockId, GenerationStamp, InodeId};
 use proto::log::Append;
 use proto::path::FsPath;
 
+use super::nodes::no_content;
 use super::pipeline::SINCE_OFFERS;
 use crate::namespace::access::{WRITE, Who};
 use crate::namespace::resolve::Last;
@@ -48,6 +49,7 @@ impl Namespace {
         }
         who.need(&self.store, slot, WRITE)?;
         match self.store.open_of(slot) {
+            None if !inode.is_file() => Err(no_content(path)),
             None => Ok(slot),
             Some(open) if open.recovery.is_some() => {
                 Err(FsError::new(ErrorCode::FileOpen, "the file is being closed by the cluster")

@@ -10,6 +10,9 @@ use crate::namespace::store::records::Pin;
 use crate::namespace::store::totals::Totals;
 use crate::namespace::{BlockEffect, Call, Namespace, Outcome};
 
+/// Since this version of the commands the end of writing nothing at all is no change.
+const SINCE_EMPTY: u32 = 7;
+
 /// Where an unpublished file goes.
 pub(super) struct Place {
     pub(super) directory: u32,
@@ -41,7 +44,12 @@ impl Namespace {
         }
 
         self.settle(slot, last, effects);
-        self.close_file(slot, call.now_ns);
+        // Nobody wrote anything since it was made.
+        if call.version >= SINCE_EMPTY && place.is_none() && self.store.extent(slot).count == 0 {
+            self.end_lease(slot);
+        } else {
+            self.close_file(slot, call.now_ns);
+        }
         if let Some(place) = place {
             self.put_in_place(place.directory, &place.name, slot, place.old, call.now_ns, effects);
         }

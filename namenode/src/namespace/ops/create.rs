@@ -11,7 +11,7 @@ use proto::log::Create;
 use proto::path::FsPath;
 
 use super::OWNER_WRITE_EXECUTE;
-use super::make::Maker;
+use super::make::{Maker, passes_setgid};
 use super::mkdir::parent_missing;
 use crate::namespace::access::{EXECUTE, WRITE, Who};
 use crate::namespace::resolve::{Last, mode_bits};
@@ -77,12 +77,19 @@ impl Namespace {
         let directory = match walk.missing.split_last() {
             Some((_, parents)) if !parents.is_empty() => {
                 let mode = self.store.inode(directory).mode & 0o777 | OWNER_WRITE_EXECUTE;
-                let maker = Maker { owner, mode, unmasked: None, now_ns: call.now_ns };
+                let maker =
+                    Maker { owner, mode, unmasked: None, now_ns: call.now_ns, passes_setgid: passes_setgid(call) };
                 self.make_directories(directory, parents, &maker, mode)
             }
             _ => directory,
         };
-        let maker = Maker { owner, mode: wanted.mode, unmasked: wanted.unmasked, now_ns: call.now_ns };
+        let maker = Maker {
+            owner,
+            mode: wanted.mode,
+            unmasked: wanted.unmasked,
+            now_ns: call.now_ns,
+            passes_setgid: passes_setgid(call),
+        };
         let mut inode = self.new_inode(Kind::File, &maker, directory);
         inode.replication = wanted.replication;
         inode.block_size_units = wanted.block_size_units;

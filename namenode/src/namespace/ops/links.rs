@@ -5,7 +5,7 @@ use proto::log::{Link, Symlink};
 use proto::path::{FsPath, MAX_PATH_BYTES};
 
 use super::OWNER_WRITE_EXECUTE;
-use super::make::Maker;
+use super::make::{Maker, passes_setgid};
 use super::mkdir::parent_missing;
 use crate::namespace::access::{READ, WRITE};
 use crate::namespace::resolve::Last;
@@ -37,7 +37,7 @@ impl Namespace {
 
         let owner = self.store.interned.intern(who.user);
         let mode = self.store.inode(walk.at).mode & 0o777 | OWNER_WRITE_EXECUTE;
-        let maker = Maker { owner, mode, unmasked: None, now_ns: call.now_ns };
+        let maker = Maker { owner, mode, unmasked: None, now_ns: call.now_ns, passes_setgid: passes_setgid(call) };
         let directory = self.make_directories(walk.at, parents, &maker, mode);
         let link = self.new_inode(Kind::Symlink, &Maker { mode: 0o777, ..maker }, directory);
         let slot = self.store.add_inode(link);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::namespace::Namespace;
 use crate::namespace::store::records::{Inode, Kind};
 use crate::namespace::store::{Acl, AclName, fresh};
+use crate::namespace::{Call, Namespace};
 
 /// Who makes something, and how.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,17 @@ pub(super) struct Maker {
     /// Without it: taken where a default ACL is inherited. `None` if the caller does not say.
     pub(super) unmasked: Option<u16>,
     pub(super) now_ns: i64,
+    /// Directories that are made in a setgid one are setgid themselves.
+    pub(super) passes_setgid: bool,
 }
+
+/// Are directories that this command makes in a setgid one setgid? Since version 7 of the commands.
+pub(super) const fn passes_setgid(call: &Call<'_>) -> bool {
+    call.version >= 7
+}
+
+/// Setgid. Of a directory: what is made in it has its group (which all have here), and directories pass it on.
+const SETGID: u16 = 0o2000;
 
 impl Namespace {
     /// An inode with the next id. Its group is that of the directory that it is made in.
@@ -31,9 +41,13 @@ impl Namespace {
     }
     /// Makes a directory in another one.
     pub(super) fn make_directory(&mut self, parent: u32, name: &str, maker: &Maker) -> u32 {
+        let setgid = if maker.passes_setgid { self.store.inode(parent).mode & SETGID } else { 0 };
         let directory = self.new_inode(Kind::Directory, maker, parent);
         let slot = self.store.add_inode(directory);
         self.inherit(parent, slot, maker);
+        if setgid != 0 {
+            self.store.edit(slot, |inode| inode.mode |= setgid);
+        }
         self.store.link(parent, name, slot);
         self.touch(parent, maker.now_ns);
         slot

@@ -7,7 +7,7 @@ use proto::log::Mkdir;
 use proto::path::FsPath;
 
 use super::OWNER_WRITE_EXECUTE;
-use super::make::Maker;
+use super::make::{Maker, passes_setgid};
 use crate::namespace::resolve::{Last, mode_bits};
 use crate::namespace::{Call, Namespace, Outcome};
 
@@ -29,7 +29,13 @@ impl Namespace {
         self.check_addable(&who, walk.at, &walk.missing, &path)?;
 
         let owner = self.store.interned.intern(who.user);
-        let maker = Maker { owner, mode: mode | OWNER_WRITE_EXECUTE, unmasked, now_ns: call.now_ns };
+        let maker = Maker {
+            owner,
+            mode: mode | OWNER_WRITE_EXECUTE,
+            unmasked,
+            now_ns: call.now_ns,
+            passes_setgid: passes_setgid(call),
+        };
         let slot = self.make_directories(walk.at, &walk.missing, &maker, mode);
         Ok(Outcome::Mkdir(self.status(slot, path.as_str())))
     }

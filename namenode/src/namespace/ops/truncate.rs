@@ -31,6 +31,9 @@ pub(in crate::namespace) const MAX_CUT_BLOCKS: u64 = 5000;
 /// Since this version of the commands a tail may take the place of a block.
 const SINCE_TAILS: u32 = 6;
 
+/// Since this version of the commands a tail may take the place of all blocks, and the file that is meant may be named.
+const SINCE_WHOLE: u32 = 7;
+
 /// The block in which a file is cut.
 struct Edge {
     position: u64,
@@ -56,6 +59,12 @@ impl Namespace {
         let path = FsPath::parse(&truncate.path)?;
         let slot = self.closed_file(&who, &path)?;
         self.work += self.store.links_of(slot).len();
+        if call.version >= SINCE_WHOLE {
+            self.check_inode(slot, truncate.expected_inode, &path)?;
+            if let Some(tail) = truncate.tail.as_ref().filter(|_| truncate.whole) {
+                return self.replace_content(call, &who, (slot, &path), tail, effects);
+            }
+        }
         let (len_bytes, whole) = (truncate.len_bytes, self.store.extent(slot));
         if let Some(expected) = truncate.expected_len_bytes.filter(|expected| *expected != whole.len_bytes) {
             let text = format!("the file has {} bytes, {expected} were reckoned with", whole.len_bytes);
@@ -81,7 +90,9 @@ impl Namespace {
         let tail = match truncate.tail.as_ref().filter(|_| call.version >= SINCE_TAILS) {
             Some(tail) => {
                 self.check_copied(slot, &edge, truncate)?;
-                Some(self.tail_of(&who, (slot, &path), tail, &edge)?)
+                let tail = self.tail_of(&who, (slot, &path), tail, edge.position)?;
+                self.check_tail_length(&tail, edge.kept_bytes)?;
+                Some(tail)
             }
             None => {
                 self.check_edge(slot, &edge, &path)?;
@@ -121,8 +132,7 @@ impl Namespace {
     }
 
     /// The file that takes the place of the block in which another one is cut.
-    fn tail_of(&self, who: &Who<'_>, (slot, path): (u32, &FsPath), tail: &str, edge: &Edge) -> FsResult<Tail> {
-        let Edge { position, kept_bytes, .. } = *edge;
+    fn tail_of(&self, who: &Who<'_>, (slot, path): (u32, &FsPath), tail: &str, position: u64) -> FsResult<Tail> {
         let (named, entry) = self.find_entry(who, path, Last::Keep)?;
         if named != slot {
             let text = "the file itself has to be named, not a symbolic link to it";
@@ -134,10 +144,6 @@ impl Namespace {
             who.need(&self.store, directory, WRITE | EXECUTE)?;
         }
         let (inode, extent) = (self.store.inode(tail_slot), self.store.extent(tail_slot));
-        if extent.len_bytes != kept_bytes || kept_bytes == 0 {
-            let text = format!("the tail has {} bytes, {kept_bytes} stay of the block that is cut", extent.len_bytes);
-            return Err(FsError::new(ErrorCode::Changed, text).with_path(tail));
-        }
         if inode.replication != self.store.inode(slot).replication {
             return Err(registry::invalid("the tail has another number of copies".to_owned()).with_path(tail));
         }
@@ -148,6 +154,56 @@ impl Namespace {
             return Err(registry::invalid(text).with_path(tail));
         }
         Ok(Tail { slot: tail_slot, directory })
+    }
+
+    fn check_tail_length(&self, tail: &Tail, kept_bytes: u64) -> FsResult<()> {
+        let len_bytes = self.store.extent(tail.slot).len_bytes;
+        if len_bytes == kept_bytes && kept_bytes > 0 {
+            return Ok(());
+        }
+        let text = format!("the tail has {len_bytes} bytes, {kept_bytes} stay of the block that is cut");
+        Err(FsError::new(ErrorCode::Changed, text).with_path(self.store.path(tail.slot)))
+    }
+
+    fn check_inode(&self, slot: u32, expected: Option<u64>, path: &FsPath) -> FsResult<()> {
+        let inode = self.store.inode(slot).id;
+        match expected {
+            Some(expected) if expected != inode => {
+                let text = format!("this is inode {inode} by now, not {expected}");
+                let error = FsError::new(ErrorCode::Changed, text).with_path(path.as_str());
+                Err(error.with_hint("somebody put another file in its place, and nothing was changed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All of a file is replaced by the blocks of another one: under all its names, and whoever looks sees one or the other.
+    fn replace_content(
+        &mut self,
+        call: &Call<'_>,
+        who: &Who<'_>,
+        (slot, path): (u32, &FsPath),
+        tail: &str,
+        effects: &mut Vec<BlockEffect>,
+    ) -> FsResult<Outcome> {
+        let old = self.store.extent(slot);
+        if old.count > MAX_CUT_BLOCKS {
+            let text = format!("{} blocks would go, one call cuts off {MAX_CUT_BLOCKS}", old.count);
+            return Err(registry::invalid(text).with_path(path.as_str()));
+        }
+        let tail = self.tail_of(who, (slot, path), tail, 0)?;
+        let new = self.store.extent(tail.slot);
+        let copies = u64::from(self.store.inode(slot).replication);
+        let space = new.len_bytes.saturating_mul(copies);
+        self.check_space_of_names(slot, space, self.store.weight(slot).space_bytes, &[tail.slot])?;
+        self.check_room(0)?;
+        self.work += (old.count + new.count) as usize;
+
+        // Snapshots keep what it was: before anything of it goes.
+        self.store.edit(slot, |inode| inode.mtime_ns = call.now_ns);
+        effects.extend(self.store.cut_off(slot, 0).iter().map(freed));
+        self.append_file(call, (tail.slot, slot), tail.directory, effects);
+        Ok(Outcome::Truncated { status: self.status(slot, path.as_str()), done: true })
     }
 
     /// Where a file is cut; `None` if it keeps all it has.

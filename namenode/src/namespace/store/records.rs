@@ -31,6 +31,14 @@ pub(crate) enum Kind {
     Symlink = 3,
     /// A further entry of a file or symbolic link: its `content` is the slot of the inode.
     Link = 4,
+    /// A named pipe.
+    Fifo = 5,
+    /// A socket.
+    Socket = 6,
+    /// A device of characters.
+    CharacterDevice = 7,
+    /// A device of blocks.
+    BlockDevice = 8,
 }
 
 /// Flags of an inode. The numbers are durable.
@@ -91,7 +99,7 @@ pub(crate) struct Inode {
     pub(crate) owner: u32,
     /// Index of an interned string.
     pub(crate) group: u32,
-    /// In units of [`BLOCK_SIZE_UNIT`]; 0 for directories.
+    /// Files: in units of [`BLOCK_SIZE_UNIT`]. Devices: their number. Else 0.
     pub(crate) block_size_units: u32,
     /// Files: slot of the first block, or [`NONE`]. Directories: number of the [`super::Directory`]. Links: slot of
     /// the inode.
@@ -142,8 +150,15 @@ impl Inode {
     pub(crate) const fn has_rare(&self, flag: u8) -> bool {
         self.rare & flag != 0
     }
+    pub(crate) fn is_device(&self) -> bool {
+        matches!(self.kind, Kind::CharacterDevice | Kind::BlockDevice)
+    }
     pub(crate) fn block_size_bytes(&self) -> u64 {
-        u64::from(self.block_size_units) * BLOCK_SIZE_UNIT
+        if self.is_device() { 0 } else { u64::from(self.block_size_units) * BLOCK_SIZE_UNIT }
+    }
+    /// Which device it stands for; 0 of everything else.
+    pub(crate) fn device(&self) -> u32 {
+        if self.is_device() { self.block_size_units } else { 0 }
     }
 }
 

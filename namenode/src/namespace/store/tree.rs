@@ -57,7 +57,9 @@ impl Store {
         let number = self.inode(parent).content as usize;
         let (inodes, names) = (&self.inodes, self.names.pages());
         let name = names.get(inodes.get(slot).name);
-        self.directories[number].children.insert(slot, name, |slot| names.get(inodes.get(slot).name));
+        let directory = &mut self.directories[number];
+        directory.children.insert(slot, name, |slot| names.get(inodes.get(slot).name));
+        directory.subdirectories += u32::from(inodes.get(slot).is_dir());
     }
     /// Takes an entry, with all that is below it, out of its directory. Snapshots that see it keep it.
     pub(crate) fn unlink(&mut self, entry: u32) {
@@ -78,7 +80,9 @@ impl Store {
         let number = self.inode(inode.parent).content as usize;
         let (inodes, names) = (&self.inodes, self.names.pages());
         let name = names.get(inode.name);
-        self.directories[number].children.remove(name, |slot| names.get(inodes.get(slot).name));
+        let directory = &mut self.directories[number];
+        directory.children.remove(name, |slot| names.get(inodes.get(slot).name));
+        directory.subdirectories = directory.subdirectories.saturating_sub(u32::from(inode.is_dir()));
         self.index.remove(hash_of(inode.parent, name), slot);
         self.mark(slot, |inode| (inode.name, inode.parent) = (super::names::NameRef::NONE, NONE));
         self.names.remove(inode.name);
@@ -93,7 +97,8 @@ impl Store {
                 Totals { directories: below.directories + 1, ..below }
             }
             Kind::Symlink => Totals { symlinks: 1, ..Totals::default() },
-            Kind::File | Kind::Link | Kind::Free => self.file_weight(slot),
+            // Pipes, sockets and devices count as empty files.
+            _ => self.file_weight(slot),
         }
     }
     fn file_weight(&self, slot: u32) -> Totals {

@@ -2,7 +2,7 @@
 
 use proto::error::ErrorCode;
 use proto::log::command::Op;
-use proto::log::{Create, DeleteSnapshot, SetAttributes, Settings, Truncate, UpdateSettings};
+use proto::log::{Create, DeleteSnapshot, Link, SetAttributes, Settings, Truncate, UpdateSettings};
 use proto::path::FsPath;
 
 use super::appends::{blocks, quota, snapshot};
@@ -261,12 +261,48 @@ fn seen_with_tail(lens: &[u64], tail: &[u64]) -> Bench {
     bench
 }
 
+#[test]
+fn n_4_all_of_a_file_is_replaced_in_one_step_under_all_its_names() {
+    let mut bench = Bench::new();
+    bench.mkdir(SUPER, "/q", 0o777).unwrap();
+    let old = bench.file("ann", "/tmp/f", 10);
+    bench.run(by("ann"), Op::Link(Link { existing: "/tmp/f".into(), path: "/q/g".into() })).result.unwrap();
+    let whole = |path: &str, tail: &str, inode| {
+        let (path, tail, expected_inode) = (path.into(), Some(tail.into()), Some(inode));
+        Op::Truncate(Truncate { path, tail, whole: true, expected_inode, ..Default::default() })
+    };
+    file_of(&mut bench, "/tmp/t", &[300, 200]);
+    let mut refused = |op| code(bench.run(by("ann"), op).result);
+    assert_eq!(refused(whole("/tmp/f", "/tmp/t", old.inode + 1)), ErrorCode::Changed);
+    assert_eq!(refused(whole("/tmp/f", "/tmp/none", old.inode)), ErrorCode::NotFound);
+    assert_eq!(refused(whole("/q/g", "/tmp/t", old.inode)), ErrorCode::InvalidArgument, "not beside it");
+    assert_eq!(
+        refused(Op::Truncate(Truncate { path: "/tmp/f".into(), expected_inode: Some(1), ..Default::default() })),
+        ErrorCode::Changed
+    );
+    bench.check();
+    bench.run(by("ann"), whole("/tmp/f", "/tmp/t", old.inode)).result.unwrap();
+    let now = ["/tmp/f", "/q/g"].map(|at| bench.stat(at).unwrap());
+    assert_eq!(now.each_ref().map(|status| (status.inode, status.len_bytes)), [(old.inode, 500); 2]);
+    assert_eq!((now[0].nlink, bench.stat("/tmp/t")), (2, None));
+    bench.check();
+    // A snapshot keeps what was there.
+    snapshot(&mut bench, "/q", "s1");
+    bench.file("ann", "/q/t", 5);
+    bench.run(by("ann"), whole("/q/g", "/q/t", old.inode)).result.unwrap();
+    assert_eq!(["/q/g", "/tmp/f", "/q/.snapshot/s1/g"].map(|at| bench.stat(at).unwrap().len_bytes), [5, 5, 500]);
+    assert_eq!(bench.open("ann", "/q/.snapshot/s1/g").unwrap().blocks.len(), 2);
+    bench.check();
+}
+
 /// A cut that names its tail, and the block that was copied from.
 fn with_tail(bench: &Bench, at: &str, len_bytes: u64, tail: &str) -> Truncate {
     let namespace = &bench.namespace;
     let open = namespace.open(&caller("ann"), &FsPath::parse(at).unwrap(), 0..u64::MAX, 100).unwrap();
     let cut = open.blocks.iter().find(|block| block.offset_bytes + block.len_bytes > len_bytes).unwrap();
     Truncate {
+        whole: false,
+        expected_inode: None,
         path: at.into(),
         len_bytes,
         expected_len_bytes: Some(open.status.len_bytes),

@@ -15,8 +15,8 @@ use proptest::test_runner::RngSeed;
 use proto::log::command::Op;
 use proto::log::{
     AbandonBlock, AclEntry, AllowSnapshots, ChangeAcl, Concat, Create, CreateSnapshot, Delete, DeleteSnapshot, Discard,
-    Link, Mkdir, Reclaim, RemoveXattr, Rename, RenameSnapshot, SetAccessTimes, SetAttributes, SetQuota, SetXattr,
-    Symlink,
+    Link, MakeNode, Mkdir, Reclaim, RemoveXattr, Rename, RenameSnapshot, SetAccessTimes, SetAttributes, SetQuota,
+    SetXattr, Symlink,
 };
 use proto::namespace::{AclChange, ContentSummaryResponse, FileKind, FileStatus, GetXattrsRequest};
 
@@ -92,6 +92,8 @@ fn show(namespace: &Namespace, at: &str) -> BTreeMap<String, Shown> {
                 nlink: 0,
                 snapshottable: false,
                 has_quota: false,
+                // Snapshots do not count them.
+                subdirectories: 0,
                 ..status
             },
             xattrs: xattrs.into_iter().map(|xattr| (xattr.name, xattr.value.to_vec())).collect(),
@@ -139,6 +141,10 @@ impl World {
             ),
             12..=13 => drop(self.run(user, delete(from, number & 3 != 0))),
             14..=16 => drop(self.run(user, Op::Link(Link { existing: from, path: to }))),
+            17 if number & 16 == 0 => {
+                let (kind, mode, unmasked_mode) = (4 + number % 4, 0o640, Some(0o666));
+                self.run(user, Op::MakeNode(MakeNode { path: from, kind, mode, unmasked_mode, device: number }));
+            }
             17 => {
                 let target = ["b", "../c", "/r/a", "/nowhere", "d/../d"][number as usize % 5].to_owned();
                 self.run(user, Op::Symlink(Symlink { path: from, target, parents: number & 8 == 0 }));
@@ -341,7 +347,9 @@ impl World {
             let count = |kind: FileKind| {
                 tree.iter().filter(|(path, one)| below(path) && one.status.kind() == kind).count() as u64
             };
-            let walked = (count(FileKind::File), count(FileKind::Directory), count(FileKind::Symlink));
+            let nodes = [FileKind::Fifo, FileKind::Socket, FileKind::CharacterDevice, FileKind::BlockDevice];
+            let files = count(FileKind::File) + nodes.into_iter().map(count).sum::<u64>();
+            let walked = (files, count(FileKind::Directory), count(FileKind::Symlink));
             assert_eq!((summary.files, summary.directories, summary.symlinks), walked, "{at}");
             let bytes: u64 = tree
                 .iter()

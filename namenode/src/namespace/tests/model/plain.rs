@@ -358,7 +358,11 @@ impl Plain {
             owner: draft.owner.clone(),
             len_bytes: draft.len_bytes(),
             open: false,
-            mtime_ns: self.now_ns,
+            mtime_ns: match self.tree.get(&path) {
+                // Nobody wrote anything since it was made.
+                Some(made) if draft.pin.is_none() && draft.blocks.is_empty() => made.mtime_ns,
+                _ => self.now_ns,
+            },
         };
         if draft.pin.is_some() {
             self.put(&path, node);

@@ -64,6 +64,11 @@ pub(super) fn status_of(tree: &Tree, id: Id, past: bool) -> FileStatus {
         nlink: names,
         open_for_write: file.is_some_and(|file| file.open),
         children: node.entries().map_or(0, BTreeMap::len) as u64,
+        subdirectories: match node.entries() {
+            Some(entries) if !past => entries.values().filter(|child| tree.get(**child).is_directory()).count() as u32,
+            _ => 0,
+        },
+        device: 0,
         symlink_target: node.target().unwrap_or_default().to_owned(),
         has_acl: node.access.is_extended() || !node.default.0.is_empty(),
         snapshottable: node.snapshottable && !past,

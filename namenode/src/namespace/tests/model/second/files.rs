@@ -201,7 +201,12 @@ impl State {
             let last = state.judge_last(id, said)?;
             let pin = state.may_appear(who, id)?;
             state.settle(id, last);
+            let (mtime_ns, ctime_ns) = (state.tree.get(id).mtime_ns, state.tree.get(id).ctime_ns);
             state.close(id);
+            if pin.is_none() && state.tree.file_mut(id).blocks.is_empty() {
+                let node = state.tree.edit(id);
+                (node.mtime_ns, node.ctime_ns) = (mtime_ns, ctime_ns);
+            }
             if let Some(pin) = pin {
                 state.put(pin.directory, &pin.name, id);
             }

@@ -32,7 +32,7 @@ impl State {
         let node = Node {
             owner: who.name.to_owned(),
             group: above.group.clone(),
-            special: mode & 0o7000,
+            special: mode & 0o7000 | if is_directory { above.special & 0o2000 } else { 0 },
             access: if inherits { above.default.inherited(mode) } else { Acl::of_mode(mode) },
             default: if inherits && is_directory { above.default.clone() } else { Acl::default() },
             mtime_ns: self.now_ns,
