@@ -59,7 +59,9 @@ fn sc_75_a_leader_that_did_not_know_a_home_when_it_was_placed_notices_that_it_st
     let homes = vec![bench.storage(0, 0), bench.storage(1, 0)];
     bench.allocate(1, 2, homes.clone());
     (0..3).for_each(|node| bench.register(node));
-    (0..3).for_each(|node| drop(bench.full_report(node)));
+    for node in 0..3 {
+        bench.full_report(node);
+    }
     bench.services(&[(1, AWAY)]);
     bench.run(5);
     assert_eq!(job(&bench, 1).state, JobState::Done);
