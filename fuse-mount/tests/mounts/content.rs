@@ -258,7 +258,7 @@ async fn a_file_that_is_moved_while_it_is_synced_is_one_file_with_the_new_name()
                 synced.join().unwrap().unwrap();
             });
             let all: Vec<_> = fs::read_dir(to.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect();
-            assert_eq!(all, [to.clone()], "round {round}");
+            assert_eq!(all.iter().collect::<Vec<_>>(), [to], "round {round}");
             assert_eq!(fs::read(to).unwrap()[usize::from(round)..][..700], [round; 700]);
         }
     })
