@@ -56,9 +56,10 @@ pub fn visible_bytes(answers: &[ProbeAnswer], asked: Asked) -> Option<u64> {
     // Those that were not asked, too: a namenode that has just started does not know yet where they are.
     let unheard = answers.iter().any(|one| matches!(one, ProbeAnswer::Silent | ProbeAnswer::Mute));
     let some_may_know_better = unheard || left_out > 0;
-    // One that was started anew may have lost what was not synced: it is believed if nobody else can be (SC-27).
-    let seen = told(Rank::Certain)
-        .or_else(|| told(Rank::Left))
+    // The least of all that know what was acknowledged: of a block that is being closed one may be whole when another one has
+    // less, and its writer is gone; what is beyond that may be lost. One that was started anew may have lost what was not
+    // synced: it is believed if nobody else can be (SC-27).
+    let seen = (told(Rank::Certain).into_iter().chain(told(Rank::Left)).min())
         .or_else(|| told(Rank::Restarted).filter(|_| !some_may_know_better));
     // The writer has the block, and has not come to any of its nodes yet (SC-33): all of them say that they have nothing.
     // One that has a replica and cannot serve it, or that is not there to be asked, may have acknowledged something.
@@ -273,6 +274,8 @@ mod tests {
             ..Default::default()
         });
         assert_eq!(seen(&[restarted(10), left, left]), Some(50), "those that know what was acknowledged come first");
+        assert_eq!(seen(&[closed(90), left]), Some(50), "what only one of them has may vanish");
+        assert_eq!(seen(&[left, at(60), Silent]), Some(50));
         let old = ProbeAnswer::At(ReplicaAt { stamp: 6, acked_bytes: 10, ..ReplicaAt::default() });
         assert_eq!(seen(&[old, at(40)]), Some(40), "one of an older pipeline does not count");
         assert_eq!(visible_bytes(&[at(40)], of(55)), Some(55), "what is committed is seen in any case");
