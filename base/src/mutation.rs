@@ -134,6 +134,8 @@ mutations! {
     Sc48LogSyncIsRepeated = "sc-48-log-sync-is-repeated";
     /// As before, for the folders of a volume.
     Sc48FolderSyncIsRepeated = "sc-48-folder-sync-is-repeated";
+    /// A replica that could not be synced is found whole by the next start of its node.
+    Sc48UnsyncedTrailerStays = "sc-48-unsynced-trailer-stays";
     /// The second copy of a block on a node is deleted when the node starts.
     Sc49DuplicateIsDeletedAtStart = "sc-49-duplicate-is-deleted-at-start";
     /// A volume without an identity is taken for a new one.

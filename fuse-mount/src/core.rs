@@ -29,6 +29,8 @@ pub(crate) type Answer<T> = Result<T, Errno>;
 pub(crate) struct Core {
     pub(crate) config: MountConfig,
     pub(crate) people: People,
+    /// Held for reading by whoever moves a name, from before the cluster does until the inodes here say so.
+    pub(crate) moves: tokio::sync::RwLock<()>,
     /// On the mount's own account.
     pub(crate) own: Client,
     clients: Mutex<BTreeMap<u32, Client>>,
@@ -54,6 +56,7 @@ impl Core {
     pub(crate) fn new(config: MountConfig) -> FsResult<Self> {
         let own = (config.connect)(&config.user)?;
         Ok(Self {
+            moves: tokio::sync::RwLock::default(),
             people: People::of_this_machine(&config.users),
             own,
             clients: Mutex::default(),

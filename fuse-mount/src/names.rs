@@ -417,7 +417,9 @@ impl Core {
             None => None,
         };
         let open = self.keep_content(uid, &client, &[from.0, to.0], lost).await?;
+        let moving = self.moves.read().await;
         if let Err(error) = self.change(client.rename(&old, &new, replace)).await {
+            drop(moving);
             self.stays(open.as_deref()).await;
             return Err(self.removal_refused(&client, &[from.0, to.0], error).await);
         }
@@ -425,6 +427,7 @@ impl Core {
             Replace::Exchange => self.inodes.lock().exchanged(from, to),
             Replace::Allow | Replace::Refuse => self.inodes.lock().renamed(from, to),
         }
+        drop(moving);
         if let Some(file) = open {
             self.stands_alone(&file).await;
         }

@@ -15,6 +15,8 @@ use crate::errno::Errno;
 use crate::files::lose;
 use crate::open_file::{How, OpenFile, State};
 
+/// Times that a commit begins again because its file was moved.
+const MOVES: u32 = 3;
 /// Bytes of a changed copy that are handed on at a time.
 const PIECE_BYTES: u64 = 1 << 20;
 
@@ -101,15 +103,21 @@ impl Core {
         }
     }
 
-    /// Whoever moves a directory above the file in the middle of a commit makes it begin again.
+    /// Whoever moves a directory above the file in the middle of a commit makes it begin again, as often as that may be.
     async fn commit_under_its_name(&self, file: &OpenFile, state: &mut State) -> Answer<FileStatus> {
-        let path = self.path(file.number)?;
-        match self.commit_draft(file, state).await {
-            Err(Errno::ENOENT | Errno::ESTALE) if self.path(file.number)? != path => {
-                self.commit_draft(file, state).await
+        for _ in 0..MOVES {
+            let path = self.path(file.number)?;
+            match self.commit_draft(file, state).await {
+                Err(Errno::ENOENT | Errno::ESTALE) => {}
+                ended => return ended,
             }
-            ended => ended,
+            // The cluster may have moved it before its new path is known here.
+            drop(self.moves.write().await);
+            if self.path(file.number)? == path {
+                break;
+            }
         }
+        self.commit_draft(file, state).await
     }
 
     async fn commit_draft(&self, file: &OpenFile, state: &mut State) -> Answer<FileStatus> {

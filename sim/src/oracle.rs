@@ -117,7 +117,7 @@ enum Seen {
 }
 
 /// Worlds that are kept; more means that the workload asks for too much at once.
-const MAX_WORLDS: usize = 256;
+const MAX_WORLDS: usize = 2048;
 
 /// What is known of a home.
 #[derive(Clone, Debug)]

@@ -438,9 +438,13 @@ impl ReplicaWriter {
         }
         let (leaves, observed) =
             if missing || leaves.off { (Vec::new(), false) } else { (leaves.leaves, leaves.observed) };
-        let done = self.sync_data().and_then(|()| self.write_trailer(leaves, observed)).and_then(|()| self.sync_meta());
-        self.settle(done)?;
-        self.volume.commit_names(&self.pool, layout::folder_of(self.id))?;
+        let whole =
+            self.sync_data().and_then(|()| self.write_trailer(leaves, observed)).and_then(|()| self.sync_meta());
+        let named = whole.and_then(|()| self.volume.commit_names(&self.pool, layout::folder_of(self.id)));
+        if named.is_err() && !base::mutated!(Sc48UnsyncedTrailerStays) {
+            self.take_trailer_back();
+        }
+        self.settle(named)?;
         if !self.volume.end_writing(self.id, self.number, Some(self.replica(ReplicaState::Finalized))) {
             self.end = Some(Ended::Removed);
             release(&self.volume, self.reserved_bytes);
@@ -470,6 +474,14 @@ impl ReplicaWriter {
         self.finalise()
     }
 
+    /// Of a sync that failed nobody knows what it wrote, and the next one says yes: a restart of the node would find a valid
+    /// trailer in the page cache, and take the replica for durable (SC-48). What cannot be taken back stays.
+    fn take_trailer_back(&self) {
+        let at = meta::HEADER_BYTES + self.chunks.checksums_bytes(self.len_bytes);
+        if let Err(error) = self.meta.set_len(at, CrashPoint::ReplicaCut) {
+            tracing::warn!(block = %self.id, %error, "a replica that was not synced keeps its trailer");
+        }
+    }
     fn sync_data(&self) -> Result<(), StoreError> {
         let path = self.volume.data_path(&self.pool, self.id);
         self.data.sync(CrashPoint::BlockSync).map_err(StoreError::sync(&path))

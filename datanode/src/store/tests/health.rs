@@ -221,6 +221,25 @@ fn sc_48_a_sync_that_fails_for_want_of_room_condemns_as_any_other_and_is_never_t
 }
 
 #[test]
+fn d_4_sc_48_what_could_not_be_synced_is_not_whole_after_a_restart_either() {
+    for (file, call) in [(".meta", DiskCall::Sync), ("/current/", DiskCall::SyncDir)] {
+        let what = format!("{} of {file}", call.name());
+        let (disk, store) = joined(1);
+        let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+        put(&mut writer, &bytes(1, 700)).unwrap();
+        disk.inject(DiskFault::once(DiskFaultKind::SyncError).at(call).on(file));
+        assert!(writer.finalise().is_err(), "{what}");
+        assert_eq!(disk.faults_fired(), 1, "{what}");
+        drop((writer, store));
+        // What is in the page cache is still there, and looks as if it had been written.
+        disk.process_died();
+        let store = open(&disk, 1).unwrap();
+        assert_eq!(states(&store)[0], VolumeState::Working, "{what}");
+        assert_ne!(state(&store, 1), Some(ReplicaState::Finalized), "{what}: a power cut would take it");
+    }
+}
+
+#[test]
 fn sc_48_a_disk_that_is_looked_at_for_room_and_cannot_sync_is_out() {
     for kind in [DiskFaultKind::Full, DiskFaultKind::SyncError] {
         let (disk, store) = joined(1);
