@@ -53,7 +53,7 @@ pub use command::NodeBusiness;
 pub use facts::{Facts, Names};
 pub use heartbeat::Turn;
 pub use jobs::{Blocker, JobKind, JobState, JobView, Why};
-pub use locate::{Located, Place};
+pub use locate::{Copies, Located, Place};
 pub use open::Reopened;
 pub use recovery::{Due, Recovered, ToRecover};
 pub use registry::{Address, Node, NodeIndex, NodeState, Registry, RegistryError, Storage, StorageIndex};

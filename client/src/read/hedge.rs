@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   Waits ─▶ one lane ── deadline ──▶ WantsSecond ── granted ──▶ two lanes ── Brought(lane) ──▶ Drop(the other)
-//!               ▲                          │ refused                  │ Failed(lane)
-//!               └── Brought ◀── one lane, no further attempt ◀────────┘
+//!               ▲                       ▲  │ refused                  │ Failed(lane)
+//!               │           a stall later  ▼                          │
+//!               └── Brought ◀────────── one lane ◀────────────────────┘
 //! ```
 //!
 //! - [`FirstPackets`] says how long is long: the 99th percentile of the recent times from request to first packet.
@@ -23,6 +24,9 @@ pub struct HedgeConfig {
     pub percent: u32,
     /// Second attempts that a client saves up for while all goes well, and has from the start. Default: 4.
     pub burst: u32,
+    /// Second attempts that a client earns in each second, however few reads it makes. Without them a client that reads
+    /// little, and meets one broken node after another, would wait for each until that counts as silent. Default: 2.
+    pub per_s: u32,
     /// Second attempts under way at a time. Default: 8.
     pub in_flight: u32,
     /// No first packet is given less time than this, however fast the others came. Default: 20 ms.
@@ -38,6 +42,7 @@ impl Default for HedgeConfig {
         Self {
             percent: 5,
             burst: 4,
+            per_s: 2,
             in_flight: 8,
             min_delay: Duration::from_millis(20),
             max_delay: Duration::from_secs(1),
@@ -50,12 +55,12 @@ impl HedgeConfig {
     /// No second attempts.
     #[must_use]
     pub fn off() -> Self {
-        Self { percent: 0, burst: 0, ..Self::default() }
+        Self { percent: 0, burst: 0, per_s: 0, ..Self::default() }
     }
     /// May there be any?
     #[must_use]
     pub const fn is_on(&self) -> bool {
-        self.in_flight > 0 && (self.percent > 0 || self.burst > 0)
+        self.in_flight > 0 && (self.percent > 0 || self.burst > 0 || self.per_s > 0)
     }
 }
 
@@ -99,31 +104,48 @@ impl FirstPackets {
     }
 }
 
-/// How many second attempts there may still be: never more than `burst` and `percent` of the reads so far.
+/// One attempt, as a budget counts.
+const ONE: u64 = 1000;
+
+/// How many second attempts there may still be: never more than `burst`, `percent` of the reads so far, and `per_s` of the
+/// seconds so far.
 #[derive(Clone, Debug)]
 pub struct HedgeBudget {
-    /// Hundredths of an attempt.
+    /// Thousandths of an attempt.
     credit: u64,
     in_flight: u32,
+    /// Until when the seconds were counted; `None`: nobody has asked yet.
+    counted_until: Option<Moment>,
 }
 
 impl HedgeBudget {
     /// A client's at its begin.
     #[must_use]
     pub const fn new(config: &HedgeConfig) -> Self {
-        Self { credit: config.burst as u64 * 100, in_flight: 0 }
+        Self { credit: config.burst as u64 * ONE, in_flight: 0, counted_until: None }
     }
     /// A read begins.
     pub fn read_begins(&mut self, config: &HedgeConfig) {
-        let most = u64::from(config.burst.max(1)) * 100;
-        self.credit = (self.credit + u64::from(config.percent)).min(most);
+        self.earn(u64::from(config.percent) * ONE / 100, config);
+    }
+    fn earn(&mut self, thousandths: u64, config: &HedgeConfig) {
+        let most = u64::from(config.burst.max(1)) * ONE;
+        self.credit = self.credit.saturating_add(thousandths).min(most);
+    }
+    /// What the whole milliseconds since the last call have brought.
+    fn time_passed(&mut self, config: &HedgeConfig, now: Moment) {
+        let until = *self.counted_until.get_or_insert(now);
+        let passed_ms = u64::try_from(now.since(until).as_millis()).unwrap_or(u64::MAX);
+        self.counted_until = Some(until.plus(Duration::from_millis(passed_ms)));
+        self.earn(passed_ms.saturating_mul(u64::from(config.per_s)), config);
     }
     /// May a read be attempted a second time? If so, [`HedgeBudget::over`] follows.
-    pub fn grant(&mut self, config: &HedgeConfig) -> bool {
-        let affordable = self.credit >= 100 || base::mutated!(Sc95SecondAttemptsAreFree);
+    pub fn grant(&mut self, config: &HedgeConfig, now: Moment) -> bool {
+        self.time_passed(config, now);
+        let affordable = self.credit >= ONE || base::mutated!(Sc95SecondAttemptsAreFree);
         let granted = config.is_on() && self.in_flight < config.in_flight && affordable;
         if granted {
-            self.credit = self.credit.saturating_sub(100);
+            self.credit = self.credit.saturating_sub(ONE);
             self.in_flight += 1;
         }
         granted
@@ -202,9 +224,10 @@ enum Stage {
     Asks {
         since: Moment,
     },
-    /// One lane, and no other for these bytes.
+    /// One lane, and no other for now: the budget is asked again when this goes on.
     Resigned {
         since: Moment,
+        until: Moment,
     },
     Racing {
         since: Moment,
@@ -234,7 +257,7 @@ impl Hedge {
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Moment> {
         match self.stage {
-            Stage::Alone { until, .. } if self.on => Some(until),
+            Stage::Alone { until, .. } | Stage::Resigned { until, .. } if self.on => Some(until),
             _ => None,
         }
     }
@@ -251,27 +274,33 @@ impl Hedge {
             (HedgeEvent::Waits, Stage::Rests) => {
                 self.stage = Stage::Alone { since: now, until: now.plus(self.patience) };
             }
-            (HedgeEvent::Tick, Stage::Alone { since, until })
+            (HedgeEvent::Tick, Stage::Alone { since, until } | Stage::Resigned { since, until })
                 if self.on && now >= until && !base::mutated!(Sc96SlowReplicaIsWaitedFor) =>
             {
                 self.stage = Stage::Asks { since };
                 out.push(HedgeEffect::WantsSecond);
             }
             (HedgeEvent::Second { granted }, Stage::Asks { since }) => {
-                self.stage = if granted { Stage::Racing { since } } else { Stage::Resigned { since } };
+                self.stage = if granted { Stage::Racing { since } } else { self.resigned(since, now) };
             }
             (HedgeEvent::Brought(lane), _) => self.brought(lane, now, out),
             (HedgeEvent::Failed(lane), Stage::Racing { since }) => {
-                self.stage = Stage::Resigned { since };
+                self.stage = self.resigned(since, now);
                 out.push(HedgeEffect::Drop { lane, slower: false });
             }
             _ => {}
         }
     }
 
+    fn resigned(&self, since: Moment, now: Moment) -> Stage {
+        Stage::Resigned { since, until: now.plus(self.stall) }
+    }
+
     fn brought(&mut self, lane: Lane, now: Moment, out: &mut Vec<HedgeEffect>) {
-        let (Stage::Alone { since, .. } | Stage::Asks { since } | Stage::Resigned { since } | Stage::Racing { since }) =
-            self.stage
+        let (Stage::Alone { since, .. }
+        | Stage::Asks { since }
+        | Stage::Resigned { since, .. }
+        | Stage::Racing { since }) = self.stage
         else {
             return;
         };

@@ -43,7 +43,7 @@ fn without_a_budget_there_is_no_second_attempt() {
     assert!(!config.is_on());
     let mut budget = HedgeBudget::new(&config);
     (0..1000).for_each(|_| budget.read_begins(&config));
-    assert!(!budget.grant(&config));
+    assert!(!budget.grant(&config, at(0)) && !budget.grant(&config, at(60_000)));
     let mut hedge = Hedge::new(&config, ms(10));
     hedge.handle(HedgeEvent::Waits, at(0), &mut vec![]);
     assert_eq!(hedge.next_deadline(), None);
@@ -90,8 +90,43 @@ fn what_fails_in_a_race_leaves_the_other_alone() {
         let mut hedge = Hedge::new(&config, ms(30));
         play(&mut hedge, &[(0, Waits), (30, Tick), (30, Second { granted: true })]);
         assert_eq!(play(&mut hedge, &[(40, Failed(lane))]), [Drop { lane, slower: false }]);
-        assert_eq!(play(&mut hedge, &[(9000, Tick), (9001, Brought(Lane::First))]), [Took(ms(9001))]);
+        assert_eq!(play(&mut hedge, &[(99, Tick), (999, Brought(Lane::First))]), [Took(ms(999))]);
     }
+}
+
+#[test]
+fn l_5_who_was_refused_asks_again_and_again_while_nothing_comes() {
+    let config = HedgeConfig::default();
+    let mut hedge = Hedge::new(&config, ms(30));
+    let refused = [(0, Waits), (30, Tick), (30, Second { granted: false })];
+    assert_eq!(play(&mut hedge, &refused), [WantsSecond]);
+    assert_eq!(hedge.next_deadline(), Some(at(1030)));
+    assert_eq!(play(&mut hedge, &[(1029, Tick), (1030, Tick), (1030, Second { granted: true })]), [WantsSecond]);
+    assert!(hedge.is_racing());
+    assert_eq!(play(&mut hedge, &[(1040, Failed(Lane::Second))]), [Drop { lane: Lane::Second, slower: false }]);
+    assert_eq!(play(&mut hedge, &[(2039, Tick), (2040, Tick)]), [WantsSecond], "also when the other one failed");
+}
+
+#[test]
+fn l_5_a_client_that_reads_little_earns_second_attempts_with_time() {
+    let config = HedgeConfig::default();
+    let mut budget = HedgeBudget::new(&config);
+    for _ in 0..config.burst {
+        assert!(budget.grant(&config, at(0)));
+        budget.over();
+    }
+    assert!(!budget.grant(&config, at(499)), "two in a second");
+    assert!(budget.grant(&config, at(500)));
+    budget.over();
+    // Asked ever so often, no time is lost.
+    assert!((501..1000).all(|now| !budget.grant(&config, at(now))));
+    assert!(budget.grant(&config, at(1000)));
+    budget.over();
+    for _ in 0..config.burst {
+        assert!(budget.grant(&config, at(600_000)));
+        budget.over();
+    }
+    assert!(!budget.grant(&config, at(600_000)), "no more than the burst is saved up");
 }
 
 #[test]
@@ -111,21 +146,24 @@ proptest! {
     fn no_more_than_the_budget(
         percent in 0..120_u32,
         burst in 0..5_u32,
+        per_s in 0..4_u32,
         in_flight in 0..4_u32,
-        steps in proptest::collection::vec(0..3_u8, 0..500),
+        steps in proptest::collection::vec((0..3_u8, 0..300_u64), 0..500),
     ) {
-        let config = HedgeConfig { percent, burst, in_flight, ..HedgeConfig::default() };
+        let config = HedgeConfig { percent, burst, per_s, in_flight, ..HedgeConfig::default() };
         let mut budget = HedgeBudget::new(&config);
-        let (mut reads, mut granted, mut open) = (0_u64, 0_u64, 0_u32);
-        for step in steps {
+        let (mut reads, mut granted, mut open, mut now) = (0_u64, 0_u64, 0_u32, 0_u64);
+        for (step, passed_ms) in steps {
+            now += passed_ms;
             match step {
                 0 => { budget.read_begins(&config); reads += 1; }
-                1 if budget.grant(&config) => { granted += 1; open += 1; }
+                1 if budget.grant(&config, at(now)) => { granted += 1; open += 1; }
                 2 if open > 0 => { budget.over(); open -= 1; }
                 _ => {}
             }
             prop_assert!(open <= in_flight);
-            prop_assert!(granted * 100 <= u64::from(burst) * 100 + reads * u64::from(percent));
+            let earned = reads * u64::from(percent) * 10 + now * u64::from(per_s);
+            prop_assert!(granted * 1000 <= u64::from(burst) * 1000 + earned);
         }
     }
 

@@ -229,12 +229,13 @@ impl RacedStream {
     /// Begins to read what is left from another replica, if there is one, and the budget allows it.
     fn start_second(&mut self) -> bool {
         let mut block = LocatedBlock::clone(&self.range.block);
-        self.inner.avoided.order(&mut block.locations, self.inner.rpc.clock.now());
+        let now = self.inner.rpc.clock.now();
+        self.inner.avoided.order(&mut block.locations, now);
         if !self.first.asked.put_last(&mut block.locations) {
             return false;
         }
         let hedging = &self.inner.hedging;
-        if !hedging.budget.lock().grant(&hedging.config) {
+        if !hedging.budget.lock().grant(&hedging.config, now) {
             tracing::debug!("a read is slow, and there were too many second attempts lately");
             return false;
         }

@@ -7,8 +7,9 @@ use proto::common::StorageLocation;
 use proto::ids::{BlockId, GenerationStamp, NodeId};
 
 use super::BlockManager;
+use super::facts::Names;
 use super::registry::{Node, NodeState, StorageIndex};
-use super::replicas::Odd;
+use super::replicas::{Class, Odd, classify};
 
 /// Where to read a block.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,15 @@ pub struct Located {
     pub corrupt: bool,
     /// Of an open block: storages of its pipeline that are not named.
     pub left_out: u32,
+}
+
+/// Copies of a committed block, as people who ask what is lost are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copies {
+    /// Nodes with one that can be read.
+    pub good: usize,
+    /// Is there a damaged one?
+    pub damaged: bool,
 }
 
 /// Where a reader is, as it says.
@@ -140,6 +150,21 @@ impl BlockManager {
             (node.state != NodeState::Live, writer_host.is_empty() || node.host != writer_host)
         });
         storages
+    }
+
+    /// What there is of a committed block. Copies on dead nodes and failed disks are remembered, but nobody can read them.
+    /// A block that was just closed has copies where the log has proof of them: their reports are on their way, and it
+    /// would be called lost for a moment.
+    #[must_use]
+    pub fn copies_to_read(&self, block: BlockId, names: &dyn Names) -> Copies {
+        let mut good = self.replicas.good(block);
+        good.retain(|storage| self.registry.counts(*storage));
+        if let Some(facts) = names.facts(block).filter(|_| self.repair.settles(block)) {
+            good.extend(self.known_good((block, facts.stamp, facts.len_bytes), &names.logged(block), ""));
+        }
+        let odd = self.replicas.odd_of(block);
+        let damaged = odd.iter().any(|(_, odd)| classify(odd, block, names) == Class::Corrupt);
+        Copies { good: self.registry.nodes_among(&good), damaged }
     }
 
     fn location_for(&self, storage: StorageIndex, reader: Place<'_>) -> StorageLocation {

@@ -121,6 +121,11 @@ impl Repair {
         self.settling.get(&block).is_some_and(|until| now < *until)
     }
 
+    /// As [`Repair::is_settling`], as of the last time that what is due was taken.
+    pub(super) fn settles(&self, block: BlockId) -> bool {
+        self.settling.contains_key(&block)
+    }
+
     /// Looks at a block again later; it is not tried before.
     pub(super) fn later(&mut self, block: BlockId, at: Moment) {
         if let Some(level) = self.under.get(&block) {

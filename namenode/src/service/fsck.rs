@@ -7,6 +7,7 @@ use proto::namespace as n;
 use proto::path::FsPath;
 
 use super::View;
+use crate::blocks::Copies;
 use crate::namespace::FileLookedAt;
 use crate::namespace::access::Who;
 use crate::namespace::walk::{FsckWalk, Walk as _};
@@ -95,12 +96,7 @@ impl View<'_> {
         if self.namespace.block(block).is_some_and(|now| !now.committed) {
             return;
         }
-        let (replicas, registry) = (self.blocks.replicas(), self.blocks.registry());
-        // Copies on dead nodes and failed disks are remembered, but nobody can read them.
-        let mut good = replicas.good(block);
-        good.retain(|storage| registry.counts(*storage));
-        let good = registry.nodes_among(&good);
-        let damaged = !replicas.odd_of(block).is_empty();
+        let Copies { good, damaged } = self.blocks.copies_to_read(block, self.namespace);
         judged.missing += u64::from(good == 0 && !damaged);
         judged.corrupt += u64::from(good == 0 && damaged);
         judged.under_replicated += u64::from(good > 0 && good < judged.replication as usize);

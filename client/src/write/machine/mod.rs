@@ -444,6 +444,8 @@ impl FileWriter {
             }
             Stage::Pausing(_) => {
                 self.stage = Stage::Probing;
+                // Who was blamed before may be the one that answers now; the answers say who does not.
+                self.fault.blame_nobody();
                 self.ask_nodes(now, out);
             }
             Stage::WaitingForBlock(_) => self.ask_for_block(now, out),

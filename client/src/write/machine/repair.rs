@@ -91,6 +91,13 @@ pub(super) struct Fault {
     pub(super) next: Option<LocatedBlock>,
 }
 
+impl Fault {
+    /// What was known of the node at fault is not believed any more.
+    pub(super) const fn blame_nobody(&mut self) {
+        self.bad = None;
+    }
+}
+
 /// A question that was asked of all nodes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probe {

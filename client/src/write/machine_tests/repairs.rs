@@ -435,3 +435,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_blame_of_before_does_not_keep_out_the_node_that_answers() {
+    let bytes = content(3500);
+    let mut run = Run::of(5);
+    run.write(&bytes[..3000]);
+    run.step();
+    run.write_all(&bytes[3000..]);
+    run.event(WriteEvent::Close);
+    let line = run.world.line.clone().expect("a pipeline");
+    // The first and the last one are gone, and what was seen blames the one between.
+    run.world.dead.extend([line.nodes[0], line.nodes[2]]);
+    run.fail(Some(1));
+    assert!(run.world.done.is_none(), "all of them seem to be gone: it may be this machine's network");
+    run.end();
+    assert_eq!(run.world.done, Some(Ok(())));
+    assert!(run.world.updates.last().is_some_and(|nodes| nodes.contains(&line.nodes[1])), "{:?}", run.world.updates);
+    assert_eq!(run.world.published, Some(bytes));
+}

@@ -4,7 +4,7 @@ use proto::cluster::ReplicaState;
 use proto::ids::GenerationStamp;
 
 use super::harness::*;
-use crate::blocks::Place;
+use crate::blocks::{Copies, Place};
 
 fn order(bench: &Bench, n: i64, host: &str) -> Vec<usize> {
     let found = bench.map.locate((block(n), STAMP, LEN), &[], 3, Place { host, machine: "" });
@@ -75,10 +75,16 @@ fn logged_storages_serve_before_their_reports_and_count_for_nothing_else() {
     bench.allocate(1, 2, Vec::new());
     bench.commit(1);
     let logged = [bench.storage(0, 0), bench.storage(1, 0)];
+    bench.world.logged.insert(block(1), logged.to_vec());
     assert_eq!(bench.map.locate((block(1), STAMP, LEN), &logged, 2, Place::default()).locations.len(), 2);
     assert!(bench.map.replicas().good(block(1)).is_empty());
+    let to_read = |bench: &Bench| bench.map.copies_to_read(block(1), &bench.world);
+    assert_eq!(to_read(&bench), Copies { good: 2, damaged: false }, "it was closed a moment ago");
+    bench.hold(0, record(block(1), STAMP, LEN / 2, ReplicaState::BeingWritten));
+    assert_eq!(to_read(&bench), Copies { good: 2, damaged: false }, "told before it was finished");
     bench.pass(11);
     assert_eq!(bench.map.counts().missing, 1, "a receipt is not a report");
+    assert_eq!(to_read(&bench), Copies { good: 0, damaged: false }, "and its time is over");
     // A report that says otherwise is believed.
     bench.hold(0, record(block(1), STAMP, LEN - 1, ReplicaState::Finalized));
     assert_eq!(bench.map.locate((block(1), STAMP, LEN), &logged, 2, Place::default()).locations.len(), 1);

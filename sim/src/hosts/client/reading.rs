@@ -228,8 +228,8 @@ impl ClientHost {
 
     /// Reads what is left from another replica as well, if there is one, and the budget allows it.
     fn start_second(&mut self, job: u64, scene: &mut Scene) {
-        let (config, mut lane) = (HedgeConfig::default(), None);
-        if self.current(job).is_some_and(|current| current.has_another_replica()) && self.hedges.grant(&config) {
+        let (config, now, mut lane) = (HedgeConfig::default(), scene.now(), None);
+        if self.current(job).is_some_and(|current| current.has_another_replica()) && self.hedges.grant(&config, now) {
             lane = self.current(job).map(|current| current.add_lane(ReadConfig::default()));
         }
         self.tell_hedge(job, HedgeEvent::Second { granted: lane.is_some() }, scene);
