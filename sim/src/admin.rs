@@ -164,20 +164,23 @@ impl Cluster {
         self.ask_for(admin, n::SetNodeStateRequest { header: None, node, service, maintenance_ms }.into());
     }
 
-    /// What the log says that this node is.
-    fn service_of(&self, node: &NodeId) -> NodeService {
-        let services = self.newest().map(|shared| shared.namespace.read().services_in_force()).unwrap_or_default();
-        services.iter().find(|(other, _)| other == node).map_or(NodeService::InService, |(_, service)| *service)
+    /// What the leader says that this node is; `None` while nobody leads. A member that has just started knows what was once.
+    fn service_of(&self, node: &NodeId) -> Option<NodeService> {
+        let services = self.serving()?.namespace.read().services_in_force();
+        let its = services.iter().find(|(other, _)| other == node);
+        Some(its.map_or(NodeService::InService, |(_, service)| *service))
     }
     fn newest(&self) -> Option<&std::sync::Arc<namenode::core::Shared>> {
         let running = self.namenodes.iter().filter_map(NamenodeHost::shared);
         running.max_by_key(|shared| shared.namespace.read().applied().0)
     }
+    fn serving(&self) -> Option<&std::sync::Arc<namenode::core::Shared>> {
+        let leads = |host: &&NamenodeHost| host.role().is_some_and(|role| role.serving);
+        self.namenodes.iter().find(leads).and_then(NamenodeHost::shared)
+    }
     /// The leader's jobs.
     fn jobs(&self) -> Vec<JobView> {
-        let leads = |host: &&NamenodeHost| host.role().is_some_and(|role| role.serving);
-        let leader = self.namenodes.iter().find(leads).and_then(NamenodeHost::shared);
-        leader.map(|shared| shared.blocks.read().jobs(self.scene.now())).unwrap_or_default()
+        self.serving().map(|shared| shared.blocks.read().jobs(self.scene.now())).unwrap_or_default()
     }
 
     fn note_balances(&mut self, admin: &mut Admin) {
@@ -190,7 +193,8 @@ impl Cluster {
     /// The next step with a node that is out of service; nothing if it is back.
     fn look_after(&mut self, admin: &mut Admin, mut out: Out) -> Option<Out> {
         let now = self.scene.now();
-        let service = self.service_of(&out.node);
+        // Nobody says that it is back: it is waited for.
+        let Some(service) = self.service_of(&out.node) else { return Some(out) };
         let decommissioned = service == NodeService::Decommissioned;
         self.checks.leaving.retain(|at, _| *at == out.datanode && decommissioned);
         if decommissioned {
@@ -213,10 +217,14 @@ impl Cluster {
             out.back = now.since(out.since) > PATIENCE || out.ready;
             return Some(out);
         }
-        let done = |job: &JobView| job.subject.as_ref() == Some(&out.node) && job.state == JobState::Done;
-        if !out.ready && self.jobs().iter().any(done) {
+        // Another service than this one may still be in force: what is enough for it is not what was asked for.
+        let leaves = out.service == n::NodeService::Decommissioned;
+        let kind = if leaves { JobKind::Decommission } else { JobKind::Maintenance };
+        let is_its = |job: &JobView| job.subject.as_ref() == Some(&out.node) && job.kind == kind;
+        if !out.ready && self.jobs().iter().any(|job| is_its(job) && job.state == JobState::Done) {
             return self.may_go(admin, out);
         }
+        out.lacks = None;
         out.back = now.since(out.since) > if out.ready { millis(3_000) } else { PATIENCE };
         Some(out)
     }

@@ -220,7 +220,7 @@ impl BlockManager {
             (Reason::Stale, Some(Class::Stale), Some(f)) | (Reason::Corrupt, Some(Class::Corrupt), Some(f))
                 if f.committed =>
             {
-                names.minimum_copies(f.replication)
+                self.least_beside(f.replication, names)
             }
             (Reason::Surplus, None, Some(f)) if f.committed && self.replicas.is_good(block, storage) => {
                 f.replication.max(1)
@@ -246,6 +246,13 @@ impl BlockManager {
             (None, None) => return Go::No,
         };
         Go::Now(Block { pool: String::new(), id: block.raw(), stamp: stamp.raw(), len_bytes })
+    }
+
+    /// Copies that there must be beside a replica that is stale or damaged: as many as a write needs, but where hardly a node
+    /// stays, those that leave count as long as they are there. Their copies do as well.
+    fn least_beside(&self, replication: u32, names: &dyn Names) -> u32 {
+        let there = self.registry.nodes().filter(|(_, node)| node.state != NodeState::Dead).count() as u32;
+        names.minimum_copies(replication).max(replication.min(there).min(2))
     }
 
     /// Copies that are known beside this one: on nodes heard of lately, which have reported in full in this term.

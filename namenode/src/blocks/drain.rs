@@ -96,6 +96,10 @@ struct Look {
     found: Found,
     /// Open blocks that were counted: they may be met as replicas and as placements.
     open: BTreeSet<BlockId>,
+    /// Closed where the look is past already: nothing else of it comes by them.
+    behind: BTreeSet<BlockId>,
+    /// What was not known when it began: what comes to be known meanwhile may belong where it is past already.
+    unheard: Option<Why>,
 }
 
 /// What a look goes over; the number is of the node's disk.
@@ -105,6 +109,13 @@ enum Stage {
     Odd(usize, Option<BlockId>),
     Open(Option<BlockId>),
     Late(Option<BlockId>),
+}
+
+impl Look {
+    fn new(began: Moment, unheard: Option<Why>) -> Self {
+        let (found, open, behind) = (Found::default(), BTreeSet::new(), BTreeSet::new());
+        Self { began, stage: Stage::Good(0, None), found, open, behind, unheard }
+    }
 }
 
 impl Drains {
@@ -156,20 +167,17 @@ impl BlockManager {
         let (registry, streams) = (&self.registry, &self.streams);
         let due = |node: NodeIndex, drain: &Drain| {
             // Whoever was done and is gone is not asked again: its copies are in nobody's way. One of which nothing was ever
-            // heard was done only as far as was known then.
+            // heard was done only as far as was known then, and one of which a block closed since, or is being looked at,
+            // only as far as was seen then.
             let known = registry.node(node).storages.iter().all(|storage| streams[storage.0 as usize].complete());
-            let gone = known && drain.is_done() && registry.node(node).state == NodeState::Dead;
+            let seen = drain.look.is_none() && drain.late.is_empty();
+            let gone = known && seen && drain.is_done() && registry.node(node).state == NodeState::Dead;
             !gone && (drain.look.is_some() || drain.next_at <= now)
         };
         let Some(node) = self.drains.next(due) else { return false };
         let Some(mut drain) = self.drains.by_node.remove(&node) else { return false };
         let was_done = drain.is_done();
-        let mut look = drain.look.take().unwrap_or_else(|| Look {
-            began: now,
-            stage: Stage::Good(0, None),
-            found: Found::default(),
-            open: BTreeSet::new(),
-        });
+        let mut look = drain.look.take().unwrap_or_else(|| Look::new(now, self.unheard(node, drain.began)));
         let over = self.look_on(node, &mut drain, &mut look, names);
         if over {
             self.end_look(node, &mut drain, look, now);
@@ -185,7 +193,7 @@ impl BlockManager {
     }
 
     fn end_look(&self, node: NodeIndex, drain: &mut Drain, mut look: Look, now: Moment) {
-        if let Some(why) = self.unheard(node, drain.began) {
+        if let Some(why) = self.unheard(node, drain.began).or(look.unheard) {
             look.found.block(Blocker { block: None, why });
         }
         let (was_done, id) = (drain.is_done(), &self.registry.node(node).id);
@@ -208,7 +216,9 @@ impl BlockManager {
             let untold = |disk| !stream(disk).full_in(term) || !stream(disk).is_heard_out();
             // What closed before it was to be emptied it may have changed after its last heartbeat until then.
             let silent = self.registry.node(node).last_contact.is_none_or(|at| at <= began);
-            return (silent || disks.any(untold)).then_some(Why::NotReported);
+            // Where open blocks were placed before this member started it learns from the open files.
+            let unplaced = self.open_looks > 0;
+            return (silent || unplaced || disks.any(untold)).then_some(Why::NotReported);
         }
         // What a dead node has nobody can say, unless it said so before: it may be what other blocks lack.
         let unknown = disks.any(|disk| !stream(disk).complete());
@@ -270,19 +280,10 @@ impl BlockManager {
                     some.len()
                 }
                 // The last one: what closes during the look comes here, whatever the look is past already.
-                Stage::Late(after) => {
-                    let some = late.after(after, left);
-                    for block in &some {
-                        if self.look_at_late(*block, service, look, names) {
-                            late.remove(*block);
-                        }
-                    }
-                    match some.last() {
-                        Some(last) => look.stage = Stage::Late(Some(*last)),
-                        None => return true,
-                    }
-                    some.len()
-                }
+                Stage::Late(after) => match self.look_at_some_late(after, left, (service, &mut *late), look, names) {
+                    0 => return true,
+                    looked => looked,
+                },
             };
             left -= looked;
         }
@@ -290,7 +291,20 @@ impl BlockManager {
     }
 
     fn look_at_good(&self, block: BlockId, service: NodeService, look: &mut Look, names: &dyn Names) {
-        let Some(facts) = names.facts(block).filter(|facts| facts.committed) else { return };
+        if let Some(facts) = names.facts(block).filter(|facts| facts.committed) {
+            self.count_closed(block, facts, service, look, names);
+        }
+    }
+
+    /// Counts a committed block of a node. True: it is safe elsewhere.
+    fn count_closed(
+        &self,
+        block: BlockId,
+        facts: Facts,
+        service: NodeService,
+        look: &mut Look,
+        names: &dyn Names,
+    ) -> bool {
         let found = &mut look.found;
         found.total_blocks += 1;
         found.total_bytes += facts.len_bytes;
@@ -298,10 +312,20 @@ impl BlockManager {
             None => {
                 found.done_blocks += 1;
                 found.done_bytes += facts.len_bytes;
+                return true;
             }
             Some(Why::Copying) => found.waiting += 1,
+            // Reports of it are on their way.
+            Some(Why::NoCopy) if self.repair.is_settling(block, look.began) => found.waiting += 1,
+            Some(Why::NoCopy) if self.is_only_damaged(block) => {
+                found.block(Blocker { block: Some(block), why: Why::OnlyDamaged });
+            }
             Some(why) => found.block(Blocker { block: Some(block), why }),
         }
+        false
+    }
+    fn is_only_damaged(&self, block: BlockId) -> bool {
+        self.replicas.each_good(block).next().is_none() && !self.replicas.odd_of(block).is_empty()
     }
 
     /// Why a committed block of a node is not yet safe elsewhere; `None`: it is.

@@ -69,6 +69,10 @@ fn grows(op: &Op, namespace: &Namespace) -> bool {
         Op::Delete(_)
             | Op::Discard(_)
             | Op::AbandonBlock(_)
+            // Whoever writes what was begun while there was room comes to its end: it holds no more afterwards.
+            | Op::Complete(_)
+            | Op::NewStamp(_)
+            | Op::UpdatePipeline(_)
             | Op::Reclaim(_)
             | Op::ReleaseLease(_)
             | Op::Tick(_)

@@ -184,14 +184,13 @@ impl NamenodeCore {
         }
         let random = &*self.random;
         let (record, prepared) = self.shared.with((wall_ns, self.life_ms()), |view| {
-            let safe_mode = view.blocks.safe_mode().map(safe_mode);
-            let prepared = match safe_mode {
-                Some(refusal) => Err(refusal),
-                None => view
-                    .prepare(request, random)
-                    .unwrap_or_else(|| Err(FsError::new(ErrorCode::Unsupported, "this call is not offered"))),
-            };
-            (view.record(caller), prepared)
+            let (safe_mode, record) = (view.blocks.safe_mode().map(safe_mode), view.record(caller));
+            let refusal = safe_mode.map_or_else(|| view.allow(&record, request), Err);
+            let prepared = refusal.and_then(|()| {
+                let not_offered = || Err(FsError::new(ErrorCode::Unsupported, "this call is not offered"));
+                view.prepare(request, random).unwrap_or_else(not_offered)
+            });
+            (record, prepared)
         });
         match prepared {
             Err(error) => Err(Postponed::Refused(error)),

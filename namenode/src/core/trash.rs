@@ -13,7 +13,7 @@ use base::calendar::DateTime;
 use base::clock::Moment;
 use proto::ids::InodeId;
 use proto::log::{CallerRecord, Rename};
-use proto::namespace::FileKind;
+use proto::namespace::{FileKind, FileStatus};
 use proto::path::FsPath;
 
 use crate::namespace::Namespace;
@@ -88,14 +88,29 @@ impl Trash {
         let Ok(users) = FsPath::parse(USERS) else { return Found::default() };
         let Ok((users, more)) = namespace.list(record, &users, &self.after, USERS_AT_ONCE) else {
             self.after.clear();
+            self.seen.clear();
             return Found::default();
         };
-        self.after = users.last().filter(|_| more).map(|user| user.path.clone()).unwrap_or_default();
+        let after = users.last().filter(|_| more).map(|user| user.path.clone()).unwrap_or_default();
+        self.forget_absent(&after, &users);
+        self.after = after;
         let mut found = Found::default();
         for user in users {
             self.look_at_user(namespace, record, &format!("{USERS}/{}/{TRASH}", user.path), wall_ns, &mut found);
         }
         found
+    }
+
+    /// What was seen of users between the last one that was looked at and `until` (empty: the end) who are not there any more:
+    /// nobody looks at them again.
+    fn forget_absent(&mut self, until: &str, users: &[FileStatus]) {
+        let there: BTreeSet<&str> = users.iter().map(|user| user.path.as_str()).collect();
+        let after = self.after.as_str();
+        self.seen.retain(|trash, _| {
+            let user = user_of(trash);
+            let listed = user > after && (until.is_empty() || user <= until);
+            !listed || there.contains(user)
+        });
     }
 
     fn look_at_user(
@@ -142,6 +157,11 @@ impl Trash {
     }
 }
 
+/// The user in the path of a trash.
+fn user_of(trash: &str) -> &str {
+    trash.strip_prefix(USERS).and_then(|rest| rest.strip_suffix(TRASH)).unwrap_or(trash).trim_matches('/')
+}
+
 /// Whose trash this is, if it and the directory of the user are real directories.
 fn owner_of_directories(namespace: &Namespace, record: &CallerRecord, trash: &str) -> Option<CallerRecord> {
     let path = FsPath::parse(trash).ok()?;
@@ -174,8 +194,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_seen_of_users_that_are_gone_is_forgotten_once_their_part_of_the_list_is_looked_at() {
+        let mut trash = Trash::new(Moment::START);
+        let seen = |user: &str| (format!("{USERS}/{user}/{TRASH}"), BTreeMap::from([(7, 7)]));
+        trash.seen = ["a", "b", "c", "d", "e"].into_iter().map(seen).collect();
+        let left = |trash: &Trash| trash.seen.keys().map(|at| user_of(at).to_owned()).collect::<String>();
+        let there = |users: &[&str]| -> Vec<FileStatus> {
+            users.iter().map(|user| FileStatus { path: (*user).to_owned(), ..FileStatus::default() }).collect()
+        };
+        trash.forget_absent("c", &there(&["a", "c"]));
+        assert_eq!(left(&trash), "acde");
+        trash.after = "c".to_owned();
+        trash.forget_absent("", &there(&["d"]));
+        assert_eq!(left(&trash), "acd");
+    }
+
+    #[test]
     fn checkpoints_are_named_as_in_hdfs() {
         assert_eq!(checkpoint_name(1_795_339_719_515_000_000), "261122092839");
+        assert_eq!(user_of("/user/ana/.Trash"), "ana");
         assert!(is_checkpoint("261122092839") && is_checkpoint("261122092839-1") && !is_checkpoint("Current"));
     }
 }

@@ -1,7 +1,7 @@
 //! A client's change becomes a command: targets are chosen, receipts are checked, then `apply` decides.
 //!
-//! The checks here only choose and prove; who may do what is decided inside `apply`. A call that the session
-//! remembers is passed on whatever these checks say: its answer is known already.
+//! The checks here only choose and prove; who may do what is decided inside `apply`, but for what `allow` refuses. A call
+//! that the session remembers is passed on whatever these checks say: its answer is known already.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use proto::common::{Block, Receipt};
 use proto::error::{ErrorCode, FsError, FsResult};
 use proto::ids::{BlockId, GenerationStamp, InodeId, LeaseEpoch, NodeId, PoolId, SessionId, StorageId};
 use proto::log::command::Op;
-use proto::log::{self, CommittedBlock};
+use proto::log::{self, CallerRecord, CommittedBlock};
 use proto::namespace as n;
 
 use super::View;
@@ -36,6 +36,19 @@ pub(super) fn names(view: &View<'_>, storages: &[StorageIndex]) -> Vec<String> {
 }
 
 impl View<'_> {
+    /// Refuses what only superusers may ask for and `apply` does not refuse: it does for every version of the log what it did.
+    /// What was done already is answered as it was.
+    ///
+    /// # Errors
+    /// `PermissionDenied`.
+    pub fn allow(&self, who: &CallerRecord, request: &Request) -> FsResult<()> {
+        let Request::MakeNode(r) = request else { return Ok(()) };
+        let header = request.header();
+        let remembered = header.is_some_and(|header| self.namespace.remembers(session(Some(header)), header.call));
+        let is_device = matches!(r.kind(), n::FileKind::BlockDevice | n::FileKind::CharacterDevice);
+        if is_device && !remembered { self.namespace.who(who)?.need_superuser("make devices") } else { Ok(()) }
+    }
+
     /// Turns a change into its command; `None` for requests that change nothing.
     ///
     /// # Errors

@@ -62,6 +62,12 @@ pub(crate) const EXTENDED_REGRESSIONS: &[u64] = &[
     9000000000710,
     // A sync of a copy failed, its node started again and found it whole, others went for it, and a power cut took it.
     9000000000786,
+    // Of a namenode that had just started the administrator took that the node is back in service, told it to go for good, and
+    // took what is enough for maintenance for leave to.
+    4492766924635,
+    20261130000126,
+    // So all nodes were told to go: one good copy was enough to remove what was stale.
+    20261130001022,
 ];
 
 /// The base of the gate's seeds: the commit, so that every change is tested with seeds of its own.

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A look goes over one table after the other while entries are applied, so a block that closes is found in none of them
-//! (scar SC-75): when the good replicas were gone over it was open, and it is not among the open ones any more. And a
+//! (scar SC-75): when the good replicas were gone over it was open, and it is not among the open ones any more. One that
+//! closes while these here are gone over, where that is past already, is looked at in the end: no look ends before. And a
 //! node that is silent since a block closed has perhaps not told that it holds it. The entry that closes a block names
 //! those who were to hold it, so nothing depends on their reports. Every member keeps it: a leader begins with what closed
 //! before it led.
@@ -20,9 +21,8 @@ use proto::ids::BlockId;
 
 use super::super::BlockManager;
 use super::super::facts::Names;
-use super::super::jobs::{Blocker, Why};
 use super::super::registry::{NodeIndex, StorageIndex};
-use super::Look;
+use super::{Look, Stage};
 use crate::namespace::NodeService;
 
 /// Blocks that are looked at again for each one that closes: members that do not lead forget them faster than they come.
@@ -37,6 +37,9 @@ pub(in crate::blocks) struct Late {
 }
 
 impl Late {
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
     pub(super) fn contains(&self, block: BlockId) -> bool {
         self.blocks.contains(&block)
     }
@@ -74,6 +77,9 @@ impl BlockManager {
         let nodes: BTreeSet<NodeIndex> = homes.map(|storage| self.registry.at(storage).node).collect();
         for node in nodes {
             let Some(mut drain) = self.drains.by_node.remove(&node) else { continue };
+            if let Some(look) = &mut drain.look {
+                look.closes(block);
+            }
             for other in drain.late.insert(block) {
                 if self.is_late_no_more(other, drain.service, names) {
                     drain.late.remove(other);
@@ -90,36 +96,49 @@ impl BlockManager {
             .is_none_or(|facts| facts.committed && self.in_the_way(block, facts, service, names).is_none())
     }
 
-    /// Looks at such a block. True: it is one no more. One that is open again is counted with the open ones; one that
-    /// closed during this look may be counted twice in it.
-    pub(super) fn look_at_late(
+    /// Looks at up to `limit` such blocks behind a block, then at those that closed meanwhile where this is past already.
+    /// How many there were.
+    pub(super) fn look_at_some_late(
         &self,
-        block: BlockId,
-        service: NodeService,
+        after: Option<BlockId>,
+        limit: usize,
+        (service, late): (NodeService, &mut Late),
         look: &mut Look,
         names: &dyn Names,
-    ) -> bool {
+    ) -> usize {
+        let mut some = late.after(after, limit);
+        match some.last() {
+            Some(last) => look.stage = Stage::Late(Some(*last)),
+            None => some = look.take_behind(limit),
+        }
+        for block in &some {
+            if self.look_at_late(*block, service, look, names) {
+                late.remove(*block);
+            }
+        }
+        some.len()
+    }
+
+    /// Looks at such a block. True: it is one no more. One that is open again is counted with the open ones, which may have
+    /// been gone over before it was; one that closed during this look may be counted twice in it.
+    fn look_at_late(&self, block: BlockId, service: NodeService, look: &mut Look, names: &dyn Names) -> bool {
         let Some(facts) = names.facts(block) else { return true };
-        if !facts.committed {
-            return false;
+        if facts.committed {
+            return self.count_closed(block, facts, service, look, names);
         }
-        let found = &mut look.found;
-        found.total_blocks += 1;
-        found.total_bytes += facts.len_bytes;
-        match self.in_the_way(block, facts, service, names) {
-            None => {
-                found.done_blocks += 1;
-                found.done_bytes += facts.len_bytes;
-                return true;
-            }
-            Some(Why::Copying) => found.waiting += 1,
-            // Reports of it are on their way.
-            Some(Why::NoCopy) if self.repair.is_settling(block, look.began) => found.waiting += 1,
-            Some(Why::NoCopy) if !self.replicas.odd_of(block).is_empty() => {
-                found.block(Blocker { block: Some(block), why: Why::OnlyDamaged });
-            }
-            Some(why) => found.block(Blocker { block: Some(block), why }),
-        }
+        self.look_at_open(block, service, look, names);
         false
+    }
+}
+
+impl Look {
+    /// A block of the node closes meanwhile.
+    fn closes(&mut self, block: BlockId) {
+        if matches!(self.stage, Stage::Late(Some(last)) if block <= last) {
+            self.behind.insert(block);
+        }
+    }
+    fn take_behind(&mut self, limit: usize) -> Vec<BlockId> {
+        (0..limit).map_while(|_| self.behind.pop_first()).collect()
     }
 }

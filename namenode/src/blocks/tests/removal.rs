@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use proto::cluster::{CommandResult, ReplicaState};
+use proto::ids::GenerationStamp;
 
 use super::super::BlocksConfig;
 use super::harness::*;
+use super::services::LEAVES;
 
 /// A block of which every node has a copy, asked for `replication` times; told, settled, sixty seconds old.
 fn surplus(nodes: usize, replication: u32) -> Bench {
@@ -386,4 +388,20 @@ fn numbers_of_commands_are_not_used_again_by_the_next_leader() {
         assert!(commands.iter().all(|command| seen.insert(command.number)));
         assert_eq!(commands.len(), 1);
     }
+}
+
+#[test]
+fn sc_76_what_is_stale_stays_beside_a_single_copy_although_no_node_stays() {
+    let mut bench = Bench::new(3);
+    bench.file(1, 2, &[1]);
+    bench.hold(0, record(block(1), GenerationStamp::from_raw(STAMP.raw() - 1), LEN, ReplicaState::Finalized));
+    bench.services(&[(0, LEAVES), (1, LEAVES), (2, LEAVES)]);
+    // The log counts none that was told to go.
+    bench.world.nodes = 0;
+    bench.run(120);
+    assert!(bench.nodes[0].disks[0].held.contains_key(&block(1)), "of the block there is one copy");
+    bench.hold(2, whole(1));
+    bench.run(30);
+    assert!(!bench.nodes[0].disks[0].held.contains_key(&block(1)));
+    assert_eq!(bench.holders(1), BTreeSet::from([1, 2]));
 }

@@ -194,6 +194,32 @@ fn f_10_a_file_that_is_in_its_place_is_flushed_although_the_disk_is_full() {
         flush(5, call_number, &there).unwrap();
     }
     assert_eq!(flush(6, 2, &hidden).unwrap_err().code, ErrorCode::NoSpace, "a name takes room");
+    // What was written is not lost for that.
+    for (session, call_number, file) in [(5, 30, &there), (6, 3, &hidden)] {
+        let (header, inode, lease_epoch) = (call(session, call_number), file.inode, file.lease_epoch);
+        let close = n::CompleteRequest { header, inode, lease_epoch, ..n::CompleteRequest::default() };
+        bench.ask::<n::CompleteResponse>(close).unwrap();
+    }
+    bench.stat("/tmp/hidden").unwrap();
+}
+
+#[test]
+fn devices_are_made_by_superusers_pipes_and_sockets_by_everybody() {
+    let mut bench = Bench::new();
+    let mut make = |user: &str, kind: n::FileKind| {
+        let path = format!("/tmp/{user}-{kind:?}");
+        let make = n::MakeNodeRequest { header: header(), path, kind: kind as i32, mode: 0o600, ..Default::default() };
+        bench.ask_as::<n::MakeNodeResponse>(user, make)
+    };
+    for kind in [n::FileKind::BlockDevice, n::FileKind::CharacterDevice] {
+        let refused = make("ana", kind).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::PermissionDenied);
+        assert!(refused.message.contains("only superusers make devices"), "{refused:?}");
+        make("root", kind).unwrap();
+    }
+    for kind in [n::FileKind::Fifo, n::FileKind::Socket] {
+        make("ana", kind).unwrap();
+    }
 }
 
 #[test]

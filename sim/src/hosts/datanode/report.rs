@@ -24,8 +24,9 @@ impl DatanodeHost {
         if self.planted == Some(Planted::StampIgnored) {
             self.forget_stamps(&mut request);
         }
-        if scene.trace.is_loud() && !matches!(request, Request::Heartbeat(_)) {
+        if scene.trace.is_loud() && !matches!(&request, Request::Heartbeat(beat) if beat.results.is_empty()) {
             let text = match &request {
+                Request::Heartbeat(beat) => format!("results {:?}", beat.results),
                 Request::ReportHashes(report) => format!("hashes {} at {}", report.storage, report.sequence),
                 other => format!("{other:?}"),
             };
