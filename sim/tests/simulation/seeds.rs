@@ -62,6 +62,9 @@ pub(crate) const EXTENDED_REGRESSIONS: &[u64] = &[
     9000000000710,
     // A sync of a copy failed, its node started again and found it whole, others went for it, and a power cut took it.
     9000000000786,
+    // A power cut brought a damaged copy back of which the leader had heard that it is gone: good ones were removed for it.
+    20261130000527,
+    20261130000786,
 ];
 
 /// The base of the gate's seeds: the commit, so that every change is tested with seeds of its own.
