@@ -220,7 +220,7 @@ impl BlockManager {
             (Reason::Stale, Some(Class::Stale), Some(f)) | (Reason::Corrupt, Some(Class::Corrupt), Some(f))
                 if f.committed =>
             {
-                names.minimum_copies(f.replication)
+                self.minimum_beside(f.replication, names)
             }
             (Reason::Surplus, None, Some(f)) if f.committed && self.replicas.is_good(block, storage) => {
                 f.replication.max(1)
@@ -246,6 +246,14 @@ impl BlockManager {
             (None, None) => return Go::No,
         };
         Go::Now(Block { pool: String::new(), id: block.raw(), stamp: stamp.raw(), len_bytes })
+    }
+
+    /// Copies that the others must amount to before a stale or damaged one goes. While nodes that were told to go are still
+    /// there, what they hold counts, and so do they: that new blocks are asked for fewer copies meanwhile is no reason to
+    /// leave an old one with a single copy, which may be about to go with its node.
+    fn minimum_beside(&self, replication: u32, names: &dyn Names) -> u32 {
+        let there = self.registry.nodes().filter(|(_, node)| node.state != NodeState::Dead).take(2).count();
+        names.minimum_copies(replication).max(replication.min(there as u32))
     }
 
     /// Copies that are known beside this one: on nodes heard of lately, which have reported in full in this term.
