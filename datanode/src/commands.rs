@@ -40,7 +40,11 @@ pub fn delete(node: &Node, command: &Command, what: &DeleteReplicas, now: impl F
             return result(command, Err(reason));
         }
         let (id, stamp) = (BlockId::from_raw(block.id), GenerationStamp::from_raw(block.stamp));
-        match node.store().delete(&storage, id, stamp, now()) {
+        let deleted = match what.reason.as_str() {
+            "corrupt" => node.store().delete_damaged(&storage, id, stamp, now()),
+            _ => node.store().delete(&storage, id, stamp, now()),
+        };
+        match deleted {
             Ok(()) => tracing::debug!(block = %id, %storage, reason = what.reason, "deleted"),
             // The others are tried nevertheless; the leader hears of the first failure.
             Err(failure) if error.is_empty() => error = chain(&failure),

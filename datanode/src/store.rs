@@ -397,7 +397,7 @@ impl Store {
             tracing::warn!(block = %block.id, state = replica.state.as_str(), "a useless replica makes room for a copy");
             // Room first: emptying the trash for it must not take what is here, and a copy that cannot come is not worth it.
             let room = self.room_for(block, storage)?;
-            resume::discard(volume, &block.pool, block.id, &replica)?;
+            resume::discard(volume, &block.pool, block.id, &replica, false)?;
             return self.create_in(room, block, chunks);
         }
         self.create(block, storage, chunks)
@@ -573,6 +573,29 @@ impl Store {
         stamp: GenerationStamp,
         now: Moment,
     ) -> Result<(), StoreError> {
+        self.delete_as(storage, (id, stamp), now, false)
+    }
+    /// As [`Store::delete`], of a replica that the namenode knows as damaged. That it is gone is told when no power cut
+    /// brings it back.
+    ///
+    /// # Errors
+    /// As [`Store::delete`].
+    pub fn delete_damaged(
+        &self,
+        storage: &StorageId,
+        id: BlockId,
+        stamp: GenerationStamp,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        self.delete_as(storage, (id, stamp), now, true)
+    }
+    fn delete_as(
+        &self,
+        storage: &StorageId,
+        (id, stamp): (BlockId, GenerationStamp),
+        now: Moment,
+        damaged: bool,
+    ) -> Result<(), StoreError> {
         let volume = self.volume(storage)?;
         let pool = volume.pool()?;
         let replica = {
@@ -589,7 +612,9 @@ impl Store {
         }
         volume.writable()?;
         volume.note_time(now);
-        resume::discard(volume, &pool, id, &replica)
+        // What is half-written comes back as that, and counts for nothing.
+        let damaged = damaged && matches!(replica.state, ReplicaState::Finalized | ReplicaState::Corrupt);
+        resume::discard(volume, &pool, id, &replica, damaged)
     }
 
     /// What heartbeats say of each storage. No disk call.

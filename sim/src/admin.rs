@@ -258,6 +258,7 @@ impl Cluster {
             self.datanodes[datanode].replace_disks();
             self.note_power_cut(datanode);
             self.checks.rotten.retain(|(at, _)| *at != datanode);
+            self.checks.flips.retain(|(at, _), _| *at != datanode);
             self.checks.leaving.remove(&datanode);
             self.scene.after(millis(500 + admin.random.below(4_000)), Event::Restart(host));
             return None;

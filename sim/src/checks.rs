@@ -28,6 +28,8 @@ pub struct Checks {
     last_leader: Option<usize>,
     /// Replicas whose bytes were damaged on purpose.
     pub rotten: BTreeSet<(usize, BlockId)>,
+    /// Where such a byte is and what it became: what was removed may be back after a power cut, rot and all.
+    pub flips: BTreeMap<(usize, BlockId), (u64, u8)>,
     /// Blocks whose copies went because no file holds them; some members had not heard of that yet.
     orphans: BTreeSet<BlockId>,
     /// Blocks that were appended to, cut, or recovered: they have no digest of a writer any more.

@@ -320,7 +320,10 @@ impl Cluster {
                     self.scene.after(Duration::from_secs(1), Event::Restart(host));
                 }
             }
-            Address::Datanode(at) => self.datanodes[at].start(&mut self.scene),
+            Address::Datanode(at) => {
+                self.datanodes[at].start(&mut self.scene);
+                self.look_for_old_rot(at);
+            }
             Address::Client(_) => {}
         }
         self.after(host);

@@ -287,27 +287,34 @@ impl Store {
     }
 }
 
-/// Moves a replica to the trash that is still what its judge has seen; its writer is stopped first.
+/// Moves a replica to the trash that is still what its judge has seen; its writer is stopped first. `damaged`: so says the
+/// namenode, whatever is known here.
 ///
 /// # Errors
 /// [`StoreError::Changed`] if it is something else by now; [`StoreError::Busy`]; the disk's.
-pub(super) fn discard(volume: &Volume, pool: &PoolId, id: BlockId, judged: &Replica) -> Result<(), StoreError> {
+pub(super) fn discard(
+    volume: &Volume,
+    pool: &PoolId,
+    id: BlockId,
+    judged: &Replica,
+    damaged: bool,
+) -> Result<(), StoreError> {
     let seen = Seen::of(&volume.state.lock(), id);
     let seen = seen.filter(|seen| seen.replica == *judged).ok_or(StoreError::Changed(id))?;
     let _held = seen.open.as_ref().map(|open| open.stop_removed(id)).transpose()?;
-    take_away(volume, pool, id, &seen)
+    if damaged { take_away_lastingly(volume, pool, id, &seen) } else { take_away(volume, pool, id, &seen) }
 }
 
 /// Takes a replica, whose writer is stopped, out of the map, in one step with the question whether it is still the one that
 /// was seen, and its files to the trash. Nobody begins the block anew before they are there.
 fn take_away(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Result<(), StoreError> {
+    if seen.replica.state == ReplicaState::Corrupt {
+        return take_away_lastingly(volume, pool, id, seen);
+    }
     let now = {
         let mut state = volume.state.lock();
-        if !seen.is_still(&state, id) {
-            return Err(StoreError::Changed(id));
-        }
+        begin_to_leave(&mut state, id, seen)?;
         state.set_replica(id, None);
-        state.leaving.insert(id);
         state.now
     };
     if seen.replica.state != ReplicaState::Finalized {
@@ -316,6 +323,40 @@ fn take_away(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Result
     let moved = volume.move_to_trash(pool, id, &seen.replica, now);
     volume.state.lock().leaving.remove(&id);
     moved
+}
+
+/// As [`take_away`], of a damaged replica: that it is gone is told when no power cut brings it back. It would come back as
+/// a sound one, because the namenodes forget what they knew of it when they hear that it is gone, and good copies would be
+/// removed for it. Until then it stays in the map as what it is; so it does after an error, and is deleted again.
+fn take_away_lastingly(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Result<(), StoreError> {
+    let now = {
+        let mut state = volume.state.lock();
+        begin_to_leave(&mut state, id, seen)?;
+        if seen.replica.state != ReplicaState::Corrupt {
+            state.set_replica(id, Some(Replica { state: ReplicaState::Corrupt, ..seen.replica }));
+        }
+        state.now
+    };
+    if seen.replica.state != ReplicaState::Finalized {
+        side::remove(volume, pool, id);
+    }
+    let moved = volume.move_to_trash(pool, id, &seen.replica, now);
+    let lasting = moved.and_then(|()| volume.commit_names(pool, layout::folder_of(id)));
+    let mut state = volume.state.lock();
+    state.leaving.remove(&id);
+    if lasting.is_ok() {
+        // Whatever became of it meanwhile: its files are not here.
+        state.set_replica(id, None);
+    }
+    lasting
+}
+
+/// From now on the replica's files are on their way to the trash, if it is still the one that was seen.
+fn begin_to_leave(state: &mut State, id: BlockId, seen: &Seen) -> Result<(), StoreError> {
+    if !seen.is_still(state, id) || !state.leaving.insert(id) {
+        return Err(StoreError::Changed(id));
+    }
+    Ok(())
 }
 
 /// Shuts out everything below a recovery's stamp; what is there.

@@ -414,6 +414,55 @@ fn a_crash_in_mid_delete_leaves_something_that_is_deleted_again() {
     }
 }
 
+/// Deletes a replica as one that the namenode calls damaged, or as any other.
+fn delete_one(store: &Store, damaged: bool) -> Result<(), StoreError> {
+    let (storage, replica) = store.replica(block(1).id).unwrap();
+    let (id, stamp) = (block(1).id, replica.stamp);
+    if damaged { store.delete_damaged(&storage, id, stamp, NOW) } else { store.delete(&storage, id, stamp, NOW) }
+}
+
+#[test]
+fn i_2_a_damaged_replica_that_was_told_to_be_gone_is_not_brought_back_by_a_power_cut() {
+    // The namenodes forget what they knew of it when they hear that it is gone: back, it would count as a good one.
+    for (found_here, by_namenode, seed) in [(true, false), (false, true), (true, true)]
+        .into_iter()
+        .flat_map(|(here, there)| (0..20).map(move |seed| (here, there, seed)))
+    {
+        let (disk, store) = joined(1);
+        store_block(&store, 1, 1200).unwrap();
+        if found_here {
+            store.open_reader(&block(1)).unwrap().mark_corrupt();
+        }
+        delete_one(&store, by_namenode).unwrap();
+        assert_eq!(state(&store, 1), None);
+        drop(store);
+        disk.power_cut(&SeededRandom::new(seed));
+        let store = open(&disk, 1).unwrap();
+        assert_eq!(state(&store, 1), None, "{found_here} {by_namenode} {seed}");
+        store_block(&store, 1, 1200).unwrap();
+    }
+}
+
+#[test]
+fn i_2_that_a_damaged_replica_is_gone_is_told_after_its_folder_was_synced() {
+    let (disk, store) = joined(1);
+    let done = store_block(&store, 1, 1200).unwrap();
+    let told = |store: &Store| -> Vec<i32> {
+        store.changes(&done.storage, 1, 99).unwrap().iter().map(|change| change.state).collect()
+    };
+    disk.stop_at(CrashPoint::BlockDirSync, Side::Before, 1);
+    assert!(delete_one(&store, true).is_err());
+    let expected = [WireState::Finalized, WireState::Corrupt].map(|state| state as i32);
+    assert_eq!(told(&store), expected, "it may come back, and is known as damaged");
+    drop(store);
+    disk.process_died();
+    let store = open(&disk, 1).unwrap();
+    store_block(&store, 1, 1200).unwrap();
+    delete_one(&store, true).unwrap();
+    let expected = [WireState::Finalized, WireState::Corrupt, WireState::Deleted].map(|state| state as i32);
+    assert_eq!(told(&store), expected);
+}
+
 #[test]
 fn a_block_on_two_volumes_is_kept_where_it_is_whole() {
     let (disk, store) = joined(2);

@@ -28,7 +28,7 @@ pub trait Names {
     fn next_block(&self) -> BlockId;
     /// Number of committed blocks.
     fn committed_blocks(&self) -> u64;
-    /// Copies below which a block is not safe: min(2, replication, registered nodes).
+    /// Copies below which a block is not safe: min(2, replication, registered nodes that were not told to go).
     fn minimum_copies(&self, replication: u32) -> u32;
     /// Storages of a committed block in the log: those that proved it when it was committed. Copies may have been moved
     /// since.

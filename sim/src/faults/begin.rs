@@ -304,20 +304,41 @@ impl Cluster {
             return false;
         }
         let at = holders[self.scene.below(holders.len() as u64) as usize];
-        let name = format!("/{block}");
+        let Some(path) = self.data_file(at, block) else { return false };
         let disk = &self.datanodes[at].disk;
-        let Some(path) = disk.files().into_iter().find(|path| path.contains("/current/") && path.ends_with(&name))
-        else {
-            return false;
-        };
-        let path = PathBuf::from(path);
         let len = disk.info(&path).ok().flatten().map_or(0, |info| info.len_bytes);
         let (offset, bit) = (self.scene.below(len), self.scene.below(8) as u8);
         if len == 0 || disk.flip_bit(&path, offset, bit).is_err() {
             return false;
         }
         self.checks.rotten.insert((at, block));
+        if let Some(byte) = self.byte_of(at, block, offset) {
+            self.checks.flips.insert((at, block), (offset, byte));
+        }
+        self.scene.say(format_args!("byte {offset} of {block} at datanode {at} rots"));
         true
+    }
+    /// The data of a block at a datanode.
+    fn data_file(&self, at: usize, block: BlockId) -> Option<PathBuf> {
+        let name = format!("/{block}");
+        let mut files = self.datanodes[at].disk.files().into_iter();
+        files.find(|path| path.contains("/current/") && path.ends_with(&name)).map(PathBuf::from)
+    }
+    fn byte_of(&self, at: usize, block: BlockId, offset: u64) -> Option<u8> {
+        let path = self.data_file(at, block)?;
+        let file = self.datanodes[at].disk.open(&path, base::disk::OpenMode::Read).ok()?;
+        let mut byte = [0];
+        file.read_medium_at(&mut byte, offset).ok().map(|()| byte[0])
+    }
+    /// A datanode has started: what was removed there is back if its folder was not synced before a power cut, and it is as
+    /// rotten as it was.
+    pub(crate) fn look_for_old_rot(&mut self, at: usize) {
+        let flips: Vec<_> = self.checks.flips.iter().filter(|((host, _), _)| *host == at).collect();
+        let back = |(key, (offset, byte)): ((usize, BlockId), (u64, u8))| {
+            (self.byte_of(key.0, key.1, offset) == Some(byte)).then_some(key)
+        };
+        let back: Vec<_> = flips.into_iter().filter_map(|(key, flip)| back((*key, *flip))).collect();
+        self.checks.rotten.extend(back);
     }
     /// A disk from before an append comes back: a whole replica of an older stamp, with other bytes.
     fn bring_stale_replica(&mut self) -> bool {

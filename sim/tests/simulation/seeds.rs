@@ -66,6 +66,9 @@ pub(crate) const EXTENDED_REGRESSIONS: &[u64] = &[
     // took what is enough for maintenance for leave to.
     4492766924635,
     20261130000126,
+    // A power cut brought a damaged copy back of which the leader had heard that it is gone: good ones were removed for it.
+    20261130000527,
+    20261130000786,
     // So all nodes were told to go: one good copy was enough to remove what was stale.
     20261130001022,
 ];

@@ -255,6 +255,24 @@ fn a_stale_replica_goes_while_the_minimum_of_good_ones_is_known() {
 }
 
 #[test]
+fn i_2_nodes_that_were_told_to_go_are_no_reason_to_leave_a_block_with_one_copy() {
+    let mut bench = Bench::new(3);
+    bench.allocate(1, 2, Vec::new());
+    bench.world.blocks.get_mut(&block(1)).unwrap().stamp = STAMP.next();
+    bench.hold(0, record(block(1), STAMP, LEN, ReplicaState::Finalized));
+    let good = record(block(1), STAMP.next(), LEN, ReplicaState::Finalized);
+    bench.hold(1, good);
+    bench.commit(1);
+    // Two of the three were told to go, and are still there: of new blocks one copy is asked.
+    bench.world.nodes = 1;
+    bench.wait(61);
+    assert_eq!(deletes(&bench.beat(0)), [], "one good copy would be left");
+    bench.hold(2, good);
+    bench.wait(61);
+    assert_eq!(deletes(&bench.beat(0)), [(block(1), "stale".to_owned())]);
+}
+
+#[test]
 fn half_written_replicas_of_open_blocks_are_kept_and_of_committed_ones_removed() {
     let mut bench = Bench::new(3);
     let half = record(block(1), STAMP, 100, ReplicaState::WaitingRecovery);
