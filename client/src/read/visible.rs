@@ -75,17 +75,18 @@ enum Rank {
     Certain,
     /// Its writer is gone, and it knows what was acknowledged.
     Left,
-    /// Its node was started anew since, or nothing of it was acknowledged.
+    /// Its node was started anew since, or nothing of it was acknowledged; also while a writer goes on with it that has not
+    /// sent everything again.
     Restarted,
 }
 
 const fn rank_of(at: &ReplicaAt) -> Rank {
     if at.finalized || !at.waiting {
         Rank::Certain
-    } else if at.acked_bytes > 0 {
-        Rank::Left
-    } else {
+    } else if at.is_unsure() {
         Rank::Restarted
+    } else {
+        Rank::Left
     }
 }
 
@@ -93,7 +94,7 @@ const fn rank_of(at: &ReplicaAt) -> Rank {
 const fn shown(at: &ReplicaAt) -> u64 {
     if at.finalized {
         at.received_bytes
-    } else if at.waiting && at.acked_bytes == 0 {
+    } else if at.is_unsure() {
         // A node that was started anew does not know what it had acknowledged; that was no more than what it has.
         at.stored_bytes
     } else {
@@ -280,6 +281,15 @@ mod tests {
         assert_eq!(seen(&[old, at(40)]), Some(40), "one of an older pipeline does not count");
         assert_eq!(visible_bytes(&[at(40)], of(55)), Some(55), "what is committed is seen in any case");
         assert_eq!(seen(&[Mute, at(3)]), Some(3));
+    }
+
+    #[test]
+    fn v_3_a_writer_that_goes_on_with_what_a_start_found_hides_nothing_that_was_seen() {
+        // The first node was started anew, and its writer has not sent everything again.
+        let unsure = restarted(70);
+        assert!(!is_enough(&unsure, 7), "the others are asked");
+        assert_eq!(visible_bytes(&[unsure, at(60), at(65)], of(0)), Some(60));
+        assert_eq!(visible_bytes(&[unsure, restarted(75)], of(0)), Some(70), "not nothing, although both were");
     }
 
     #[test]

@@ -27,6 +27,16 @@ pub struct Wish {
     pub max_bytes: u64,
 }
 
+impl Wish {
+    /// Bytes that may have been acknowledged at most: of what only closes, or appends, just those that the writer knows of.
+    pub(crate) const fn most_bytes(&self) -> u64 {
+        match self.stage {
+            WriteStage::PipelineSetupAppend | WriteStage::PipelineCloseRecovery => self.min_bytes,
+            _ => self.max_bytes,
+        }
+    }
+}
+
 /// What is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Here {
@@ -90,10 +100,7 @@ pub(crate) fn decide(id: BlockId, wish: &Wish, here: Option<&Here>) -> Result<Ve
         // What a start found may lack what was acknowledged: read, its length says whether it does (SC-27).
         (ReplicaState::BeingWritten | ReplicaState::WaitingRecovery, _) => here.len_bytes.ok_or(not_whole)?,
     };
-    let most_bytes = match wish.stage {
-        Stage::PipelineSetupAppend | Stage::PipelineCloseRecovery => wish.min_bytes,
-        _ => wish.max_bytes,
-    };
+    let most_bytes = wish.most_bytes();
     let any_length = wish.stage == Stage::PipelineSetupAppend && base::mutated!(Sc29AppendAtAnyLength);
     if !(wish.min_bytes..=most_bytes).contains(&len_bytes) && !any_length {
         return Err(StoreError::WrongLength {

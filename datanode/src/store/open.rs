@@ -68,6 +68,8 @@ struct Lengths {
     acked: Mark,
     /// Ends of packets that were stored and are not acknowledged yet.
     pending: VecDeque<(i64, Mark)>,
+    /// Until so much is acknowledged, more than it has may have been, before this writer came.
+    unsure_below_bytes: u64,
     leaves: OpenLeaves,
     /// Bytes of it that its volume counts as used.
     counted_bytes: u64,
@@ -134,6 +136,10 @@ impl OpenReplica {
     pub(crate) fn set_unfinished_copy(&self, unfinished: bool) {
         self.unfinished_copy.store(unfinished, Ordering::SeqCst);
     }
+    /// It may lack what was acknowledged, until so much is acknowledged with it.
+    pub(crate) fn set_unsure_below(&self, unsure_below_bytes: u64) {
+        self.lengths.lock().unsure_below_bytes = unsure_below_bytes;
+    }
     /// Notes that it is no beginning of what a copy of its block is to be.
     pub(crate) fn set_differs(&self) {
         self.differs.store(true, Ordering::SeqCst);
@@ -142,11 +148,15 @@ impl OpenReplica {
     pub(crate) fn differs(&self) -> bool {
         self.differs.load(Ordering::SeqCst)
     }
-    /// May it lack what was acknowledged? Left by an earlier run of the node, or a copy that broke off: neither speaks for
-    /// the pipeline that its node is of.
+    /// May it lack what was acknowledged? Left by an earlier run of the node, or a copy that broke off, or one of them with
+    /// which a writer goes on that has not sent everything again: none speaks for the pipeline that its node is of.
     pub(crate) fn may_lack(&self) -> bool {
         let unfinished = self.unfinished_copy.load(Ordering::SeqCst) && !base::mutated!(Sc27UnfinishedCopySpeaks);
-        self.restarted || unfinished
+        self.restarted || unfinished || self.is_unsure()
+    }
+    fn is_unsure(&self) -> bool {
+        let lengths = self.lengths.lock();
+        lengths.acked.len_bytes < lengths.unsure_below_bytes
     }
     /// How far it is.
     #[must_use]
@@ -273,7 +283,8 @@ pub struct FoundReplica {
     pub len_bytes: u64,
     /// Bytes acknowledged by this node and all behind it.
     pub acked_bytes: u64,
-    /// Left by an earlier run of the node.
+    /// It may lack what was acknowledged: left by an earlier run of the node, or a copy that broke off, and nobody has made
+    /// up for that since.
     pub restarted: bool,
 }
 

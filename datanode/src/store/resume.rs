@@ -147,6 +147,7 @@ impl Store {
                     new_stamp: wish.new_stamp,
                     chunks: Some(chunks),
                     more_bytes,
+                    vouched: Vouched::by(wish),
                     appends: matches!(
                         wish.stage,
                         WriteStage::PipelineSetupAppend | WriteStage::PipelineSetupAppendRecovery
@@ -258,6 +259,7 @@ impl Store {
             new_stamp: recovery,
             chunks: None,
             more_bytes: 0,
+            vouched: Vouched::NOTHING,
             appends: false,
         };
         takeover.run()?.finalise_as_it_is()
@@ -435,6 +437,28 @@ fn prove_left(volume: &Volume, pool: &PoolId, id: BlockId, seen: &Seen) -> Resul
     Ok(good.len_bytes)
 }
 
+/// What is known of earlier acknowledgements by whoever takes a replica over.
+#[derive(Clone, Copy, Debug)]
+struct Vouched {
+    /// So much was acknowledged.
+    min_bytes: u64,
+    /// No more was: nothing beyond it was sent. Nodes may have acknowledged it to each other, and readers have seen it,
+    /// before the writer heard of it.
+    max_bytes: u64,
+}
+
+impl Vouched {
+    /// A recovery ends what it takes over, and of a copy only its end says that nothing is missing.
+    const NOTHING: Self = Self { min_bytes: 0, max_bytes: u64::MAX };
+
+    const fn by(wish: &Wish) -> Self {
+        match wish.stage {
+            WriteStage::TransferRbw => Self::NOTHING,
+            _ => Self { min_bytes: wish.min_bytes, max_bytes: wish.most_bytes() },
+        }
+    }
+}
+
 /// A replica that is about to get another stamp, and another writer.
 struct Takeover<'a> {
     volume: &'a Arc<Volume>,
@@ -447,6 +471,7 @@ struct Takeover<'a> {
     chunks: Option<ChunkFormat>,
     /// Room to set aside.
     more_bytes: u64,
+    vouched: Vouched,
     /// The block grows beyond what its writer made: the leaves of its digest are of no use any more.
     appends: bool,
 }
@@ -457,6 +482,8 @@ struct Looked {
     meta: OpenFile,
     chunks: ChunkFormat,
     end: Mark,
+    /// What was acknowledged of it, as far as it is known.
+    acked: Mark,
     sums_crc: u32,
     leaves: OpenLeaves,
 }
@@ -555,7 +582,10 @@ impl Takeover<'_> {
         if self.chunks.is_some_and(|wanted| wanted != chunks) {
             return Err(StoreError::Checksums(self.id));
         }
-        let (end, leaves) = self.look_at_end(data.as_ref(), meta.as_ref(), chunks)?;
+        let leaves = self.look_at_leaves(meta.as_ref())?;
+        let mark_at = |at_bytes| self.mark_at(at_bytes, (data.as_ref(), meta.as_ref()), chunks);
+        let end = mark_at(self.at_bytes)?;
+        let acked = self.acked_before(end, mark_at)?;
         let whole_end =
             meta::HEADER_BYTES + chunks.checksums_bytes(end.len_bytes - end.len_bytes % chunks.chunk_bytes());
         let (mut at, mut sums_crc) = (meta::HEADER_BYTES, 0);
@@ -565,33 +595,48 @@ impl Takeover<'_> {
             sums_crc = ChunkFormat::CRC32C_512.extend(sums_crc, &sums);
             at += sums.len() as u64;
         }
-        Ok(Looked { data, meta, chunks, end, sums_crc, leaves })
+        Ok(Looked { data, meta, chunks, end, acked, sums_crc, leaves })
     }
 
-    /// The end from which the replica goes on, with a checksum for its last chunk that was verified, and its leaves.
-    fn look_at_end(
-        &self,
-        data: &dyn DiskFile,
-        meta: &dyn DiskFile,
-        chunks: ChunkFormat,
-    ) -> Result<(Mark, OpenLeaves), StoreError> {
-        let io = |source| StoreError::Io { operation: "read", path: self.id.to_string(), source };
-        let known_bytes = self.before.known_bytes().unwrap_or(0);
+    /// What was acknowledged of it, by what it knows itself and by what the writer was told. Of a whole one all was.
+    fn acked_before(&self, end: Mark, mark_at: impl Fn(u64) -> Result<Mark, StoreError>) -> Result<Mark, StoreError> {
+        let known = self.before.open.as_ref().map_or(end, |open| open.acked());
+        let told_bytes = self.vouched.min_bytes.min(end.len_bytes);
+        match known.len_bytes {
+            known_bytes if known_bytes >= end.len_bytes => Ok(end),
+            known_bytes if known_bytes >= told_bytes => Ok(known),
+            _ => mark_at(told_bytes),
+        }
+    }
+
+    fn look_at_leaves(&self, meta: &dyn DiskFile) -> Result<OpenLeaves, StoreError> {
         let mut leaves = match &self.before.open {
             Some(open) => open.leaves(),
             None => self.trailers_leaves(meta)?,
         };
-        if known_bytes != self.at_bytes {
+        if self.before.known_bytes() != Some(self.at_bytes) {
             // The leaf of a segment that is cut is that of bytes which are not there any more.
             leaves.leaves.truncate((self.at_bytes / digest::SEGMENT_BYTES) as usize);
         }
         leaves.off |=
             (self.appends && self.was_whole()) || (leaves.leaves.len() as u64) < self.at_bytes / digest::SEGMENT_BYTES;
-        let inside_bytes = self.at_bytes % chunks.chunk_bytes();
+        Ok(leaves)
+    }
+
+    /// The place after so many bytes, with a checksum for its last chunk that was verified.
+    fn mark_at(
+        &self,
+        at_bytes: u64,
+        (data, meta): (&dyn DiskFile, &dyn DiskFile),
+        chunks: ChunkFormat,
+    ) -> Result<Mark, StoreError> {
+        let io = |source| StoreError::Io { operation: "read", path: self.id.to_string(), source };
+        let known_bytes = self.before.known_bytes().unwrap_or(0);
+        let inside_bytes = at_bytes % chunks.chunk_bytes();
         if inside_bytes == 0 {
-            return Ok((Mark { len_bytes: self.at_bytes, tail: None }, leaves));
+            return Ok(Mark { len_bytes: at_bytes, tail: None });
         }
-        let start_bytes = self.at_bytes - inside_bytes;
+        let start_bytes = at_bytes - inside_bytes;
         let mut chunk = vec![0; (known_bytes - start_bytes).min(chunks.chunk_bytes()) as usize];
         data.read_exact_at(&mut chunk, start_bytes).map_err(io)?;
         let mut stored = [0; 4];
@@ -604,7 +649,7 @@ impl Takeover<'_> {
         }
         let part = chunk.get(..inside_bytes as usize).unwrap_or_default();
         let tail = Some(chunks.checksum(part).to_be_bytes());
-        Ok((Mark { len_bytes: self.at_bytes, tail }, leaves))
+        Ok(Mark { len_bytes: at_bytes, tail })
     }
     fn trailers_leaves(&self, meta: &dyn DiskFile) -> Result<OpenLeaves, StoreError> {
         let ends =
@@ -632,15 +677,15 @@ impl Takeover<'_> {
         Ok(Some(side))
     }
 
-    /// What others see from now on.
+    /// What others see from now on. What may have lacked acknowledged bytes may still do so: it has what its writer was told
+    /// of, and perhaps not what nodes acknowledged to each other, and a reader saw. If the writer goes before it has sent
+    /// that again, this replica is none that the block is cut to (SC-27).
     fn open(&self, looked: &Looked) -> Arc<OpenReplica> {
-        let end = looked.end;
-        let before = self.before.open.as_ref();
-        let acked = match before.map(|open| open.acked()) {
-            Some(acked) if acked.len_bytes < end.len_bytes => acked,
-            _ => end,
-        };
-        OpenReplica::new(end, acked, looked.leaves.clone())
+        let open = OpenReplica::new(looked.end, looked.acked, looked.leaves.clone());
+        if self.before.open.as_ref().is_some_and(|before| before.may_lack()) {
+            open.set_unsure_below(self.vouched.max_bytes);
+        }
+        open
     }
 
     /// Gives the files the new stamp, and cuts what is too much. A failure tells what the replica is then.

@@ -227,6 +227,7 @@ impl ReplicaWriter {
     pub(crate) fn sync_copy(&mut self) -> Result<(), StoreError> {
         self.sync()?;
         self.open.set_unfinished_copy(false);
+        self.open.set_unsure_below(0);
         Ok(())
     }
 

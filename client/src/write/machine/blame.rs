@@ -47,8 +47,18 @@ pub struct ReplicaAt {
     pub acked_bytes: u64,
     /// Is it whole and closed?
     pub finalized: bool,
-    /// Nobody writes it: its writer is gone, or its node was started anew since.
+    /// Nobody writes it: its writer is gone, or its node was started anew since. Or a writer goes on with what was found
+    /// then, and not everything that was sent before is acknowledged again: see [`ReplicaAt::is_unsure`].
     pub waiting: bool,
+}
+
+impl ReplicaAt {
+    /// Does it say nothing of what was acknowledged? Its node was started anew, or nothing was, or it is a beginning that a
+    /// writer goes on with, which may still lack some.
+    #[must_use]
+    pub const fn is_unsure(&self) -> bool {
+        self.waiting && self.acked_bytes == 0
+    }
 }
 
 impl ProbeAnswer {
@@ -171,6 +181,8 @@ fn stuck_in_sync(nodes: &[ReplicaAt], known: &Known<'_>) -> Option<Blamed> {
         return Some(Blamed::node(open));
     }
     let held_back = nodes.windows(2).rposition(|pair| match pair {
+        // Whoever does not say has not acknowledged everything.
+        [here, behind] if here.is_unsure() => behind.acked_bytes >= known.sent_bytes,
         [here, behind] => here.acked_bytes < behind.acked_bytes,
         _ => false,
     });
@@ -279,6 +291,17 @@ mod tests {
         let last = [at(SENT, SENT, ACKED); 3];
         assert_eq!(position(&last, known(9_000)), None, "all may be as busy");
         assert_eq!(position(&last, Known { over: true, ..known(20_000) }), Some(2), "whose ack comes first");
+    }
+
+    #[test]
+    fn sc_37_who_does_not_say_what_it_acknowledged_is_blamed_only_if_all_behind_it_have_everything() {
+        let ProbeAnswer::At(silent) = at(SENT, SENT, 0) else { unreachable!("see above") };
+        let unsure = ProbeAnswer::At(ReplicaAt { waiting: true, ..silent });
+        let (synced, half) = (at(SENT, SENT, SENT), at(SENT, SENT, 60));
+        assert_eq!(position(&[unsure, synced, synced], known(4_000)), Some(0));
+        assert_eq!(position(&[at(SENT, SENT, ACKED), unsure, synced], known(4_000)), Some(1));
+        assert_eq!(position(&[unsure, half, half], known(4_000)), None, "it may be as far as they are");
+        assert_eq!(position(&[half, unsure, half], known(4_000)), None);
     }
 
     #[test]

@@ -125,6 +125,28 @@ fn a_sync_that_takes_its_time_is_no_lost_acknowledgement() {
 }
 
 #[test]
+fn a_replica_that_does_not_say_what_it_acknowledged_is_no_broken_pipeline() {
+    let (mut run, mut bytes) = on_the_way(true, false);
+    run.fail(None);
+    bytes.extend([7; 100]);
+    run.write(&[7; 100]);
+    run.event(WriteEvent::Flush { sync: true });
+    run.settle_all_but_last();
+    run.world.set_unsure(1, true);
+    let (begun, attempt) = (run.now, run.attempt());
+    let late = run.world.lose_ack_at(0).expect("an ack");
+    while run.writer.next_deadline().is_some_and(|next| next.since(begun) < SOON) {
+        run.wait();
+    }
+    assert!(run.world.probes >= 2, "it was looked at twice");
+    assert_eq!(run.attempt(), attempt, "a node that goes on with what it found is written");
+    run.event(late);
+    run.world.set_unsure(1, false);
+    assert_eq!(run.world.flushed, 1);
+    run.ends_with(&bytes, "an unsure replica");
+}
+
+#[test]
 fn an_acknowledgement_between_two_looks_begins_the_silence_anew() {
     let mut run = Run::of(3);
     let bytes = content(2048);

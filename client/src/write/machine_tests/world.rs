@@ -47,6 +47,8 @@ pub(super) struct Replica {
     pub(super) left: bool,
     /// Its node was started anew while it was open: nobody knows what was acknowledged of it.
     restarted: bool,
+    /// It is written, and does not say what was acknowledged of it: a start of its node had found it.
+    unsure: bool,
     /// Leaves that came with them; `None`: some are missing, as in a copy, or behind an append.
     leaves: Option<Vec<digest::Leaf>>,
 }
@@ -243,6 +245,12 @@ impl World {
         }
     }
 
+    /// The replica at this position is one that was found, and may lack something.
+    pub(super) fn set_unsure(&mut self, position: usize, unsure: bool) {
+        let line = self.line.clone().expect("a pipeline");
+        self.replicas.get_mut(&(line.nodes[position], line.id)).expect("a replica").unsure = unsure;
+    }
+
     fn store(&mut self, node: usize, id: i64, packet: &Packet) {
         let replica = self.replicas.get_mut(&(node, id)).expect("a replica");
         assert!(!replica.finalized);
@@ -411,14 +419,15 @@ impl World {
             None => ProbeAnswer::Missing,
             Some(replica) => {
                 let len = replica.bytes.len() as u64;
-                let acked = if replica.restarted { 0 } else { replica.acked as u64 };
+                let unsure = replica.restarted || replica.unsure;
+                let acked = if unsure { 0 } else { replica.acked as u64 };
                 ProbeAnswer::At(ReplicaAt {
                     stamp: replica.stamp,
                     received_bytes: len,
                     stored_bytes: len,
                     acked_bytes: if replica.finalized { len } else { acked },
                     finalized: replica.finalized,
-                    waiting: (replica.left || replica.restarted) && !replica.finalized,
+                    waiting: (replica.left || unsure) && !replica.finalized,
                 })
             }
         };

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use base::disk::DiskCall;
 use transfer::WriteStage;
 
-use super::pipeline::{FORMAT, FRAME_BYTES, append, open_again, read_open, send, stamp, streaming, wish};
+use super::pipeline::{FORMAT, FRAME_BYTES, append, open_again, read_open, send, send_acked, stamp, streaming, wish};
 use super::*;
 
 fn storages(store: &Store) -> Vec<StorageId> {
@@ -209,4 +209,140 @@ fn sc_26_a_recovery_stops_the_writer_on_whichever_disk_of_the_node_it_is() {
     assert_eq!(store.prepare_recovery(&disks[1], block(1).id, stamp(5)).unwrap().unwrap().len_bytes, 700);
     store.finish_recovery(&disks[1], block(1).id, stamp(5), 700).unwrap();
     assert_eq!(read_open(&store).unwrap(), &whole[..700]);
+}
+
+/// What a start of the node finds: a replica of 1,300 bytes, and nobody knows what was acknowledged of it.
+fn found(whole: &[u8]) -> (MemDisk, Store) {
+    let (disk, store) = joined(1);
+    let mut writer = store.create(&block(1), None, FORMAT).unwrap();
+    send(&mut writer, whole, 0, 1300).unwrap();
+    drop((writer, store));
+    disk.process_died();
+    let store = open_again(&disk);
+    (disk, store)
+}
+/// A copy that broke off after 1,300 bytes.
+fn broken_off(whole: &[u8]) -> (MemDisk, Store) {
+    let (disk, store) = joined(1);
+    let mut copy = store.resume(&block(1), &wish(WriteStage::TransferRbw, 0, 0, 0), None, FORMAT).unwrap();
+    send(&mut copy, whole, 0, 1300).unwrap();
+    drop(copy);
+    (disk, store)
+}
+/// What readers and writers are told: does it speak for what was acknowledged, and how much was that?
+fn told(store: &Store) -> (bool, u64) {
+    let told = store.progress(&block(1)).unwrap();
+    (!told.waiting, told.acked_bytes)
+}
+
+#[test]
+fn sc_27_what_was_found_speaks_for_its_pipeline_only_when_all_that_was_sent_is_acknowledged() {
+    let whole = bytes(1, 2000);
+    for stage in [WriteStage::PipelineSetupStreamingRecovery, WriteStage::PipelineSetupAppendRecovery] {
+        for make in [found, broken_off] {
+            for (min, max) in [(0, 1300), (700, 1300), (1024, 2000), (1299, 1300), (1300, 2000), (1, 1301)] {
+                // Sent again up to here, and acknowledged, before the writer goes.
+                for again in [0, 700, max - 1, max] {
+                    let what = format!("{stage:?} {min}..{max} {again}");
+                    let (_disk, store) = make(&whole);
+                    let resumed = store.resume(&block(1), &wish(stage, 1, min, max), None, FORMAT);
+                    let mut writer = resumed.unwrap_or_else(|error| panic!("{what}: {error}"));
+                    assert_eq!(told(&store), (false, 0), "{what}");
+                    if min > 0 {
+                        assert_eq!(
+                            read_open(&store).unwrap(),
+                            &whole[..min as usize],
+                            "{what}: the writer knows of it"
+                        );
+                    }
+                    if again > 0 {
+                        send_acked(&mut writer, &whole, 7, 0, again as usize);
+                    }
+                    let speaks = again == max;
+                    assert_eq!(told(&store), if speaks { (true, max) } else { (false, 0) }, "{what}");
+                    drop(writer);
+                    let found = prepare(&store, 5).unwrap().unwrap();
+                    assert_eq!((found.len_bytes, found.acked_bytes), (again.max(1300), again.max(min)), "{what}");
+                    assert_eq!(found.restarted, !speaks, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sc_27_a_writer_that_was_told_of_all_that_it_sent_makes_what_was_found_certain_at_once() {
+    let whole = bytes(1, 2000);
+    for make in [found, broken_off] {
+        let (_disk, store) = make(&whole);
+        let writer = streaming(&store, 1, 1300, 1300).unwrap();
+        // It may be idle for an hour.
+        assert_eq!(told(&store), (true, 1300));
+        assert_eq!(read_open(&store).unwrap(), &whole[..1300]);
+        drop(writer);
+        assert_eq!(told(&store).1, 1300);
+        assert!(!prepare(&store, 5).unwrap().unwrap().restarted);
+        // Whoever closes knows that all of it was acknowledged, whatever was sent once.
+        let (_disk, store) = make(&whole);
+        prepare(&store, 1).unwrap();
+        let close = wish(WriteStage::PipelineCloseRecovery, 2, 1300, 2000);
+        let writer = store.resume(&block(1), &close, None, FORMAT).unwrap();
+        assert_eq!(told(&store), (true, 1300));
+        drop(writer);
+    }
+    // Nothing was sent, and nothing is missing.
+    let (_disk, store) = joined(1);
+    drop(store.resume(&block(1), &wish(WriteStage::TransferRbw, 0, 0, 0), None, FORMAT).unwrap());
+    let _writer = streaming(&store, 1, 0, 0).unwrap();
+    assert_eq!(told(&store), (true, 0));
+}
+
+#[test]
+fn sc_27_what_may_lack_something_does_so_through_any_number_of_pipelines_and_what_lacks_nothing_never() {
+    let whole = bytes(1, 2000);
+    let (disk, store) = found(&whole);
+    drop(streaming(&store, 1, 700, 1500).unwrap());
+    let writer = streaming(&store, 2, 800, 1500).unwrap();
+    assert_eq!(told(&store), (false, 0));
+    assert_eq!(read_open(&store).unwrap(), &whole[..800]);
+    drop(writer);
+    // A recovery that fails after its cut has not made up for anything.
+    prepare(&store, 3).unwrap();
+    disk.inject(DiskFault::once(DiskFaultKind::Full).at(DiskCall::SetLen));
+    assert!(finish(&store, 3, 900).is_err());
+    assert!(prepare(&store, 4).unwrap().unwrap().restarted);
+    let mut writer = streaming(&store, 5, 800, 1500).unwrap();
+    send_acked(&mut writer, &whole, 7, 512, 1500);
+    assert_eq!(told(&store), (true, 1500));
+    drop(writer);
+    let writer = streaming(&store, 6, 1500, 2000).unwrap();
+    assert_eq!(told(&store), (true, 1500), "it was there all the time since");
+    drop(writer);
+    // One of this life of the node, whose writer had heard of more than it has heard itself.
+    let (_disk, store) = joined(1);
+    let mut writer = store.create(&block(1), None, FORMAT).unwrap();
+    send_acked(&mut writer, &whole, 0, 0, 600);
+    send(&mut writer, &whole, 512, 1300).unwrap();
+    drop(writer);
+    let _writer = streaming(&store, 1, 700, 2000).unwrap();
+    assert_eq!(told(&store), (true, 700));
+    // A whole one that is appended to.
+    let (_disk, store) = joined(1);
+    store_block(&store, 1, 1300).unwrap();
+    let _writer = append(&store, 1, 1300).unwrap();
+    assert_eq!(told(&store), (true, 1300));
+}
+
+#[test]
+fn sc_27_a_copy_onto_what_was_found_ends_with_nothing_missing() {
+    let whole = bytes(1, 2000);
+    let (_disk, store) = found(&whole);
+    let mut copy = store.resume(&block(1), &wish(WriteStage::TransferRbw, 1, 0, 0), None, FORMAT).unwrap();
+    assert_eq!(told(&store), (false, 0));
+    send_acked(&mut copy, &whole, 0, 0, 1500);
+    assert_eq!(told(&store), (false, 0), "its end has not come");
+    copy.sync_copy().unwrap();
+    drop(copy);
+    let _writer = streaming(&store, 2, 1500, 2000).unwrap();
+    assert_eq!(told(&store), (true, 1500));
 }
