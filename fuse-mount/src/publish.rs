@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use base::local::temporary_name;
 use client::{
-    AclChange, AppendOptions, Attributes, Client, CreateOptions, ErrorCode, FileStatus, FsResult, Replace, Writer,
+    AclChange, AppendOptions, Attributes, Client, CreateOptions, ErrorCode, FileStatus, FsError, FsResult, Replace,
+    Writer,
 };
 
 use crate::commit::{Commit, commit};
@@ -217,10 +218,12 @@ impl Core {
         self.need_base(file.number, draft, range.clone()).await?;
         let name = temporary_name();
         let temporary = beside(path, &name);
+        let len_bytes = range.end;
         let written = match self.write_content(draft, range, &temporary, old).await {
             Ok(_) => self.change(self.own.replace_content(path, old.inode, &temporary)).await,
             Err(error) => Err(error),
         };
+        let written = written.and_then(|status| has_all(path, status.len_bytes, len_bytes).map(|()| status));
         let status = match written {
             Ok(status) => status,
             Err(error) => {
@@ -426,6 +429,16 @@ impl Core {
     }
 }
 
+/// A namenode that does not know how to replace a content as a whole answers as if it had: the length tells.
+fn has_all(path: &str, answered_bytes: u64, len_bytes: u64) -> FsResult<()> {
+    if answered_bytes == len_bytes {
+        return Ok(());
+    }
+    let message = format!("the namenode did not take the content: {answered_bytes} bytes instead of {len_bytes}");
+    tracing::error!("{path} was not committed: {message}");
+    Err(FsError::new(ErrorCode::Internal, message).with_path(path))
+}
+
 fn committed(file: &OpenFile, status: FileStatus) {
     let mut seen = file.seen.lock();
     (seen.status, seen.local) = (status, None);
@@ -449,6 +462,13 @@ fn beside(path: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_content_that_was_not_taken_is_an_error() {
+        assert!(has_all("/a", 7, 7).is_ok());
+        let refused = has_all("/a", 3, 7).unwrap_err();
+        assert_eq!(Errno::from(refused), Errno::EIO);
+    }
 
     #[test]
     fn ranges_are_handed_on_in_pieces() {

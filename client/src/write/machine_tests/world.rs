@@ -152,6 +152,7 @@ impl World {
                 finalized: true,
                 left: false,
                 restarted: false,
+                unsure: false,
                 leaves: None,
             };
             self.replicas.insert((node, 1), replica);
