@@ -217,7 +217,7 @@ pub(super) const NAMES_ASKED_OF_ALL: u32 = 512;
 /// The path before and after its component `.snapshot`.
 fn split_at_snapshots(path: &str) -> Option<(&str, &str)> {
     // Most paths have no name that begins with a dot: this is looked at for every status.
-    if !path.as_bytes().windows(2).any(|pair| pair == b"/.") {
+    if !path.contains("/.") {
         return None;
     }
     let mut from = 0;
