@@ -106,20 +106,17 @@ impl Store {
         self.check_pool(&block.pool)?;
         // Also the fence of a recovery that found no replica, whichever volume it asked.
         self.check_fence(block.id, wish.new_stamp)?;
-        let created = BlockRef { stamp: wish.new_stamp, ..block.clone() };
-        let Some((volume, seen)) = self.see(block.id) else {
-            decide(block.id, wish, None)?;
-            let mut writer = self.create(&created, storage, chunks)?;
-            if wish.stage == WriteStage::TransferRbw {
-                writer.set_stays_open();
-            }
-            return Ok(writer);
-        };
+        let Some((volume, seen)) = self.see(block.id) else { return self.begin(block, wish, storage, chunks) };
         volume.working()?;
         let seen = read_if_left(volume, block, wish, seen)?;
         decide(block.id, wish, Some(&seen.here()))?;
         let held = stop(seen.open.as_ref(), block.id)?;
-        let again = Seen::of(&volume.state.lock(), block.id).ok_or(StoreError::Changed(block.id))?;
+        let again = Seen::of(&volume.state.lock(), block.id);
+        let Some(again) = again else {
+            // Its writer had not got a byte, and has taken it away: as if this had come a moment later.
+            drop(held);
+            return self.begin(block, wish, storage, chunks);
+        };
         if again.has_other_writer_than(&seen) {
             return Err(StoreError::Changed(block.id));
         }
@@ -127,6 +124,7 @@ impl Store {
             Verdict::Create => Err(StoreError::Changed(block.id)),
             Verdict::Replace => {
                 // Room first: what is here may be all that there is, and is not given up for a copy that cannot come.
+                let created = BlockRef { stamp: wish.new_stamp, ..block.clone() };
                 let room = self.room_for(&created, storage)?;
                 Self::clear(volume, &block.pool, block.id, &again)?;
                 drop(held);
@@ -160,6 +158,22 @@ impl Store {
                 Ok(writer)
             }
         }
+    }
+
+    /// As [`Store::resume`], where there is no replica.
+    fn begin(
+        &self,
+        block: &BlockRef,
+        wish: &Wish,
+        storage: Option<&StorageId>,
+        chunks: ChunkFormat,
+    ) -> Result<ReplicaWriter, StoreError> {
+        decide(block.id, wish, None)?;
+        let mut writer = self.create(&BlockRef { stamp: wish.new_stamp, ..block.clone() }, storage, chunks)?;
+        if wish.stage == WriteStage::TransferRbw {
+            writer.set_stays_open();
+        }
+        Ok(writer)
     }
 
     /// First half of a block's recovery: the writer is stopped, and nothing but this recovery, or what comes after it,

@@ -68,6 +68,24 @@ fn sc_26_a_recovery_waits_until_the_files_of_the_one_before_are_not_cut_any_more
 }
 
 #[test]
+fn sc_34_a_writer_that_takes_its_empty_replica_away_is_in_nobodys_way() {
+    let (disk, store) = joined(1);
+    let store = Arc::new(store);
+    let writer = store.create(&block(1), None, FORMAT).unwrap();
+    let open = Arc::clone(&store.volumes[0].state.lock().open[&block(1).id]);
+    let ends = hang((&disk, &store), DiskFault::once(DiskFaultKind::Hang).at(DiskCall::Remove), |_| drop(writer));
+    let other = Arc::clone(&store);
+    let goes_on = base::task::thread("goes-on", move || streaming(&other, 5, 0, 0));
+    while !open.is_stopped() {
+        std::thread::yield_now();
+    }
+    disk.clear_faults();
+    ends.join().unwrap();
+    let mut writer = goes_on.unwrap().join().unwrap().unwrap();
+    send(&mut writer, &bytes(1, 700), 0, 700).unwrap();
+}
+
+#[test]
 fn sc_59_a_creator_that_hangs_is_waited_for_and_sets_nothing_of_its_successor_aside() {
     for file in ["/current/", ".meta"] {
         let (disk, store) = joined(1);
