@@ -86,7 +86,7 @@ crash_points! {
     LeavesRename = "leaves-rename";
     /// One that is of no use (any more) is removed.
     LeavesRemove = "leaves-remove";
-    /// A volume that hung is tried: the file for it is created.
+    /// A volume that hung is tried, or a sync of it has failed: the file that is for it, or tells of it, is created.
     CheckCreate = "check-create";
     /// It is made durable.
     CheckSync = "check-sync";

@@ -114,6 +114,7 @@ fn of(progress: &Progress) -> ProbeAnswer {
         acked_bytes: progress.acked_bytes,
         finalized: progress.finalized,
         waiting: progress.waiting,
+        unsure: progress.unsure,
     })
 }
 

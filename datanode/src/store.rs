@@ -39,6 +39,7 @@ mod side;
 mod strangers;
 #[cfg(test)]
 mod tests;
+mod unsynced;
 mod verify;
 mod volume;
 mod writer;
@@ -534,7 +535,8 @@ impl Store {
         }
         let open = volume.state.lock().open.get(&block.id).cloned();
         // What may lack acknowledged bytes says nothing of what was acknowledged: others are asked.
-        let may_lack = open.as_ref().is_none_or(|open| open.may_lack());
+        let is_whole = replica.state == ReplicaState::Finalized;
+        let may_lack = !is_whole && open.as_ref().is_none_or(|open| open.may_lack());
         let lengths = match (replica.state, open) {
             (ReplicaState::Corrupt, _) => {
                 return Err(StoreError::NotWhole { id: block.id, state: replica.state.as_str() });
@@ -549,9 +551,9 @@ impl Store {
             received_bytes: lengths.received_bytes,
             stored_bytes: lengths.stored_bytes,
             acked_bytes: lengths.acked_bytes,
-            finalized: replica.state == ReplicaState::Finalized,
-            waiting: replica.state == ReplicaState::WaitingRecovery
-                || (replica.state == ReplicaState::BeingWritten && may_lack),
+            finalized: is_whole,
+            waiting: replica.state == ReplicaState::WaitingRecovery,
+            unsure: may_lack,
         })
     }
     /// What is known of a replica.

@@ -64,6 +64,9 @@ pub struct Progress {
     pub finalized: bool,
     /// Nobody writes: the writer is gone, or the node was started anew since.
     pub waiting: bool,
+    /// It is not known how much was acknowledged, and `acked_bytes` is 0: the node was started anew since, or a writer goes
+    /// on with what was found then and has not sent everything again.
+    pub unsure: bool,
 }
 
 impl Progress {
@@ -77,6 +80,7 @@ impl Progress {
             acked_bytes: self.acked_bytes,
             finalized: self.finalized,
             waiting: Some(self.waiting),
+            unsure: Some(self.unsure),
         };
         BlockOpResponse { status: Status::Success as i32, progress: Some(progress), ..BlockOpResponse::default() }
     }
@@ -88,13 +92,15 @@ impl Progress {
         let wire = reply.progress.as_ref();
         let wire =
             wire.ok_or_else(|| WireError::malformed("answer to REPLICA_STATE", "it says nothing of a replica"))?;
+        let waiting = wire.waiting.unwrap_or(false);
         Ok(Self {
             stamp: GenerationStamp::from_raw(wire.stamp),
             received_bytes: wire.received_bytes,
             stored_bytes: wire.stored_bytes,
             acked_bytes: wire.acked_bytes,
             finalized: wire.finalized,
-            waiting: wire.waiting.unwrap_or(false),
+            waiting,
+            unsure: wire.unsure.unwrap_or(waiting && wire.acked_bytes == 0),
         })
     }
 }
@@ -132,14 +138,28 @@ mod tests {
         assert!(!is_absent(&reply::refused(Status::Error, "it is damaged", "")));
     }
 
+    #[test]
+    fn an_older_node_that_waits_and_acknowledged_nothing_does_not_know() {
+        let of = |waiting, acked_bytes| {
+            let stamp = GenerationStamp::FIRST;
+            let (received_bytes, stored_bytes, finalized, unsure) = (9, 9, false, false);
+            let said = Progress { stamp, received_bytes, stored_bytes, acked_bytes, finalized, waiting, unsure };
+            let mut reply = said.to_reply();
+            reply.progress.as_mut().unwrap().unsure = None;
+            Progress::from_reply(&reply).unwrap().unsure
+        };
+        assert_eq!([of(true, 0), of(true, 5), of(false, 0)], [true, false, false]);
+    }
+
     proptest! {
         #[test]
         fn answers_survive_the_wire(
-            stamp in any::<u64>(), lengths in any::<[u64; 3]>(), finalized in any::<bool>(), waiting in any::<bool>(),
+            stamp in any::<u64>(), lengths in any::<[u64; 3]>(), said in any::<[bool; 3]>(),
         ) {
+            let [finalized, waiting, unsure] = said;
             let [received_bytes, stored_bytes, acked_bytes] = lengths;
             let stamp = GenerationStamp::from_raw(stamp);
-            let said = Progress { stamp, received_bytes, stored_bytes, acked_bytes, finalized, waiting };
+            let said = Progress { stamp, received_bytes, stored_bytes, acked_bytes, finalized, waiting, unsure };
             let mut bytes = BytesMut::from(&encode_delimited(&said.to_reply())[..]);
             let reply: BlockOpResponse = decode_delimited(&mut bytes, "reply").unwrap().unwrap();
             prop_assert_eq!(Progress::from_reply(&reply).unwrap(), said);

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   open block ─▶ first node of its pipeline: what it and all behind it have acknowledged
-//!                  └ silent, or its writer is gone ─▶ all nodes: the least that one of them says
+//!                  └ silent, or its writer is gone ─▶ all nodes: the least that one says which knows;
+//!                     │                               if none does and nobody writes, the most: a recovery keeps that
 //!                     └ nobody answers, or some have it and cannot serve it ─▶ where is it now? … in the end an error,
 //!                       never a shorter file (SC-88)
 //! ```
@@ -46,21 +47,21 @@ pub struct Asked {
 #[must_use]
 pub fn visible_bytes(answers: &[ProbeAnswer], asked: Asked) -> Option<u64> {
     let Asked { stamp, floor_bytes, left_out } = asked;
-    let told = |rank: Rank| {
-        let of = |answer: &ProbeAnswer| match answer {
-            ProbeAnswer::At(at) if at.stamp >= stamp && rank_of(at) == rank => Some(shown(at)),
-            _ => None,
-        };
-        answers.iter().filter_map(of).min()
-    };
+    let nodes = || answers.iter().filter_map(ProbeAnswer::at).filter(|at| at.stamp >= stamp);
+    let known = || nodes().filter(|at| !at.unsure);
+    let unsure = || nodes().filter(|at| at.unsure);
     // Those that were not asked, too: a namenode that has just started does not know yet where they are.
     let unheard = answers.iter().any(|one| matches!(one, ProbeAnswer::Silent | ProbeAnswer::Mute));
     let some_may_know_better = unheard || left_out > 0;
     // The least of all that know what was acknowledged: of a block that is being closed one may be whole when another one has
     // less, and its writer is gone; what is beyond that may be lost. One that was started anew may have lost what was not
-    // synced: it is believed if nobody else can be (SC-27).
-    let seen = (told(Rank::Certain).into_iter().chain(told(Rank::Left)).min())
-        .or_else(|| told(Rank::Restarted).filter(|_| !some_may_know_better));
+    // synced: it is believed if nobody else can be (SC-27). Nobody shows less than what was seen before then: the block's
+    // recovery takes the longest, as long as no writer goes on with a shorter one.
+    let believed = match unsure().all(|at| at.waiting) {
+        true => unsure().map(|at| at.stored_bytes).max(),
+        false => unsure().map(|at| at.stored_bytes).min(),
+    };
+    let seen = known().map(|at| shown(&at)).min().or_else(|| believed.filter(|_| !some_may_know_better));
     // The writer has the block, and has not come to any of its nodes yet (SC-33): all of them say that they have nothing.
     // One that has a replica and cannot serve it, or that is not there to be asked, may have acknowledged something.
     let nothing = !answers.is_empty() && answers.iter().all(|one| *one == ProbeAnswer::Missing);
@@ -68,43 +69,14 @@ pub fn visible_bytes(answers: &[ProbeAnswer], asked: Asked) -> Option<u64> {
     seen.or(unborn.then_some(0)).map(|bytes| bytes.max(floor_bytes))
 }
 
-/// How much an answer is worth.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rank {
-    /// It is being written, or whole.
-    Certain,
-    /// Its writer is gone, and it knows what was acknowledged.
-    Left,
-    /// Its node was started anew since, or nothing of it was acknowledged; also while a writer goes on with it that has not
-    /// sent everything again.
-    Restarted,
-}
-
-const fn rank_of(at: &ReplicaAt) -> Rank {
-    if at.finalized || !at.waiting {
-        Rank::Certain
-    } else if at.is_unsure() {
-        Rank::Restarted
-    } else {
-        Rank::Left
-    }
-}
-
-/// What one replica shows.
+/// What one replica shows that knows what was acknowledged.
 const fn shown(at: &ReplicaAt) -> u64 {
-    if at.finalized {
-        at.received_bytes
-    } else if at.is_unsure() {
-        // A node that was started anew does not know what it had acknowledged; that was no more than what it has.
-        at.stored_bytes
-    } else {
-        at.acked_bytes
-    }
+    if at.finalized { at.received_bytes } else { at.acked_bytes }
 }
 
 /// Is the answer of the first node alone enough?
 const fn is_enough(answer: &ProbeAnswer, stamp: u64) -> bool {
-    matches!(answer, ProbeAnswer::At(at) if at.stamp >= stamp && !at.waiting && !at.finalized)
+    matches!(answer, ProbeAnswer::At(at) if at.stamp >= stamp && !at.waiting && !at.unsure && !at.finalized)
 }
 
 impl Inner {
@@ -240,7 +212,13 @@ mod tests {
     }
     fn restarted(stored_bytes: u64) -> ProbeAnswer {
         let received_bytes = stored_bytes;
-        ProbeAnswer::At(ReplicaAt { stamp: 7, received_bytes, stored_bytes, waiting: true, ..Default::default() })
+        let (waiting, unsure) = (true, true);
+        ProbeAnswer::At(ReplicaAt { stamp: 7, received_bytes, stored_bytes, waiting, unsure, ..Default::default() })
+    }
+    /// A writer goes on with what a start found.
+    fn taken_up(stored_bytes: u64) -> ProbeAnswer {
+        let ProbeAnswer::At(found) = restarted(stored_bytes) else { unreachable!("see above") };
+        ProbeAnswer::At(ReplicaAt { waiting: false, ..found })
     }
     fn closed(len_bytes: u64) -> ProbeAnswer {
         let (received_bytes, stored_bytes, acked_bytes) = (len_bytes, len_bytes, len_bytes);
@@ -250,7 +228,7 @@ mod tests {
             stored_bytes,
             acked_bytes,
             finalized: true,
-            waiting: false,
+            ..Default::default()
         })
     }
 
@@ -265,7 +243,7 @@ mod tests {
         assert_eq!(seen(&[closed(90), at(40)]), Some(40));
         assert_eq!(seen(&[closed(90), Silent]), Some(90));
         assert_eq!(seen(&[restarted(70), at(40)]), Some(40), "a node that was started anew knows less");
-        assert_eq!(seen(&[restarted(70), restarted(75), Missing]), Some(70));
+        assert_eq!(seen(&[restarted(70), restarted(75), Missing]), Some(75), "a recovery keeps the longest");
         assert_eq!(seen(&[restarted(70), Silent]), None, "the silent one may know of more");
         let left = ProbeAnswer::At(ReplicaAt {
             stamp: 7,
@@ -275,6 +253,9 @@ mod tests {
             ..Default::default()
         });
         assert_eq!(seen(&[restarted(10), left, left]), Some(50), "those that know what was acknowledged come first");
+        let nothing = ProbeAnswer::At(ReplicaAt { stamp: 7, stored_bytes: 55, waiting: true, ..Default::default() });
+        assert_eq!(seen(&[nothing, left]), Some(0), "one to which nothing was acknowledged knows that");
+        assert_eq!(seen(&[nothing, restarted(70)]), Some(0));
         assert_eq!(seen(&[closed(90), left]), Some(50), "what only one of them has may vanish");
         assert_eq!(seen(&[left, at(60), Silent]), Some(50));
         let old = ProbeAnswer::At(ReplicaAt { stamp: 6, acked_bytes: 10, ..ReplicaAt::default() });
@@ -286,10 +267,11 @@ mod tests {
     #[test]
     fn v_3_a_writer_that_goes_on_with_what_a_start_found_hides_nothing_that_was_seen() {
         // The first node was started anew, and its writer has not sent everything again.
-        let unsure = restarted(70);
+        let unsure = taken_up(70);
         assert!(!is_enough(&unsure, 7), "the others are asked");
         assert_eq!(visible_bytes(&[unsure, at(60), at(65)], of(0)), Some(60));
         assert_eq!(visible_bytes(&[unsure, restarted(75)], of(0)), Some(70), "not nothing, although both were");
+        assert_eq!(visible_bytes(&[unsure, taken_up(75)], of(0)), Some(70));
     }
 
     #[test]

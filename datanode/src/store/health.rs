@@ -21,6 +21,7 @@ use base::disk::{Cut, OpenMode, Stuck};
 
 use super::error::{StoreError, is_exhausted, is_full, is_read_only};
 use super::layout;
+use super::unsynced;
 use super::volume::{State, Volume};
 
 /// Bytes that a check writes and reads again.
@@ -143,6 +144,7 @@ impl Volume {
     /// before it may be lost.
     pub(crate) fn guard<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(StoreError::Sync { path, source }) = &result {
+            unsynced::note(self.disk.as_ref(), &self.dir);
             self.condemn(format!("sync {path}: {source}"));
         }
         if let Err(StoreError::Io { operation, path, source }) = &result

@@ -6,6 +6,7 @@
 //!   <volume>/scrub                            how far the scrubber has come (two slots)
 //!   <volume>/lock                             held by the running node
 //!   <volume>/check                            what a volume that hung is tried with
+//!   <volume>/unsynced                         a sync failed: what is open may be in the page cache alone
 //!   <volume>/reserve                          room for deletes on a full disk
 //!   <volume>/meta.new                         a meta file that is being made anew, with the leaves of a digest
 //!   <volume>/current/<pool>/d3f/blk_<id>      data, raw
@@ -27,6 +28,7 @@ pub(crate) const TERM: &str = "term";
 pub(crate) const SCRUB: &str = "scrub";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const CHECK: &str = "check";
+pub(crate) const UNSYNCED: &str = "unsynced";
 pub(crate) const RESERVE: &str = "reserve";
 pub(crate) const META_NEW: &str = "meta.new";
 pub(crate) const CURRENT: &str = "current";

@@ -23,6 +23,7 @@ use super::Store;
 use super::admit::{Here, Verdict, Wish, decide};
 use super::error::StoreError;
 use super::layout;
+use super::look::Watch;
 use super::meta::{self, End};
 use super::open::{FoundReplica, Mark, OpenLeaves, OpenReplica};
 use super::prove;
@@ -31,6 +32,7 @@ use super::replica::{Replica, ReplicaState};
 use super::reservation::Reservation;
 use super::scan;
 use super::side::{self, SideFile};
+use super::verify::{Verification, VerifyStep};
 use super::volume::{State, Volume};
 use super::writer::{FinalisedReplica, ReplicaWriter, Start, recount};
 
@@ -177,7 +179,9 @@ impl Store {
     }
 
     /// First half of a block's recovery: the writer is stopped, and nothing but this recovery, or what comes after it,
-    /// changes the replica from now on. `None`: there is none on that disk; a writer on another one is stopped all the same. What an earlier run of the node left is read whole.
+    /// changes the replica from now on. `None`: there is none on that disk; a writer on another one is stopped
+    /// all the same. What an earlier run of the node left is read whole, and so is what is finalised: one that is damaged is
+    /// told as such.
     ///
     /// # Errors
     /// [`StoreError::StaleStamp`] and [`StoreError::Fenced`] if a later recovery was here; [`StoreError::Busy`]; the disk's.
@@ -207,7 +211,9 @@ impl Store {
         match (&stopped.open, state) {
             (_, ReplicaState::Finalized | ReplicaState::Corrupt) => {
                 let len_bytes = stopped.replica.len_bytes;
-                Ok(Some(found(len_bytes, len_bytes, false)))
+                let state = read_if_whole(volume, &pool, id, &stopped.replica)?;
+                let found = found(len_bytes, len_bytes, false);
+                Ok(Some(FoundReplica { state, ..found }))
             }
             (Some(open), _) => {
                 let lengths = open.lengths();
@@ -433,6 +439,26 @@ fn read_if_left(volume: &Volume, block: &BlockRef, wish: &Wish, seen: Seen) -> R
     }
     prove_left(volume, &block.pool, block.id, &seen)?;
     Seen::of(&volume.state.lock(), block.id).ok_or(StoreError::Changed(block.id))
+}
+
+/// What a whole replica is, by its bytes: a recovery may end the block on it alone, and what the others have counts for nothing
+/// then. A damaged one is noted and reported as such.
+fn read_if_whole(
+    volume: &Arc<Volume>,
+    pool: &PoolId,
+    id: BlockId,
+    whole: &Replica,
+) -> Result<ReplicaState, StoreError> {
+    if whole.state != ReplicaState::Finalized {
+        return Ok(whole.state);
+    }
+    let watch = Watch::begin(volume, id).filter(|watch| watch.replica() == *whole).ok_or(StoreError::Changed(id))?;
+    let mut reading = Verification::new(watch, pool.clone());
+    loop {
+        if let VerifyStep::Done(verified) = reading.step()? {
+            return Ok(if verified.damage.is_none() { whole.state } else { ReplicaState::Corrupt });
+        }
+    }
 }
 
 /// Reads what an earlier run of the node left, and keeps what was found.

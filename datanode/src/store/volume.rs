@@ -35,6 +35,7 @@ use super::open::OpenReplica;
 use super::opened::Opened;
 use super::replica::{Replica, ReplicaState};
 use super::scan;
+use super::unsynced;
 
 /// A volume of this node.
 #[derive(Debug)]
@@ -239,11 +240,15 @@ impl Volume {
         if let Some((_, pool)) = &identity.membership {
             found = scan::scan(disk.as_ref(), dir, pool)?;
         }
+        let pool = identity.membership.as_ref().map(|(_, pool)| pool);
+        let unsynced = unsynced::write_again(disk.as_ref(), dir, pool, &found.replicas)?;
         if !found.replicas.is_empty() {
             // A killed process may have left trailers and names in the page cache alone: what is reported as
             // whole must be durable.
-            disk.sync_all(dir, CrashPoint::VolumeSync).map_err(StoreError::sync_names(dir))?;
+            let synced = disk.sync_all(dir, CrashPoint::VolumeSync);
+            synced.inspect_err(|_| unsynced::note(disk.as_ref(), dir)).map_err(StoreError::sync_names(dir))?;
         }
+        unsynced.forget()?;
         if found.orphans > 0 {
             tracing::warn!(dir = %dir.display(), orphans = found.orphans, "checksum files without data are left alone");
         }

@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use sim::{Rare, Run, Shape};
+use sim::{Rare, Run};
 
-use crate::seeds::{EXTENDED_REGRESSIONS, REGRESSIONS, Sum, base_of_commit, make, make_all};
+use crate::seeds::{EXTENDED_REGRESSIONS, REGRESSIONS, Sum, base_of_commit, make, make_all, plain};
 
 /// Seeds of a commit.
 const SEEDS: usize = 200;
@@ -32,11 +32,6 @@ const OF_EXTENDED: [Rare; 11] = [
     Rare::LeaseTaken,
     Rare::FormerWriterFenced,
 ];
-
-/// A cluster without those.
-fn plain(seed: u64) -> Run {
-    Run { shape: Shape::of_old_seed(seed), ..Run::of_seed(seed) }
-}
 
 fn missing(sum: &Sum) -> Vec<Rare> {
     sum.coverage.missing().into_iter().filter(|event| !OF_EXTENDED.contains(event)).collect()
@@ -70,10 +65,7 @@ fn the_seeds_of_this_commit_pass_and_every_rare_event_happens() {
 fn seeds_that_failed_once_pass() {
     let run = |number: usize| match number.checked_sub(REGRESSIONS.len()) {
         // They failed in clusters that had no logs and no administrator: as such they are the runs that they were.
-        None => {
-            let seed = REGRESSIONS[number];
-            Run { shape: Shape::of_old_seed(seed), ..Run::of_seed(seed) }
-        }
+        None => plain(REGRESSIONS[number]),
         Some(number) => Run::of_seed(EXTENDED_REGRESSIONS[number]),
     };
     let sum = make_all(REGRESSIONS.len() + EXTENDED_REGRESSIONS.len(), run, || true);

@@ -2,7 +2,7 @@
 
 use sim::Run;
 
-use crate::seeds::make;
+use crate::seeds::{make, plain};
 
 #[test]
 fn one_seed() {
@@ -12,7 +12,8 @@ fn one_seed() {
     };
     let seed = seed.parse().expect("BLOCKYARD_SIM_SEED is a number");
     let loud = std::env::var_os("BLOCKYARD_SIM_QUIET").is_none();
-    let report = make(Run { loud, ..Run::of_seed(seed) });
+    let run = if std::env::var_os("BLOCKYARD_SIM_PLAIN").is_some() { plain(seed) } else { Run::of_seed(seed) };
+    let report = make(Run { loud, ..run });
     println!("{report:?}");
     assert_eq!(report.failure, None);
 }

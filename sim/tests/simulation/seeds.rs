@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sim::{Coverage, Report, Run};
+use sim::{Coverage, Report, Run, Shape};
 
 /// Threads that make runs.
 const THREADS: usize = 2;
@@ -93,13 +93,13 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, report: &Report) {
+    fn add(&mut self, report: &Report, is_plain: bool) {
         self.coverage.add(&report.coverage);
         self.runs += 1;
         self.operations += u64::from(report.operations);
         self.faults += u64::from(report.faults);
         if let Some(failure) = &report.failure {
-            self.failures.push(describe(report.seed, failure));
+            self.failures.push(describe(report.seed, is_plain, failure));
         }
     }
     pub(crate) fn join(&mut self, other: Self) {
@@ -111,9 +111,15 @@ impl Sum {
     }
 }
 
-fn describe(seed: u64, failure: &str) -> String {
+/// A cluster without logs, an administrator and disks that hang.
+pub(crate) fn plain(seed: u64) -> Run {
+    Run { shape: Shape::of_old_seed(seed), ..Run::of_seed(seed) }
+}
+
+fn describe(seed: u64, is_plain: bool, failure: &str) -> String {
+    let plain = if is_plain { "BLOCKYARD_SIM_PLAIN=1 " } else { "" };
     format!(
-        "seed {seed}: {failure}\n  again: BLOCKYARD_SIM_SEED={seed} cargo test -p sim --test simulation one_seed -- --nocapture"
+        "seed {seed}: {failure}\n  again: {plain}BLOCKYARD_SIM_SEED={seed} cargo test -p sim --test simulation one_seed -- --nocapture"
     )
 }
 
@@ -143,7 +149,9 @@ pub(crate) fn make_all(
                     if number >= count {
                         break;
                     }
-                    sum.add(&make(run_of(number)));
+                    let run = run_of(number);
+                    let is_plain = run.shape == Shape::of_old_seed(run.seed);
+                    sum.add(&make(run), is_plain);
                 }
                 sum
             })

@@ -47,18 +47,11 @@ pub struct ReplicaAt {
     pub acked_bytes: u64,
     /// Is it whole and closed?
     pub finalized: bool,
-    /// Nobody writes it: its writer is gone, or its node was started anew since. Or a writer goes on with what was found
-    /// then, and not everything that was sent before is acknowledged again: see [`ReplicaAt::is_unsure`].
+    /// Nobody writes it: its writer is gone, or its node was started anew since.
     pub waiting: bool,
-}
-
-impl ReplicaAt {
-    /// Does it say nothing of what was acknowledged? Its node was started anew, or nothing was, or it is a beginning that a
-    /// writer goes on with, which may still lack some.
-    #[must_use]
-    pub const fn is_unsure(&self) -> bool {
-        self.waiting && self.acked_bytes == 0
-    }
+    /// It says nothing of what was acknowledged: its node was started anew, or it is a beginning that a writer goes on with,
+    /// which may still lack some.
+    pub unsure: bool,
 }
 
 impl ProbeAnswer {
@@ -182,7 +175,7 @@ fn stuck_in_sync(nodes: &[ReplicaAt], known: &Known<'_>) -> Option<Blamed> {
     }
     let held_back = nodes.windows(2).rposition(|pair| match pair {
         // Whoever does not say has not acknowledged everything.
-        [here, behind] if here.is_unsure() => behind.acked_bytes >= known.sent_bytes,
+        [here, behind] if here.unsure => behind.acked_bytes >= known.sent_bytes,
         [here, behind] => here.acked_bytes < behind.acked_bytes,
         _ => false,
     });
@@ -296,7 +289,7 @@ mod tests {
     #[test]
     fn sc_37_who_does_not_say_what_it_acknowledged_is_blamed_only_if_all_behind_it_have_everything() {
         let ProbeAnswer::At(silent) = at(SENT, SENT, 0) else { unreachable!("see above") };
-        let unsure = ProbeAnswer::At(ReplicaAt { waiting: true, ..silent });
+        let unsure = ProbeAnswer::At(ReplicaAt { waiting: true, unsure: true, ..silent });
         let (synced, half) = (at(SENT, SENT, SENT), at(SENT, SENT, 60));
         assert_eq!(position(&[unsure, synced, synced], known(4_000)), Some(0));
         assert_eq!(position(&[at(SENT, SENT, ACKED), unsure, synced], known(4_000)), Some(1));

@@ -146,7 +146,7 @@ impl OpenBlock {
     /// May a node that was left out go on with an open replica that is so far?
     pub(super) fn is_good_at(&self, node: &StorageLocation, at: &ReplicaAt) -> bool {
         let broke_off = self.uncopied.contains(&node.node);
-        !at.is_unsure() && !broke_off && at.stored_bytes <= self.sent_bytes
+        !at.unsure && !broke_off && at.stored_bytes <= self.sent_bytes
     }
 
     /// Must what is there be kept? Else the block may be given back, and another one taken.
@@ -156,10 +156,6 @@ impl OpenBlock {
     /// Has the namenode to hear that the present pipeline stands?
     pub(super) fn is_restamped(&self) -> bool {
         self.new_stamp != self.named.stamp
-    }
-    /// Does the present pipeline go on with replicas of an earlier one?
-    pub(super) const fn is_resumed(&self) -> bool {
-        matches!(self.stage, WriteStage::PipelineSetupStreamingRecovery | WriteStage::PipelineSetupAppendRecovery)
     }
     /// Is the block only waiting for the proofs of its replicas, which are whole?
     pub(super) fn only_closes(&self) -> bool {

@@ -30,9 +30,7 @@ impl FileWriter {
         let stores = nodes.iter().any(|at| !at.finalized && at.stored_bytes < at.received_bytes);
         // Nobody writes a copy before the pipeline has come to its node.
         let is_copy = |node: &StorageLocation| is_in(&self.fault.behind, node);
-        // What was found at a start of its node says that it waits until all was sent again, although it is written.
-        let is_written = |at: &ReplicaAt| !at.waiting || (block.is_resumed() && at.is_unsure());
-        let left = nodes.iter().zip(&block.pipeline).any(|(at, node)| !is_written(at) && !is_copy(node));
+        let left = nodes.iter().zip(&block.pipeline).any(|(at, node)| at.waiting && !is_copy(node));
         if left && !stores {
             return true;
         }

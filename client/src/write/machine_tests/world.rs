@@ -428,7 +428,8 @@ impl World {
                     stored_bytes: len,
                     acked_bytes: if replica.finalized { len } else { acked },
                     finalized: replica.finalized,
-                    waiting: (replica.left || unsure) && !replica.finalized,
+                    waiting: (replica.left || replica.restarted) && !replica.finalized,
+                    unsure: unsure && !replica.finalized,
                 })
             }
         };

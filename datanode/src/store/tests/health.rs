@@ -239,6 +239,37 @@ fn d_4_sc_48_what_could_not_be_synced_is_not_whole_after_a_restart_either() {
     }
 }
 
+/// What was flushed and could not be synced looks as before to the next run of the node, and its syncs say yes.
+#[test]
+fn sc_48_a_recovery_after_a_failed_sync_ends_on_what_is_on_the_disk() {
+    for killed in [false, true] {
+        let (disk, store) = joined(1);
+        let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+        let whole = bytes(1, 70_000);
+        put(&mut writer, &whole).unwrap();
+        disk.inject(DiskFault::once(DiskFaultKind::SyncError).at(DiskCall::Sync).on("/current/"));
+        assert!(writer.sync().is_err());
+        drop((writer, store));
+        disk.process_died();
+        if killed {
+            // In the middle of the next start, before anything was synced.
+            disk.stop_at(CrashPoint::VolumeSync, Side::Before, 1);
+            assert!(open(&disk, 1).is_err());
+            disk.process_died();
+        }
+        let store = open(&disk, 1).unwrap();
+        let storage = storages(&store).remove(0);
+        let recovery = GenerationStamp::from_raw(GenerationStamp::FIRST.raw() + 1);
+        let found = store.prepare_recovery(&storage, block(1).id, recovery).unwrap().unwrap();
+        assert_eq!(found.len_bytes, 70_000);
+        store.finish_recovery(&storage, block(1).id, recovery, found.len_bytes).unwrap();
+        assert!(!disk.files().iter().any(|file| file.ends_with("/unsynced")), "{:?}", disk.files());
+        drop(store);
+        disk.power_cut(&SeededRandom::new(7));
+        assert_eq!(read(&open(&disk, 1).unwrap(), 1).unwrap(), whole, "killed at the next start: {killed}");
+    }
+}
+
 #[test]
 fn sc_48_a_disk_that_is_looked_at_for_room_and_cannot_sync_is_out() {
     for kind in [DiskFaultKind::Full, DiskFaultKind::SyncError] {

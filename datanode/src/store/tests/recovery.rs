@@ -20,6 +20,20 @@ fn finish(store: &Store, recovery: u64, len: usize) -> Result<FinalisedReplica, 
     store.finish_recovery(&storage(store), block(1).id, stamp(recovery), len as u64)
 }
 
+/// A recovery may end the block on it alone: the others' replicas count for nothing then.
+#[test]
+fn d_2_i_2_a_recovery_hears_that_a_whole_replica_is_damaged() {
+    let (disk, store) = joined(1);
+    store_block(&store, 1, 70_000).unwrap();
+    assert_eq!(prepare(&store, 1).unwrap().unwrap().state, ReplicaState::Finalized);
+    let data = disk.files().into_iter().find(|file| file.ends_with(&format!("/{}", block(1).id))).unwrap();
+    disk.flip_bit(Path::new(&data), 66_000, 3).unwrap();
+    let found = prepare(&store, 2).unwrap().unwrap();
+    assert_eq!((found.state, found.len_bytes), (ReplicaState::Corrupt, 70_000));
+    assert_eq!(state(&store, 1), Some(ReplicaState::Corrupt), "it is reported, too");
+    assert!(finish(&store, 2, 70_000).is_err());
+}
+
 #[test]
 fn d_3_sc_27_a_power_cut_after_hsync_inside_a_chunk_loses_nothing_of_what_was_synced() {
     let whole = bytes(1, 3000);

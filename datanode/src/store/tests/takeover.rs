@@ -250,7 +250,7 @@ fn broken_off(whole: &[u8]) -> (MemDisk, Store) {
 /// What readers and writers are told: does it speak for what was acknowledged, and how much was that?
 fn told(store: &Store) -> (bool, u64) {
     let told = store.progress(&block(1)).unwrap();
-    (!told.waiting, told.acked_bytes)
+    (!told.unsure, told.acked_bytes)
 }
 
 #[test]

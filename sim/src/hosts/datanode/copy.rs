@@ -4,6 +4,7 @@ use base::clock::Moment;
 use datanode::agent::{AgentEvent, Command, Task};
 use datanode::commands;
 use datanode::serve::ReadSession;
+use datanode::store::ReplicaReader;
 use proto::ids::BlockId;
 use proto::transfer::BlockOpResponse;
 use transfer::catch_up::TransferReply;
@@ -114,12 +115,24 @@ impl DatanodeHost {
         let Some(running) = &mut self.running else { return };
         let Some(copy) = running.copies.get_mut(&stream) else { return };
         copy.heard = scene.now();
+        let mut damaged = None;
         let outcome = match ack.first_bad() {
-            Some(_) => Err(format!("the target said {:?}", ack.replies)),
+            Some(bad) => {
+                let reader = copy.session.reader();
+                if ack.replies.get(bad) == Some(&Status::ErrorChecksum) && is_damaged(reader) {
+                    reader.mark_corrupt();
+                    damaged = Some(reader.id());
+                }
+                Err(format!("the target said {:?}", ack.replies))
+            }
             None if copy.last_seqno == Some(ack.seqno) => Ok(()),
             None => return,
         };
-        if let Some(copy) = running.copies.remove(&stream) {
+        let ended = running.copies.remove(&stream);
+        if let Some(block) = damaged {
+            self.note_damage(block, scene);
+        }
+        if let Some(copy) = ended {
             self.end_copy(stream, &copy, outcome, scene);
         }
     }
@@ -149,4 +162,12 @@ impl DatanodeHost {
             }
         }
     }
+}
+
+/// Is what a target refused damaged on this node's disk already, rather than on its way? As the product does it; of a replica
+/// that is being written the last checksum is in memory.
+fn is_damaged(reader: &ReplicaReader) -> bool {
+    let (mut data, mut sums) = (vec![0; reader.len_bytes() as usize], Vec::new());
+    let read = reader.read_data(0, &mut data).and_then(|()| reader.read_checksums(0, reader.len_bytes(), &mut sums));
+    read.is_ok() && !reader.is_unfinished() && reader.chunks().verify(&data, &sums).is_err()
 }
