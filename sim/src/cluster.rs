@@ -309,6 +309,15 @@ impl Cluster {
             loggers.logs.power_cut(at);
         }
     }
+    /// Disks of datanodes have failed since the last look: what others have lost already may be nowhere else.
+    fn note_disk_faults(&mut self) {
+        let failed: Vec<usize> = (0..self.datanodes.len()).filter(|at| self.datanodes[*at].has_failed_anew()).collect();
+        for owner in &mut self.owners {
+            for oracle in owner.former.iter_mut().chain([&mut owner.oracle]) {
+                failed.iter().for_each(|at| oracle.disk_fails(*at));
+            }
+        }
+    }
     /// Starts a host that is down.
     pub fn restart(&mut self, host: Address) {
         if self.is_up(host) {
@@ -400,6 +409,7 @@ impl Cluster {
     }
 
     fn client_finished(&mut self, at: usize, finished: Finished) {
+        self.note_disk_faults();
         let owner = &mut self.owners[at];
         owner.done += 1;
         let home = owner.verifying.take().unwrap_or(usize::MAX);

@@ -1,7 +1,8 @@
 //! How much of a file that is being written can be seen: what the replicas of its open block say, and growing with it.
 //!
 //! ```text
-//!   open block ─▶ first node of its pipeline: what it and all behind it have acknowledged
+//!   open block ─▶ nothing was written since it was opened again: what it had then
+//!               └▶ else first node of its pipeline: what it and all behind it have acknowledged
 //!                  └ silent, or its writer is gone ─▶ all nodes: the least that one says which knows;
 //!                     │                               if none does and nobody writes, the most: a recovery keeps that
 //!                     └ nobody answers, or some have it and cannot serve it ─▶ where is it now? … in the end an error,
@@ -142,6 +143,9 @@ impl Inner {
 
     async fn seen_of(&self, block: &LocatedBlock) -> Option<u64> {
         let stamp = block.block.as_ref()?.stamp;
+        if block.untouched {
+            return Some(len_of(block));
+        }
         let first = block.locations.first()?;
         let asked = Asked { stamp, floor_bytes: len_of(block), left_out: block.left_out };
         let answer = progress(block, first, ASK).await;

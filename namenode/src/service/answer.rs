@@ -112,6 +112,7 @@ impl View<'_> {
             corrupt: false,
             open: false,
             left_out: 0,
+            untouched: false,
             digest: bytes::Bytes::new(),
         }
     }

@@ -226,6 +226,7 @@ impl View<'_> {
             corrupt: false,
             open: true,
             left_out: 0,
+            untouched: false,
             digest: Bytes::new(),
         }
     }

@@ -139,6 +139,7 @@ impl View<'_> {
             corrupt: found.corrupt,
             open: open && !block.committed,
             left_out: found.left_out,
+            untouched: open && block.untouched,
             digest: block.digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest)),
         }
     }

@@ -88,6 +88,8 @@ pub struct DatanodeHost {
     damage: BTreeMap<BlockId, Damage>,
     /// Were disk faults put on it since its start?
     pub faulty: bool,
+    /// Faults of its disk that struck, at the last look.
+    fired: u64,
     /// Has it scrubbers?
     pub scrubs: bool,
     /// Room of each of its disks.
@@ -137,6 +139,7 @@ impl DatanodeHost {
             stamps: BTreeMap::new(),
             damage: BTreeMap::new(),
             faulty: false,
+            fired: 0,
             scrubs: false,
             room_bytes: ROOM_BYTES,
             planted,
@@ -254,6 +257,11 @@ impl DatanodeHost {
             }
             None => {}
         }
+    }
+    /// Has its disk failed since the last time that this was asked?
+    pub(crate) fn has_failed_anew(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.fired, self.disk.faults_fired());
+        self.fired > before
     }
     /// Notes that a command removed a replica: one that was whole is not news of a damaged one.
     fn note_removal(&mut self, deletion: &Deletion) {

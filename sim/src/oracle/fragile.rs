@@ -13,7 +13,8 @@ pub struct Fragile {
     floor_bytes: usize,
     /// Nodes that have the rest, at least.
     homes: usize,
-    /// Nodes that lost power since the write began: some of its homes, perhaps.
+    /// Nodes that lost power since the write began: some of its homes, perhaps. Once there is one, also those whose disk
+    /// fails: the last good home may go either way.
     dark: BTreeSet<usize>,
 }
 
@@ -54,6 +55,14 @@ impl Oracle {
         let nodes = BTreeSet::from([node]);
         self.worlds.iter_mut().flat_map(|world| world.tree.values_mut()).for_each(|entry| entry.lose_power(&nodes));
     }
+    /// The disk of a node has failed. Alone that loses nothing (D-2).
+    pub fn disk_fails(&mut self, node: usize) {
+        let nodes = BTreeSet::from([node]);
+        let is_hurt =
+            |entry: &&mut Entry| matches!(&**entry, Entry::File { fragile: Some(f), .. } if !f.dark.is_empty());
+        let entries = self.worlds.iter_mut().flat_map(|world| world.tree.values_mut());
+        entries.filter(is_hurt).for_each(|entry| entry.lose_power(&nodes));
+    }
 }
 
 #[cfg(test)]
@@ -88,5 +97,34 @@ mod tests {
         oracle.observe(&read, &short, &fence(2, 2)).unwrap();
         oracle.power_cut(2);
         assert!(oracle.clone().observe(&read, &shorter, &fence(3, 3)).is_err(), "it is closed");
+    }
+
+    #[test]
+    fn a_disk_that_fails_loses_nothing_alone_and_with_a_power_cut_what_was_seen_without_a_sync() {
+        let op = Op::Append { path: "/f".into(), tag: 9, len_bytes: 700, manner: Manner::default() };
+        let write = Op::Write {
+            path: "/f".into(),
+            tag: 8,
+            len_bytes: 600,
+            overwrite: false,
+            replication: 2,
+            block_size_bytes: 4096,
+            manner: Manner::default(),
+        };
+        let left = Outcome::Left { base_bytes: 600, least_bytes: 600, most_bytes: 1300 };
+        let of = |len_bytes: usize| {
+            let bytes = Data([content(8, 600), content(9, 700)].concat()[..len_bytes].to_vec());
+            Outcome::Bytes { len_bytes: len_bytes as u64, open: true, start_bytes: 0, bytes }
+        };
+        let read = Op::Read { path: "/f".into(), part: (0, 1000) };
+        for dark in [BTreeSet::new(), BTreeSet::from([1])] {
+            let mut oracle = Oracle::new("/c".into());
+            oracle.observe(&write, &Outcome::Done, &fence(1, 1)).unwrap();
+            oracle.observe(&op, &left, &fence(2, 2)).unwrap();
+            oracle.left_unsynced(&op, &left, &dark);
+            oracle.observe(&read, &of(1300), &fence(3, 3)).unwrap();
+            oracle.disk_fails(2);
+            assert_eq!(oracle.observe(&read, &of(900), &fence(4, 4)).is_ok(), !dark.is_empty(), "{dark:?}");
+        }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) const REGRESSIONS: &[u64] = &[
     216907522935725,
     // What was flushed without a sync was demanded after all its homes had lost power.
     216907522935730,
+    // A recovery ended on what a failed sync had left in the page cache, and a power cut took it.
+    16633804089779,
 ];
 
 /// Seeds that failed once as they are.
@@ -71,6 +73,15 @@ pub(crate) const EXTENDED_REGRESSIONS: &[u64] = &[
     20261130000786,
     // So all nodes were told to go: one good copy was enough to remove what was stale.
     20261130001022,
+    // A recovery ended on a rotten replica alone, whose bytes it had not read.
+    20261130000595,
+    // "Nothing acknowledged" was taken for "not known", and the other way round: lengths of open files went back.
+    20261130003750,
+    20261130003783,
+    // What a truncate had cut off came back with a replica that had got its new name and lost power before its cut.
+    20261201003775,
+    // Both homes of what was flushed without a sync were lost within a second: the one's power, the other's disk.
+    20261130005226,
 ];
 
 /// The base of the gate's seeds: the commit, so that every change is tested with seeds of its own.

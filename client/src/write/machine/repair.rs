@@ -281,6 +281,15 @@ impl FileWriter {
         }
     }
 
+    /// Nodes that failed before this failure are left out no more: nobody else is there, and they may be back by now. They
+    /// are asked what they have before anything is sent to them. Are there any?
+    fn forgive(&mut self) -> bool {
+        let since = self.fault_since.unwrap_or(self.progress).plus(EXCLUDE_FOR);
+        let before = self.excluded.len();
+        self.excluded.retain(|(_, until)| *until >= since);
+        self.excluded.len() < before
+    }
+
     fn ask_for_stamp(&mut self, stay: Vec<StorageLocation>, out: &mut Vec<WriteEffect>) {
         let (until, exclude_nodes) = (self.limit(), self.excluded_nodes());
         let Some(block) = &self.block else { return };
@@ -328,7 +337,7 @@ impl FileWriter {
         }
         if block.wanted > 1 && self.fault.stay.len() < 2 {
             if located.locations.len() < 2 && !self.excluded.is_empty() && self.has_time(now) {
-                return self.wait_for_nodes(now);
+                return if self.forgive() { self.ask_for_stamp_again(out) } else { self.wait_for_nodes(now) };
             }
             return self.check(located, now, out);
         }

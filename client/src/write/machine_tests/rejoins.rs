@@ -177,3 +177,26 @@ fn d_7_nodes_that_are_back_with_whole_replicas_are_taken_in_again() {
         assert_eq!(run.world.transfers, 0, "and is not made again");
     }
 }
+
+#[test]
+fn l_5_who_failed_before_and_is_back_is_asked_at_once_when_one_node_is_left() {
+    let bytes = content(3000);
+    let mut run = Run::of(3);
+    run.write(&bytes[..1000]);
+    run.settle();
+    run.world.dead = vec![0];
+    run.fail(None);
+    run.now = run.now.plus(Duration::from_secs(1));
+    run.write(&bytes[1000..2000]);
+    run.settle();
+    // Nobody says that it is back, and it was left out a second ago.
+    run.world.dead = vec![1];
+    let begun = run.now;
+    run.fail(None);
+    run.write(&bytes[2000..]);
+    run.event(WriteEvent::Close);
+    run.settle();
+    assert_eq!(run.world.published, Some(bytes), "{:?}", run.world.done);
+    assert_eq!((run.world.committed[0].receipts.len(), run.world.transfers), (2, 1));
+    assert_eq!(run.now, begun, "nobody waited");
+}

@@ -31,7 +31,8 @@
 //!
 //! A block that was finished, is open again, and got no pipeline since, is *untouched*: nothing beyond what it was
 //! finished with was acknowledged. Whoever has that much has all that counts, wherever it is: copies may have been
-//! moved since the log named its storages.
+//! moved since the log named its storages. Whoever has more at that stamp was to be cut to it and lost power before that: what
+//! a truncate took away does not come back.
 
 use std::time::Duration;
 
@@ -173,20 +174,27 @@ struct Usable {
     restarted: bool,
 }
 
+/// Bytes that a replica must have to be one of the block's.
+fn least_of(bounds: &Bounds) -> u64 {
+    bounds.target_bytes.unwrap_or(bounds.floor_bytes)
+}
+
 fn usable(at: usize, participant: &Participant, bounds: &Bounds) -> Option<Usable> {
     let Said::Found(found) = participant.said else { return None };
     let finalized = found.state() == ReplicaState::Finalized;
+    // A truncate cut the block to that much at this stamp, and a power cut came between a replica's new name and its cut.
+    let is_of_before = bounds.untouched && found.stamp == bounds.stamp.raw();
+    let len_bytes = if is_of_before { found.len_bytes.min(bounds.floor_bytes) } else { found.len_bytes };
     let whole = finalized || matches!(found.state(), ReplicaState::BeingWritten | ReplicaState::WaitingRecovery);
-    let least = bounds.target_bytes.unwrap_or(bounds.floor_bytes);
-    if !whole || found.stamp < bounds.stamp.raw() || found.len_bytes < least {
+    if !whole || found.stamp < bounds.stamp.raw() || found.len_bytes < least_of(bounds) {
         return None;
     }
     let restarted = found.restarted && !finalized && !base::mutated!(Sc27RestartedReplicaIsBelieved);
-    let acked_bytes = if finalized { found.len_bytes } else { found.acked_bytes.min(found.len_bytes) };
+    let acked_bytes = if finalized { len_bytes } else { found.acked_bytes.min(len_bytes) };
     let of_the_pipeline = participant.home || bounds.untouched;
     let speaks = finalized || (of_the_pipeline && !restarted);
     let counts = finalized || of_the_pipeline;
-    Some(Usable { at, len_bytes: found.len_bytes, acked_bytes, speaks, counts, restarted })
+    Some(Usable { at, len_bytes, acked_bytes, speaks, counts, restarted })
 }
 
 /// Does the storage say that it has no replica? A damaged one, or one of a lower stamp, is not none: whoever holds it
@@ -254,6 +262,7 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
             let live = usable.iter().filter(|replica| !replica.restarted);
             live.map(|replica| replica.acked_bytes).max().unwrap_or(0).max(received)
         }
+        (None, None) if bounds.untouched => bounds.floor_bytes,
         (None, None) => longest,
     };
     let on: Vec<usize> = usable.iter().filter(|replica| replica.len_bytes >= len_bytes).map(|r| r.at).collect();
@@ -487,6 +496,21 @@ mod tests {
             }
         }
         assert_eq!(decide(&untouched, &copies, NOW), finish(120, &[0, 1]));
+    }
+
+    #[test]
+    fn d_6_what_a_truncate_took_away_does_not_come_back_with_a_replica_that_was_not_cut() {
+        let untouched = Bounds { floor_bytes: 60, untouched: true, ..BOUNDS };
+        let renamed_only = restarted(100);
+        for others in [vec![], vec![restarted(60)], vec![written(60, 60)], vec![at_stamp(restarted(60), STAMP + 5)]] {
+            let asked = [vec![renamed_only], others].concat();
+            let all: Vec<usize> = (0..asked.len()).collect();
+            assert_eq!(decide(&untouched, &asked, NOW), finish(60, &all), "{asked:?}");
+        }
+        // Whatever its own run of the node said: it is not the pipeline's, which has a higher stamp.
+        assert_eq!(decide(&untouched, &[written(100, 100)], NOW), finish(60, &[0]));
+        let cut_further = Bounds { target_bytes: Some(40), floor_bytes: 40, ..untouched };
+        assert_eq!(decide(&cut_further, &[renamed_only], NOW), finish(40, &[0]));
     }
 
     #[test]

@@ -96,7 +96,9 @@ impl ClientHost {
             "of open block {} {} nodes say {answers:?}, {left_out} were left out",
             named.id, named.stamp
         ));
-        match visible_bytes(&answers, Asked { stamp: named.stamp, floor_bytes: named.len_bytes, left_out }) {
+        let asked = Asked { stamp: named.stamp, floor_bytes: named.len_bytes, left_out };
+        let seen = if last.untouched { Some(named.len_bytes) } else { visible_bytes(&answers, asked) };
+        match seen {
             Some(bytes) => {
                 scene.hit(Rare::OpenFileRead);
                 named.len_bytes = bytes;
