@@ -24,7 +24,7 @@ use crate::read::buffers::Buffers;
 use crate::read::idle::IdleConnections;
 use crate::read::local::{Lenders, LocalFigures, LocalReads};
 use crate::read::race::Hedging;
-use crate::read::{ReadConfig, Reader};
+use crate::read::{ReadConfig, Reader, Shown};
 use crate::retry::unread_success;
 use crate::rpc::{Call, Carrier, Rpc};
 use crate::session::Session;
@@ -60,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) write: WriteConfig,
     pub(crate) read: ReadConfig,
     pub(crate) avoided: Avoided,
+    /// What was shown of open blocks.
+    pub(crate) shown: Mutex<Shown>,
     pub(crate) idle: Arc<IdleConnections>,
     pub(crate) local: Lenders,
     /// What readers hold ahead of their applications.
@@ -179,6 +181,7 @@ impl ClientBuilder {
             hedging: Hedging::new(self.read.hedge),
             read: self.read,
             avoided: Avoided::default(),
+            shown: Mutex::default(),
             idle: Arc::default(),
             local: Lenders::new(self.local_reads),
             tasks: TaskTracker::new(),

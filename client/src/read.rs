@@ -12,7 +12,8 @@
 //!                       replica 2, from the first byte that was not delivered … then ask where the block is
 //! ```
 //!
-//! `examine` reads one replica alone, for those who check it. `visible` says how long a file is that is being written.
+//! `examine` reads one replica alone, for those who check it. `visible` says how long a file is that is being written, and
+//! `shown` that it is no shorter than it was.
 //!
 //! A replica on this machine is read through descriptors that its node lends (`local`); the machine does not know.
 
@@ -36,6 +37,7 @@ mod reader;
 mod replica;
 mod sequence;
 mod shell;
+mod shown;
 mod stream;
 mod visible;
 
@@ -47,6 +49,7 @@ pub use machine::{BlockReadMachine, ReadConfig, ReadEffect, ReadEvent};
 pub use ranges::Coalesce;
 pub use reader::Reader;
 pub use sequence::ReadAhead;
+pub use shown::{Opening, Shown};
 pub use visible::{Asked, visible_bytes};
 
 /// Attempt at a replica, from 1. Events of an older attempt are ignored by the machine.

@@ -1,5 +1,7 @@
 //! Carrying out a namenode's commands, at the moment when it happens.
 
+use std::time::Duration;
+
 use base::clock::Moment;
 use proto::cluster::{
     CommandResult, CopyReplica, DeleteReplicas, FinishReplica, PrepareRecovery, ReplicaFound,
@@ -15,6 +17,9 @@ use crate::node::Node;
 use crate::receive::chain;
 use crate::serve::ReadSession;
 use crate::store::{ReplicaReader, StoreError};
+
+/// Time in which a recovery reads a replica that is whole. The namenode waits 10 s for an answer.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a command is not carried out any more; `None` while it may be. To be asked right before it is done.
 #[must_use]
@@ -79,14 +84,21 @@ pub fn verify(node: &Node, command: &Command, what: &VerifyReplicas, now: impl F
 
 /// First half of a block's recovery: the writer is stopped, lower stamps are shut out, and what is there is told. Waits for
 /// the disk, and for the writer.
-pub fn prepare_recovery(node: &Node, command: &Command, what: &PrepareRecovery, now: Moment) -> CommandResult {
-    if let Some(reason) = void(node, command, now) {
+pub fn prepare_recovery(
+    node: &Node,
+    command: &Command,
+    what: &PrepareRecovery,
+    now: impl Fn() -> Moment,
+) -> CommandResult {
+    let begun = now();
+    let is_late = || now().since(begun) >= READ_WITHIN;
+    if let Some(reason) = void(node, command, begun) {
         return result(command, Err(reason));
     }
     let found = parse(&what.storage).and_then(|storage| {
         let id = BlockId::from_raw(what.block.as_ref().map_or(0, |block| block.id));
         let recovery = GenerationStamp::from_raw(what.recovery_stamp);
-        node.store().prepare_recovery(&storage, id, recovery).map_err(|error| chain(&error))
+        node.store().prepare_recovery_within(&storage, id, recovery, &is_late).map_err(|error| chain(&error))
     });
     match found {
         Err(error) => result(command, Err(error)),

@@ -60,8 +60,9 @@ struct Log {
     lengths: Vec<(usize, Moment)>,
     /// Segments that were flushed without a sync and left, with the nodes that lost power since they were begun.
     unsynced: Vec<(u64, BTreeSet<usize>)>,
-    /// What reads saw of its length while it was open, each with its end, since a node lost power the last time.
-    seen_open: Vec<(usize, Moment)>,
+    /// What reads saw of its length while it was open, each with its reader (a client, and its life) and its end, since a node
+    /// lost power the last time. One reader never sees it go back (V-3); another one asks when other nodes are silent.
+    seen_open: Vec<((usize, u64), usize, Moment)>,
 }
 
 /// Nodes of a pipeline, at least: what is in their memory only is gone when all of them lose power (D-2).
@@ -155,6 +156,7 @@ impl Logs {
         &mut self,
         path: &str,
         (bytes, open): (&[u8], bool),
+        reader: (usize, u64),
         (begun, ended): (Moment, Moment),
         under_way: &[Segment],
     ) -> Result<(), String> {
@@ -167,7 +169,10 @@ impl Logs {
         if bytes.len() < least {
             return Err(format!("{path} has {} bytes, {least} were acknowledged before", bytes.len()));
         }
-        let mut lengths = log.lengths.iter().chain(&log.seen_open);
+        // What anybody saw is there when it is closed (V-1).
+        let counts = |whose: &(usize, u64)| !open || *whose == reader;
+        let of_open = log.seen_open.iter().filter(|(whose, ..)| counts(whose)).map(|(_, len, at)| (*len, *at));
+        let mut lengths = log.lengths.iter().copied().chain(of_open);
         if let Some((longer, _)) = lengths.find(|(len, at)| *len > bytes.len() && *at < begun) {
             return Err(format!("{path} has {} bytes, a read before saw {longer}", bytes.len()));
         }
@@ -177,8 +182,11 @@ impl Logs {
             let shown = |tag: u64| log.segments.iter().any(|(s, _)| s.tag == tag && s.least_end() <= len_bytes);
             log.unsynced.retain(|(tag, _)| !shown(*tag));
         }
-        let lengths = if open { &mut log.seen_open } else { &mut log.lengths };
-        lengths.push((bytes.len(), ended));
+        if open {
+            log.seen_open.push((reader, bytes.len(), ended));
+        } else {
+            log.lengths.push((bytes.len(), ended));
+        }
         Ok(())
     }
     /// A node lost power during a read: what it saw of an open block may have gone before it was over.
@@ -233,6 +241,9 @@ mod tests {
 
     use super::*;
 
+    /// A reader.
+    const HERE: (usize, u64) = (0, 1);
+
     fn at(seconds: u64) -> Moment {
         Moment::after_start(Duration::from_secs(seconds))
     }
@@ -267,15 +278,15 @@ mod tests {
         logs.appended("/l", (1, 100), &left(0, 40, 100), at(1), &[]).unwrap();
         let first = content(1, 100);
         logs.power_cut(4);
-        assert!(logs.read("/l", (&first[..39], true), (at(2), at(3)), &[]).is_err(), "one node alone");
+        assert!(logs.read("/l", (&first[..39], true), HERE, (at(2), at(3)), &[]).is_err(), "one node alone");
         let mut closed = Logs::default();
         closed.left_unsynced("/l", 1, BTreeSet::from([4]));
         closed.appended("/l", (1, 100), &left(0, 40, 100), at(1), &[]).unwrap();
-        closed.read("/l", (&first[..40], false), (at(2), at(3)), &[]).unwrap();
+        closed.read("/l", (&first[..40], false), HERE, (at(2), at(3)), &[]).unwrap();
         closed.power_cut(5);
-        assert!(closed.read("/l", (&first[..39], false), (at(2), at(3)), &[]).is_err(), "it was closed before");
+        assert!(closed.read("/l", (&first[..39], false), HERE, (at(2), at(3)), &[]).is_err(), "it was closed before");
         logs.power_cut(5);
-        logs.read("/l", (&first[..39], false), (at(2), at(3)), &[]).unwrap();
+        logs.read("/l", (&first[..39], false), HERE, (at(2), at(3)), &[]).unwrap();
     }
 
     #[test]
@@ -283,23 +294,37 @@ mod tests {
         let mut logs = Logs::default();
         logs.appended("/l", (1, 100), &left(0, 40, 100), at(1), &[]).unwrap();
         let first = content(1, 100);
-        logs.read("/l", (&first[..50], false), (at(2), at(3)), &[]).unwrap();
-        assert!(logs.read("/l", (&first[..39], false), (at(2), at(3)), &[]).is_err(), "flushed");
-        assert!(logs.read("/l", (&first[..45], false), (at(4), at(5)), &[]).is_err(), "a read before saw more");
-        logs.read("/l", (&first[..45], false), (at(2), at(5)), &[]).unwrap();
-        logs.read("/l", (&first[..60], true), (at(2), at(5)), &[]).unwrap();
-        assert!(logs.read("/l", (&first[..55], false), (at(6), at(7)), &[]).is_err(), "it was open, and had more");
+        logs.read("/l", (&first[..50], false), HERE, (at(2), at(3)), &[]).unwrap();
+        assert!(logs.read("/l", (&first[..39], false), HERE, (at(2), at(3)), &[]).is_err(), "flushed");
+        assert!(logs.read("/l", (&first[..45], false), HERE, (at(4), at(5)), &[]).is_err(), "a read before saw more");
+        logs.read("/l", (&first[..45], false), HERE, (at(2), at(5)), &[]).unwrap();
+        logs.read("/l", (&first[..60], true), HERE, (at(2), at(5)), &[]).unwrap();
+        assert!(
+            logs.read("/l", (&first[..55], false), HERE, (at(6), at(7)), &[]).is_err(),
+            "it was open, and had more"
+        );
         let mut dark = logs.clone();
         dark.power_cut(1);
-        dark.read("/l", (&first[..55], false), (at(6), at(7)), &[]).unwrap();
-        logs.read("/l", (&first[..50], false), (at(4), at(5)), &[]).unwrap();
+        dark.read("/l", (&first[..55], false), HERE, (at(6), at(7)), &[]).unwrap();
+        let mut open_still = logs.clone();
+        assert!(open_still.read("/l", (&first[..55], true), HERE, (at(6), at(7)), &[]).is_err(), "the same reader");
+        for other in [(1, 1), (0, 2)] {
+            open_still.read("/l", (&first[..55], true), other, (at(6), at(7)), &[]).unwrap();
+        }
+        logs.read("/l", (&first[..50], false), HERE, (at(4), at(5)), &[]).unwrap();
         let both = [&first[..50], &content(2, 20)].concat();
-        assert!(logs.read("/l", (&both, false), (at(4), at(5)), &[]).is_err(), "nobody wrote the end");
-        logs.read("/l", (&both, false), (at(4), at(5)), &[open(2, 50, 0, 20)]).unwrap();
-        assert!(logs.read("/l", (&both, false), (at(4), at(5)), &[open(2, 50, 0, 19)]).is_err(), "more than was given");
+        assert!(logs.read("/l", (&both, false), HERE, (at(4), at(5)), &[]).is_err(), "nobody wrote the end");
+        logs.read("/l", (&both, false), HERE, (at(4), at(5)), &[open(2, 50, 0, 20)]).unwrap();
+        assert!(
+            logs.read("/l", (&both, false), HERE, (at(4), at(5)), &[open(2, 50, 0, 19)]).is_err(),
+            "more than was given"
+        );
         logs.appended("/l", (2, 20), &Outcome::Appended { base_bytes: 50 }, at(6), &[]).unwrap();
-        assert!(logs.read("/l", (&first, false), (at(7), at(8)), &[]).is_err(), "the second one's bytes are gone");
-        logs.read("/l", (&both, false), (at(7), at(8)), &[]).unwrap();
+        assert!(
+            logs.read("/l", (&first, false), HERE, (at(7), at(8)), &[]).is_err(),
+            "the second one's bytes are gone"
+        );
+        logs.read("/l", (&both, false), HERE, (at(7), at(8)), &[]).unwrap();
         assert!(logs.missing("/l", at(2)).is_err() && logs.missing("/m", at(2)).is_ok());
     }
 }

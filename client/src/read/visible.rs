@@ -18,14 +18,15 @@ use std::time::Duration;
 use base::clock::Moment;
 use proto::common::LocatedBlock;
 use proto::error::{ErrorCode, FsError, FsResult};
-use proto::namespace::OpenResponse;
+use proto::namespace::{FileStatus, OpenResponse};
 use proto::path::FsPath;
 
 use super::pages::{Page, join_page, next_page_bytes};
 use super::reader::len_of;
+use super::shown::Opening;
 use crate::client::{Inner, incomplete};
 use crate::datanode::{progress, progress_of_all};
-use crate::write::{ProbeAnswer, ReplicaAt};
+use crate::write::ProbeAnswer;
 
 /// Time for one node to say how far it is: it answers from memory.
 const ASK: Duration = Duration::from_millis(900);
@@ -49,30 +50,32 @@ pub struct Asked {
 pub fn visible_bytes(answers: &[ProbeAnswer], asked: Asked) -> Option<u64> {
     let Asked { stamp, floor_bytes, left_out } = asked;
     let nodes = || answers.iter().filter_map(ProbeAnswer::at).filter(|at| at.stamp >= stamp);
-    let known = || nodes().filter(|at| !at.unsure);
     let unsure = || nodes().filter(|at| at.unsure);
     // Those that were not asked, too: a namenode that has just started does not know yet where they are.
     let unheard = answers.iter().any(|one| matches!(one, ProbeAnswer::Silent | ProbeAnswer::Mute));
     let some_may_know_better = unheard || left_out > 0;
     // The least of all that know what was acknowledged: of a block that is being closed one may be whole when another one has
-    // less, and its writer is gone; what is beyond that may be lost. One that was started anew may have lost what was not
-    // synced: it is believed if nobody else can be (SC-27). Nobody shows less than what was seen before then: the block's
-    // recovery takes the longest, as long as no writer goes on with a shorter one.
-    let believed = match unsure().all(|at| at.waiting) {
-        true => unsure().map(|at| at.stored_bytes).max(),
-        false => unsure().map(|at| at.stored_bytes).min(),
+    // less, and its writer is gone; what is beyond that may be lost. What is whole says nothing of those behind it, and
+    // another one that is heard of next would say less (V-3). One that was started anew may have lost what was not synced
+    // (SC-27). Where nobody writes, a recovery takes the longest of those, and nobody shows less than what was seen before
+    // then. Either is believed if nobody else can be: that is, no node of the pipeline is unheard. What one node alone has is
+    // lost with that (V-1).
+    let whole = nodes().filter(|at| at.finalized).map(|at| at.received_bytes).min();
+    let (waiting, stored) = (unsure().all(|at| at.waiting), unsure().map(|at| at.stored_bytes));
+    let found = if waiting { stored.max() } else { stored.min() };
+    let is_held = |bytes: &u64| nodes().filter(|at| at.stored_bytes >= *bytes).count() >= answers.len().min(2);
+    let believed = match whole {
+        Some(whole) => Some(whole).filter(is_held),
+        None => found,
     };
-    let seen = known().map(|at| shown(&at)).min().or_else(|| believed.filter(|_| !some_may_know_better));
+    let believed = believed.filter(|_| !some_may_know_better);
+    let acked = nodes().filter(|at| !at.unsure && !at.finalized).map(|at| at.acked_bytes).min();
+    let seen = acked.map(|acked| acked.min(whole.unwrap_or(acked))).or(believed);
     // The writer has the block, and has not come to any of its nodes yet (SC-33): all of them say that they have nothing.
     // One that has a replica and cannot serve it, or that is not there to be asked, may have acknowledged something.
     let nothing = !answers.is_empty() && answers.iter().all(|one| *one == ProbeAnswer::Missing);
     let unborn = floor_bytes == 0 && left_out == 0 && nothing;
     seen.or(unborn.then_some(0)).map(|bytes| bytes.max(floor_bytes))
-}
-
-/// What one replica shows that knows what was acknowledged.
-const fn shown(at: &ReplicaAt) -> u64 {
-    if at.finalized { at.received_bytes } else { at.acked_bytes }
 }
 
 /// Is the answer of the first node alone enough?
@@ -117,6 +120,7 @@ impl Inner {
         for look in 0..LOOKS {
             let Some(last) = opened.blocks.last().filter(|last| last.open) else { return Ok(()) };
             if let Some(bytes) = self.seen_of(last).await {
+                let bytes = self.shown_of(last, opened.status.as_ref(), bytes);
                 return set_len(opened, bytes);
             }
             if self.rpc.clock.now().plus(PAUSE) >= until || look + 1 == LOOKS {
@@ -139,6 +143,15 @@ impl Inner {
         let error = FsError::new(ErrorCode::NoReplica, text).with_path(path.as_str());
         Err(error
             .with_hint("`blockyard node ls` shows which datanodes are dead; `blockyard lease ls` who writes the file"))
+    }
+
+    /// No less than this client has shown of it before.
+    fn shown_of(&self, block: &LocatedBlock, status: Option<&FileStatus>, seen_bytes: u64) -> u64 {
+        let opening = Opening { floor_bytes: len_of(block), mtime_ns: status.map_or(0, |status| status.mtime_ns) };
+        match &block.block {
+            Some(named) => self.shown.lock().show(named.id, opening, seen_bytes),
+            None => seen_bytes,
+        }
     }
 
     async fn seen_of(&self, block: &LocatedBlock) -> Option<u64> {
@@ -200,6 +213,7 @@ impl Look {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::write::ReplicaAt;
 
     fn of(floor_bytes: u64) -> Asked {
         Asked { stamp: 7, floor_bytes, left_out: 0 }
@@ -245,7 +259,19 @@ mod tests {
         assert_eq!(seen(&[Silent, at(60), at(80)]), Some(60));
         assert_eq!(seen(&[Silent, Silent, at(80)]), Some(80));
         assert_eq!(seen(&[closed(90), at(40)]), Some(40));
-        assert_eq!(seen(&[closed(90), Silent]), Some(90));
+        assert_eq!(seen(&[closed(90), closed(90)]), Some(90));
+        assert_eq!(seen(&[closed(90), restarted(95)]), Some(90));
+        assert_eq!(seen(&[closed(90)]), Some(90), "there is no other");
+        assert_eq!(
+            seen(&[closed(90), restarted(70)]),
+            None,
+            "one alone has it, and the other may have had more than 70"
+        );
+        for silent in [Silent, Mute] {
+            assert_eq!(seen(&[closed(90), silent]), None, "it may have acknowledged less, and say so next");
+            assert_eq!(seen(&[closed(90), restarted(70), silent]), None);
+        }
+        assert_eq!(visible_bytes(&[closed(90)], Asked { left_out: 1, ..of(0) }), None);
         assert_eq!(seen(&[restarted(70), at(40)]), Some(40), "a node that was started anew knows less");
         assert_eq!(seen(&[restarted(70), restarted(75), Missing]), Some(75), "a recovery keeps the longest");
         assert_eq!(seen(&[restarted(70), Silent]), None, "the silent one may know of more");

@@ -316,7 +316,7 @@ fn carry_now(context: &Context, command: &Command) -> proto::cluster::CommandRes
     let result = match &command.task {
         Task::Delete(what) => commands::delete(&context.node, command, what, || context.clock.now()),
         Task::Verify(what) => commands::verify(&context.node, command, what, || context.clock.now()),
-        Task::Prepare(what) => commands::prepare_recovery(&context.node, command, what, context.clock.now()),
+        Task::Prepare(what) => commands::prepare_recovery(&context.node, command, what, || context.clock.now()),
         Task::Finish(what) => commands::finish_replica(&context.node, command, what, context.clock.now()),
         Task::Copy(what) => {
             let outcome = match commands::void(&context.node, command, context.clock.now()) {

@@ -233,6 +233,9 @@ impl Volume {
             }
             Err(error) => {
                 drop(state);
+                if matches!(error, StoreError::Sync { .. }) {
+                    unsynced::note(self.disk.as_ref(), &self.dir);
+                }
                 let error = crate::receive::chain(&error);
                 self.condemn(format!("it hung, and the check after that failed: {error}"));
             }

@@ -191,6 +191,20 @@ impl Store {
         id: BlockId,
         recovery: GenerationStamp,
     ) -> Result<Option<FoundReplica>, StoreError> {
+        self.prepare_recovery_within(storage, id, recovery, &|| false)
+    }
+    /// As [`Store::prepare_recovery`]; what is finalised is read until `is_late`: who is silent for long counts as gone, and a
+    /// replica that was read in part is as good as one that nobody has looked at.
+    ///
+    /// # Errors
+    /// As [`Store::prepare_recovery`].
+    pub fn prepare_recovery_within(
+        &self,
+        storage: &StorageId,
+        id: BlockId,
+        recovery: GenerationStamp,
+        is_late: &dyn Fn() -> bool,
+    ) -> Result<Option<FoundReplica>, StoreError> {
         let volume = self.volume(storage)?;
         volume.working()?;
         let pool = volume.pool()?;
@@ -211,7 +225,7 @@ impl Store {
         match (&stopped.open, state) {
             (_, ReplicaState::Finalized | ReplicaState::Corrupt) => {
                 let len_bytes = stopped.replica.len_bytes;
-                let state = read_if_whole(volume, &pool, id, &stopped.replica)?;
+                let state = read_if_whole(volume, &pool, (id, &stopped.replica), is_late)?;
                 let found = found(len_bytes, len_bytes, false);
                 Ok(Some(FoundReplica { state, ..found }))
             }
@@ -446,19 +460,20 @@ fn read_if_left(volume: &Volume, block: &BlockRef, wish: &Wish, seen: Seen) -> R
 fn read_if_whole(
     volume: &Arc<Volume>,
     pool: &PoolId,
-    id: BlockId,
-    whole: &Replica,
+    (id, whole): (BlockId, &Replica),
+    is_late: &dyn Fn() -> bool,
 ) -> Result<ReplicaState, StoreError> {
     if whole.state != ReplicaState::Finalized {
         return Ok(whole.state);
     }
     let watch = Watch::begin(volume, id).filter(|watch| watch.replica() == *whole).ok_or(StoreError::Changed(id))?;
     let mut reading = Verification::new(watch, pool.clone());
-    loop {
+    while !is_late() {
         if let VerifyStep::Done(verified) = reading.step()? {
             return Ok(if verified.damage.is_none() { whole.state } else { ReplicaState::Corrupt });
         }
     }
+    Ok(whole.state)
 }
 
 /// Reads what an earlier run of the node left, and keeps what was found.

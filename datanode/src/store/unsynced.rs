@@ -19,7 +19,7 @@ use base::crash::CrashPoint;
 use base::disk::{Disk, OpenMode};
 use proto::ids::{BlockId, PoolId};
 
-use super::error::StoreError;
+use super::error::{StoreError, is_full, is_read_only};
 use super::layout;
 use super::replica::{Replica, ReplicaState};
 
@@ -54,7 +54,8 @@ impl Noted<'_> {
     }
 }
 
-/// Writes what is open over itself if a sync has failed before this start. It is still to be synced.
+/// Writes what is open over itself if a sync has failed before this start. It is still to be synced. On a disk that takes no
+/// writes, or is full, the note stays for the next start.
 ///
 /// # Errors
 /// The disk's; but what cannot be read is left to whoever needs it.
@@ -74,7 +75,13 @@ pub(super) fn write_again<'a>(
         tracing::warn!(block = %id, dir = %dir.display(), "written once more: a sync had failed before this start");
         for name in [layout::data_name(*id), layout::meta_name(*id, replica.stamp), layout::side_name(*id)] {
             let file = folder.join(name);
-            write_over(disk, &file).map_err(StoreError::io("write", &file))?;
+            match write_over(disk, &file) {
+                Err(error) if is_full(&error) || is_read_only(&error) => {
+                    tracing::warn!(path = %file.display(), %error, "cannot be written once more now: it may not be durable");
+                    return Ok(Noted { disk, path: None });
+                }
+                other => other.map_err(StoreError::io("write", &file))?,
+            }
         }
     }
     Ok(Noted { disk, path: Some(path) })

@@ -135,7 +135,7 @@ impl Cluster {
         let under_way = self.segments_under_way(op.path());
         let synced = op.manner().is_none_or(|manner| manner.sync);
         let dark = if synced { BTreeSet::new() } else { dark_since(&self.power_cuts, *begun) };
-        let now = self.scene.now();
+        let (now, reader) = (self.scene.now(), (at, self.clients[at].life()));
         let Some(loggers) = &mut self.loggers else { return Ok(()) };
         match (op, outcome) {
             (Op::Append { path, tag, len_bytes, .. }, _) => {
@@ -162,7 +162,8 @@ impl Cluster {
                 if bytes.0.len() as u64 != *len_bytes {
                     return Err(format!("{path} has {len_bytes} bytes, {} were read", bytes.0.len()));
                 }
-                let verdict = loggers.logs.read(path, (&bytes.0, *open), (*begun, ended.unwrap_or(now)), &under_way);
+                let verdict =
+                    loggers.logs.read(path, (&bytes.0, *open), reader, (*begun, ended.unwrap_or(now)), &under_way);
                 if !dark_since(&self.power_cuts, *begun).is_empty() {
                     loggers.logs.forget_seen_open(path);
                 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use base::clock::Moment;
 use base::random::{Randomness, SeededRandom};
-use client::read::{FirstPackets, HedgeBudget, HedgeConfig};
+use client::read::{FirstPackets, HedgeBudget, HedgeConfig, Shown};
 use proto::ids::SessionId;
 
 use self::calls::Calls;
@@ -70,6 +70,7 @@ pub struct ClientHost {
     finished: Vec<Finished>,
     first_packets: FirstPackets,
     hedges: HedgeBudget,
+    shown: Shown,
     planted: Option<Planted>,
 }
 
@@ -81,8 +82,8 @@ impl ClientHost {
         let calls = Calls::new(index, namenodes, Arc::clone(&random));
         let name = format!("client-{index}-{:016x}", random.next_u64());
         let (first_packets, hedges) = (FirstPackets::default(), HedgeBudget::new(&HedgeConfig::default()));
-        let finished = Vec::new();
-        Self { index, name, life: 1, calls, job: None, next_job: 1, finished, first_packets, hedges, planted }
+        let (finished, shown) = (Vec::new(), Shown::default());
+        Self { index, name, life: 1, calls, job: None, next_job: 1, finished, first_packets, hedges, shown, planted }
     }
     /// Its address.
     #[must_use]
@@ -129,6 +130,7 @@ impl ClientHost {
             self.finished.push(Finished { op, outcome, begun, ended: None, fence });
         }
         self.life += 1;
+        self.shown = Shown::default();
         self.calls.begin_life();
         scene.wake(self.address(), self.life, millis(200 + scene.below(2000)), Timer::Tick);
         scene.wake(self.address(), self.life, calls::RENEW_EVERY, Timer::Renew);

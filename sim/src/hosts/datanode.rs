@@ -483,7 +483,7 @@ impl DatanodeHost {
                 self.agent(AgentEvent::CommandDone { namenode, result }, scene);
             }
             Task::Prepare(what) => {
-                let result = commands::prepare_recovery(&running.node, &command, what, now);
+                let result = commands::prepare_recovery(&running.node, &command, what, || now);
                 if result.ok {
                     scene.hit(Rare::RecoveryPrepared);
                 }

@@ -82,6 +82,15 @@ pub(crate) const EXTENDED_REGRESSIONS: &[u64] = &[
     20261201003775,
     // Both homes of what was flushed without a sync were lost within a second: the one's power, the other's disk.
     20261130005226,
+    // What was whole on one node was shown while others were silent, and one of them had acknowledged less.
+    20261201101460,
+    20261201102046,
+    20261201102327,
+    // What was whole on one node, and nowhere else, was shown, and its disk failed.
+    20261201201446,
+    // A disk that was full could not be written once more after a failed sync, and its node did not start.
+    20261201101698,
+    20261201101827,
 ];
 
 /// The base of the gate's seeds: the commit, so that every change is tested with seeds of its own.

@@ -271,6 +271,27 @@ fn sc_48_a_recovery_after_a_failed_sync_ends_on_what_is_on_the_disk() {
 }
 
 #[test]
+fn sc_48_a_full_disk_that_had_a_failed_sync_starts_and_its_note_stays_until_there_is_room() {
+    let (disk, store) = joined(1);
+    let mut writer = store.create(&block(1), None, ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(1, 7000)).unwrap();
+    disk.inject(DiskFault::once(DiskFaultKind::SyncError).at(DiskCall::Sync).on("/current/"));
+    assert!(writer.sync().is_err());
+    drop((writer, store));
+    let noted = || disk.files().iter().any(|file| file.ends_with("/unsynced"));
+    for (kind, stays) in [(Some(DiskFaultKind::Full), true), (Some(DiskFaultKind::ReadOnly), true), (None, false)] {
+        disk.process_died();
+        if let Some(kind) = kind {
+            disk.inject(DiskFault::lasting(kind).on("/current/"));
+        }
+        let store = open(&disk, 1).unwrap();
+        assert_eq!(state(&store, 1), Some(ReplicaState::WaitingRecovery), "{kind:?}");
+        assert_eq!(noted(), stays, "{kind:?}");
+        disk.clear_faults();
+    }
+}
+
+#[test]
 fn sc_48_a_disk_that_is_looked_at_for_room_and_cannot_sync_is_out() {
     for kind in [DiskFaultKind::Full, DiskFaultKind::SyncError] {
         let (disk, store) = joined(1);

@@ -35,6 +35,18 @@ fn d_2_i_2_a_recovery_hears_that_a_whole_replica_is_damaged() {
 }
 
 #[test]
+fn l_6_a_recovery_does_not_wait_for_a_replica_that_reads_slowly() {
+    let (_disk, store) = joined(1);
+    store_block(&store, 1, 3 << 20).unwrap();
+    for steps in [0, 2] {
+        let looks = std::cell::Cell::new(0);
+        let is_late = || looks.replace(looks.get() + 1) >= steps;
+        let found = store.prepare_recovery_within(&storage(&store), block(1).id, stamp(1), &is_late).unwrap().unwrap();
+        assert_eq!((found.state, looks.get()), (ReplicaState::Finalized, steps + 1));
+    }
+}
+
+#[test]
 fn d_3_sc_27_a_power_cut_after_hsync_inside_a_chunk_loses_nothing_of_what_was_synced() {
     let whole = bytes(1, 3000);
     let mut needed = 0;

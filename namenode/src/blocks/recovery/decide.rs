@@ -31,8 +31,8 @@
 //!
 //! A block that was finished, is open again, and got no pipeline since, is *untouched*: nothing beyond what it was
 //! finished with was acknowledged. Whoever has that much has all that counts, wherever it is: copies may have been
-//! moved since the log named its storages. Whoever has more at that stamp was to be cut to it and lost power before that: what
-//! a truncate took away does not come back.
+//! moved since the log named its storages. Whoever has more was to be cut to that and lost power before it was: what a
+//! truncate took away does not come back.
 
 use std::time::Duration;
 
@@ -182,9 +182,9 @@ fn least_of(bounds: &Bounds) -> u64 {
 fn usable(at: usize, participant: &Participant, bounds: &Bounds) -> Option<Usable> {
     let Said::Found(found) = participant.said else { return None };
     let finalized = found.state() == ReplicaState::Finalized;
-    // A truncate cut the block to that much at this stamp, and a power cut came between a replica's new name and its cut.
-    let is_of_before = bounds.untouched && found.stamp == bounds.stamp.raw();
-    let len_bytes = if is_of_before { found.len_bytes.min(bounds.floor_bytes) } else { found.len_bytes };
+    // What is beyond that was cut off by a truncate, and a power cut came between a replica's new name and its cut; or a
+    // pipeline that the log does not know was set up over it: nothing was sent through that.
+    let len_bytes = if bounds.untouched { found.len_bytes.min(bounds.floor_bytes) } else { found.len_bytes };
     let whole = finalized || matches!(found.state(), ReplicaState::BeingWritten | ReplicaState::WaitingRecovery);
     if !whole || found.stamp < bounds.stamp.raw() || found.len_bytes < least_of(bounds) {
         return None;
@@ -262,7 +262,6 @@ pub(super) fn decide(bounds: &Bounds, asked: &[Participant], waited: Duration) -
             let live = usable.iter().filter(|replica| !replica.restarted);
             live.map(|replica| replica.acked_bytes).max().unwrap_or(0).max(received)
         }
-        (None, None) if bounds.untouched => bounds.floor_bytes,
         (None, None) => longest,
     };
     let on: Vec<usize> = usable.iter().filter(|replica| replica.len_bytes >= len_bytes).map(|r| r.at).collect();
@@ -495,7 +494,11 @@ mod tests {
                 assert_eq!(decide(&touched, &asked, LONG), Decision::Again(Why::TooFewAnswer));
             }
         }
-        assert_eq!(decide(&untouched, &copies, NOW), finish(120, &[0, 1]));
+        assert_eq!(
+            decide(&untouched, &copies, NOW),
+            finish(100, &[0, 1, 2]),
+            "nothing is sent before the log knows of it"
+        );
     }
 
     #[test]
@@ -507,7 +510,8 @@ mod tests {
             let all: Vec<usize> = (0..asked.len()).collect();
             assert_eq!(decide(&untouched, &asked, NOW), finish(60, &all), "{asked:?}");
         }
-        // Whatever its own run of the node said: it is not the pipeline's, which has a higher stamp.
+        // Whatever its node says, at whatever stamp: a copy may have been made over it, and have ended before its end.
+        assert_eq!(decide(&untouched, &[at_stamp(written(100, 100), STAMP + 5)], NOW), finish(60, &[0]));
         assert_eq!(decide(&untouched, &[written(100, 100)], NOW), finish(60, &[0]));
         let cut_further = Bounds { target_bytes: Some(40), floor_bytes: 40, ..untouched };
         assert_eq!(decide(&cut_further, &[renamed_only], NOW), finish(40, &[0]));

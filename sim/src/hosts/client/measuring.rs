@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::read::{Asked, visible_bytes};
+use client::read::{Asked, Opening, visible_bytes};
 use client::write::ProbeAnswer;
 use proto::common::LocatedBlock;
 use proto::error::ErrorCode;
@@ -99,8 +99,11 @@ impl ClientHost {
         let asked = Asked { stamp: named.stamp, floor_bytes: named.len_bytes, left_out };
         let seen = if last.untouched { Some(named.len_bytes) } else { visible_bytes(&answers, asked) };
         match seen {
-            Some(bytes) => {
+            Some(seen_bytes) => {
                 scene.hit(Rare::OpenFileRead);
+                let opening = Opening { floor_bytes: named.len_bytes, mtime_ns: status.mtime_ns };
+                let bytes = self.shown.show(named.id, opening, seen_bytes);
+                scene.say(format_args!("shows {bytes} of {seen_bytes}, {opening:?}"));
                 named.len_bytes = bytes;
                 status.len_bytes = status.len_bytes.max(offset_bytes + bytes);
                 self.plan_read(job, &status, blocks, scene);
