@@ -100,10 +100,9 @@ impl Core {
         waited.unwrap_or_else(|_elapsed| Err(unknown()))
     }
 
-    /// A file's lock, within the deadline: whoever has it works for others who came before.
+    /// A file's lock, within the deadline: see [`OpenFile::lock_within`].
     pub(crate) async fn lock<'a>(&self, file: &'a OpenFile) -> Answer<MutexGuard<'a, State>> {
-        let waited = tokio::time::timeout(self.config.deadline, file.state.lock()).await;
-        waited.map_err(|_elapsed| Errno::EIO)
+        file.lock_within(self.config.deadline).await
     }
 
     /// By which the namespace finds a file.

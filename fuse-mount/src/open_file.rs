@@ -9,11 +9,14 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use base::clock::Moment;
 use bytes::{Bytes, BytesMut};
 use client::{Attributes, FileStatus, FsResult, Reader, Writer};
 use parking_lot::Mutex;
+use tokio::sync::MutexGuard;
 
 use crate::draft::Draft;
 use crate::errno::Errno;
@@ -114,6 +117,8 @@ pub(crate) struct OpenFile {
     /// Whoever holds it waits for steps that each end by the deadline.
     pub(crate) state: tokio::sync::Mutex<State>,
     pub(crate) seen: Mutex<Seen>,
+    /// Steps of long work on it that ended: whoever waits for it sees that it goes on.
+    steps: AtomicU64,
 }
 
 impl OpenFile {
@@ -136,6 +141,24 @@ impl OpenFile {
                 elsewhere: false,
             }),
             seen: Mutex::new(Seen { status, local, unlinked: false, commits: 0 }),
+            steps: AtomicU64::new(0),
+        }
+    }
+    /// A piece of its content has come or gone.
+    pub(crate) fn goes_on(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Its lock: whoever has it works for others who came before. A long content that is on its way moves the deadline with
+    /// each piece of it: it is waited for as by whoever closes the file.
+    pub(crate) async fn lock_within(&self, deadline: Duration) -> Result<MutexGuard<'_, State>, Errno> {
+        let mut lock = std::pin::pin!(self.state.lock());
+        loop {
+            let steps = self.steps.load(Ordering::Relaxed);
+            match tokio::time::timeout(deadline, lock.as_mut()).await {
+                Ok(guard) => return Ok(guard),
+                Err(_elapsed) if self.steps.load(Ordering::Relaxed) != steps => {}
+                Err(_elapsed) => return Err(Errno::EIO),
+            }
         }
     }
 }
@@ -238,7 +261,30 @@ pub(crate) fn joined(mut parts: Vec<Bytes>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use base::clock::{Clock, SystemClock};
+
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn l_10_a_long_commit_is_waited_for_while_it_goes_on_and_no_longer() {
+        const DEADLINE: Duration = Duration::from_millis(50);
+        let file = Arc::new(OpenFile::new(1, FileStatus::default(), How::Clean(None)));
+        let (commits, state) = (Arc::clone(&file), file.state.lock().await);
+        let hands_on_pieces = move || {
+            let clock = SystemClock::new();
+            while clock.now().elapsed_from_start() < 4 * DEADLINE {
+                commits.goes_on();
+            }
+        };
+        let committing = async {
+            base::task::blocking(hands_on_pieces).await.unwrap();
+            drop(state);
+        };
+        let (waited, ()) = tokio::join!(file.lock_within(DEADLINE), committing);
+        assert!(waited.is_ok(), "it went on for longer than the deadline");
+        // Whoever has it now does nothing.
+        assert_eq!(file.lock_within(DEADLINE).await.err(), Some(Errno::EIO));
+    }
 
     #[test]
     fn a_sequence_is_found_and_others_do_not_disturb_it() {

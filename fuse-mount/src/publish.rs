@@ -145,7 +145,7 @@ impl Core {
             }
             Commit::Append => {
                 let mut writer = self.change(self.own.append(&path, AppendOptions::default())).await?;
-                let sent = self.send(&mut writer, draft, changed.base_len_bytes..all.end).await;
+                let sent = self.send(file, &mut writer, draft, changed.base_len_bytes..all.end).await;
                 self.finish(draft, writer, sent).await
             }
             Commit::Rewrite => self.rewrite(file, state, &path, &now).await,
@@ -183,7 +183,7 @@ impl Core {
         self.need_base(file.number, draft, range.clone()).await?;
         let name = temporary_name();
         let temporary = beside(path, &name);
-        let made = self.write_beside(draft, range, &temporary, old).await;
+        let made = self.write_beside(file, draft, range, &temporary, old).await;
         let made = match made {
             Ok(made) => {
                 self.inodes.lock().reserve(file.number, made.inode);
@@ -219,7 +219,7 @@ impl Core {
         let name = temporary_name();
         let temporary = beside(path, &name);
         let len_bytes = range.end;
-        let written = match self.write_content(draft, range, &temporary, old).await {
+        let written = match self.write_content(file, draft, range, &temporary, old).await {
             Ok(_) => self.change(self.own.replace_content(path, old.inode, &temporary)).await,
             Err(error) => Err(error),
         };
@@ -237,6 +237,7 @@ impl Core {
 
     async fn write_content(
         &self,
+        file: &OpenFile,
         draft: &Draft,
         range: Range<u64>,
         temporary: &str,
@@ -251,18 +252,19 @@ impl Core {
             ..CreateOptions::default()
         };
         let mut writer = self.change(self.own.create(temporary, options)).await?;
-        self.send(&mut writer, draft, range).await?;
+        self.send(file, &mut writer, draft, range).await?;
         self.change(writer.close()).await
     }
 
     async fn write_beside(
         &self,
+        file: &OpenFile,
         draft: &Draft,
         range: Range<u64>,
         temporary: &str,
         old: &FileStatus,
     ) -> FsResult<FileStatus> {
-        let made = self.write_content(draft, range, temporary, old).await?;
+        let made = self.write_content(file, draft, range, temporary, old).await?;
         self.copy_attributes(old, temporary, &made).await
     }
 
@@ -291,20 +293,21 @@ impl Core {
         Ok(status)
     }
 
-    async fn send(&self, writer: &mut Writer, draft: &Draft, range: Range<u64>) -> FsResult<()> {
+    async fn send(&self, file: &OpenFile, writer: &mut Writer, draft: &Draft, range: Range<u64>) -> FsResult<()> {
         for (piece, place) in draft.pieces(range) {
             for part in parts(piece) {
                 let bytes = self.ask(read_piece(part, place.clone(), draft.base.as_ref())).await?;
                 self.change(writer.write(bytes)).await?;
+                file.goes_on();
             }
         }
         Ok(())
     }
 
     /// Brings everything of a copy here that is only in the cluster.
-    async fn fetch(&self, number: u64, draft: &mut Draft) -> Answer<()> {
+    async fn fetch(&self, file: &OpenFile, draft: &mut Draft) -> Answer<()> {
         let all = 0..draft.len_bytes();
-        self.need_base(number, draft, all.clone()).await?;
+        self.need_base(file.number, draft, all.clone()).await?;
         for (piece, place) in draft.pieces(all) {
             if !matches!(place, Place::Base) {
                 continue;
@@ -313,6 +316,7 @@ impl Core {
                 let start = part.start;
                 let bytes = self.ask(read_piece(part, place.clone(), draft.base.as_ref())).await?;
                 draft.put(start, bytes).await?;
+                file.goes_on();
             }
         }
         Ok(())
@@ -369,7 +373,7 @@ impl Core {
                 self.commit(&file, &mut state).await?;
             }
             let draft = self.draft(&file, &mut state).await?;
-            self.fetch(number, draft).await.map_err(|error| {
+            self.fetch(&file, draft).await.map_err(|error| {
                 // Nothing of it was removed: it is too long to be kept here for those who have it open.
                 if error == Errno::ENOSPC { Errno::EBUSY } else { error }
             })?;
