@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base::crash::{CrashPoint, Side};
 use base::disk::{Disk, DiskFault, DiskFaultKind};
+use namenode::namespace::BlockState;
 use proto::ids::{BlockId, GenerationStamp};
 use transfer::{BlockRef, ChunkFormat};
 
@@ -286,7 +287,7 @@ impl Cluster {
     }
 
     /// A committed block with its holders, from the member that knows most.
-    fn some_block(&self) -> Option<(BlockId, GenerationStamp, u64, Vec<usize>)> {
+    fn some_block(&self) -> Option<(BlockId, BlockState, Vec<usize>)> {
         let running = self.namenodes.iter().filter_map(NamenodeHost::shared);
         let newest = running.max_by_key(|shared| shared.namespace.read().applied().0)?;
         let namespace = newest.namespace.read();
@@ -295,12 +296,13 @@ impl Cluster {
         let view = namespace.block(block).filter(|view| view.committed)?;
         let holds = |(at, host): (usize, &crate::hosts::DatanodeHost)| host.holds(block, view.stamp).then_some(at);
         let holders = self.datanodes.iter().enumerate().filter_map(holds).collect();
-        Some((block, view.stamp, view.len_bytes, holders))
+        Some((block, view, holders))
     }
     fn rot_replica(&mut self) -> bool {
-        let Some((block, _, _, holders)) = self.some_block() else { return false };
+        let Some((block, state, holders)) = self.some_block() else { return false };
         let already = holders.iter().any(|at| self.checks.rotten.contains(&(*at, block)));
-        if already || holders.len() < 3 {
+        // Of a file with one copy the others are surplus, and it is chance which of them stays.
+        if already || holders.len() < 3 || state.replication < 2 {
             return false;
         }
         let at = holders[self.scene.below(holders.len() as u64) as usize];
@@ -342,7 +344,7 @@ impl Cluster {
     }
     /// A disk from before an append comes back: a whole replica of an older stamp, with other bytes.
     fn bring_stale_replica(&mut self) -> bool {
-        let Some((block, stamp, len_bytes, holders)) = self.some_block() else { return false };
+        let Some((block, BlockState { stamp, len_bytes, .. }, holders)) = self.some_block() else { return false };
         let at = self.some_datanode();
         if holders.contains(&at) || holders.len() < 2 || len_bytes == 0 {
             return false;
