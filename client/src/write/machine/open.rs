@@ -11,8 +11,8 @@ use super::{FileWriter, Stage, WriteEffect};
 
 /// Time until nodes that failed are asked again where there are too few others.
 pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How long a block is asked for that is on none of the nodes that failed lately.
-const CAREFUL: Duration = Duration::from_secs(2);
+/// How long a block is asked for that is on none of the nodes that failed lately: "too few" is repeated until then.
+const CAREFUL: Duration = Duration::from_millis(500);
 
 impl FileWriter {
     /// There are data, or an appended block has to be closed again, and no block is open.
@@ -55,8 +55,12 @@ impl FileWriter {
     }
 
     pub(super) fn on_no_block(&mut self, error: FsError, now: Moment, out: &mut Vec<WriteEffect>) {
+        let too_few = self.stage == Stage::Adding && error.code == ErrorCode::NotEnoughNodes && self.has_time(now);
+        if too_few && self.forgive() {
+            return self.ask_for_block(now, out);
+        }
         let left_out = !std::mem::take(&mut self.excluded).is_empty();
-        if self.stage == Stage::Adding && error.code == ErrorCode::NotEnoughNodes && left_out && self.has_time(now) {
+        if too_few && left_out {
             // Those who refused may not do so for long, and there is nobody else: it is the time that ends this, not how
             // often they can say no in a second.
             self.failures = 0;

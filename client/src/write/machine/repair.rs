@@ -281,9 +281,9 @@ impl FileWriter {
         }
     }
 
-    /// Nodes that failed before this failure are left out no more: nobody else is there, and they may be back by now. They
-    /// are asked what they have before anything is sent to them. Are there any?
-    fn forgive(&mut self) -> bool {
+    /// Nodes that failed before this failure are left out no more: nobody else is there, and they may be back by now. Are
+    /// there any?
+    pub(super) fn forgive(&mut self) -> bool {
         let since = self.fault_since.unwrap_or(self.progress).plus(EXCLUDE_FOR);
         let before = self.excluded.len();
         self.excluded.retain(|(_, until)| *until >= since);

@@ -200,3 +200,24 @@ fn l_5_who_failed_before_and_is_back_is_asked_at_once_when_one_node_is_left() {
     assert_eq!((run.world.committed[0].receipts.len(), run.world.transfers), (2, 1));
     assert_eq!(run.now, begun, "nobody waited");
 }
+
+#[test]
+fn l_5_a_block_is_taken_at_once_on_who_failed_before_rather_than_on_who_failed_just_now() {
+    let bytes = content(BLOCK_BYTES as usize + 1500);
+    let mut run = Run::of(3);
+    run.write(&bytes[..1000]);
+    run.settle();
+    run.fail(Some(0));
+    run.now = run.now.plus(Duration::from_secs(1));
+    run.write_all(&bytes[1000..BLOCK_BYTES as usize]);
+    run.settle();
+    // Nothing of the next block is acknowledged.
+    let begun = run.now;
+    run.write(&bytes[BLOCK_BYTES as usize..]);
+    run.fail(Some(1));
+    assert_eq!(run.world.excluded, ["node-2"], "with both left out there are too few");
+    run.event(WriteEvent::Close);
+    run.settle();
+    assert_eq!(run.world.published, Some(bytes), "{:?}", run.world.done);
+    assert_eq!(run.now, begun, "nobody waited");
+}
