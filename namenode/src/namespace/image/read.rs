@@ -27,7 +27,6 @@ use crate::namespace::sessions::{MAX_OUTCOMES, MAX_RANGES_OF_LOWEST, MAX_SESSION
 use crate::namespace::store::history::{Phase, Purge, Snapshot};
 use crate::namespace::store::records::{Block, Inode, Kind, MAX_OFFERED, Open, Pin, Recovering, flags, rare};
 use crate::namespace::store::sharded::SHARDS;
-use crate::namespace::store::totals::Totals;
 use crate::namespace::store::{NONE, Store};
 use crate::namespace::{BlockKey, Identity, ImageError, Namespace, NextIds, NodeService, StorageRecord, Sweep};
 
@@ -549,23 +548,8 @@ impl Loader {
     /// Sets the totals of all directories, from below. What is not reached from above is in a loop.
     fn count_totals(&mut self, tops: Vec<u32>) -> Result<(), Fault> {
         let store = &mut self.namespace.store;
-        let mut reached = tops.len() as u64;
-        let mut directories: Vec<u32> = tops.into_iter().filter(|slot| store.inode(*slot).is_dir()).collect();
-        let mut at = 0;
-        while let Some(directory) = directories.get(at).copied() {
-            let children = &store.directory(directory).children;
-            reached += children.len();
-            directories.extend(children.iter().filter(|child| store.inode(*child).is_dir()));
-            at += 1;
-        }
+        let reached = store.count_totals(tops);
         check(reached == u64::from(store.inodes.len()), || "directories in a loop".into())?;
-        for directory in directories.into_iter().rev() {
-            let children = &store.directory(directory).children;
-            let below = children.iter().map(|child| store.weight(child)).fold(Totals::default(), Totals::plus);
-            let subdirectories = children.iter().filter(|child| store.inode(*child).is_dir()).count();
-            store.set_totals(directory, below);
-            store.directory_mut(directory).subdirectories = u32::try_from(subdirectories).unwrap_or(u32::MAX);
-        }
         Ok(())
     }
 }

@@ -39,8 +39,8 @@ impl Namespace {
         self.next.inode = id.next();
         id.raw()
     }
-    /// Makes a directory in another one.
-    pub(super) fn make_directory(&mut self, parent: u32, name: &str, maker: &Maker) -> u32 {
+    /// A new directory that is to get into another one, linked or not.
+    pub(super) fn new_directory(&mut self, parent: u32, maker: &Maker) -> u32 {
         let setgid = if maker.passes_setgid { self.store.inode(parent).mode & SETGID } else { 0 };
         let directory = self.new_inode(Kind::Directory, maker, parent);
         let slot = self.store.add_inode(directory);
@@ -48,8 +48,6 @@ impl Namespace {
         if setgid != 0 {
             self.store.edit(slot, |inode| inode.mode |= setgid);
         }
-        self.store.link(parent, name, slot);
-        self.touch(parent, maker.now_ns);
         slot
     }
     /// Gives a new inode what the default ACL of its directory says (POSIX 1003.1e, draft 17: the entries, each class

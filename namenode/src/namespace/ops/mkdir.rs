@@ -51,13 +51,18 @@ impl Namespace {
     /// Makes directories one below the other; returns the last, which gets the mode `last`. All rights and limits are
     /// checked already.
     pub(super) fn make_directories(&mut self, top: u32, names: &[Cow<'_, str>], maker: &Maker, last: u16) -> u32 {
-        // Each is added to the totals of all above it.
-        let more = names.len().saturating_sub(1);
-        self.work += 8 * more + more * more / 64;
+        self.work += 8 * names.len().saturating_sub(1);
+        let mut slots = vec![top];
         let mut at = top;
-        for (i, name) in names.iter().enumerate() {
+        for i in 0..names.len() {
             let mode = if i + 1 == names.len() { last } else { maker.mode };
-            at = self.make_directory(at, name, &Maker { mode, ..*maker });
+            at = self.new_directory(at, &Maker { mode, ..*maker });
+            slots.push(at);
+        }
+        // From below: so each is added to the totals of one directory, and only the topmost to those of all above it.
+        for (i, name) in names.iter().enumerate().rev() {
+            self.store.link(slots[i], name, slots[i + 1]);
+            self.touch(slots[i], maker.now_ns);
         }
         at
     }

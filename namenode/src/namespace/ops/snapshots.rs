@@ -9,6 +9,7 @@ use crate::namespace::resolve::{Last, SNAPSHOT_DIRECTORY};
 use crate::namespace::store::NONE;
 use crate::namespace::store::history::{Purge, Snapshot};
 use crate::namespace::store::records::flags;
+use crate::namespace::store::totals::Totals;
 use crate::namespace::{Call, Namespace, Outcome, registry};
 
 /// Snapshots of one directory, as in HDFS.
@@ -38,10 +39,12 @@ impl Namespace {
                 .with_hint("delete them first (blockyard snapshot rm)"));
         }
 
+        let before = self.store.weight(slot);
         self.store.mark(slot, |inode| {
             inode.flags =
                 if allow.allow { inode.flags | flags::SNAPSHOTTABLE } else { inode.flags & !flags::SNAPSHOTTABLE };
         });
+        self.reweigh_root(slot, before);
         if allow.allow {
             self.snapshottable.insert(id)
         } else {
@@ -51,12 +54,28 @@ impl Namespace {
     }
 
     fn check_not_nested(&self, slot: u32, path: &FsPath) -> FsResult<()> {
-        let other =
-            |other: u32| other != slot && (self.store.is_below(other, slot) || self.store.is_below(slot, other));
-        let nested = self.snapshottable.iter().filter_map(|id| self.store.slot(*id)).find(|found| other(*found));
-        let Some(nested) = nested else { return Ok(()) };
-        let text = format!("directories with snapshots do not lie in each other: {} has some", self.store.path(nested));
+        let above = self.store.ancestors(self.store.inode(slot).parent);
+        let above = above.into_iter().find(|at| self.store.inode(*at).has(flags::SNAPSHOTTABLE));
+        if above.is_none() && !self.store.directory(slot).below.has_roots() {
+            return Ok(());
+        }
+        let text = "directories with snapshots do not lie in each other";
+        let text = match above.or_else(|| self.root_below(slot)) {
+            Some(nested) => format!("{text}: {} has some", self.store.path(nested)),
+            None => text.to_owned(),
+        };
         Err(registry::invalid(text).with_path(path.as_str()))
+    }
+    /// The first directory in another one that may have snapshots, for a refusal to name it: only then all are looked at. What
+    /// a refusal says is remembered, and is the same on every member and in every replay.
+    fn root_below(&self, slot: u32) -> Option<u32> {
+        let first = self.snapshottable.iter().filter_map(|id| self.store.slot(*id));
+        first.into_iter().find(|found| *found != slot && self.store.is_below(*found, slot))
+    }
+    /// What a directory has of marks is not what it had: that of every directory above it follows.
+    fn reweigh_root(&mut self, slot: u32, before: Totals) {
+        let more = self.store.weight(slot).minus(before);
+        self.store.add_totals(self.store.inode(slot).parent, more);
     }
 
     pub(in crate::namespace) fn create_snapshot(
@@ -77,6 +96,7 @@ impl Namespace {
         let next = next.ok_or_else(|| FsError::new(ErrorCode::NoSpace, "the namespace is full"))?;
 
         self.last_snapshot = next;
+        self.store.add_totals(self.store.inode(slot).parent, Totals::snapshot());
         self.store.add_snapshot(id, Snapshot { id: next, name: create.name.as_str().into(), created_ns: call.now_ns });
         let top = self.store.path(slot);
         let top = if top == "/" { "" } else { &top };
@@ -113,6 +133,7 @@ impl Namespace {
         let id = self.store.inode(slot).id;
         let snapshot = self.snapshot_named(id, &delete.name, &path)?;
 
+        self.store.add_totals(self.store.inode(slot).parent, Totals::default().minus(Totals::snapshot()));
         self.store.remove_snapshot(id, snapshot);
         self.purge = Some(Purge::start());
         Ok(Outcome::Done)
@@ -143,15 +164,14 @@ impl Namespace {
     }
 
     /// A directory that has snapshots, or holds one that has, stays.
-    pub(super) fn check_no_snapshots_below(&mut self, slot: u32) -> FsResult<()> {
-        if !self.store.inode(slot).is_dir() {
+    pub(super) fn check_no_snapshots_below(&self, slot: u32) -> FsResult<()> {
+        if !self.store.inode(slot).is_dir() || !self.store.weight(slot).has_snapshots() {
             return Ok(());
         }
-        self.work += self.store.snapshots().len();
         let below = |id: &u64| self.store.slot(*id).filter(|root| self.store.is_below(*root, slot));
-        let Some(root) = self.store.snapshots().keys().find_map(below) else { return Ok(()) };
+        let root = self.store.snapshots().keys().find_map(below);
         Err(FsError::new(ErrorCode::NotEmpty, "the directory has snapshots")
-            .with_path(self.store.path(root))
+            .with_path(self.store.path(root.unwrap_or(slot)))
             .with_hint("delete them first (blockyard snapshot rm)"))
     }
     /// Directories with snapshots do not get into each other.
@@ -167,13 +187,12 @@ impl Namespace {
                 .with_hint("delete them first (blockyard snapshot rm)"));
         }
         let covered = self.store.ancestors(target).iter().any(|at| self.store.inode(*at).has(flags::SNAPSHOTTABLE));
-        let below = |id: &u64| self.store.slot(*id).is_some_and(|root| self.store.is_below(root, source));
         let was_covered = self
             .store
             .ancestors(self.store.inode(source).parent)
             .iter()
             .any(|at| self.store.inode(*at).has(flags::SNAPSHOTTABLE));
-        if covered && !was_covered && self.snapshottable.iter().any(below) {
+        if covered && !was_covered && self.store.weight(source).has_roots() {
             return Err(registry::invalid("directories with snapshots do not lie in each other".to_owned())
                 .with_path(to.as_str()));
         }

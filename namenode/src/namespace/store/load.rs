@@ -1,4 +1,4 @@
-//! What only loading does: all entries are linked at once, by two threads.
+//! What only loading does: all entries are linked at once, by two threads, and all totals are counted at once.
 //!
 //! ```text
 //!   entries ─┬─▶ index: every (directory, name) once          both look names up all over memory,
@@ -7,12 +7,13 @@
 
 use std::thread;
 
-use super::Store;
 use super::children::Children;
 use super::index::{NameIndex, hash_of};
 use super::names::NamePages;
 use super::records::Inode;
 use super::slab::Slab;
+use super::totals::Totals;
+use super::{NONE, Store};
 
 impl Store {
     /// Puts all entries, each with its directory's slot, into their directories, of which none has entries so far. False
@@ -42,6 +43,90 @@ impl Store {
             directory.children = children;
         }
         unique
+    }
+}
+
+impl Store {
+    /// Sets the totals of all directories, of which none is set so far. `tops` are the inodes without a directory. How many
+    /// inodes are reached from there: what is not is in a loop.
+    ///
+    /// Entries are looked at in the order of their slots, as they lie in memory: in that of their names it would take
+    /// several times as long.
+    pub(crate) fn count_totals(&mut self, tops: Vec<u32>) -> u64 {
+        let below_each = self.add_up_files();
+        let reached = tops.len() as u64;
+        let mut directories: Vec<u32> = tops.into_iter().filter(|slot| self.inode(*slot).is_dir()).collect();
+        let (mut at, mut entries) = (0, 0);
+        while let Some(directory) = directories.get(at).copied() {
+            entries += self.directory(directory).children.len();
+            directories.extend_from_slice(below_each.of(self.inode(directory).content));
+            at += 1;
+        }
+        for directory in directories.into_iter().rev() {
+            let parent = self.inode(directory).parent;
+            if parent != NONE {
+                let weight = self.weight(directory);
+                let above = self.directory_mut(parent);
+                above.below = above.below.plus(weight);
+                above.subdirectories += 1;
+            }
+        }
+        reached + entries
+    }
+
+    /// Gives every directory the totals of its entries that are no directories; its directories are found by its number.
+    fn add_up_files(&mut self) -> Grouped {
+        let mut directories = Vec::new();
+        // Entries of one directory mostly lie together.
+        let (mut last, mut sum) = (NONE, Totals::default());
+        for slot in self.inodes.all() {
+            let inode = *self.inode(slot);
+            if inode.parent == NONE {
+                continue;
+            }
+            if inode.is_dir() {
+                directories.push((self.inode(inode.parent).content, slot));
+                continue;
+            }
+            if inode.parent != last {
+                self.add_below(last, std::mem::take(&mut sum));
+                last = inode.parent;
+            }
+            sum = sum.plus(self.weight(slot));
+        }
+        self.add_below(last, sum);
+        Grouped::by_number(directories, self.directories.len())
+    }
+    fn add_below(&mut self, directory: u32, more: Totals) {
+        if directory != NONE {
+            let directory = self.directory_mut(directory);
+            directory.below = directory.below.plus(more);
+        }
+    }
+}
+
+/// Slots in groups, by the number of a directory.
+struct Grouped {
+    slots: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+impl Grouped {
+    fn by_number(mut numbered: Vec<(u32, u32)>, groups: usize) -> Self {
+        numbered.sort_unstable();
+        let mut ends = vec![0; groups];
+        for (number, _) in &numbered {
+            ends[*number as usize] += 1;
+        }
+        for group in 1..groups {
+            ends[group] += ends[group - 1];
+        }
+        Self { slots: numbered.into_iter().map(|(_, slot)| slot).collect(), ends }
+    }
+    fn of(&self, group: u32) -> &[u32] {
+        let group = group as usize;
+        let begin = if group == 0 { 0 } else { self.ends[group - 1] };
+        &self.slots[begin..self.ends[group]]
     }
 }
 

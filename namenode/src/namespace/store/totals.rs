@@ -11,9 +11,32 @@ pub(crate) struct Totals {
     pub(crate) len_bytes: u64,
     /// Bytes times copies; a block that is being written counts in full.
     pub(crate) space_bytes: u64,
+    /// Directories that may have snapshots, in the lower half, and snapshots, in the upper one: so that whoever moves or
+    /// removes a tree does not look at all that there are anywhere.
+    pub(crate) marks: u64,
 }
 
+/// One snapshot among the marks.
+const SNAPSHOT: u64 = 1 << 32;
+
 impl Totals {
+    /// Of one directory that may have snapshots, and has so many.
+    pub(crate) const fn marks(snapshots: usize) -> Self {
+        let none = Self { files: 0, directories: 0, symlinks: 0, len_bytes: 0, space_bytes: 0, marks: 0 };
+        Self { marks: 1 + SNAPSHOT * snapshots as u64, ..none }
+    }
+    /// Of one snapshot.
+    pub(crate) const fn snapshot() -> Self {
+        Self::marks(1).minus(Self::marks(0))
+    }
+    /// Is there a directory that may have snapshots?
+    pub(crate) const fn has_roots(&self) -> bool {
+        !self.marks.is_multiple_of(SNAPSHOT)
+    }
+    /// Is there a snapshot?
+    pub(crate) const fn has_snapshots(&self) -> bool {
+        self.marks >= SNAPSHOT
+    }
     /// What a name quota counts.
     pub(crate) const fn names(&self) -> u64 {
         self.files.wrapping_add(self.directories).wrapping_add(self.symlinks)
@@ -26,6 +49,7 @@ impl Totals {
             symlinks: self.symlinks.wrapping_add(other.symlinks),
             len_bytes: self.len_bytes.wrapping_add(other.len_bytes),
             space_bytes: self.space_bytes.wrapping_add(other.space_bytes),
+            marks: self.marks.wrapping_add(other.marks),
         }
     }
     /// So many times; wrapping, see [`Totals::plus`].
@@ -36,6 +60,7 @@ impl Totals {
             symlinks: self.symlinks.wrapping_mul(count),
             len_bytes: self.len_bytes.wrapping_mul(count),
             space_bytes: self.space_bytes.wrapping_mul(count),
+            marks: self.marks.wrapping_mul(count),
         }
     }
     /// Subtracts; wrapping, see [`Totals::plus`].
@@ -46,6 +71,7 @@ impl Totals {
             symlinks: self.symlinks.wrapping_sub(other.symlinks),
             len_bytes: self.len_bytes.wrapping_sub(other.len_bytes),
             space_bytes: self.space_bytes.wrapping_sub(other.space_bytes),
+            marks: self.marks.wrapping_sub(other.marks),
         }
     }
 }

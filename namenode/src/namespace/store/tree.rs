@@ -94,7 +94,11 @@ impl Store {
         match inode.kind {
             Kind::Directory => {
                 let below = self.directory(slot).below;
-                Totals { directories: below.directories + 1, ..below }
+                let with_itself = Totals { directories: below.directories + 1, ..below };
+                if inode.has(flags::SNAPSHOTTABLE) {
+                    return with_itself.plus(Totals::marks(self.snapshots_of(inode.id).len()));
+                }
+                with_itself
             }
             Kind::Symlink => Totals { symlinks: 1, ..Totals::default() },
             // Pipes, sockets and devices count as empty files.
@@ -221,7 +225,8 @@ impl Store {
         let (inodes, names) = (&self.inodes, self.names.pages());
         self.directory(directory).children.after(name.as_bytes(), move |slot| names.get(inodes.get(slot).name))
     }
-    /// Sets the totals of a directory. Only for loading.
+    /// Sets the totals of a directory.
+    #[cfg(test)]
     pub(crate) fn set_totals(&mut self, directory: u32, below: Totals) {
         self.directory_mut(directory).below = below;
     }

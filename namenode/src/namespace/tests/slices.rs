@@ -4,9 +4,10 @@ use proto::error::{ErrorCode, FsResult};
 use proto::log::command::Op;
 use proto::log::{
     AddBlock, AllowSnapshots, CallerRecord, Concat, Create, CreateSnapshot, Delete, DeleteSnapshot, Entry, Link, Mkdir,
-    SetAttributes, SetQuota, Settings, UpdateSettings,
+    Rename, SetAttributes, SetQuota, Settings, UpdateSettings,
 };
 use proto::namespace::{DiffKind, DiffSnapshotsRequest};
+use proto::path::MAX_DEPTH;
 
 use super::harness::{Bench, SUPER, by, caller, code, command, homes, new_file, path, settings};
 use crate::namespace::ops::{CHECKED_AT_ONCE, MAX_MOVED_BLOCKS, MAX_NAMES, MAX_SOURCES};
@@ -432,6 +433,62 @@ fn a_file_with_all_its_names_changes_within_bounds() {
     let (added, looks) = looks::during(|| bench.run(by("ann"), Op::AddBlock(add)));
     added.result.unwrap();
     assert!(looks <= 60 * u64::from(MAX_NAMES), "{looks} looks for {MAX_NAMES} names in directories of their own");
+    bench.check();
+}
+
+#[test]
+fn as_many_directories_below_each_other_as_a_path_may_have_are_made_with_a_few_looks_each() {
+    let mut bench = roomy();
+    // Once with a snapshot above them, which changes what is kept of new entries.
+    for covered in [false, true] {
+        if covered {
+            snap(&mut bench, "s");
+        }
+        let deep = format!("/tmp/w{}", format!("/{covered}").repeat(MAX_DEPTH - 2));
+        let make = Mkdir { path: deep.clone(), mode: 0o755, parents: true, ..Mkdir::default() };
+        let (made, looks) = looks::during(|| bench.run(by("ann"), Op::Mkdir(make)));
+        made.result.unwrap();
+        assert!(looks <= 30 * MAX_DEPTH as u64, "{looks} looks");
+        assert_eq!(bench.stat(&deep).unwrap().path, deep);
+        bench.check();
+    }
+}
+
+#[test]
+fn who_moves_or_removes_a_tree_does_not_look_at_snapshots_elsewhere() {
+    let mut bench = roomy();
+    let allow = |path: &str, allow| Op::AllowSnapshots(AllowSnapshots { path: path.into(), allow });
+    snap(&mut bench, "s");
+    bench.mkdir("ann", "/tmp/many", 0o755).unwrap();
+    for n in 0..WIDE {
+        let path = format!("/tmp/many/d{n:05}");
+        bench.mkdir("ann", &path, 0o755).unwrap();
+        bench.run(by(SUPER), allow(&path, true)).result.unwrap();
+        let create = CreateSnapshot { path, name: "s".into() };
+        bench.run(by("ann"), Op::CreateSnapshot(create)).result.unwrap();
+    }
+    bench.mkdir("ann", "/tmp/other", 0o755).unwrap();
+    bench.mkdir("ann", "/tmp/other/d", 0o755).unwrap();
+    let rename = |from: &str, to: &str| Op::Rename(Rename { from: from.into(), to: to.into(), ..Rename::default() });
+    let delete = |path: &str| Op::Delete(Delete { path: path.into(), recursive: true, ..Delete::default() });
+    let mut little = |user: &str, op: Op| {
+        let (done, looks) = looks::during(|| bench.run(by(user), op));
+        assert!(looks < 500, "{looks} looks");
+        done.result.map_err(|error| error.code)
+    };
+    little(SUPER, allow("/tmp/other/d", true)).unwrap();
+    // Into a tree of which there are snapshots: what may have some of its own stays outside.
+    assert_eq!(little("ann", rename("/tmp/other", "/tmp/w/o")).unwrap_err(), ErrorCode::InvalidArgument);
+    little(SUPER, allow("/tmp/other/d", false)).unwrap();
+    little("ann", rename("/tmp/other", "/tmp/w/o")).unwrap();
+    little("ann", delete("/tmp/w/o")).unwrap();
+    // Whoever is refused is told where.
+    assert_eq!(bench.run(by(SUPER), delete("/tmp/many")).result.unwrap_err().code, ErrorCode::NotEmpty);
+    for n in 0..WIDE {
+        let remove = DeleteSnapshot { path: format!("/tmp/many/d{n:05}"), name: "s".into() };
+        bench.run(by("ann"), Op::DeleteSnapshot(remove)).result.unwrap();
+    }
+    bench.run(by(SUPER), delete("/tmp/many")).result.unwrap();
     bench.check();
 }
 
