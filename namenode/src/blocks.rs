@@ -180,6 +180,20 @@ pub struct BlockManager {
     scanned_at: Moment,
 }
 
+/// What a block map knew and meant to do, of a million blocks perhaps: to be dropped where nobody waits for it.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    _replicas: Replicas,
+    _repair: Repair,
+    _removal: Removal,
+    _suspects: Suspects,
+    _recovery: Recoveries,
+    _passes: Passes,
+    _open_targets: BTreeMap<BlockId, Vec<Home>>,
+    _short_open: BTreeMap<BlockId, Option<Moment>>,
+    _outboxes: BTreeMap<NodeIndex, VecDeque<(Moment, NodeCommand)>>,
+}
+
 /// Blocks that are judged while the lock is held once: a fraction of a millisecond.
 const STEP: usize = 128;
 /// The end of a look at all open files that is under way says nothing of those at its beginning; that of the next one does.
@@ -554,27 +568,32 @@ impl BlockManager {
         self.judge(block, names, now);
     }
 
-    /// This member leads from now on: it judges and commands.
-    pub fn lead(&mut self, term: Term, now: Moment) {
-        self.follow();
+    /// This member leads from now on: it judges and commands. What was known before is to be given back without a lock.
+    pub fn lead(&mut self, term: Term, now: Moment) -> Forgotten {
+        let forgotten = self.follow();
         self.leading = Some(Leading { term, since: now, quorum_at: None });
         // Numbers of commands are never used twice, not by another leader either: nodes remember them.
         self.next_number = self.next_number.max(term.raw() << 32);
         self.open_looks = LOOKS_AT_OPEN;
         self.drains.begin_anew(now);
         self.scan_everything();
+        forgotten
     }
-    /// This member leads no more: what it meant to command is forgotten (scar SC-70).
-    pub fn follow(&mut self) {
+    /// This member leads no more: what it meant to command is forgotten (scar SC-70), and is to be given back without a
+    /// lock.
+    pub fn follow(&mut self) -> Forgotten {
         self.leading = None;
-        self.repair.clear();
-        self.removal.clear();
-        self.suspects.clear();
-        self.recovery.clear();
         self.balance.clear();
-        self.short_open.clear();
-        self.outboxes.clear();
-        self.passes.clear();
+        Forgotten {
+            _repair: std::mem::take(&mut self.repair),
+            _removal: std::mem::take(&mut self.removal),
+            _suspects: std::mem::take(&mut self.suspects),
+            _recovery: std::mem::take(&mut self.recovery),
+            _short_open: std::mem::take(&mut self.short_open),
+            _outboxes: std::mem::take(&mut self.outboxes),
+            _passes: std::mem::take(&mut self.passes),
+            ..Forgotten::default()
+        }
     }
     /// The leader's quorum answered a question asked at `asked`.
     pub fn quorum_confirmed(&mut self, asked: Moment) {
@@ -589,18 +608,21 @@ impl BlockManager {
     }
     /// The namespace was replaced by an image: what was concluded from the old one is void, and every node
     /// reports again.
-    pub fn forget_replicas(&mut self) {
-        self.replicas = Replicas::default();
-        self.repair.clear();
-        self.removal.clear();
-        self.suspects.clear();
-        self.recovery.clear();
+    pub fn forget_replicas(&mut self) -> Forgotten {
         self.balance.clear();
-        self.outboxes.clear();
-        self.open_targets.clear();
-        self.short_open.clear();
         self.registry.forget_open_writes();
         self.streams.iter_mut().for_each(|stream| *stream = Stream::default());
+        Forgotten {
+            _repair: std::mem::take(&mut self.repair),
+            _removal: std::mem::take(&mut self.removal),
+            _suspects: std::mem::take(&mut self.suspects),
+            _recovery: std::mem::take(&mut self.recovery),
+            _short_open: std::mem::take(&mut self.short_open),
+            _outboxes: std::mem::take(&mut self.outboxes),
+            _replicas: std::mem::take(&mut self.replicas),
+            _open_targets: std::mem::take(&mut self.open_targets),
+            ..Forgotten::default()
+        }
     }
     fn scan_everything(&mut self) {
         self.passes.clear();

@@ -77,6 +77,11 @@ struct Run {
     barren: BTreeSet<Way>,
     /// Ways on which a block was passed by that may move when it is in order again.
     unready: BTreeSet<Way>,
+    /// Ways that are looked along from the first block on since a block was moved last: only then the end says something.
+    whole: BTreeSet<Way>,
+    /// Ways on which blocks were passed by because they are longer than what was to flow, with the shortest such length;
+    /// `None`: others were passed by for another reason that may change.
+    too_long: BTreeMap<Way, Option<u64>>,
     /// When a block was moved last.
     progress: Moment,
     moved_blocks: u64,
@@ -93,6 +98,8 @@ enum Fit {
     Fits(Facts),
     /// When it is in order again.
     NotYet,
+    /// If so many bytes were to flow.
+    TooLong(u64),
     No,
 }
 
@@ -137,6 +144,11 @@ impl Run {
     }
     const fn may_begin(&self) -> bool {
         self.rate_bytes_per_s == 0 || self.allowance > 0
+    }
+    /// Would a node give more to another, if its blocks were shorter? None of those that may go is as short as what is to flow.
+    fn is_too_long(&self, from: &Place, to: &Place, bytes: u64) -> bool {
+        let mut passed = from.disks.iter().filter_map(|disk| self.too_long.get(&(*disk, to.node))).peekable();
+        passed.peek().is_some() && passed.all(|shortest| shortest.is_some_and(|shortest| shortest > bytes))
     }
     fn job(&self, state: JobState, now: Moment) -> JobView {
         let running = state == JobState::Running;
@@ -191,6 +203,8 @@ impl BlockManager {
             cursors: BTreeMap::new(),
             barren: BTreeSet::new(),
             unready: BTreeSet::new(),
+            whole: BTreeSet::new(),
+            too_long: BTreeMap::new(),
             progress: now,
             moved_blocks: 0,
             moved_bytes: 0,
@@ -260,8 +274,11 @@ impl BlockManager {
         }
         // Before nodes have said how full they are now, nothing is concluded.
         let settled = run.moves.is_empty() && run.recent.is_empty();
-        let over = even && settled;
         let stuck = !even && settled && !found && all_flows.is_empty();
+        // As even as whole blocks make it.
+        let indivisible =
+            stuck && wanted.iter().all(|flow| run.is_too_long(&places[flow.from], &places[flow.to], flow.bytes));
+        let over = (even && settled) || indivisible;
         self.balance.running = Some(run);
         // Judged with the moves known: which copy is the one too many.
         for block in ended {
@@ -308,6 +325,8 @@ impl BlockManager {
                 run.recent.push((one, now));
                 run.progress = now;
                 run.barren.clear();
+                run.whole.clear();
+                run.too_long.clear();
             }
             judge.push(block);
         }
@@ -440,6 +459,10 @@ impl BlockManager {
             let way = (source, to.node);
             while *looks > 0 && !run.barren.contains(&way) {
                 let after = run.cursors.get(&way).copied();
+                if after.is_none() {
+                    run.whole.insert(way);
+                    run.too_long.remove(&way);
+                }
                 let blocks = self.replicas.blocks_on(source, after, *looks);
                 let last = blocks.last().copied();
                 for block in &blocks {
@@ -449,6 +472,12 @@ impl BlockManager {
                         Fit::Fits(facts) => facts,
                         Fit::NotYet => {
                             run.unready.insert(way);
+                            run.too_long.insert(way, None);
+                            continue;
+                        }
+                        Fit::TooLong(len_bytes) => {
+                            let shortest = run.too_long.entry(way).or_insert(Some(len_bytes));
+                            *shortest = shortest.map(|shortest| shortest.min(len_bytes));
                             continue;
                         }
                         Fit::No => continue,
@@ -458,10 +487,14 @@ impl BlockManager {
                     if let Some(target) = emptiest {
                         return Some((*block, source, target, facts));
                     }
+                    run.too_long.insert(way, None);
                 }
                 if last.is_none() {
                     // Once around: from the first block again when something has changed, or may change by itself.
                     run.cursors.remove(&way);
+                    if !run.whole.contains(&way) {
+                        continue;
+                    }
                     if run.unready.remove(&way) && now.since(run.progress) < PATIENCE {
                         break;
                     }
@@ -492,11 +525,13 @@ impl BlockManager {
         let racks = nodes.iter().map(|node| self.registry.node(*node).rack.as_str());
         let source_rack = self.registry.node_of(source).rack.as_str();
         let fits = facts.len_bytes > 0
-            && facts.len_bytes <= left_bytes
             && !nodes.contains(&to)
             && keeps_racks(racks, source_rack, &self.registry.node(to).rack);
         if !fits {
             return Fit::No;
+        }
+        if facts.len_bytes > left_bytes {
+            return Fit::TooLong(facts.len_bytes);
         }
         if self.is_in_order(run, block, &facts, source, now) { Fit::Fits(facts) } else { Fit::NotYet }
     }

@@ -223,9 +223,6 @@ impl Recoveries {
             self.put(inode, Place::Waiting { fresh: false });
         }
     }
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 impl BlockManager {

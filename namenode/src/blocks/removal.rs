@@ -140,9 +140,6 @@ impl Removal {
     pub(super) fn sent_to(&self, storage: StorageIndex) -> u64 {
         self.sent.range(all_of(storage)).count() as u64
     }
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
     pub(super) fn count(&self) -> u64 {
         (self.asked.len() + self.unasked.len() + self.sent.len()) as u64
     }

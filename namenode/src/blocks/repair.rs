@@ -258,10 +258,6 @@ impl Repair {
     pub(super) fn coming(&self) -> impl Iterator<Item = (NodeIndex, Load)> {
         self.coming.iter().map(|(node, load)| (*node, *load))
     }
-    /// Gives everything up: another member leads.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
 
     /// Blocks with fewer copies than wanted, wherever these are.
     pub(super) fn under_count(&self) -> u64 {

@@ -79,8 +79,4 @@ impl Suspects {
             suspect.asked = Some(now);
         }
     }
-    /// Another member leads.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
 }

@@ -128,7 +128,9 @@ impl NamenodeCore {
         }
         if before.serving {
             tracing::info!(term = before.term.raw(), "this namenode leads no more");
-            self.shared.blocks.write().follow();
+            // What it knew of a million blocks is given back after the lock.
+            let before = self.shared.blocks.write().follow();
+            drop(before);
             self.upkeep.running.clear();
             self.abandon_all(out);
         }
@@ -145,7 +147,8 @@ impl NamenodeCore {
             );
             self.begin_leases(now);
             self.upkeep.last_entry = now;
-            self.shared.blocks.write().lead(role.term, now);
+            let before = self.shared.blocks.write().lead(role.term, now);
+            drop(before);
             self.look_at_safe_mode(now);
             self.bootstrap();
         }
@@ -163,7 +166,8 @@ impl NamenodeCore {
                 // Millions of records are given back after the lock.
                 let before = std::mem::replace(&mut *self.shared.namespace.write(), namespace);
                 drop(before);
-                self.shared.blocks.write().forget_replicas();
+                let before = self.shared.blocks.write().forget_replicas();
+                drop(before);
                 self.applied = index;
                 self.sync_storages();
                 tracing::info!(index = index.raw(), "an image of the leader was installed");

@@ -99,6 +99,19 @@ fn a_balance_that_cannot_get_further_says_so() {
     assert!((0..40).all(|n| racks(&bench, n).len() == 2 && bench.holders(n).len() == 2));
 }
 
+/// 42 copies on four nodes are ten and a half each, and half a block is more than one percent of a disk.
+#[test]
+fn l_7_a_rest_that_is_shorter_than_any_block_is_no_fault() {
+    let mut bench = uneven(&["r", "r", "r", "r"], 21, 2);
+    bench.nodes.iter_mut().for_each(|node| node.disks[0].available_bytes = 40 * LEN);
+    bench.run(20);
+    bench.map.begin_balance(1, 0, bench.now).unwrap();
+    bench.run(120);
+    let done = job(&bench);
+    assert_eq!((done.state, done.blocked), (JobState::Done, 0), "{:?}", held(&bench));
+    assert!(held(&bench).iter().all(|blocks| (10..=11).contains(blocks)), "{:?}", held(&bench));
+}
+
 #[test]
 fn the_rate_is_kept_and_blocks_that_lack_copies_go_first() {
     let mut bench = uneven(&["r", "r", "r", "r"], 60, 3);
