@@ -31,6 +31,11 @@ impl Moment {
     pub const fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by))
     }
+    /// This moment less `by`; the clock's start if that is before it.
+    #[must_use]
+    pub const fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
 }
 
 /// Where time comes from.

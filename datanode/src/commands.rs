@@ -12,7 +12,7 @@ use proto::ids::{BlockId, GenerationStamp, StorageId};
 use transfer::digest::{Prefix, SEGMENT_BYTES};
 use transfer::{BlockRef, Target, TransferSetup, WireError, WriteSetup, WriteStage};
 
-use crate::agent::Command;
+use crate::agent::{COMMAND_LIFE, Command};
 use crate::node::Node;
 use crate::receive::chain;
 use crate::serve::ReadSession;
@@ -20,6 +20,9 @@ use crate::store::{ReplicaReader, StoreError};
 
 /// Time in which a recovery reads a replica that is whole. The namenode waits 10 s for an answer.
 const READ_WITHIN: Duration = Duration::from_secs(2);
+/// Time since the namenode was asked for commands, after which nothing is read any more: with many recoveries at a time some
+/// wait for their turn, and who answers after 10 s counts as gone.
+const READ_UNTIL: Duration = Duration::from_secs(4);
 
 /// Why a command is not carried out any more; `None` while it may be. To be asked right before it is done.
 #[must_use]
@@ -91,7 +94,8 @@ pub fn prepare_recovery(
     now: impl Fn() -> Moment,
 ) -> CommandResult {
     let begun = now();
-    let is_late = || now().since(begun) >= READ_WITHIN;
+    let until = begun.plus(READ_WITHIN).min(command.void_at.minus(COMMAND_LIFE).plus(READ_UNTIL));
+    let is_late = || now() >= until;
     if let Some(reason) = void(node, command, begun) {
         return result(command, Err(reason));
     }

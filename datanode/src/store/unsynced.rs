@@ -44,18 +44,17 @@ pub(super) struct Noted<'a> {
 }
 
 impl Noted<'_> {
-    /// Everything is synced since.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub(super) fn forget(self) -> Result<(), StoreError> {
-        let Some(path) = self.path else { return Ok(()) };
-        self.disk.remove_file(&path, CrashPoint::CheckRemove).map_err(StoreError::io("remove", &path))
+    /// Everything is synced since. A note that stays costs the next start the same once more, and nothing else.
+    pub(super) fn forget(self) {
+        let Some(path) = self.path else { return };
+        if let Err(error) = self.disk.remove_file(&path, CrashPoint::CheckRemove) {
+            tracing::warn!(path = %path.display(), %error, "cannot be removed: the next start writes what is open once more");
+        }
     }
 }
 
-/// Writes what is open over itself if a sync has failed before this start. It is still to be synced. On a disk that takes no
-/// writes, or is full, the note stays for the next start.
+/// Writes what is open over itself if a sync has failed before this start. It is still to be synced. What a disk that is full,
+/// or takes no writes, refuses is left as it is, and the note stays for the next start.
 ///
 /// # Errors
 /// The disk's; but what cannot be read is left to whoever needs it.
@@ -69,6 +68,7 @@ pub(super) fn write_again<'a>(
     if disk.info(&path).map_err(StoreError::io("look at", &path))?.is_none() {
         return Ok(Noted { disk, path: None });
     }
+    let mut all = true;
     let open = replicas.iter().filter(|(_, replica)| replica.state != ReplicaState::Finalized);
     for (pool, (id, replica)) in pool.into_iter().flat_map(|pool| open.clone().map(move |one| (pool, one))) {
         let folder = layout::pool_dir(dir, pool).join(layout::folder_name(layout::folder_of(*id)));
@@ -78,13 +78,13 @@ pub(super) fn write_again<'a>(
             match write_over(disk, &file) {
                 Err(error) if is_full(&error) || is_read_only(&error) => {
                     tracing::warn!(path = %file.display(), %error, "cannot be written once more now: it may not be durable");
-                    return Ok(Noted { disk, path: None });
+                    all = false;
                 }
                 other => other.map_err(StoreError::io("write", &file))?,
             }
         }
     }
-    Ok(Noted { disk, path: Some(path) })
+    Ok(Noted { disk, path: Some(path).filter(|_| all) })
 }
 
 /// Writes the bytes of a file, if there is one, over themselves.

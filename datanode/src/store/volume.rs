@@ -248,7 +248,7 @@ impl Volume {
             let synced = disk.sync_all(dir, CrashPoint::VolumeSync);
             synced.inspect_err(|_| unsynced::note(disk.as_ref(), dir)).map_err(StoreError::sync_names(dir))?;
         }
-        unsynced.forget()?;
+        unsynced.forget();
         if found.orphans > 0 {
             tracing::warn!(dir = %dir.display(), orphans = found.orphans, "checksum files without data are left alone");
         }

@@ -291,6 +291,34 @@ fn sc_48_a_full_disk_that_had_a_failed_sync_starts_and_its_note_stays_until_ther
     }
 }
 
+/// One file that finds no room leaves the others no less durable, and a note that stays keeps nothing from opening.
+#[test]
+fn sc_48_what_can_be_written_once_more_is_and_a_note_that_stays_is_no_fault() {
+    let (disk, store) = joined(1);
+    let mut writers: Vec<_> =
+        (1..=2).map(|n| store.create(&block(n), None, ChunkFormat::CRC32C_512).unwrap()).collect();
+    for (n, writer) in writers.iter_mut().enumerate() {
+        put(writer, &bytes(n as i64 + 1, 7000)).unwrap();
+    }
+    disk.inject(DiskFault::once(DiskFaultKind::SyncError).at(DiskCall::Sync).on("/current/"));
+    assert!(writers[1].sync().is_err());
+    drop((writers, store));
+    disk.process_died();
+    // The first of the two finds no room.
+    disk.inject(DiskFault::lasting(DiskFaultKind::Full).at(DiskCall::Write).on(&format!("/{}", block(1).id)));
+    drop(open(&disk, 1).unwrap());
+    let noted = || disk.files().iter().any(|file| file.ends_with("/unsynced"));
+    assert!(disk.faults_fired() > 1 && noted());
+    disk.clear_faults();
+    disk.power_cut(&SeededRandom::new(7));
+    disk.inject(DiskFault::lasting(DiskFaultKind::ReadOnly).on("/unsynced"));
+    let store = open(&disk, 1).unwrap();
+    assert_eq!(states(&store)[0], VolumeState::Working);
+    let storage = storages(&store).remove(0);
+    let recovery = GenerationStamp::from_raw(GenerationStamp::FIRST.raw() + 1);
+    assert_eq!(store.prepare_recovery(&storage, block(2).id, recovery).unwrap().unwrap().len_bytes, 7000);
+}
+
 #[test]
 fn sc_48_a_disk_that_is_looked_at_for_room_and_cannot_sync_is_out() {
     for kind in [DiskFaultKind::Full, DiskFaultKind::SyncError] {
