@@ -6,6 +6,7 @@ use client::{FileKind, FileStatus};
 use fuser::{FileAttr, FileType, INodeNo};
 
 use crate::people::People;
+use crate::spelling::read;
 
 /// Unit of [`FileAttr::blocks`] in bytes.
 const SECTOR_BYTES: u64 = 512;
@@ -44,7 +45,12 @@ pub(crate) const fn node_kind(mode: u32) -> Option<FileKind> {
 #[must_use]
 pub(crate) fn attr(inode: u64, status: &FileStatus, people: &People) -> FileAttr {
     let kind = kind(status);
-    let size = if kind == FileType::Directory { DIRECTORY_BYTES } else { status.len_bytes };
+    let size = match kind {
+        FileType::Directory => DIRECTORY_BYTES,
+        // As programs gave it.
+        FileType::Symlink => read(&status.symlink_target).len() as u64,
+        _ => status.len_bytes,
+    };
     FileAttr {
         ino: INodeNo(inode),
         size,

@@ -15,6 +15,7 @@ use crate::config::MountConfig;
 use crate::dirs::OpenDirectory;
 use crate::draft::Room;
 use crate::errno::Errno;
+use crate::figures::Figures;
 use crate::inodes::Inodes;
 use crate::open_file::{Handle, OpenFile, State};
 use crate::people::People;
@@ -41,6 +42,7 @@ pub(crate) struct Core {
     directories: Mutex<BTreeMap<u64, Arc<OpenDirectory>>>,
     next_handle: AtomicU64,
     pub(crate) room: Arc<Room>,
+    pub(crate) figures: Figures,
     pub(crate) clock: SystemClock,
     /// To the kernel, once it is there.
     pub(crate) notifier: OnceLock<Notifier>,
@@ -66,6 +68,7 @@ impl Core {
             directories: Mutex::default(),
             next_handle: AtomicU64::new(1),
             room: Arc::new(Room::new(config.cache_bytes)),
+            figures: Figures::default(),
             clock: SystemClock::new(),
             notifier: OnceLock::new(),
             config,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   byte of the copy ─┬ written or fetched here ─▶ the local file
+//!                     ├ in a hole               ─▶ zero
 //!                     ├ below `floor`           ─▶ the file as the cluster has it
 //!                     └ else                    ─▶ zero
 //! ```
@@ -30,6 +31,10 @@ impl Room {
     pub(crate) const fn new(most_bytes: u64) -> Self {
         Self { held_bytes: AtomicU64::new(0), most_bytes }
     }
+    /// Bytes that are held, and the most that may be.
+    pub(crate) fn figures(&self) -> (u64, u64) {
+        (self.held_bytes.load(Ordering::Relaxed), self.most_bytes)
+    }
     fn take(&self, bytes: u64) -> Result<(), Errno> {
         let more = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.most_bytes);
         let taken = self.held_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
@@ -50,6 +55,8 @@ pub(crate) struct Draft {
     have: Ranges,
     /// What was written since the last commit.
     written: Ranges,
+    /// What was made zeros, unless the local file has something since.
+    holes: Ranges,
     /// The file as the cluster has it; `None`: it was committed, and not looked at since.
     pub(crate) base: Option<Arc<Reader>>,
     base_len_bytes: u64,
@@ -76,6 +83,7 @@ impl Draft {
             held_bytes: 0,
             have,
             written,
+            holes: Ranges::default(),
             base,
             base_len_bytes,
             floor_len_bytes,
@@ -126,9 +134,11 @@ impl Draft {
                 pieces.push((piece, Place::Local(Arc::clone(&self.local))));
                 continue;
             }
-            let edge = self.floor_len_bytes.clamp(piece.start, piece.end);
-            let parts = [(piece.start..edge, Place::Base), (edge..piece.end, Place::Zero)];
-            pieces.extend(parts.into_iter().filter(|(part, _)| !part.is_empty()));
+            for (piece, hole) in self.holes.pieces(piece) {
+                let edge = if hole { piece.start } else { self.floor_len_bytes.clamp(piece.start, piece.end) };
+                let parts = [(piece.start..edge, Place::Base), (edge..piece.end, Place::Zero)];
+                pieces.extend(parts.into_iter().filter(|(part, _)| !part.is_empty()));
+            }
         }
         pieces
     }
@@ -155,13 +165,36 @@ impl Draft {
         Ok(())
     }
 
+    /// Makes a range zeros, up to the end. What was here of it takes no room any more.
+    pub(crate) async fn zero(&mut self, range: Range<u64>) -> Result<(), Errno> {
+        let range = range.start.min(self.len_bytes)..range.end.min(self.len_bytes);
+        let (local, hole) = (Arc::clone(&self.local), range.clone());
+        if self.have.bytes_of(range.clone()) > 0 {
+            on_disk(move || local.punch(hole)).await?;
+        }
+        self.give_back(range.clone());
+        self.have.remove(range.clone());
+        self.holes.add(range.clone());
+        self.written.add(range);
+        Ok(())
+    }
+
+    /// A range of the local file is gone.
+    fn give_back(&mut self, range: Range<u64>) {
+        let bytes = self.have.bytes_of(range);
+        self.room.give_back(bytes);
+        self.held_bytes -= bytes;
+    }
+
     /// Gives it a length.
     pub(crate) async fn set_len(&mut self, len_bytes: u64) -> Result<(), Errno> {
         if len_bytes < self.len_bytes {
             let local = Arc::clone(&self.local);
             on_disk(move || local.set_len(len_bytes)).await?;
+            self.give_back(len_bytes..self.len_bytes);
             self.have.cut(len_bytes);
             self.written.cut(len_bytes);
+            self.holes.cut(len_bytes);
             self.floor_len_bytes = self.floor_len_bytes.min(len_bytes);
         }
         self.len_bytes = len_bytes;
@@ -240,12 +273,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn holes_are_zeros_until_something_is_written_there() {
+        let (mut draft, _, _dir) = draft(10, 100);
+        draft.write(2, Bytes::from_static(b"abcd")).await.unwrap();
+        draft.zero(4..8).await.unwrap();
+        assert_eq!((places(&draft).as_str(), draft.is_changed()), ("b2 l2 z4 b2", true));
+        draft.write(5, Bytes::from_static(b"x")).await.unwrap();
+        assert_eq!(places(&draft), "b2 l2 z1 l1 z2 b2");
+        draft.set_len(7).await.unwrap();
+        draft.set_len(9).await.unwrap();
+        assert_eq!(places(&draft), "b2 l2 z1 l1 z1 z2");
+        // Not beyond the end.
+        draft.zero(8..100).await.unwrap();
+        assert_eq!((draft.len_bytes(), draft.changed(1, false).first_written), (9, Some(2)));
+    }
+
+    #[tokio::test]
     async fn the_room_of_all_copies_is_bounded_and_given_back() {
         let (mut draft, room, _dir) = draft(0, 6);
         draft.write(0, Bytes::from_static(b"abcd")).await.unwrap();
         draft.write(2, Bytes::from_static(b"CDEF")).await.unwrap();
         assert_eq!(draft.write(6, Bytes::from_static(b"g")).await.unwrap_err(), Errno::ENOSPC);
         assert_eq!(room.take(1), Err(Errno::ENOSPC));
+        // What is cut or made a hole of takes none, and may be written again.
+        draft.set_len(5).await.unwrap();
+        draft.zero(1..4).await.unwrap();
+        assert_eq!(room.figures(), (2, 6));
+        for _ in 0..10 {
+            draft.write(1, Bytes::from_static(b"xyz")).await.unwrap();
+            draft.zero(1..4).await.unwrap();
+        }
+        assert_eq!((room.figures(), places(&draft).as_str()), ((2, 6), "l1 z3 l1"));
         drop(draft);
         assert_eq!(room.take(6), Ok(()));
     }

@@ -436,12 +436,32 @@ impl Core {
 
     /// Makes room up to `end_bytes`, as `fallocate` does: the file gets longer.
     pub(crate) async fn reach(&self, handle: u64, end_bytes: u64) -> Answer<()> {
+        self.writes(handle)?;
         let handle = self.handle(handle)?;
-        if !handle.writes {
-            return Err(Errno::EBADF);
-        }
         let longer = end_bytes > len_of(&handle.file, &*self.lock(&handle.file).await?);
         if longer { self.set_len_of(&handle.file, end_bytes).await } else { Ok(()) }
+    }
+
+    /// May a descriptor change its file?
+    pub(crate) fn writes(&self, handle: u64) -> Answer<()> {
+        if self.handle(handle)?.writes { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// Makes a range of a file zeros, as far as it is long. They are bytes like others in the cluster.
+    pub(crate) async fn zero(&self, handle: u64, range: Range<u64>) -> Answer<()> {
+        self.writes(handle)?;
+        let handle = self.handle(handle)?;
+        let file = &handle.file;
+        let mut state = self.lock(file).await?;
+        state.takes_changes()?;
+        self.look_again(file, &mut state).await?;
+        if range.start >= len_of(file, &state) {
+            return Ok(());
+        }
+        self.draft(file, &mut state).await?.zero(range).await?;
+        state.times.mtime = None;
+        self.show_local(file, &state);
+        Ok(())
     }
 
     /// A descriptor is closed.

@@ -72,6 +72,11 @@ impl Default for Inodes {
 }
 
 impl Inodes {
+    /// Files and directories that the kernel remembers, or that are open.
+    #[must_use]
+    pub(crate) fn len(&self) -> u64 {
+        self.nodes.len() as u64
+    }
     /// A path by which the namespace finds a file; `None` if it has none that this mount knows.
     #[must_use]
     pub(crate) fn path(&self, number: u64) -> Option<String> {

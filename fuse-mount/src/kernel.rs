@@ -1,6 +1,7 @@
 //! The kernel's side: each request becomes a task that works within its deadline and answers. Nothing is decided here.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,7 @@ use crate::errno::Errno;
 use crate::files::Opened;
 use crate::names::Change;
 use crate::requests::{Kernel, give_xattr, utf8};
+use crate::spelling::{read, spelled};
 
 /// Longest write or read that the kernel sends as one request, in bytes.
 const MAX_REQUEST_BYTES: u32 = 1 << 20;
@@ -39,6 +41,10 @@ const WANTED: [InitFlags; 8] = [
     // Writes say when they end setuid; else every one of them would ask for `security.capability` first.
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
+
+/// Kinds of `fallocate` that make zeros and leave the length.
+const HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+const KEEPING_ZEROS: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
 
 const fn pages_of(opened: Opened) -> FopenFlags {
     if opened.keep_pages { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
@@ -63,8 +69,8 @@ impl Filesystem for Kernel {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (uid, name) = (req.uid(), utf8(name));
-        self.entry(reply, move |core| async move { core.lookup(uid, parent.0, &name?).await });
+        let (uid, name) = (req.uid(), spelled(name));
+        self.entry("lookup", reply, move |core| async move { core.lookup(uid, parent.0, &name).await });
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -73,7 +79,7 @@ impl Filesystem for Kernel {
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let uid = req.uid();
-        self.attr(reply, move |core| async move { core.getattr(uid, ino.0).await });
+        self.attr("getattr", reply, move |core| async move { core.getattr(uid, ino.0).await });
     }
 
     fn setattr(
@@ -97,47 +103,47 @@ impl Filesystem for Kernel {
         let handle = fh.map(|fh| fh.0);
         let by = (req.gid(), req.pid());
         let (caller, change) = (req.uid(), Change { mode, uid, gid, len_bytes: size, handle, atime, mtime, by });
-        self.attr(reply, move |core| async move { core.setattr(caller, ino.0, change).await });
+        self.attr("setattr", reply, move |core| async move { core.setattr(caller, ino.0, change).await });
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let uid = req.uid();
-        self.start(move |core| async move {
+        self.start("readlink", move |core| async move {
             match core.readlink(uid, ino.0).await {
-                Ok(target) => reply.data(target.as_bytes()),
-                Err(error) => reply.error(error.into()),
+                Ok(target) => reply.data(read(&target).as_bytes()),
+                Err(error) => reply.error(core.figures.failed("readlink", error).into()),
             }
         });
     }
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
-        let (uid, name) = (req.uid(), utf8(name));
-        self.entry(reply, move |core| async move {
+        let (uid, name) = (req.uid(), spelled(name));
+        self.entry("mknod", reply, move |core| async move {
             match crate::attr::node_kind(mode) {
-                Some(kind) => core.make_node(uid, (parent.0, &name?), kind, (mode, umask), rdev).await,
-                None => core.make(uid, (parent.0, &name?), (mode, umask)).await,
+                Some(kind) => core.make_node(uid, (parent.0, &name), kind, (mode, umask), rdev).await,
+                None => core.make(uid, (parent.0, &name), (mode, umask)).await,
             }
         });
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let (uid, name) = (req.uid(), utf8(name));
-        self.entry(reply, move |core| async move { core.mkdir(uid, parent.0, &name?, mode, umask).await });
+        let (uid, name) = (req.uid(), spelled(name));
+        self.entry("mkdir", reply, move |core| async move { core.mkdir(uid, parent.0, &name, mode, umask).await });
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (uid, name) = (req.uid(), utf8(name));
-        self.empty(reply, move |core| async move { core.unlink(uid, parent.0, &name?).await });
+        let (uid, name) = (req.uid(), spelled(name));
+        self.empty("unlink", reply, move |core| async move { core.unlink(uid, parent.0, &name).await });
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (uid, name) = (req.uid(), utf8(name));
-        self.empty(reply, move |core| async move { core.rmdir(uid, parent.0, &name?).await });
+        let (uid, name) = (req.uid(), spelled(name));
+        self.empty("rmdir", reply, move |core| async move { core.rmdir(uid, parent.0, &name).await });
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let (uid, name, target) = (req.uid(), utf8(link_name), utf8(target.as_os_str()));
-        self.entry(reply, move |core| async move { core.symlink(uid, parent.0, &name?, &target?).await });
+        let (uid, name, target) = (req.uid(), spelled(link_name), spelled(target.as_os_str()));
+        self.entry("symlink", reply, move |core| async move { core.symlink(uid, parent.0, &name, &target).await });
     }
 
     fn rename(
@@ -150,29 +156,29 @@ impl Filesystem for Kernel {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let (uid, name, newname) = (req.uid(), utf8(name), utf8(newname));
-        self.empty(reply, move |core| async move {
+        let (uid, name, newname) = (req.uid(), spelled(name), spelled(newname));
+        self.empty("rename", reply, move |core| async move {
             let replace = match flags {
                 flags if flags.is_empty() => Replace::Allow,
                 RenameFlags::RENAME_NOREPLACE => Replace::Refuse,
                 RenameFlags::RENAME_EXCHANGE => Replace::Exchange,
                 _ => return Err(Errno::EINVAL),
             };
-            core.rename(uid, (parent.0, &name?), (newparent.0, &newname?), replace).await
+            core.rename(uid, (parent.0, &name), (newparent.0, &newname), replace).await
         });
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        let (uid, name) = (req.uid(), utf8(newname));
-        self.entry(reply, move |core| async move { core.link(uid, ino.0, newparent.0, &name?).await });
+        let (uid, name) = (req.uid(), spelled(newname));
+        self.entry("link", reply, move |core| async move { core.link(uid, ino.0, newparent.0, &name).await });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let uid = req.uid();
-        self.start(move |core| async move {
+        self.start("open", move |core| async move {
             match core.open(uid, ino.0, flags.0).await {
                 Ok(opened) => reply.opened(FileHandle(opened.handle), pages_of(opened)),
-                Err(error) => reply.error(error.into()),
+                Err(error) => reply.error(core.figures.failed("open", error).into()),
             }
         });
     }
@@ -187,14 +193,14 @@ impl Filesystem for Kernel {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (uid, name, ttl) = (req.uid(), utf8(name), self.ttl());
-        self.start(move |core| async move {
-            let made = async { core.create(uid, (parent.0, &name?), (mode, umask), flags).await };
+        let (uid, name, ttl) = (req.uid(), spelled(name), self.ttl());
+        self.start("create", move |core| async move {
+            let made = async { core.create(uid, (parent.0, &name), (mode, umask), flags).await };
             match made.await {
                 Ok((attr, opened)) => {
                     reply.created(&ttl, &attr, Generation(0), FileHandle(opened.handle), pages_of(opened));
                 }
-                Err(error) => reply.error(error.into()),
+                Err(error) => reply.error(core.figures.failed("create", error).into()),
             }
         });
     }
@@ -210,10 +216,13 @@ impl Filesystem for Kernel {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.start(move |core| async move {
+        self.start("read", move |core| async move {
             match core.read(fh.0, offset, size as usize).await {
-                Ok(bytes) => reply.data(&bytes),
-                Err(error) => reply.error(error.into()),
+                Ok(bytes) => {
+                    core.figures.read_bytes.inc_by(bytes.len() as u64);
+                    reply.data(&bytes);
+                }
+                Err(error) => reply.error(core.figures.failed("read", error).into()),
             }
         });
     }
@@ -231,16 +240,19 @@ impl Filesystem for Kernel {
         reply: ReplyWrite,
     ) {
         let (bytes, written) = (Bytes::copy_from_slice(data), u32::try_from(data.len()).unwrap_or(u32::MAX));
-        self.start(move |core| async move {
+        self.start("write", move |core| async move {
             match core.write(fh.0, offset, bytes, write_flags).await {
-                Ok(()) => reply.written(written),
-                Err(error) => reply.error(error.into()),
+                Ok(()) => {
+                    core.figures.written_bytes.inc_by(written.into());
+                    reply.written(written);
+                }
+                Err(error) => reply.error(core.figures.failed("write", error).into()),
             }
         });
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        self.empty(reply, move |core| async move { core.flush(fh.0).await });
+        self.empty("flush", reply, move |core| async move { core.flush(fh.0).await });
     }
 
     fn release(
@@ -253,14 +265,14 @@ impl Filesystem for Kernel {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.empty(reply, move |core| async move {
+        self.empty("release", reply, move |core| async move {
             core.release(fh.0).await;
             Ok(())
         });
     }
 
     fn fsync(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.empty(reply, move |core| async move { core.fsync(fh.0).await });
+        self.empty("fsync", reply, move |core| async move { core.fsync(fh.0).await });
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -274,7 +286,7 @@ impl Filesystem for Kernel {
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        self.start(move |core| async move {
+        self.start("readdir", move |core| async move {
             let read = async {
                 let directory = core.directory(fh.0)?;
                 let take = |next: u64, entry: Entry<'_>| !match entry {
@@ -282,21 +294,21 @@ impl Filesystem for Kernel {
                     Entry::Above => reply.add(ino, next, FileType::Directory, ".."),
                     Entry::Name(status) => {
                         let number = INodeNo(core.entry_number(status));
-                        reply.add(number, next, crate::attr::kind(status), &status.path)
+                        reply.add(number, next, crate::attr::kind(status), read(&status.path))
                     }
                 };
                 core.read_directory(&directory, offset, take).await
             };
             match read.await {
                 Ok(()) => reply.ok(),
-                Err(error) => reply.error(error.into()),
+                Err(error) => reply.error(core.figures.failed("readdir", error).into()),
             }
         });
     }
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
         let ttl = self.ttl();
-        self.start(move |core| async move {
+        self.start("readdirplus", move |core| async move {
             let read = async {
                 let directory = core.directory(fh.0)?;
                 let itself = crate::attr::attr(ino.0, &directory_status(), &core.people);
@@ -306,7 +318,7 @@ impl Filesystem for Kernel {
                         Entry::Above => reply.add(ino, next, "..", &Duration::ZERO, &itself, Generation(0)),
                         Entry::Name(status) => {
                             let attr = core.tell_entry(ino.0, status);
-                            let full = reply.add(attr.ino, next, &status.path, &ttl, &attr, Generation(0));
+                            let full = reply.add(attr.ino, next, read(&status.path), &ttl, &attr, Generation(0));
                             if full {
                                 // The kernel was not told after all.
                                 core.inodes.lock().forget(attr.ino.0, 1);
@@ -319,7 +331,7 @@ impl Filesystem for Kernel {
             };
             match read.await {
                 Ok(()) => reply.ok(),
-                Err(error) => reply.error(error.into()),
+                Err(error) => reply.error(core.figures.failed("readdirplus", error).into()),
             }
         });
     }
@@ -335,7 +347,7 @@ impl Filesystem for Kernel {
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.start(move |core| async move {
+        self.start("statfs", move |core| async move {
             match core.statfs().await {
                 Ok(space) => {
                     let unit = u64::from(SPACE_UNIT_BYTES);
@@ -352,7 +364,7 @@ impl Filesystem for Kernel {
                         SPACE_UNIT_BYTES,
                     );
                 }
-                Err(error) => reply.error(error.into()),
+                Err(error) => reply.error(core.figures.failed("statfs", error).into()),
             }
         });
     }
@@ -368,38 +380,42 @@ impl Filesystem for Kernel {
         reply: ReplyEmpty,
     ) {
         let (uid, name, value) = (req.uid(), utf8(name), Bytes::copy_from_slice(value));
-        self.empty(reply, move |core| async move { core.set_xattr(uid, ino.0, &name?, value, flags).await });
+        self.empty(
+            "setxattr",
+            reply,
+            move |core| async move { core.set_xattr(uid, ino.0, &name?, value, flags).await },
+        );
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let (uid, name) = (req.uid(), utf8(name));
-        self.start(move |core| async move {
+        self.start("getxattr", move |core| async move {
             let found = async { core.xattr(uid, ino.0, &name?).await };
             match found.await {
                 Ok(value) => give_xattr(reply, size, &value),
-                Err(error) => reply.error(error.into()),
+                Err(error) => reply.error(core.figures.failed("getxattr", error).into()),
             }
         });
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let uid = req.uid();
-        self.start(move |core| async move {
+        self.start("listxattr", move |core| async move {
             match core.xattr_names(uid, ino.0).await {
                 Ok(names) => give_xattr(reply, size, &names),
-                Err(error) => reply.error(error.into()),
+                Err(error) => reply.error(core.figures.failed("listxattr", error).into()),
             }
         });
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (uid, name) = (req.uid(), utf8(name));
-        self.empty(reply, move |core| async move { core.remove_xattr(uid, ino.0, &name?).await });
+        self.empty("removexattr", reply, move |core| async move { core.remove_xattr(uid, ino.0, &name?).await });
     }
 
     fn access(&self, req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
         let (uid, rights) = (req.uid(), u32::try_from(mask.bits()).unwrap_or(0) & 7);
-        self.empty(reply, move |core| async move { core.access(uid, ino.0, rights).await });
+        self.empty("access", reply, move |core| async move { core.access(uid, ino.0, rights).await });
     }
 
     fn fallocate(
@@ -412,12 +428,19 @@ impl Filesystem for Kernel {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.empty(reply, move |core| async move {
-            // Holes, and room beyond the end, are nothing that the cluster could keep.
-            if mode != 0 {
-                return Err(Errno::EOPNOTSUPP);
+        self.empty("fallocate", reply, move |core| async move {
+            let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
+            match mode {
+                0 => core.reach(fh.0, end).await,
+                // Room that is set aside is nothing that the cluster could keep.
+                libc::FALLOC_FL_KEEP_SIZE => core.writes(fh.0),
+                HOLE | KEEPING_ZEROS => core.zero(fh.0, offset..end).await,
+                libc::FALLOC_FL_ZERO_RANGE => {
+                    core.reach(fh.0, end).await?;
+                    core.zero(fh.0, offset..end).await
+                }
+                _ => Err(Errno::EOPNOTSUPP),
             }
-            core.reach(fh.0, offset.checked_add(length).ok_or(Errno::EFBIG)?).await
         });
     }
 }

@@ -26,6 +26,7 @@ mod core;
 mod dirs;
 mod draft;
 pub mod errno;
+mod figures;
 mod files;
 mod inodes;
 mod kernel;
@@ -36,6 +37,7 @@ mod people;
 mod publish;
 mod ranges;
 mod requests;
+mod spelling;
 mod xattrs;
 
 pub use config::{Connect, MountConfig};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::local;
+use base::metrics::Metrics;
 use base::mounts::{self, Unmount};
 use base::task::{self, TaskTracker};
 use client::FsError;
@@ -15,6 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::config::MountConfig;
 use crate::core::Core;
+use crate::figures::Figures;
 use crate::requests::Kernel;
 
 /// The device by which the kernel talks to mounts.
@@ -122,6 +124,11 @@ impl Mounted {
         let mounted = Self { core, session: Some(session.await?), target, tasks };
         mounted.read_ahead().await;
         Ok(mounted)
+    }
+
+    /// Registers what it counts: requests, errors, bytes, what it holds.
+    pub fn tell(&self, metrics: &Metrics) {
+        Figures::register(&self.core, metrics);
     }
 
     /// Where it is mounted.

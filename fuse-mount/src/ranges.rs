@@ -51,6 +51,34 @@ impl Ranges {
         }
     }
 
+    /// Bytes of a range that are in it.
+    #[must_use]
+    pub(crate) fn bytes_of(&self, range: Range<u64>) -> u64 {
+        self.pieces(range).into_iter().filter(|(_, inside)| *inside).map(|(piece, _)| piece.end - piece.start).sum()
+    }
+
+    /// Takes a range out.
+    pub(crate) fn remove(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let above: Vec<_> = self.parts.range(range.start..range.end).map(|(at, until)| (*at, *until)).collect();
+        for (at, until) in above {
+            self.parts.remove(&at);
+            if until > range.end {
+                self.parts.insert(range.end, until);
+            }
+        }
+        if let Some((_, until)) = self.parts.range_mut(..range.start).next_back()
+            && *until > range.start
+        {
+            let rest = std::mem::replace(until, range.start);
+            if rest > range.end {
+                self.parts.insert(range.end, rest);
+            }
+        }
+    }
+
     /// The pieces of a range in order, with whether they are in the set.
     #[must_use]
     pub(crate) fn pieces(&self, range: Range<u64>) -> Vec<(Range<u64>, bool)> {
@@ -93,13 +121,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set_of_bytes(steps in proptest::collection::vec((0..3_u8, 0..64_u64, 0..20_u64), 0..40)) {
+        fn it_is_a_set_of_bytes(steps in proptest::collection::vec((0..4_u8, 0..64_u64, 0..20_u64), 0..40)) {
             let (mut ranges, mut model) = (Ranges::default(), [false; 100]);
             for (kind, at, len) in steps {
                 match kind {
                     0 | 1 => {
                         ranges.add(at..at + len);
                         model[at as usize..(at + len) as usize].fill(true);
+                    }
+                    2 => {
+                        ranges.remove(at..at + len);
+                        model[at as usize..(at + len) as usize].fill(false);
                     }
                     _ => {
                         ranges.cut(at);

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::clock::Clock;
 use base::task::TaskTracker;
 use fuser::{FileAttr, Generation, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr};
 use tokio::runtime::Handle;
@@ -28,7 +29,7 @@ impl From<Errno> for fuser::Errno {
     }
 }
 
-/// Names of the namespace are UTF-8.
+/// Names of attributes are UTF-8.
 pub(crate) fn utf8(name: &OsStr) -> Answer<String> {
     name.to_str().map(str::to_owned).ok_or(Errno::EILSEQ)
 }
@@ -40,16 +41,22 @@ impl Kernel {
     }
 
     /// Starts a request. If too many are under way, the kernel waits.
-    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce(Arc<Core>) -> F) {
+    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        request: &'static str,
+        work: impl FnOnce(Arc<Core>) -> F,
+    ) {
+        let begun = self.core.clock.now();
         let permits = Arc::clone(&self.permits);
         let permit = match Arc::clone(&permits).try_acquire_owned() {
             Ok(permit) => Some(permit),
             Err(_all_taken) => self.runtime.block_on(permits.acquire_owned()).ok(),
         };
-        let work = work(Arc::clone(&self.core));
+        let (core, work) = (Arc::clone(&self.core), work(Arc::clone(&self.core)));
         let _on_runtime = self.runtime.enter();
         drop(base::task::spawn(&self.tasks, async move {
             work.await;
+            core.figures.answered(request, core.clock.now().since(begun));
             drop(permit);
         }));
     }
@@ -59,42 +66,54 @@ impl Kernel {
     }
 
     /// Requests that end with a name's attributes.
-    pub(crate) fn entry<F>(&self, reply: ReplyEntry, work: impl FnOnce(Arc<Core>) -> F + Send + 'static)
-    where
+    pub(crate) fn entry<F>(
+        &self,
+        request: &'static str,
+        reply: ReplyEntry,
+        work: impl FnOnce(Arc<Core>) -> F + Send + 'static,
+    ) where
         F: Future<Output = Answer<FileAttr>> + Send + 'static,
     {
         let ttl = self.ttl();
-        self.start(move |core| async move {
-            match work(core).await {
+        self.start(request, move |core| async move {
+            match work(Arc::clone(&core)).await {
                 Ok(attr) => reply.entry(&ttl, &attr, Generation(0)),
-                Err(error) => reply.error(error.into()),
+                Err(error) => reply.error(core.figures.failed(request, error).into()),
             }
         });
     }
 
     /// Requests that end with nothing.
-    pub(crate) fn empty<F>(&self, reply: ReplyEmpty, work: impl FnOnce(Arc<Core>) -> F + Send + 'static)
-    where
+    pub(crate) fn empty<F>(
+        &self,
+        request: &'static str,
+        reply: ReplyEmpty,
+        work: impl FnOnce(Arc<Core>) -> F + Send + 'static,
+    ) where
         F: Future<Output = Answer<()>> + Send + 'static,
     {
-        self.start(move |core| async move {
-            match work(core).await {
+        self.start(request, move |core| async move {
+            match work(Arc::clone(&core)).await {
                 Ok(()) => reply.ok(),
-                Err(error) => reply.error(error.into()),
+                Err(error) => reply.error(core.figures.failed(request, error).into()),
             }
         });
     }
 
     /// Requests that end with a file's attributes.
-    pub(crate) fn attr<F>(&self, reply: ReplyAttr, work: impl FnOnce(Arc<Core>) -> F + Send + 'static)
-    where
+    pub(crate) fn attr<F>(
+        &self,
+        request: &'static str,
+        reply: ReplyAttr,
+        work: impl FnOnce(Arc<Core>) -> F + Send + 'static,
+    ) where
         F: Future<Output = Answer<FileAttr>> + Send + 'static,
     {
         let ttl = self.ttl();
-        self.start(move |core| async move {
-            match work(core).await {
+        self.start(request, move |core| async move {
+            match work(Arc::clone(&core)).await {
                 Ok(attr) => reply.attr(&ttl, &attr),
-                Err(error) => reply.error(error.into()),
+                Err(error) => reply.error(core.figures.failed(request, error).into()),
             }
         });
     }

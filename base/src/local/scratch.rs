@@ -2,10 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use super::{part, temporary_name};
 
@@ -43,6 +46,17 @@ impl ScratchFile {
         let have = part::read_at(&self.file, &mut buffer, offset_bytes)?;
         buffer.truncate(have);
         Ok(buffer.freeze())
+    }
+    /// Gives the room of a range back, where the file system can; then it reads as zeros.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, how, range.start, range.end.saturating_sub(range.start)) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
     /// Gives it a length: what is behind is gone, what is new reads as zeros.
     ///

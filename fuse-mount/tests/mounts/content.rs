@@ -375,6 +375,30 @@ async fn mapped_files_are_read_and_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_changed_in_a_private_mapping_is_nobody_elses() {
+    let Some(place) = Place::with(1).await else { return };
+    let dir = place.dir(0);
+    by_program(move || {
+        let bytes = content(3 * 4096 + 100, 8);
+        fs::write(dir.join("f"), &bytes).unwrap();
+        // A descriptor that only reads is enough for it.
+        let file = File::open(dir.join("f")).unwrap();
+        let (mine, other) = (Map::private(&file, bytes.len()), Map::private(&file, bytes.len()));
+        mine.bytes()[5000..5007].copy_from_slice(b"changed");
+        assert!(*other.bytes() == bytes && mine.bytes()[5000..5007] == *b"changed");
+        mine.sync();
+        file.sync_all().unwrap();
+        drop(file);
+        assert!(fs::read(dir.join("f")).unwrap() == bytes);
+        // What others write is seen where nothing was changed.
+        fs::OpenOptions::new().write(true).open(dir.join("f")).unwrap().write_all_at(b"new", 9000).unwrap();
+        assert!(mine.bytes()[5000..5007] == *b"changed");
+    })
+    .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pages_of_a_mapped_file_stay_where_they_are_also_of_one_that_appends() {
     let Some(place) = Place::with(1).await else { return };
     let dir = place.dir(0);
@@ -552,10 +576,17 @@ pub(crate) struct Map {
 
 impl Map {
     pub(crate) fn of(file: &File, len: usize) -> Self {
+        Self::by(file, len, libc::MAP_SHARED)
+    }
+    /// Changes are this mapping's alone.
+    fn private(file: &File, len: usize) -> Self {
+        Self::by(file, len, libc::MAP_PRIVATE)
+    }
+    fn by(file: &File, len: usize, kind: i32) -> Self {
         use std::os::fd::AsRawFd;
         let rights = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping of an open file, wherever the system likes.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, rights, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, rights, kind, file.as_raw_fd(), 0) };
         assert!(at != libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
         Self { at, len }
     }

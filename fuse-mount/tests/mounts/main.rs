@@ -7,6 +7,9 @@
 
 mod content;
 mod failures;
+mod figures;
+mod holes;
+mod limits;
 mod names;
 mod place;
 mod random;

@@ -1,9 +1,11 @@
 //! Names and what they have beside content.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -49,6 +51,38 @@ async fn names_are_made_moved_and_removed_as_elsewhere() {
         assert_eq!((fs::read(dir.join("g")).unwrap(), fs::read_dir(&dir).unwrap().count()), (b"xy".to_vec(), 1));
     })
     .await;
+    place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn names_that_are_no_text_come_back_as_they_were() {
+    let Some(place) = Place::with(2).await else { return };
+    let (here, there, client) = (place.dir(0), place.dir(1), place.cluster.client().unwrap());
+    let names: [&[u8]; 6] =
+        [b"latin \xe9", b"\xff\xfe", "é".as_bytes(), "\u{10FF80}".as_bytes(), b"cut \xe2\x82", b"\xc3("];
+    by_program(move || {
+        for (number, name) in names.into_iter().enumerate() {
+            let name = OsStr::from_bytes(name);
+            fs::write(here.join(name), [number as u8]).unwrap();
+            symlink(name, here.join(format!("link{number}"))).unwrap();
+        }
+        for dir in [&here, &there] {
+            let listed: BTreeSet<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            for (number, name) in names.into_iter().enumerate() {
+                let (name, link) = (OsStr::from_bytes(name), dir.join(format!("link{number}")));
+                assert!(listed.contains(name), "{name:?} in {listed:?}");
+                assert_eq!(fs::read(dir.join(name)).unwrap(), [number as u8]);
+                assert_eq!(fs::read_link(&link).unwrap(), *name);
+                assert_eq!(fs::symlink_metadata(&link).unwrap().len(), name.len() as u64);
+                assert_eq!(fs::read(link).unwrap(), [number as u8], "through a link");
+            }
+        }
+        fs::rename(here.join(OsStr::from_bytes(names[0])), here.join(OsStr::from_bytes(b"\x80"))).unwrap();
+        fs::remove_file(here.join(OsStr::from_bytes(names[1]))).unwrap();
+    })
+    .await;
+    // Other doors have it as text.
+    assert_eq!(client.stat("/t/\u{10FF80}").await.unwrap().len_bytes, 1);
     place.end().await;
 }
 
