@@ -5,10 +5,12 @@
 //!          │     stage  where they work    roles  whose time and syncs count    limits  what the machine can do
 //!          │     door   by which way is read
 //!          ├▶ rebuild     a datanode dies, its blocks are copied again (watch: what the servers say meanwhile)
+//!          ├▶ directory   a directory as programs use it: a mount, or any other
 //!          ├▶ meta        calls on names, through the shipping client
 //!          └▶ namespace   the namespace and the block map in this process: speed, memory, images
 //! ```
 
+mod directory;
 mod door;
 mod files;
 mod io;
@@ -50,6 +52,8 @@ enum BenchCommand {
     Read(read::ReadOptions),
     /// Measure the loss of a datanode: how soon and how fast its blocks are copied again
     Rebuild(rebuild::RebuildOptions),
+    /// Measure directories as programs use them: a mount beside a local disk
+    Directory(directory::DirectoryOptions),
     /// Measure calls on names: how many a second, how long each takes
     Meta(meta::MetaOptions),
     /// Measure the namespace in memory: speed of applying and looking up, memory by part, images
@@ -63,6 +67,7 @@ pub(crate) fn run(verb: &BenchVerb, global: &Global) -> Status {
         BenchCommand::Small(options) => small::run(options, global),
         BenchCommand::Read(options) => read::run(options, global),
         BenchCommand::Rebuild(options) => rebuild::run(options, global),
+        BenchCommand::Directory(options) => directory::run(options, global),
         BenchCommand::Meta(options) => meta::run(options, global),
         BenchCommand::Namespace(options) => namespace::run(options, global.json).unwrap_or_else(|why| {
             eprintln!("error: {why}");

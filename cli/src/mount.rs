@@ -11,15 +11,18 @@
 pub(crate) mod helper;
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::logs::{self, LogOptions};
+use base::metrics::Metrics;
 use base::mounts::Unmount;
+use base::net::TcpListener;
 use base::shutdown;
-use base::task::CancellationToken;
+use base::task::{CancellationToken, TaskTracker};
 use clap::Args;
 use client::{Client, ErrorCode, FsError};
 use fuse_mount::{KIND, MountConfig, MountError, Mounted};
@@ -88,6 +91,9 @@ pub(crate) struct MountOptions {
     /// Write logs to this file [default: standard error; in the background blockyard-mount.log in the cache folder]
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+    /// Say on this address of this machine what it does: /livez, /readyz, /metrics
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<SocketAddr>,
     /// Say so when programs may use it, in a session of its own
     #[arg(long, hide = true)]
     ready: bool,
@@ -246,9 +252,21 @@ fn serve(options: &MountOptions, global: &Global, output: &Output) -> Result<Sta
     ended.map(|()| Status::OK)
 }
 
+/// Listens for those who ask what a mount does.
+async fn page(address: SocketAddr) -> Result<TcpListener, Failure> {
+    base::http::refuse_non_loopback(address, false)
+        .map_err(|error| Failure::usage(error.to_string(), "--http 127.0.0.1:0"))?;
+    let listener = base::net::listen(address).await;
+    listener.map_err(|error| Failure::local("listen on", address.to_string(), &error))
+}
+
 async fn until_the_end(config: MountConfig, options: &MountOptions, output: &Output) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     shutdown::on_signals(stop.clone()).map_err(|error| Failure::local("wait for signals", "", &error))?;
+    let page = match options.http {
+        Some(address) => Some(page(address).await?),
+        None => None,
+    };
     let source = config.source.clone();
     let mounted = Mounted::start(config, &options.dir).await.map_err(|error| failed(&error, &options.dir))?;
     let target = mounted.target().to_path_buf();
@@ -261,7 +279,16 @@ async fn until_the_end(config: MountConfig, options: &MountOptions, output: &Out
     } else if output.is_json() {
         output.object(&json!({"v": 1, "type": READY, "dir": target.display().to_string()}))?;
     }
+    let tasks = TaskTracker::new();
+    let over = CancellationToken::new();
+    if let Some(listener) = page {
+        let metrics = Metrics::new("mount");
+        mounted.tell(&metrics);
+        let ready = Arc::new(|| Ok(()));
+        drop(base::task::spawn(&tasks, base::http::serve(listener, ready, metrics, over.clone())));
+    }
     let ended = mounted.until(stop.cancelled_owned(), GRACE).await;
+    over.cancel();
     tracing::info!("{} is not mounted any more", target.display());
     ended.map_err(|error| failed(&error, &options.dir))
 }
