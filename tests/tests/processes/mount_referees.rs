@@ -4,11 +4,15 @@
 //!   posix       pjdfstest, case by case what ext4 answers
 //!   exerciser   fsx: random operations on one file, maps and truncates included
 //!   programs    sqlite3, git, tar, rsync, fio, cargo
+//!   kills       the same, with kill -9 of a server or of the mount in the middle
+//!   two         two mounts at once
 //! ```
 
 mod exerciser;
+mod kills;
 mod posix;
 mod programs;
+mod two;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

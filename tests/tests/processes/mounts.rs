@@ -38,6 +38,20 @@ pub(super) fn mount(cluster: &Cluster, dir: &Path, flags: &[&str]) -> Ended {
     cluster.run(&[&["mount", "--cache-dir", command::arg(&cache), command::arg(dir)], flags].concat())
 }
 
+/// Kills the process of a mount, and waits until programs learn of it.
+pub(super) fn kill(dir: &Path) {
+    processes(dir).into_iter().for_each(|pid| cluster::signal(pid, Signal::KILL));
+    wait_until("the mount is dead", || fs::metadata(dir).is_err());
+}
+
+/// Paths of files that somebody writes.
+pub(super) fn written(cluster: &Cluster) -> Vec<String> {
+    let listed = cluster.run(&["lease", "ls", "--json"]).ok().text();
+    let path =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["path"].as_str().map(str::to_owned);
+    listed.lines().filter_map(path).collect()
+}
+
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     wait::until(what, END, || condition().then_some(()));
 }
@@ -95,8 +109,7 @@ fn f_3_a_killed_mount_loses_nothing_that_was_synced_and_is_taken_away() {
     changed.sync_all().expect("fsync");
     wanted[1000..1007].copy_from_slice(b"changed");
     changed.write_all_at(b"never synced", 2000).expect("write");
-    processes(&dir).into_iter().for_each(|pid| cluster::signal(pid, Signal::KILL));
-    wait_until("it is dead", || fs::metadata(dir.join("closed")).is_err());
+    kill(&dir);
     drop((synced, changed));
     let refused = mount(&cluster, &dir, &[]);
     assert!(refused.code() != 0 && refused.stderr.contains("umount"), "it says what to do");

@@ -9,7 +9,7 @@ use tests::tree;
 use super::{Place, has, said};
 
 /// Runs a line of shell in a folder.
-fn shell(place: &Place, dir: &Path, line: &str) -> String {
+pub(super) fn shell(place: &Place, dir: &Path, line: &str) -> String {
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", line]).current_dir(dir);
     let (content, said) = said(&mut command, &place.local("scratch").join("shell.log"));
