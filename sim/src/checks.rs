@@ -113,6 +113,10 @@ impl Checks {
         if reason == "deleted" || !view.committed {
             return;
         }
+        let is_behind = self.all_are_behind(namenodes);
+        if is_behind && self.orphans.contains(block) {
+            return;
+        }
         let now = scene.now();
         // What leaves is no reason to remove what stays; the command may be older than the news that it leaves.
         let out = services(namenodes);
@@ -122,16 +126,32 @@ impl Checks {
             reason == "surplus" && known && node.is_some_and(|node| out.iter().any(|(other, _)| other == node))
         };
         let others: Vec<usize> = (0..datanodes.len())
-            .filter(|at| at != datanode && !leaves(at) && counted(&datanodes[*at], *block, view.stamp, now))
+            .filter(|at| at != datanode && !leaves(at))
+            .filter(|at| {
+                let newer = is_behind && datanodes[*at].holds_newer(*block, view.stamp);
+                newer || counted(&datanodes[*at], *block, view.stamp, now)
+            })
             .collect();
         let sound = others.iter().filter(|at| !self.rotten.contains(&(**at, *block))).count() as u32;
         let all = others.len() as u32;
-        let needed = if reason == "surplus" { view.replication } else { view.replication.min(2) };
+        let needed = match reason.as_str() {
+            // How many copies are asked for may have changed since.
+            _ if is_behind => 1,
+            "surplus" => view.replication,
+            _ => view.replication.min(2),
+        };
         if sound == 0 || all < needed {
             scene.violation(format!(
                 "datanode {datanode} deleted {block} {stamp} (whole: {whole}) as {reason}: {all} other copies are left, {sound} of them sound, {needed} are needed"
             ));
         }
+    }
+
+    /// Has no running member applied what one that is gone had applied? Its view of a block may be older than the block.
+    fn all_are_behind(&self, namenodes: &[NamenodeHost]) -> bool {
+        let seen = self.hashes.last_key_value().map_or(0, |(applied, _)| *applied);
+        let running = namenodes.iter().filter_map(NamenodeHost::shared);
+        running.map(|shared| shared.namespace.read().applied().0.raw()).max().is_none_or(|newest| newest < seen)
     }
 
     /// May a committed block be without the digest of a writer?

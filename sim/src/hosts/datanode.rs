@@ -231,6 +231,12 @@ impl DatanodeHost {
             }
         }
     }
+    /// Does it hold a whole replica of a higher stamp? Of one that does not run it is not known.
+    #[must_use]
+    pub fn holds_newer(&self, block: BlockId, stamp: GenerationStamp) -> bool {
+        let replica = self.store().and_then(|store| store.replica(block));
+        replica.is_some_and(|(_, replica)| replica.state == ReplicaState::Finalized && replica.stamp > stamp)
+    }
 
     /// Did it find its replica damaged after this moment? Others may not know yet, even if it is gone by now.
     #[must_use]

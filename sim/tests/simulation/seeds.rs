@@ -35,6 +35,8 @@ pub(crate) const REGRESSIONS: &[u64] = &[
     216907522935730,
     // A recovery ended on what a failed sync had left in the page cache, and a power cut took it.
     16633804089779,
+    // A member that had just started judged a block by its image, in which it had a stamp of before.
+    238787326471956,
 ];
 
 /// Seeds that failed once as they are.
