@@ -299,6 +299,7 @@ impl BlockManager {
         };
         let was_silent = self.registry.node_by_id(node).is_none_or(|i| self.registry.node(i).state != NodeState::Live);
         let index = self.registry.registered(node, address, now);
+        self.registry.knows_term(index, Term::from_raw(request.highest_term));
         for report in &request.storages {
             let Some(storage) = self.storage_of(index, &report.storage) else { continue };
             let replicas = &self.replicas;

@@ -8,6 +8,7 @@ use proto::cluster::{
     ReportBucketsResponse, ReportHashesResponse,
 };
 use proto::error::FsError;
+use proto::ids::Term;
 use std::time::Duration;
 
 use super::reports::Stream;
@@ -49,6 +50,8 @@ pub(super) struct Link {
     /// Results since the last heartbeat was made, and since when there are any.
     news: usize,
     news_since: Option<Moment>,
+    /// The highest term that a heartbeat has told: a new leader counts the node's copies only when it has heard its own.
+    term_told: Term,
     /// Changes of the volumes' health that heartbeats have told.
     health_told: u64,
     /// Commands that were accepted and have no result yet: a leader may send them again.
@@ -78,7 +81,8 @@ impl Link {
             return;
         }
         let health = node.store().health_changes();
-        let due = now >= self.heartbeat_due || self.has_news(now) || self.health_told != health;
+        let is_told = self.health_told == health && self.term_told >= node.highest_term();
+        let due = now >= self.heartbeat_due || self.has_news(now) || !is_told;
         if !self.under_way(Kind::Heartbeat) && due {
             self.health_told = health;
             let request = Call::Heartbeat(self.heartbeat_request(node, config, active_transfers));
@@ -250,12 +254,13 @@ impl Link {
     fn heartbeat_request(&mut self, node: &Node, config: &AgentConfig, active_transfers: u32) -> HeartbeatRequest {
         self.results_sent = self.results.len();
         (self.news, self.news_since) = (0, None);
+        self.term_told = node.highest_term();
         HeartbeatRequest {
             node: node.id().to_string(),
             cluster: node.store().membership().map(|(cluster, _)| cluster.to_string()).unwrap_or_default(),
             storages: node.store().reports(),
             active_transfers,
-            highest_term: node.highest_term().raw(),
+            highest_term: self.term_told.raw(),
             results: self.results.clone(),
             copy_streams: config.copy_streams,
             copy_rate_bytes_per_s: config.copy_rate_bytes_per_s,

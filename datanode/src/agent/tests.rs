@@ -215,6 +215,19 @@ fn sc_70_commands_of_a_lower_term_are_refused_also_after_a_restart() {
 }
 
 #[test]
+fn sc_70_a_new_leader_hears_at_once_that_its_term_is_known() {
+    let disk = MemDisk::new();
+    let (mut bench, _) = bench(&disk, 1);
+    assert_eq!(bench.heartbeat(leader(5, vec![])).highest_term, 0);
+    bench.tick(Duration::ZERO);
+    let (call, told) = bench.call(heartbeat).expect("not after three seconds only");
+    assert_eq!(told.highest_term, 5);
+    bench.answer(call, Answer::Heartbeat(leader(5, vec![])));
+    bench.tick(Duration::from_secs(1));
+    assert!(bench.call(heartbeat).is_none(), "it is told once");
+}
+
+#[test]
 fn sc_26_a_node_that_was_restarted_takes_no_new_block_of_a_stamp_that_may_have_been_fenced() {
     let disk = MemDisk::new();
     let mut bench = Bench::new(open(&disk));

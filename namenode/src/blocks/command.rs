@@ -233,7 +233,9 @@ impl BlockManager {
             others.retain(|other| self.registry.in_service(*other));
         }
         let is_heard_out = |other: &StorageIndex| {
-            self.streams[other.0 as usize].is_heard_out() || base::mutated!(Sc77NewsIsNotWaitedFor)
+            // Who does not know of this leader yet may obey one before it, and remove what is counted here.
+            self.registry.node_of(*other).highest_term >= leading.term
+                && (self.streams[other.0 as usize].is_heard_out() || base::mutated!(Sc77NewsIsNotWaitedFor))
         };
         let heard_out: Vec<_> = others.iter().copied().filter(is_heard_out).collect();
         if (self.nodes_of(&heard_out).len() as u32) < needed {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use base::clock::Moment;
 use base::random::Randomness;
 use proto::cluster::{CommandResult, HeartbeatRequest, NodeCommand, StorageReport};
-use proto::ids::{BlockId, NodeId};
+use proto::ids::{BlockId, NodeId, Term};
 
 use super::command::Deletes;
 use super::facts::Names;
@@ -65,6 +65,7 @@ impl BlockManager {
         if self.registry.heartbeat(node, request.active_transfers, now) {
             self.rescan_node(node);
         }
+        self.registry.knows_term(node, Term::from_raw(request.highest_term));
         self.registry.copies_of(node, request.copy_streams, request.copy_rate_bytes_per_s);
         self.usage(node, &request.storages);
         let mut judge = Vec::new();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use base::clock::Moment;
 use proto::cluster::StorageReport;
 use proto::common::StorageLocation;
-use proto::ids::{NodeId, StorageId};
+use proto::ids::{NodeId, StorageId, Term};
 
 use crate::namespace::NodeService;
 pub use crate::namespace::StorageIndex;
@@ -94,6 +94,8 @@ pub struct Node {
     pub copy_streams: u32,
     /// Bytes a second that it sends for copies that are not urgent; 0: as fast as it can.
     pub copy_rate_bytes_per_s: u64,
+    /// Highest term of a leader that it knows, as it said last: it obeys no order of a lower one.
+    pub highest_term: Term,
 }
 
 /// A disk of a node.
@@ -231,6 +233,7 @@ impl Registry {
             returned_at: None,
             service: NodeService::InService,
             active_transfers: 0,
+            highest_term: Term::from_raw(0),
             copy_streams: 0,
             copy_rate_bytes_per_s: 0,
         });
@@ -274,6 +277,11 @@ impl Registry {
     pub fn copies_of(&mut self, index: NodeIndex, streams: u32, rate_bytes_per_s: u64) {
         let node = &mut self.nodes[index.0 as usize];
         (node.copy_streams, node.copy_rate_bytes_per_s) = (streams.min(MAX_COPY_STREAMS), rate_bytes_per_s);
+    }
+
+    /// Notes the highest term of a leader that a node knows.
+    pub fn knows_term(&mut self, index: NodeIndex, term: Term) {
+        self.nodes[index.0 as usize].highest_term = term;
     }
 
     /// A node registered with these storages: what it had and does not name is out of service (scar SC-54).

@@ -92,6 +92,8 @@ pub(super) struct Bench {
     pub(super) now: Moment,
     pub(super) nodes: Vec<Fake>,
     pub(super) random: SeededRandom,
+    /// The highest term that all nodes know, as they say.
+    pub(super) known_term: u64,
 }
 
 pub(super) fn config() -> BlocksConfig {
@@ -128,6 +130,7 @@ impl Bench {
             now,
             nodes: Vec::new(),
             random: SeededRandom::new(11),
+            known_term: 0,
         };
         disks.iter().for_each(|disks| bench.add_node(*disks));
         bench
@@ -153,7 +156,9 @@ impl Bench {
         self.nodes.push(Fake { name, rack: "/r".into(), disks, up: true });
         self.world.nodes = self.nodes.len() as u32;
     }
+    /// Leads from now on, and every node knows.
     pub(super) fn lead(&mut self, term: u64) {
+        self.known_term = term;
         self.map.lead(Term::from_raw(term), self.now);
         self.map.quorum_confirmed(self.now);
         (0..2).for_each(|_| self.map.looked_at_open_files());
@@ -192,6 +197,7 @@ impl Bench {
             storages: self.storage_reports(node),
             machine: format!("machine{node}"),
             local_socket: format!("/run/node{node}.sock"),
+            highest_term: self.known_term,
             ..RegisterRequest::default()
         };
         self.map.registered(&NodeId::parse(&fake.name).unwrap(), &request, self.now);
@@ -218,7 +224,7 @@ impl Bench {
     }
     fn heartbeat_request(&self, node: usize, results: Vec<CommandResult>) -> HeartbeatRequest {
         let (name, storages) = (self.nodes[node].name.clone(), self.storage_reports(node));
-        HeartbeatRequest { node: name, storages, results, ..HeartbeatRequest::default() }
+        HeartbeatRequest { node: name, storages, results, highest_term: self.known_term, ..HeartbeatRequest::default() }
     }
     /// A heartbeat, a few blocks at a time. The most questions to the namespace that were asked at a time, how often it
     /// went on, and the deletes of the reply.

@@ -69,6 +69,21 @@ fn sc_70_copies_that_did_not_report_in_this_term_are_no_others() {
 }
 
 #[test]
+fn sc_70_copies_of_nodes_that_may_obey_the_leader_before_are_waited_for() {
+    let mut bench = surplus(3, 2);
+    bench.lead(2);
+    bench.known_term = 1;
+    (0..3).for_each(|node| assert_eq!(bench.full_report(node), 0));
+    bench.wait(61);
+    assert_eq!(told(&mut bench), BTreeSet::new(), "an order of term 1 may still be carried out");
+    assert_eq!(bench.map.counts().pending_delete, 1, "it is not given up");
+    bench.known_term = 2;
+    let mut gone = told(&mut bench);
+    gone.extend(told(&mut bench));
+    assert_eq!(gone.len(), 1, "every node has said that it knows");
+}
+
+#[test]
 fn f_13_nothing_is_removed_while_the_quorum_is_silent() {
     let mut bench = surplus(3, 2);
     bench.now = bench.now.plus(std::time::Duration::from_secs(6));

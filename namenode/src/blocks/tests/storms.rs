@@ -133,6 +133,7 @@ impl Storm {
             host: format!("host{node}"),
             transfer_port: 9866,
             storages: self.storages(node),
+            highest_term: 1,
             ..RegisterRequest::default()
         };
         self.map.registered(&node_id(node), &request, self.now);
@@ -143,6 +144,7 @@ impl Storm {
             storages: self.storages(node),
             copy_streams: 4,
             results,
+            highest_term: 1,
             ..HeartbeatRequest::default()
         };
         let before = self.map.judged();

@@ -331,6 +331,8 @@ pub(super) struct Datanode {
     pub(super) found: BTreeSet<i64>,
     /// Stamps of the recoveries that it takes part in.
     pub(super) prepared: BTreeMap<i64, u64>,
+    /// The highest term of a leader that it heard of.
+    pub(super) highest_term: u64,
     results: Vec<CommandResult>,
 }
 
@@ -349,6 +351,7 @@ impl Datanode {
             acked: BTreeMap::new(),
             found: BTreeSet::new(),
             prepared: BTreeMap::new(),
+            highest_term: 0,
             results: Vec::new(),
         }
     }
@@ -436,9 +439,13 @@ impl Datanode {
             cluster: "CID-1".into(),
             storages: self.storages(),
             results: std::mem::take(&mut self.results),
+            highest_term: self.highest_term,
             ..Default::default()
         };
         let answer: proto::cluster::HeartbeatResponse = bench.ask(request).unwrap();
+        if answer.leader {
+            self.highest_term = self.highest_term.max(answer.term);
+        }
         if answer.reregister {
             self.register(bench);
         } else if answer.full_report {

@@ -134,6 +134,7 @@ impl FakeNode {
         stop: CancellationToken,
     ) -> Outcome<()> {
         let mut ticks = tokio::time::interval(every);
+        let mut highest_term = 0;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -142,11 +143,16 @@ impl FakeNode {
             let request = HeartbeatRequest {
                 node: self.node.clone(),
                 storages: vec![self.storage_report()],
+                highest_term,
                 ..HeartbeatRequest::default()
             };
             let answer = stub.heartbeat(request).await.map_err(|status| format!("a heartbeat failed: {status}"))?;
+            let answer = answer.into_inner();
+            if answer.leader {
+                highest_term = highest_term.max(answer.term);
+            }
             let mut gone = Vec::new();
-            for command in answer.into_inner().commands {
+            for command in answer.commands {
                 if let Some(Kind::Delete(delete)) = command.kind {
                     gone.extend(delete.blocks.iter().map(|block| block.id));
                 }
