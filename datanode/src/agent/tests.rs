@@ -154,6 +154,12 @@ fn leader(term: u64, commands: Vec<NodeCommand>) -> HeartbeatResponse {
     HeartbeatResponse { term, leader: true, commands, ..HeartbeatResponse::default() }
 }
 
+/// Who leads from now on, as this node's first heartbeats hear and tell.
+fn led_by(bench: &mut Bench, term: u64) {
+    bench.heartbeat(leader(term, vec![]));
+    bench.heartbeat(leader(term, vec![]));
+}
+
 /// Registers, reports nothing in full, and has blocks 0..count.
 fn bench(disk: &MemDisk, count: i64) -> (Bench, Option<StorageId>) {
     let mut bench = Bench::new(open(disk));
@@ -289,6 +295,7 @@ fn done(number: u64) -> AgentEvent {
 fn the_leader_hears_of_results_when_half_of_the_work_is_done_or_after_a_moment() {
     let disk = MemDisk::new();
     let (mut bench, _) = bench(&disk, 0);
+    led_by(&mut bench, 1);
     let told = bench.heartbeat(leader(1, (1..=8).map(copy).collect()));
     assert_eq!((told.copy_streams, told.copy_rate_bytes_per_s), (4, 1 << 20));
     bench.event(AgentEvent::TermKept { term: Term::from_raw(1), kept: true });
@@ -380,7 +387,7 @@ fn another_cluster_is_not_joined() {
 fn a_failed_volume_is_told_and_its_replicas_are_not_reported_on() {
     let disk = MemDisk::new();
     let (mut bench, _) = bench(&disk, 0);
-    bench.heartbeat(leader(1, vec![]));
+    led_by(&mut bench, 1);
     store_block(&bench.node, 0);
     disk.inject(DiskFault::once(DiskFaultKind::SyncError).on("current"));
     let block =
@@ -422,6 +429,7 @@ fn a_term_that_could_not_be_kept_is_tried_again_and_its_commands_are_refused() {
     let keep = AgentEffect::KeepTerm(Term::from_raw(7));
     bench.heartbeat(leader(7, vec![delete(1, &storage, 0)]));
     assert!(bench.effects.contains(&keep));
+    bench.heartbeat(leader(7, vec![]));
     bench.effects.clear();
     bench.heartbeat(leader(7, vec![]));
     assert!(!bench.effects.contains(&keep), "it is under way");
@@ -462,6 +470,7 @@ fn a_namenode_that_forgot_is_told_of_half_written_replicas_again() {
 fn a_leader_that_has_more_to_say_hears_of_the_node_soon() {
     let disk = MemDisk::new();
     let (mut bench, _) = bench(&disk, 0);
+    led_by(&mut bench, 1);
     let soon = |again_in_ms| HeartbeatResponse { again_in_ms, ..leader(1, vec![]) };
     let beats_within = |bench: &mut Bench, millis: u64| {
         bench.tick(Duration::from_millis(millis));
