@@ -242,7 +242,7 @@ impl Agent {
         node.store().watch(now);
         for (namenode, link) in self.links.iter_mut().enumerate() {
             let mut calls = Vec::new();
-            link.pump(node, &self.config, self.active_transfers, (self.next_call, now), &mut calls);
+            link.pump(node, &self.config, self.active_transfers, self.durable_term, (self.next_call, now), &mut calls);
             for (call, request) in calls {
                 self.next_call = self.next_call.max(call + 1);
                 out.push(AgentEffect::Call { namenode, call, request: Box::new(request) });

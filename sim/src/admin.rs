@@ -56,6 +56,8 @@ struct Out {
 pub struct Admin {
     random: SeededRandom,
     out: Option<Out>,
+    /// Until then a call that takes a node back may still come through.
+    may_recall_until: Moment,
     /// Blocks that the balance under way had moved at the last look.
     moved: BTreeMap<String, u64>,
 }
@@ -64,7 +66,7 @@ impl Admin {
     /// With randomness of its own.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { random: SeededRandom::new(seed), out: None, moved: BTreeMap::new() }
+        Self { random: SeededRandom::new(seed), out: None, may_recall_until: Moment::START, moved: BTreeMap::new() }
     }
     /// Does it look after a node?
     #[must_use]
@@ -157,7 +159,10 @@ impl Cluster {
         let client = admin.some(self.clients.len());
         self.clients[client].administer(request, true, &mut self.scene);
     }
-    fn set_service(&mut self, admin: &Admin, node: &NodeId, service: n::NodeService) {
+    fn set_service(&mut self, admin: &mut Admin, node: &NodeId, service: n::NodeService) {
+        if service == n::NodeService::InService {
+            admin.may_recall_until = self.scene.now().plus(CALL);
+        }
         let node = node.as_str().to_owned();
         let maintenance_ms = if service == n::NodeService::Maintenance && admin.one_in(3) { 20_000 } else { 0 };
         let service = service.into();
@@ -248,7 +253,9 @@ impl Cluster {
         self.scene.hit(if decommissioned { Rare::NodeDrained } else { Rare::MaintenanceReady });
         let host = Address::Datanode(datanode);
         if decommissioned {
-            if admin.one_in(3) || !self.may_be_replaced(datanode) {
+            // Whoever destroys a node that a call of his own may put back into service at the same moment has himself to blame.
+            let may_be_recalled = self.scene.now() < admin.may_recall_until;
+            if admin.one_in(3) || !self.may_be_replaced(datanode) || may_be_recalled {
                 out.back = true;
                 return Some(out);
             }

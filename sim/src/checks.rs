@@ -114,6 +114,7 @@ impl Checks {
             return;
         }
         let is_behind = self.all_are_behind(namenodes);
+        let is_old = is_behind && datanodes.iter().any(|host| host.holds_newer(*block, view.stamp));
         if is_behind && self.orphans.contains(block) {
             return;
         }
@@ -128,7 +129,7 @@ impl Checks {
         let others: Vec<usize> = (0..datanodes.len())
             .filter(|at| at != datanode && !leaves(at))
             .filter(|at| {
-                let newer = is_behind && datanodes[*at].holds_newer(*block, view.stamp);
+                let newer = is_old && datanodes[*at].holds_newer(*block, view.stamp);
                 newer || counted(&datanodes[*at], *block, view.stamp, now)
             })
             .collect();
@@ -136,8 +137,9 @@ impl Checks {
         let all = others.len() as u32;
         let needed = match reason.as_str() {
             // How many copies are asked for may have changed since.
-            _ if is_behind => 1,
-            "surplus" => view.replication,
+            _ if is_old => 1,
+            // What was appended to meanwhile has other copies; this one is not of them.
+            "surplus" if *stamp == view.stamp => view.replication,
             _ => view.replication.min(2),
         };
         if sound == 0 || all < needed {

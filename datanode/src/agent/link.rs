@@ -50,7 +50,8 @@ pub(super) struct Link {
     /// Results since the last heartbeat was made, and since when there are any.
     news: usize,
     news_since: Option<Moment>,
-    /// The highest term that a heartbeat has told: a new leader counts the node's copies only when it has heard its own.
+    /// The highest term that a heartbeat has told: a new leader counts the node's copies only when it has heard its own. Only
+    /// one that is durable is told: after a restart the node would obey the leader before again.
     term_told: Term,
     /// Changes of the volumes' health that heartbeats have told.
     health_told: u64,
@@ -65,6 +66,7 @@ impl Link {
         node: &Node,
         config: &AgentConfig,
         active_transfers: u32,
+        durable_term: Term,
         (mut next_call, now): (CallNumber, Moment),
         out: &mut Vec<(CallNumber, Call)>,
     ) {
@@ -76,15 +78,16 @@ impl Link {
         };
         if !self.registered {
             if !self.under_way(Kind::Register) && now >= self.not_before {
-                call(&mut self.calls, Kind::Register, Call::Register(registration(node, config)));
+                call(&mut self.calls, Kind::Register, Call::Register(registration(node, config, durable_term)));
             }
             return;
         }
         let health = node.store().health_changes();
-        let is_told = self.health_told == health && self.term_told >= node.highest_term();
+        let is_told = self.health_told == health && self.term_told >= durable_term;
         let due = now >= self.heartbeat_due || self.has_news(now) || !is_told;
         if !self.under_way(Kind::Heartbeat) && due {
             self.health_told = health;
+            self.term_told = durable_term;
             let request = Call::Heartbeat(self.heartbeat_request(node, config, active_transfers));
             self.heartbeat_due = now.plus(self.heartbeat.unwrap_or(config.heartbeat));
             call(&mut self.calls, Kind::Heartbeat, request);
@@ -254,7 +257,6 @@ impl Link {
     fn heartbeat_request(&mut self, node: &Node, config: &AgentConfig, active_transfers: u32) -> HeartbeatRequest {
         self.results_sent = self.results.len();
         (self.news, self.news_since) = (0, None);
-        self.term_told = node.highest_term();
         HeartbeatRequest {
             node: node.id().to_string(),
             cluster: node.store().membership().map(|(cluster, _)| cluster.to_string()).unwrap_or_default(),
@@ -268,7 +270,7 @@ impl Link {
     }
 }
 
-fn registration(node: &Node, config: &AgentConfig) -> RegisterRequest {
+fn registration(node: &Node, config: &AgentConfig, durable_term: Term) -> RegisterRequest {
     RegisterRequest {
         protocol_version: proto::PROTOCOL_VERSION,
         cluster: node.store().membership().map(|(cluster, _)| cluster.to_string()).unwrap_or_default(),
@@ -278,7 +280,7 @@ fn registration(node: &Node, config: &AgentConfig) -> RegisterRequest {
         http_address: config.http_address.clone(),
         rack: config.rack.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        highest_term: node.highest_term().raw(),
+        highest_term: durable_term.raw(),
         storages: node.store().reports(),
         machine: config.machine.clone(),
         local_socket: config.local_socket.clone(),

@@ -19,14 +19,17 @@ pub(crate) const WHOLE_CHECK_BYTES: u64 = 64 * 1024;
 /// The end of a longer meta file that is read first. Holds the trailer of a block of 128 MiB with its digest.
 const TAIL_BYTES: u64 = 8192;
 
+/// Stamps of meta files that belong to no data, by block.
+pub(crate) type Orphans = BTreeMap<BlockId, Vec<GenerationStamp>>;
+
 /// What a scan found.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) replicas: BTreeMap<BlockId, Replica>,
     /// Bytes of data and meta files.
     pub(crate) used_bytes: u64,
-    /// Meta files without data, left where they are.
-    pub(crate) orphans: u64,
+    /// Meta files that belong to no data: left where they are until their block is begun here again.
+    pub(crate) orphans: Orphans,
 }
 
 /// Names of one block in its folder.
@@ -35,6 +38,8 @@ struct Files {
     data_bytes: Option<u64>,
     /// Highest stamp and the length of its meta file.
     meta: Option<(GenerationStamp, u64)>,
+    /// The other stamps.
+    lower: Vec<GenerationStamp>,
 }
 
 pub(crate) fn scan(disk: &dyn Disk, volume: &Path, pool: &PoolId) -> Result<Found, StoreError> {
@@ -58,20 +63,27 @@ fn scan_folder(disk: &dyn Disk, folder: &Path, pool: &PoolId, found: &mut Found)
         match layout::parse(&entry.name) {
             Name::Data(id) => files.entry(id).or_default().data_bytes = Some(len_bytes),
             Name::Meta(id, stamp) => {
-                let meta = &mut files.entry(id).or_default().meta;
-                if meta.is_none_or(|(known, _)| known < stamp) {
-                    *meta = Some((stamp, len_bytes));
-                }
+                let files = files.entry(id).or_default();
+                let (highest, lower) = match files.meta {
+                    Some((known, known_bytes)) if known > stamp => ((known, known_bytes), Some(stamp)),
+                    known => ((stamp, len_bytes), known.map(|(known, _)| known)),
+                };
+                files.meta = Some(highest);
+                files.lower.extend(lower);
             }
             Name::Other => continue,
         }
         found.used_bytes += len_bytes;
     }
     for (id, files) in files {
-        let Some(data_bytes) = files.data_bytes else {
-            found.orphans += 1;
-            continue;
-        };
+        let mut orphans = files.lower;
+        if files.data_bytes.is_none() {
+            orphans.extend(files.meta.map(|(stamp, _)| stamp));
+        }
+        if !orphans.is_empty() {
+            found.orphans.insert(id, orphans);
+        }
+        let Some(data_bytes) = files.data_bytes else { continue };
         let replica = match files.meta {
             None => half_written(GenerationStamp::from_raw(0), 0),
             Some((stamp, meta_bytes)) => {

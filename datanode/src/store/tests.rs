@@ -361,6 +361,30 @@ fn sc_52_lost_data_files_are_reported_corrupt() {
 }
 
 #[test]
+fn sc_62_checksums_that_lost_their_data_are_not_taken_for_those_of_an_older_replica() {
+    let (disk, store) = joined(1);
+    store_block(&store, 1, 700).unwrap();
+    drop(store);
+    disk.process_died();
+    // A power cut brought back one name of a removed replica.
+    let data = disk.files().into_iter().find(|file| file.contains("blk_") && !file.ends_with(".meta")).unwrap();
+    disk.shared().remove_file(Path::new(&data), CrashPoint::BlockRemove).unwrap();
+    let store = open(&disk, 1).unwrap();
+    assert_eq!(state(&store, 1), None);
+    // A copy of the block as it was before arrives, and is as long.
+    let stamp = GenerationStamp::from_raw(block(1).stamp.raw() - 1);
+    let older = BlockRef { stamp, ..block(1) };
+    let mut writer = store.create_copy(&older, None, ChunkFormat::CRC32C_512).unwrap();
+    put(&mut writer, &bytes(2, 700)).unwrap();
+    writer.finalise().unwrap();
+    drop(store);
+    disk.power_cut(&SeededRandom::new(3));
+    let store = open(&disk, 1).unwrap();
+    let (_, replica) = store.replica(block(1).id).unwrap();
+    assert_eq!((replica.stamp, replica.state), (stamp, ReplicaState::Finalized), "it is what it was finished as");
+}
+
+#[test]
 fn sc_62_a_replica_under_another_name_is_corrupt() {
     let (disk, store) = joined(1);
     store_block(&store, 1, 1200).unwrap();

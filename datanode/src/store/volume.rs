@@ -34,7 +34,7 @@ use super::loans::Loans;
 use super::open::OpenReplica;
 use super::opened::Opened;
 use super::replica::{Replica, ReplicaState};
-use super::scan;
+use super::scan::{self, Orphans};
 use super::unsynced;
 
 /// A volume of this node.
@@ -89,6 +89,8 @@ pub(crate) struct State {
     pub(crate) open: BTreeMap<BlockId, Arc<OpenReplica>>,
     /// Stamps of the recoveries that have shut out everything else, also of blocks that are not here.
     pub(crate) fences: Fences,
+    /// Checksum files that a start found without data.
+    orphans: Orphans,
     /// Blocks whose replica was removed and whose files are on their way to the trash: nobody begins them anew here meanwhile.
     pub(crate) leaving: BTreeSet<BlockId>,
     /// The last moment that somebody told.
@@ -249,8 +251,9 @@ impl Volume {
             synced.inspect_err(|_| unsynced::note(disk.as_ref(), dir)).map_err(StoreError::sync_names(dir))?;
         }
         unsynced.forget();
-        if found.orphans > 0 {
-            tracing::warn!(dir = %dir.display(), orphans = found.orphans, "checksum files without data are left alone");
+        if !found.orphans.is_empty() {
+            let blocks = found.orphans.len();
+            tracing::warn!(dir = %dir.display(), blocks, "checksum files without data are left alone for now");
         }
         let mut journal = Journal::new(incarnation);
         let mut whole = vec![0; usize::from(layout::FOLDERS)].into_boxed_slice();
@@ -289,6 +292,7 @@ impl Volume {
                 next_writer: 1,
                 open: BTreeMap::new(),
                 fences: Fences::default(),
+                orphans: found.orphans,
                 leaving: BTreeSet::new(),
                 now,
                 space: Space::default(),
@@ -450,6 +454,20 @@ impl Volume {
         let mut state = self.state.lock();
         let since = state.now;
         state.trash.push_back(Trashed { names: [trash_name.clone(), trash_name], bytes, since });
+        Ok(())
+    }
+    /// Moves what is left of an earlier replica of a block to the trash, durably, before a new one begins: checksum files that
+    /// a power cut left without their data. One with a higher stamp would be taken for the new data's at the next start.
+    pub(crate) fn clear_orphans(&self, pool: &PoolId, id: BlockId) -> Result<(), StoreError> {
+        let stamps = self.state.lock().orphans.get(&id).cloned().unwrap_or_default();
+        if stamps.is_empty() {
+            return Ok(());
+        }
+        for stamp in stamps {
+            self.set_aside(&self.meta_path(pool, id, stamp), layout::meta_name(id, stamp))?;
+        }
+        self.commit_names(pool, layout::folder_of(id))?;
+        self.state.lock().orphans.remove(&id);
         Ok(())
     }
     fn make_trash(&self) -> Result<PathBuf, StoreError> {

@@ -163,6 +163,7 @@ impl ReplicaWriter {
         let (data_path, meta_path) = (volume.data_path(pool, id), volume.meta_path(pool, id, stamp));
         let _waits = volume.waits("create a replica");
         let _names = volume.names.read();
+        volume.clear_orphans(pool, id)?;
         let create = |path: &std::path::Path, point, trash_name: String| {
             let mut created = volume.disk.create_new(path, point);
             if created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {

@@ -10,7 +10,7 @@ use proto::common::Block;
 use proto::ids::{BlockId, GenerationStamp, StorageId};
 
 use super::facts::Names;
-use super::registry::{NodeIndex, NodeState, StorageIndex};
+use super::registry::{Node, NodeIndex, NodeState, StorageIndex};
 use super::removal::Reason;
 use super::repair::RETRY;
 use super::replicas::{Class, classify};
@@ -257,15 +257,23 @@ impl BlockManager {
         names.minimum_copies(replication).max(replication.min(there).min(2))
     }
 
-    /// Copies that are known beside this one: on nodes heard of lately, which have reported in full in this term.
+    /// Copies that are known beside this one: on nodes heard of lately, which have reported in full in this term, and were not
+    /// told that they may go for ever where enough others stay.
     fn others(&self, block: BlockId, storage: StorageIndex, leading: Leading) -> Vec<StorageIndex> {
         let mut others = self.counting(block);
         others.retain(|other| {
             *other != storage
                 && (self.registry.node_of(*other).state == NodeState::Live || base::mutated!(Sc76SilentCopiesCount))
                 && self.streams[other.0 as usize].full_in(leading.term)
+                && !self.is_said_to_go(self.registry.at(*other).node)
         });
         others
+    }
+
+    /// Was it said of a node that it may go for ever, while others stay that copies can be on?
+    fn is_said_to_go(&self, node: NodeIndex) -> bool {
+        let stays = |node: &Node| node.state == NodeState::Live && node.service.is_in_service();
+        self.drains.may_have_gone(node) && self.registry.nodes().filter(|(_, node)| stays(node)).count() >= 2
     }
 
     /// Storages whose receipts or reports prove a finalised replica of this stamp and length.

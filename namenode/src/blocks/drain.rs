@@ -59,6 +59,8 @@ pub(super) struct Drain {
     pub(super) found: Option<Found>,
     pub(super) pace: Pace,
     pub(super) late: Late,
+    /// It was said that the node may go for ever: it may have, whatever its last heartbeat said.
+    may_have_gone: bool,
 }
 
 /// What a look found.
@@ -141,6 +143,10 @@ impl Drains {
     pub(super) fn get(&self, node: NodeIndex) -> Option<&Drain> {
         self.by_node.get(&node)
     }
+    /// Was it said of this node that it may go for ever, since it leaves?
+    pub(super) fn may_have_gone(&self, node: NodeIndex) -> bool {
+        self.by_node.get(&node).is_some_and(|drain| drain.may_have_gone)
+    }
     /// The next node that is to be looked at.
     fn next(&mut self, is_due: impl Fn(NodeIndex, &Drain) -> bool) -> Option<NodeIndex> {
         let due = |(node, drain): &(&NodeIndex, &Drain)| is_due(**node, drain);
@@ -153,7 +159,8 @@ impl Drains {
 
 impl Drain {
     fn new(service: NodeService, late: Late, now: Moment) -> Self {
-        Self { service, began: now, look: None, next_at: now, found: None, pace: Pace::default(), late }
+        let (look, found, pace) = (None, None, Pace::default());
+        Self { service, began: now, look, next_at: now, found, pace, late, may_have_gone: false }
     }
     /// Was everything elsewhere when it was looked at last?
     pub(super) fn is_done(&self) -> bool {
@@ -200,6 +207,7 @@ impl BlockManager {
         drain.pace.sample(now, look.found.done_bytes);
         drain.next_at = now.plus(PAUSE.max(now.since(look.began) * PAUSE_FACTOR));
         drain.found = Some(look.found);
+        drain.may_have_gone |= drain.is_done() && drain.service == NodeService::Decommissioned;
         if drain.is_done() && !was_done {
             tracing::info!(node = %id, service = ?drain.service, "everything that the datanode holds is elsewhere: it may go");
         }

@@ -64,6 +64,27 @@ fn l_7_a_node_that_leaves_is_done_when_every_block_has_its_copies_elsewhere() {
 }
 
 #[test]
+fn l_7_a_node_that_may_go_is_no_reason_to_remove_a_damaged_copy() {
+    let mut bench = Bench::new(4);
+    bench.file(1, 2, &[0, 1]);
+    bench.run(70);
+    bench.services(&[(1, LEAVES)]);
+    while job(&bench, 1).state != JobState::Done {
+        bench.run(1);
+    }
+    // It has gone, and is not missed yet. Of two other copies one turns out to be damaged.
+    bench.nodes[1].up = false;
+    bench.hold(0, record(block(1), STAMP, LEN, ReplicaState::Corrupt));
+    assert_eq!(deletes(&bench.beat(0)), [], "one good copy is less than the minimum");
+    bench.run(40);
+    assert_eq!(
+        (bench.map.counts().corrupt, bench.holders_beside(1, &[1])),
+        (0, 2),
+        "when there is another one it goes"
+    );
+}
+
+#[test]
 fn sc_74_the_only_copy_on_a_node_that_leaves_is_read_and_copied_from() {
     let mut bench = Bench::new(3);
     (0..10).for_each(|n| bench.file(n, 1, &[0]));
