@@ -23,9 +23,9 @@ use base::mounts::Unmount;
 use base::net::TcpListener;
 use base::shutdown;
 use base::task::{CancellationToken, TaskTracker};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use client::{Client, ErrorCode, FsError};
-use fuse_mount::{KIND, MountConfig, MountError, Mounted};
+use fuse_mount::{KIND, MountConfig, MountError, Mounted, SyncAt};
 use serde_json::json;
 
 use crate::args::Global;
@@ -34,7 +34,7 @@ use crate::verbs::{DEFAULT_FS, Failure, Output, hostname, os_user, parse_size};
 
 /// What the process of a mount says when programs may use it.
 const READY: &str = "mounted";
-/// Longest time from the first signal to the end.
+/// From the first signal to the end nothing may go on for so long, or for a little longer than one call of the cluster takes.
 const GRACE: Duration = Duration::from_secs(20);
 /// Its log, in the folder of the cache, unless one is named.
 const LOG: &str = "blockyard-mount.log";
@@ -70,6 +70,9 @@ pub(crate) struct MountOptions {
     /// Other users of this machine may use it, too
     #[arg(long)]
     allow_other: bool,
+    /// When what programs wrote is durable
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "close")]
+    sync: SyncWhen,
     /// Numbers of users that this machine does not know, or knows by others
     #[arg(long, value_name = "NAME=UID", value_delimiter = ',', value_parser = user_of)]
     uid_map: Vec<(String, u32)>,
@@ -99,10 +102,20 @@ pub(crate) struct MountOptions {
     ready: bool,
 }
 
+/// When what programs wrote is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SyncWhen {
+    /// When a file is closed: close waits for it, and says if it failed
+    Close,
+    /// At fsync only, as on a local disk: what is closed is committed behind the program
+    Fsync,
+}
+
 /// Flags of `umount`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "It asks neither the mount's process nor the cluster. What was closed or synced is safe in any case."
+    after_help = "It asks neither the mount's process nor the cluster. What was closed or synced is safe in any case. Of a mount with\n\
+        --sync fsync its process goes on until what was closed is committed."
 )]
 pub(crate) struct UmountOptions {
     /// Where a cluster is mounted
@@ -223,6 +236,10 @@ fn config(options: &MountOptions, global: &Global) -> Result<MountConfig, Failur
     Ok(MountConfig {
         read_only: options.read_only,
         allow_other: options.allow_other,
+        sync: match options.sync {
+            SyncWhen::Close => SyncAt::Close,
+            SyncWhen::Fsync => SyncAt::Fsync,
+        },
         users: options.uid_map.clone(),
         cache_dir,
         cache_bytes: options.cache_size,
@@ -287,7 +304,7 @@ async fn until_the_end(config: MountConfig, options: &MountOptions, output: &Out
         let ready = Arc::new(|| Ok(()));
         drop(base::task::spawn(&tasks, base::http::serve(listener, ready, metrics, over.clone())));
     }
-    let ended = mounted.until(stop.cancelled_owned(), GRACE).await;
+    let ended = mounted.until(stop.cancelled_owned(), GRACE.max(Duration::from_secs(options.timeout + 5))).await;
     over.cancel();
     tracing::info!("{} is not mounted any more", target.display());
     ended.map_err(|error| failed(&error, &options.dir))

@@ -12,6 +12,17 @@ use client::{Client, FsResult};
 /// [`client::ClientBuilder::patience`]), so that programs learn what became of them.
 pub type Connect = Arc<dyn Fn(&str) -> FsResult<Client> + Send + Sync>;
 
+/// When what programs wrote is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncAt {
+    /// When a descriptor is closed, and at `fsync`.
+    #[default]
+    Close,
+    /// At `fsync` only. What is closed is committed behind the program: sooner or later, in any order, and what cannot be
+    /// committed is told to whoever opens the file next and closes or syncs it. As local file systems do.
+    Fsync,
+}
+
 /// Settings of a mount.
 #[derive(Clone)]
 pub struct MountConfig {
@@ -26,6 +37,8 @@ pub struct MountConfig {
     pub read_only: bool,
     /// Other users of this machine may use it, too.
     pub allow_other: bool,
+    /// When what programs wrote is durable. Default: at close.
+    pub sync: SyncAt,
     /// Users of the cluster that have another number than this machine's tables say.
     pub users: Vec<(String, u32)>,
     /// Folder for the changed copies of files; its space is used only while files are open. Default: `/var/tmp`.
@@ -61,6 +74,7 @@ impl MountConfig {
             source: source.into(),
             read_only: false,
             allow_other: false,
+            sync: SyncAt::Close,
             users: Vec::new(),
             cache_dir: PathBuf::from("/var/tmp"),
             cache_bytes: 8 << 30,

@@ -11,6 +11,7 @@ use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
 
+use crate::behind::Behind;
 use crate::config::MountConfig;
 use crate::dirs::OpenDirectory;
 use crate::draft::Room;
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     directories: Mutex<BTreeMap<u64, Arc<OpenDirectory>>>,
     next_handle: AtomicU64,
     pub(crate) room: Arc<Room>,
+    pub(crate) behind: Behind,
     pub(crate) figures: Figures,
     pub(crate) clock: SystemClock,
     /// To the kernel, once it is there.
@@ -68,6 +70,7 @@ impl Core {
             directories: Mutex::default(),
             next_handle: AtomicU64::new(1),
             room: Arc::new(Room::new(config.cache_bytes)),
+            behind: Behind::default(),
             figures: Figures::default(),
             clock: SystemClock::new(),
             notifier: OnceLock::new(),
@@ -106,6 +109,15 @@ impl Core {
     /// A file's lock, within the deadline: see [`OpenFile::lock_within`].
     pub(crate) async fn lock<'a>(&self, file: &'a OpenFile) -> Answer<MutexGuard<'a, State>> {
         file.lock_within(self.config.deadline).await
+    }
+
+    /// As [`Core::lock`], of a file that may not be open: while it is held, nothing of it is committed, and a change of its
+    /// name or its attributes is not lost in the middle of that.
+    pub(crate) async fn hold_still<'a>(&self, file: Option<&'a OpenFile>) -> Answer<Option<MutexGuard<'a, State>>> {
+        match file {
+            Some(file) => self.lock(file).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// By which the namespace finds a file.
@@ -163,6 +175,15 @@ impl Core {
             files.remove(&number);
             self.inodes.lock().unpin(number);
         }
+    }
+    /// Has anybody this file open, or is it being committed?
+    pub(crate) fn is_held(&self, file: &Arc<OpenFile>) -> bool {
+        self.files.lock().get(&file.number).is_some_and(|(held, _)| Arc::ptr_eq(held, file))
+    }
+    /// A piece of a file's content has come or gone.
+    pub(crate) fn goes_on(&self, file: &OpenFile) {
+        file.goes_on();
+        self.behind.step();
     }
     /// Is this the only handle of a file?
     pub(crate) fn is_last_handle(&self, number: u64) -> bool {

@@ -11,6 +11,7 @@ use client::{AppendOptions, Attributes, Client, CreateOptions, ErrorCode, FileSt
 use fuser::{FileAttr, WriteFlags};
 
 use crate::attr::attr;
+use crate::config::SyncAt;
 use crate::core::{Answer, Core};
 use crate::draft::{Draft, read_piece};
 use crate::errno::Errno;
@@ -72,7 +73,7 @@ impl Core {
     pub(crate) async fn make(&self, uid: u32, at: (u64, &str), modes: (u32, u32)) -> Answer<FileAttr> {
         let (attr, opened) = self.create(uid, at, modes, libc::O_WRONLY | libc::O_EXCL).await?;
         let flushed = self.flush(opened.handle).await;
-        self.release(opened.handle).await;
+        self.release(opened.handle, false).await;
         flushed.map(|()| attr)
     }
 
@@ -88,6 +89,8 @@ impl Core {
             }
             return self.open_unlinked(&file, flags).await;
         }
+        // What was closed a moment ago may be on its way into the cluster, under another inode.
+        drop(self.hold_still(self.file(number).as_deref()).await?);
         let path = self.path(number)?;
         if writes && !self.ask(client.check_access(&path, WRITE)).await? {
             return Err(Errno::EACCES);
@@ -122,6 +125,10 @@ impl Core {
             self.let_go(number);
             return Err(error);
         }
+        // Who only reads hears of nothing at close.
+        if writes && let Some(lost) = self.behind.take_lost(inode) {
+            file.seen.lock().late = Some(lost);
+        }
         Ok(Opened { handle: self.add_handle(Handle::new(file, flags)), keep_pages })
     }
 
@@ -152,7 +159,7 @@ impl Core {
             How::Stream(_) => false,
             How::Draft(draft) => !draft.is_changed(),
         };
-        if clean && !state.unlinked && !state.going {
+        if clean && !state.unlinked {
             let mut seen = file.seen.lock();
             // Committed since the cluster was asked: what it said is old.
             let old = seen.commits != commits;
@@ -238,7 +245,9 @@ impl Core {
         let handle = self.handle(handle)?;
         let file = &handle.file;
         let mut state = self.lock(file).await?;
-        state.takes_changes()?;
+        let taken = state.takes_changes();
+        state.told |= taken.is_err();
+        taken?;
         // Pages of a mapped file belong where they are, however the descriptor was opened.
         let appends = handle.appends && !flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         if !appends {
@@ -250,7 +259,9 @@ impl Core {
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) && !state.unlinked {
             self.end_setuid(file).await?;
         }
-        self.write_to(file, &mut state, (offset_bytes, appends), bytes).await?;
+        let written = self.write_to(file, &mut state, (offset_bytes, appends), bytes).await;
+        state.told |= written.is_err() && state.failed.is_some();
+        written?;
         state.times.mtime = None;
         self.show_local(file, &state);
         Ok(())
@@ -276,7 +287,7 @@ impl Core {
             How::Stream(_) => true,
             How::Draft(draft) => draft.is_changed(),
         };
-        if changed || state.unlinked || state.going {
+        if changed || state.unlinked {
             return Ok(());
         }
         let status = self.status(&self.own, file.number).await?;
@@ -310,7 +321,21 @@ impl Core {
         }
         self.has_room_for_zeros(offset_bytes.saturating_sub(len_of(file, state))).await?;
         let draft = self.draft(file, state).await?;
-        draft.write(offset_bytes, bytes).await
+        self.write_draft(draft, offset_bytes, bytes).await
+    }
+
+    /// Room that closed files take is given back when they are committed.
+    async fn write_draft(&self, draft: &mut Draft, offset_bytes: u64, bytes: Bytes) -> Answer<()> {
+        loop {
+            let next_end = self.behind.next_end();
+            match draft.write(offset_bytes, bytes.clone()).await {
+                Err(Errno::ENOSPC) if self.behind.under_way() > 0 => {}
+                ended => return ended,
+            }
+            if tokio::time::timeout(self.config.deadline, next_end).await.is_err() {
+                return Err(Errno::ENOSPC);
+            }
+        }
     }
 
     /// Zeros that nobody wrote are stored as all bytes are. Before there are many, the cluster is asked whether it could take
@@ -470,6 +495,9 @@ impl Core {
         if !handle.writes {
             return Ok(());
         }
+        if self.config.sync == SyncAt::Fsync {
+            return self.flush_behind(&handle.file).await;
+        }
         let mut state = self.lock(&handle.file).await?;
         // A shell that gives its descriptor to a child closes its own before anything is written.
         if let How::Stream(stream) = &state.how
@@ -478,19 +506,41 @@ impl Core {
         {
             return Ok(());
         }
-        self.commit(&handle.file, &mut state).await
+        let ended = self.commit(&handle.file, &mut state).await;
+        state.tell(ended)?;
+        told_late(&handle.file)
+    }
+
+    /// The same where a close promises nothing: what is known to be lost is told, the rest is committed at the last close.
+    async fn flush_behind(&self, file: &OpenFile) -> Answer<()> {
+        // Else it is being committed.
+        if let Ok(mut state) = file.state.try_lock()
+            && let Some(failed) = state.failed
+        {
+            return state.tell(Err(failed));
+        }
+        told_late(file)?;
+        // Where nothing goes on, it is not the close that helps.
+        drop(tokio::time::timeout(self.config.deadline, self.behind.room()).await);
+        Ok(())
     }
 
     /// What was written is durable when this returns.
     pub(crate) async fn fsync(&self, handle: u64) -> Answer<()> {
         let handle = self.handle(handle)?;
         let mut state = self.lock(&handle.file).await?;
+        let ended = self.sync(&handle.file, &mut state).await;
+        state.tell(ended)?;
+        told_late(&handle.file)
+    }
+
+    async fn sync(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
         if let Some(failed) = state.failed {
             return Err(failed);
         }
         if let How::Stream(stream) = &mut state.how {
             let synced = self.change(stream.writer.sync_data()).await;
-            return synced.map_err(|error| lose(&mut state, &error));
+            return synced.map_err(|error| lose(state, &error));
         }
         // The kernel lets one after the other sync a file: those who waited for one that failed are told the same.
         let begun = self.clock.now();
@@ -499,31 +549,58 @@ impl Core {
         {
             return Err(errno);
         }
-        let ended = self.commit(&handle.file, &mut state).await;
+        let ended = self.commit(file, state).await;
         let now = self.clock.now();
         let slow = now.since(begun) >= self.config.deadline / 2;
         state.tried = ended.err().filter(|_| slow).map(|errno| (now.plus(self.config.deadline / 100), errno));
         ended
     }
 
-    /// The last descriptor of an `open` is gone. Errors reach nobody any more: they are logged.
-    pub(crate) async fn release(&self, handle: u64) {
+    /// The last descriptor of an `open` is gone, and nobody waits for what becomes of it; `behind`: nor did its close. Errors
+    /// are logged, and those that no program was told of are kept for who opens the file next.
+    pub(crate) async fn release(&self, handle: u64, behind: bool) {
         let Some(handle) = self.remove_handle(handle) else { return };
         let file = &handle.file;
+        file.closed();
+        // Only for what is to be brought to the cluster; who waits for another's commit of the same file takes no turn.
+        let waits = behind && file.state.try_lock().is_ok_and(|state| state.has_changes());
+        let _turn = if waits { self.behind.turn().await } else { None };
         let mut state = file.state.lock().await;
+        let changes = state.has_changes();
+        let mut ended = Ok(());
         // A file that was mapped is written after its descriptor was closed.
         if handle.writes || self.is_last_handle(file.number) {
+            if behind {
+                Self::keep_shown_time(file, &mut state);
+            }
             let known = state.failed.is_some();
-            if let Err(error) = self.commit(file, &mut state).await
+            ended = self.commit(file, &mut state).await;
+            if let Err(error) = ended
                 && !known
             {
+                let errno = self.figures.failed("release", error);
                 let path = self.path(file.number).unwrap_or_default();
-                tracing::error!("{path} was not committed, and nobody is there to be told: error {}", error.number());
+                tracing::error!("{path} was not committed behind its close: error {}", errno.number());
             }
         }
-        drop(state);
+        if self.is_last_handle(file.number) && !state.unlinked {
+            let untold = ended.err().filter(|_| !state.told).or_else(|| file.seen.lock().late.take());
+            if let Some(errno) = untold {
+                self.behind.lose(self.inodes.lock().inode(file.number), errno);
+            }
+        }
+        // Before the lock is let go: who waits for it sees whether anybody has the file.
         self.let_go(file.number);
+        drop(state);
+        if changes {
+            self.behind.end();
+        }
     }
+}
+
+/// Whoever opened a file after bytes of it were lost is told once.
+fn told_late(file: &OpenFile) -> Answer<()> {
+    file.seen.lock().late.take().map_or(Ok(()), Err)
 }
 
 /// Setgid without the right to execute is no setgid.

@@ -175,6 +175,7 @@ impl Inodes {
         let key = (directory, name.to_owned());
         if let Some(number) = self.by_name.remove(&key) {
             self.lose_name(number, &key);
+            self.drop_unused(directory);
         }
     }
     /// A name moved, in the place of what was there.
@@ -197,6 +198,7 @@ impl Inodes {
             node.names.retain(|name| *name != key && *name != new);
             node.names.push(new);
         }
+        self.drop_unused(from.0);
     }
     /// Two names stand for what the other one stood for.
     pub(crate) fn exchanged(&mut self, from: (u64, &str), to: (u64, &str)) {
@@ -267,13 +269,22 @@ impl Inodes {
         }
     }
 
+    /// Of what is below a directory the path is wanted for as long as it is known: a file may be committed when the kernel has
+    /// forgotten all of them.
+    fn has_children(&self, directory: u64) -> bool {
+        let first = self.by_name.range((directory, String::new())..).next();
+        first.is_some_and(|((of, _), _)| *of == directory)
+    }
+
     fn drop_unused(&mut self, number: u64) {
-        let unused = self.nodes.get(&number).is_some_and(|node| node.told == 0 && node.pins == 0);
-        if !unused {
-            return;
-        }
-        self.reserved.retain(|_, of| *of != number);
-        if let Some(node) = self.nodes.remove(&number) {
+        let mut unused = vec![number];
+        while let Some(number) = unused.pop() {
+            let is_unused = self.nodes.get(&number).is_some_and(|node| node.told == 0 && node.pins == 0);
+            if !is_unused || self.has_children(number) {
+                continue;
+            }
+            self.reserved.retain(|_, of| *of != number);
+            let Some(node) = self.nodes.remove(&number) else { continue };
             if self.by_inode.get(&node.inode) == Some(&number) {
                 self.by_inode.remove(&node.inode);
             }
@@ -281,6 +292,7 @@ impl Inodes {
                 if self.by_name.get(&name) == Some(&number) {
                     self.by_name.remove(&name);
                 }
+                unused.push(name.0);
             }
         }
     }
@@ -315,6 +327,29 @@ mod tests {
         assert_eq!((inodes.path(f), inodes.child(ROOT, "f"), inodes.nodes.len()), (None, None, 1));
         inodes.forget(ROOT, 9);
         assert_eq!(inodes.nodes.len(), 1, "the root stays");
+    }
+
+    #[test]
+    fn the_path_of_what_is_open_stays_when_the_directories_above_are_forgotten() {
+        let mut inodes = Inodes::default();
+        let a = inodes.told(ROOT, "a", 100);
+        let b = inodes.told(a, "b", 101);
+        let f = inodes.told(b, "f", 102);
+        inodes.pin(f);
+        [f, b, a].into_iter().for_each(|number| inodes.forget(number, 1));
+        assert_eq!(inodes.path(f).as_deref(), Some("/a/b/f"));
+        inodes.unpin(f);
+        assert_eq!((inodes.path(f), inodes.nodes.len(), inodes.by_name.len()), (None, 1, 0), "all of them go with it");
+        // And those that lose what is in them by another way.
+        let a = inodes.told(ROOT, "a", 100);
+        let f = inodes.told(a, "f", 102);
+        inodes.pin(f);
+        [a, f].into_iter().for_each(|number| inodes.forget(number, 1));
+        inodes.renamed((a, "f"), (ROOT, "g"));
+        assert_eq!((inodes.path(f).as_deref(), inodes.path(a)), (Some("/g"), None));
+        inodes.removed(ROOT, "g");
+        inodes.unpin(f);
+        assert_eq!(inodes.nodes.len(), 1);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use fuser::{
     WriteFlags,
 };
 
+use crate::config::SyncAt;
 use crate::dirs::{Entry, OpenDirectory};
 use crate::errno::Errno;
 use crate::files::Opened;
@@ -265,10 +266,15 @@ impl Filesystem for Kernel {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.empty("release", reply, move |core| async move {
-            core.release(fh.0).await;
-            Ok(())
-        });
+        if self.core.config.sync == SyncAt::Close {
+            return self.empty("release", reply, move |core| async move {
+                core.release(fh.0, false).await;
+                Ok(())
+            });
+        }
+        // Nobody waits for the answer, but the kernel keeps a place for it that others need.
+        reply.ok();
+        self.go_on_behind("release", move |core| async move { core.release(fh.0, true).await });
     }
 
     fn fsync(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {

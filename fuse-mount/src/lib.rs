@@ -20,6 +20,7 @@
 
 mod acl;
 mod attr;
+mod behind;
 mod commit;
 pub mod config;
 mod core;
@@ -40,6 +41,6 @@ mod requests;
 mod spelling;
 mod xattrs;
 
-pub use config::{Connect, MountConfig};
+pub use config::{Connect, MountConfig, SyncAt};
 pub use errno::Errno;
 pub use mount::{KIND, MountError, Mounted, unmount};

@@ -149,8 +149,8 @@ impl Mounted {
         }
     }
 
-    /// Waits until it is taken away, by whomever, or until `stop`, at which it is taken away; and, `grace` at most each,
-    /// until what is open was committed and what is under way has ended.
+    /// Waits until it is taken away, by whomever, or until `stop`, at which it is taken away; and until what is open or was
+    /// closed is committed and what is under way has ended: as long as that goes on, and `grace` at most without a step.
     ///
     /// # Errors
     /// What ended the kernel's side early; if the system does not take it away.
@@ -164,6 +164,7 @@ impl Mounted {
             ended => ended.map_err(system("read the kernel's requests")),
         };
         let mut end = std::pin::pin!(blocking(read));
+        let mut in_use = false;
         let ended = tokio::select! {
             ended = &mut end => ended,
             () = stop => {
@@ -173,16 +174,18 @@ impl Mounted {
                     Ok(ended) => ended,
                     Err(_elapsed) => {
                         tracing::warn!("programs still have files open; they get errors from now on");
+                        in_use = true;
                         Ok(())
                     }
                 }
             }
         };
-        self.settle(grace).await;
+        self.settle(grace, in_use).await;
         ended
     }
 
-    /// Commits what is open, takes the mount away, whoever uses it, and waits for what is under way, `grace` at most each.
+    /// Commits what is open, takes the mount away, whoever uses it, and waits for what is under way: `grace` at most where
+    /// nothing goes on.
     ///
     /// # Errors
     /// As [`Mounted::until`].
@@ -197,16 +200,34 @@ impl Mounted {
     }
 
     async fn commit_all(&self, grace: Duration) {
-        let commits = tokio::time::timeout(grace, self.core.commit_all()).await;
-        if commits.is_err() {
-            tracing::warn!("files were still being committed after {grace:?}");
+        if !self.while_it_goes_on(grace, self.core.commit_all()).await {
+            tracing::warn!("files were still being committed when nothing had gone on for {grace:?}");
         }
     }
 
-    async fn settle(&self, grace: Duration) {
+    /// Waits for the end of work. False: nothing went on for as long as `grace`.
+    async fn while_it_goes_on(&self, grace: Duration, work: impl Future<Output = ()>) -> bool {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let steps = self.core.behind.steps();
+            if tokio::time::timeout(grace, work.as_mut()).await.is_ok() {
+                return true;
+            }
+            if self.core.behind.steps() == steps {
+                return false;
+            }
+        }
+    }
+
+    /// `in_use`: programs go on, and would have it go on for ever.
+    async fn settle(&self, grace: Duration, in_use: bool) {
         self.tasks.close();
-        let waited = tokio::time::timeout(grace, self.tasks.wait()).await;
-        if waited.is_err() {
+        let ended = if in_use {
+            tokio::time::timeout(grace, self.tasks.wait()).await.is_ok()
+        } else {
+            self.while_it_goes_on(grace, self.tasks.wait()).await
+        };
+        if !ended {
             tracing::warn!("requests were still under way after {grace:?}");
         }
         // Whoever took it away may have done so before the kernel told of the last close.

@@ -4,11 +4,13 @@ use client::{Attributes, Client, ErrorCode, FileKind, FileStatus, FsError, Repla
 use fuser::{FileAttr, TimeOrNow};
 
 use crate::attr::{attr, given_ns};
+use crate::config::SyncAt;
 use crate::core::{Answer, Core};
 use crate::errno::Errno;
 use crate::files::without_setuid;
 use crate::inodes::{ROOT, Version};
 use crate::people::groups_of;
+use crate::publish::Kept;
 
 /// Where snapshots are looked at. Their inodes have the numbers of what is there now, and one number is one file to the
 /// kernel: they are not shown.
@@ -217,6 +219,7 @@ impl Core {
 
     pub(crate) async fn setattr(&self, uid: u32, number: u64, mut change: Change) -> Answer<FileAttr> {
         let client = self.client(uid)?;
+        drop(self.hold_still(self.file(number).as_deref()).await?);
         if let Some(len_bytes) = change.len_bytes {
             self.set_len(&client, number, change.handle, len_bytes).await?;
         }
@@ -372,6 +375,9 @@ impl Core {
     }
 
     pub(crate) async fn link(&self, uid: u32, number: u64, directory: u64, name: &str) -> Answer<FileAttr> {
+        let open = self.file(number);
+        // A commit that does not know of the new name would leave the old content there.
+        let _still = self.hold_still(open.as_deref()).await?;
         let (existing, path) = (self.path(number)?, self.path_in(directory, name)?);
         let client = self.client(uid)?;
         let status = self.change(client.link(&existing, &path)).await?;
@@ -388,22 +394,25 @@ impl Core {
     }
 
     pub(crate) async fn unlink(&self, uid: u32, directory: u64, name: &str) -> Answer<()> {
-        let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
+        let client = self.client(uid)?;
         let number = self.inodes.lock().child(directory, name);
-        let open = self.keep_content(uid, &client, &[directory], number).await?;
+        let mut kept = self.keep_content(uid, &client, &[directory], number).await?;
+        // A commit by a name that goes would not find it any more.
+        let named = number.filter(|_| kept.is_none()).and_then(|number| self.file(number));
+        let _still = self.hold_still(named.as_deref()).await?;
+        // Only now: whoever waited may have seen a directory above move.
+        let path = self.path_in(directory, name)?;
         if let Err(error) = self.change(client.delete(&path, false)).await {
-            self.stays(open.as_deref()).await;
             return Err(self.removal_refused(&client, &[directory], error).await);
         }
         self.inodes.lock().removed(directory, name);
-        if let Some(file) = open {
-            self.stands_alone(&file).await;
+        if let Some(Kept { file, state }) = &mut kept {
+            self.stands_alone(file, state);
         }
         Ok(())
     }
 
     pub(crate) async fn rename(&self, uid: u32, from: (u64, &str), to: (u64, &str), replace: Replace) -> Answer<()> {
-        let (old, new) = (self.path_in(from.0, from.1)?, self.path_in(to.0, to.1)?);
         let client = self.client(uid)?;
         let (source, target) = {
             let inodes = self.inodes.lock();
@@ -412,15 +421,24 @@ impl Core {
         let lost = target.filter(|_| replace == Replace::Allow && source != target);
         // What is committed meanwhile would get the old name.
         let moved = source.and_then(|source| self.file(source));
-        let _still = match &moved {
-            Some(file) => Some(self.lock(file).await?),
-            None => None,
-        };
-        let open = self.keep_content(uid, &client, &[from.0, to.0], lost).await?;
+        let mut still = self.hold_still(moved.as_deref()).await?;
+        if let (Some(file), Some(state)) = (&moved, &mut still)
+            && lost.is_some()
+            && self.config.sync == SyncAt::Fsync
+        {
+            // Whoever puts a new file in the place of an old one has either of them whole, whatever happens.
+            Self::keep_shown_time(file, state);
+            let ended = self.commit(file, state).await;
+            state.tell(ended)?;
+        }
+        let other = target.filter(|_| replace == Replace::Exchange && source != target);
+        let other = other.and_then(|target| self.file(target));
+        let _other = self.hold_still(other.as_deref()).await?;
+        let mut kept = self.keep_content(uid, &client, &[from.0, to.0], lost).await?;
         let moving = self.moves.read().await;
+        let (old, new) = (self.path_in(from.0, from.1)?, self.path_in(to.0, to.1)?);
         if let Err(error) = self.change(client.rename(&old, &new, replace)).await {
             drop(moving);
-            self.stays(open.as_deref()).await;
             return Err(self.removal_refused(&client, &[from.0, to.0], error).await);
         }
         match replace {
@@ -428,8 +446,8 @@ impl Core {
             Replace::Allow | Replace::Refuse => self.inodes.lock().renamed(from, to),
         }
         drop(moving);
-        if let Some(file) = open {
-            self.stands_alone(&file).await;
+        if let Some(Kept { file, state }) = &mut kept {
+            self.stands_alone(file, state);
         }
         Ok(())
     }

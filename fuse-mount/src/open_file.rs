@@ -8,6 +8,7 @@
 //!     ◀── committed at close, fsync ───────┘
 //! ```
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use base::clock::Moment;
 use bytes::{Bytes, BytesMut};
 use client::{Attributes, FileStatus, FsResult, Reader, Writer};
 use parking_lot::Mutex;
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, OwnedMutexGuard};
 
 use crate::draft::Draft;
 use crate::errno::Errno;
@@ -57,6 +58,8 @@ pub(crate) struct State {
     pub(crate) how: How,
     /// Bytes that a program was told of are lost: every later write, fsync and close says so.
     pub(crate) failed: Option<Errno>,
+    /// A program was told that what is here could not be committed, or is lost.
+    pub(crate) told: bool,
     /// Times that were set while there were changes: a commit would put its own in their place.
     pub(crate) times: Attributes,
     /// The inode of a commit whose outcome is not known.
@@ -64,13 +67,24 @@ pub(crate) struct State {
     /// A sync that took long and failed: until then others are not worth a try.
     pub(crate) tried: Option<(Moment, Errno)>,
     pub(crate) unlinked: bool,
-    /// It is about to lose its last name: what was brought here stays.
-    pub(crate) going: bool,
     /// The cluster has it under names that this mount does not know.
     pub(crate) elsewhere: bool,
 }
 
 impl State {
+    /// Is there anything that the cluster has not?
+    pub(crate) fn has_changes(&self) -> bool {
+        match &self.how {
+            How::Clean(_) => false,
+            How::Stream(_) => true,
+            How::Draft(draft) => draft.is_changed() && !self.unlinked,
+        }
+    }
+    /// Notes that a program hears what became of its bytes.
+    pub(crate) fn tell(&mut self, ended: Result<(), Errno>) -> Result<(), Errno> {
+        self.told = ended.is_err() || self.told && self.failed.is_some();
+        ended
+    }
     /// Is there somewhere for a change to go?
     pub(crate) fn takes_changes(&self) -> Result<(), Errno> {
         match self.failed {
@@ -92,6 +106,8 @@ pub(crate) struct Seen {
     pub(crate) unlinked: bool,
     /// Commits so far: what the cluster said before one of them is old.
     pub(crate) commits: u64,
+    /// Bytes of an earlier `open` are lost, and nobody was told yet.
+    pub(crate) late: Option<Errno>,
 }
 
 impl Seen {
@@ -115,10 +131,12 @@ impl Seen {
 pub(crate) struct OpenFile {
     pub(crate) number: u64,
     /// Whoever holds it waits for steps that each end by the deadline.
-    pub(crate) state: tokio::sync::Mutex<State>,
+    pub(crate) state: Arc<tokio::sync::Mutex<State>>,
     pub(crate) seen: Mutex<Seen>,
     /// Steps of long work on it that ended: whoever waits for it sees that it goes on.
     steps: AtomicU64,
+    /// What programs hold, as far as the kernel said.
+    descriptors: AtomicU64,
 }
 
 impl OpenFile {
@@ -130,28 +148,44 @@ impl OpenFile {
         };
         Self {
             number,
-            state: tokio::sync::Mutex::new(State {
+            state: Arc::new(tokio::sync::Mutex::new(State {
                 how,
                 failed,
+                told: false,
                 times,
                 maybe_inode,
                 tried: None,
                 unlinked: false,
-                going: false,
                 elsewhere: false,
-            }),
-            seen: Mutex::new(Seen { status, local, unlinked: false, commits: 0 }),
+            })),
+            seen: Mutex::new(Seen { status, local, unlinked: false, commits: 0, late: None }),
             steps: AtomicU64::new(0),
+            descriptors: AtomicU64::new(0),
         }
     }
     /// A piece of its content has come or gone.
     pub(crate) fn goes_on(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
+    /// Has a program a descriptor of it? Without one it is only being committed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.descriptors.load(Ordering::SeqCst) > 0
+    }
+    /// A descriptor was closed for good.
+    pub(crate) fn closed(&self) {
+        self.descriptors.fetch_sub(1, Ordering::SeqCst);
+    }
     /// Its lock: whoever has it works for others who came before. A long content that is on its way moves the deadline with
     /// each piece of it: it is waited for as by whoever closes the file.
     pub(crate) async fn lock_within(&self, deadline: Duration) -> Result<MutexGuard<'_, State>, Errno> {
-        let mut lock = std::pin::pin!(self.state.lock());
+        self.wait_for(self.state.lock(), deadline).await
+    }
+    /// As [`OpenFile::lock_within`], for who keeps it beyond a call.
+    pub(crate) async fn lock_for_long(&self, deadline: Duration) -> Result<OwnedMutexGuard<State>, Errno> {
+        self.wait_for(Arc::clone(&self.state).lock_owned(), deadline).await
+    }
+    async fn wait_for<G>(&self, lock: impl Future<Output = G>, deadline: Duration) -> Result<G, Errno> {
+        let mut lock = std::pin::pin!(lock);
         loop {
             let steps = self.steps.load(Ordering::Relaxed);
             match tokio::time::timeout(deadline, lock.as_mut()).await {
@@ -175,6 +209,7 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn new(file: Arc<OpenFile>, flags: i32) -> Self {
         let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        file.descriptors.fetch_add(1, Ordering::SeqCst);
         Self { file, writes, appends: flags & libc::O_APPEND != 0, sequence: tokio::sync::Mutex::default() }
     }
 }

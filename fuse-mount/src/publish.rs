@@ -15,11 +15,19 @@ use crate::draft::{Draft, Place, read_piece};
 use crate::errno::Errno;
 use crate::files::lose;
 use crate::open_file::{How, OpenFile, State};
+use tokio::sync::OwnedMutexGuard;
 
 /// Times that a commit begins again because its file was moved.
 const MOVES: u32 = 3;
 /// Bytes of a changed copy that are handed on at a time.
 const PIECE_BYTES: u64 = 1 << 20;
+
+/// A file that is about to lose its last known name. Nothing is committed of it as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) file: Arc<OpenFile>,
+    pub(crate) state: OwnedMutexGuard<State>,
+}
 
 impl Core {
     /// All that this mount has of a file is the cluster's when this returns.
@@ -36,11 +44,9 @@ impl Core {
             How::Draft(draft) if state.unlinked || !draft.is_changed() => Ok(()),
             How::Draft(_) => {
                 let status = self.commit_under_its_name(file, state).await?;
-                if !state.going {
-                    // Its room is for others, and the cluster says what the file is from now on.
-                    state.how = How::Clean(None);
-                }
-                committed(file, status);
+                // Its room is for others, and the cluster says what the file is from now on.
+                state.how = How::Clean(None);
+                committed_but_for_times(file, state, status);
                 self.give_times(file, state).await
             }
         }
@@ -54,6 +60,7 @@ impl Core {
                 let path = self.path(file.number).unwrap_or_default();
                 tracing::error!("{path} was not committed: error {}", error.number());
             }
+            self.behind.step();
         }
     }
 
@@ -65,7 +72,7 @@ impl Core {
         match self.change(stream.writer.close()).await {
             Ok(status) => {
                 state.failed = None;
-                committed(file, status);
+                committed_but_for_times(file, state, status);
                 Ok(())
             }
             Err(error) => Err(lose(state, &error)),
@@ -82,6 +89,19 @@ impl Core {
         state.times = Attributes::default();
         committed(file, status);
         Ok(())
+    }
+
+    /// Of what is committed behind whoever closed it: programs were shown the time of the last change, and it stays.
+    pub(crate) fn keep_shown_time(file: &OpenFile, state: &mut State) {
+        let changed = match &state.how {
+            How::Clean(_) => false,
+            How::Stream(stream) => stream.writer.written_bytes() > 0,
+            How::Draft(draft) => draft.is_changed(),
+        };
+        if changed && state.times.mtime.is_none() {
+            let shown = file.seen.lock().local;
+            state.times.mtime = shown.map(|(_, mtime_ns)| client::Time::At(mtime_ns));
+        }
     }
 
     /// Times of a file with changes are given to it when they are committed.
@@ -145,6 +165,11 @@ impl Core {
             }
             Commit::Append => {
                 let mut writer = self.change(self.own.append(&path, AppendOptions::default())).await?;
+                if writer.status().inode != now.inode {
+                    // Another file got the name meanwhile. Nothing was given to this writer: it stays as it is.
+                    self.change(writer.close()).await?;
+                    return Err(Errno::ESTALE);
+                }
                 let sent = self.send(file, &mut writer, draft, changed.base_len_bytes..all.end).await;
                 self.finish(draft, writer, sent).await
             }
@@ -298,7 +323,7 @@ impl Core {
             for part in parts(piece) {
                 let bytes = self.ask(read_piece(part, place.clone(), draft.base.as_ref())).await?;
                 self.change(writer.write(bytes)).await?;
-                file.goes_on();
+                self.goes_on(file);
             }
         }
         Ok(())
@@ -316,7 +341,7 @@ impl Core {
                 let start = part.start;
                 let bytes = self.ask(read_piece(part, place.clone(), draft.base.as_ref())).await?;
                 draft.put(start, bytes).await?;
-                file.goes_on();
+                self.goes_on(file);
             }
         }
         Ok(())
@@ -354,33 +379,53 @@ impl Core {
         client: &Client,
         directories: &[u64],
         number: Option<u64>,
-    ) -> Answer<Option<Arc<OpenFile>>> {
+    ) -> Answer<Option<Kept>> {
         let Some(number) = number.filter(|number| !self.inodes.lock().has_another_name(*number)) else {
             return Ok(None);
         };
-        let Some(file) = self.file(number) else { return Ok(None) };
-        let owner = file.seen.lock().status.owner.clone();
-        if let Some((last, others)) = directories.split_last() {
-            for directory in others {
-                self.may_change_names(client, *directory).await?;
+        let mut asked = false;
+        while let Some(file) = self.file(number) {
+            if !asked {
+                let owner = file.seen.lock().status.owner.clone();
+                self.may_lose_name(uid, client, directories, &owner).await?;
+                asked = true;
             }
-            self.may_remove(uid, client, *last, &owner).await?;
+            let mut state = file.lock_for_long(self.config.deadline).await?;
+            if !self.is_held(&file) {
+                // Committed meanwhile, behind whoever closed it; or opened anew.
+                continue;
+            }
+            if state.failed.is_none() && !state.unlinked {
+                self.bring_here(&file, &mut state).await?;
+            }
+            return Ok(Some(Kept { file, state }));
         }
-        let mut state = self.lock(&file).await?;
-        if state.failed.is_none() && !state.unlinked {
-            state.elsewhere = self.has_unknown_names(&file).await?;
-            if state.elsewhere {
-                self.commit(&file, &mut state).await?;
-            }
-            let draft = self.draft(&file, &mut state).await?;
-            self.fetch(&file, draft).await.map_err(|error| {
+        Ok(None)
+    }
+
+    /// May a name be taken from the last of these directories, and from the others for another one?
+    async fn may_lose_name(&self, uid: u32, client: &Client, directories: &[u64], owner: &str) -> Answer<()> {
+        let Some((last, others)) = directories.split_last() else { return Ok(()) };
+        for directory in others {
+            self.may_change_names(client, *directory).await?;
+        }
+        self.may_remove(uid, client, *last, owner).await
+    }
+
+    /// What is in a file that programs have open is kept for them.
+    async fn bring_here(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
+        state.elsewhere = self.has_unknown_names(file).await?;
+        if state.elsewhere {
+            self.commit(file, state).await?;
+        }
+        if file.is_open() {
+            let draft = self.draft(file, state).await?;
+            self.fetch(file, draft).await.map_err(|error| {
                 // Nothing of it was removed: it is too long to be kept here for those who have it open.
                 if error == Errno::ENOSPC { Errno::EBUSY } else { error }
             })?;
-            state.going = true;
         }
-        drop(state);
-        Ok(Some(file))
+        Ok(())
     }
 
     /// Does the cluster have a file under further names, of whose known ones only one is left?
@@ -396,21 +441,16 @@ impl Core {
         }
     }
 
-    /// An open file keeps its name after all.
-    pub(crate) async fn stays(&self, file: Option<&OpenFile>) {
-        if let Some(file) = file {
-            file.state.lock().await.going = false;
-        }
-    }
-
     /// An open file has no name any more.
-    pub(crate) async fn stands_alone(&self, file: &OpenFile) {
-        let mut state = file.state.lock().await;
-        (state.unlinked, state.going) = (true, false);
-        if let How::Draft(draft) = &mut state.how {
-            draft.stands_alone();
+    pub(crate) fn stands_alone(&self, file: &OpenFile, state: &mut State) {
+        state.unlinked = true;
+        match &mut state.how {
+            How::Draft(draft) => draft.stands_alone(),
+            // Nobody has it open: what was on its way to the cluster is wanted by nobody.
+            How::Stream(_) => state.how = How::Clean(None),
+            How::Clean(_) => {}
         }
-        self.show_local(file, &state);
+        self.show_local(file, state);
         file.seen.lock().unlinked = true;
     }
 
@@ -444,8 +484,18 @@ fn has_all(path: &str, answered_bytes: u64, len_bytes: u64) -> FsResult<()> {
 }
 
 fn committed(file: &OpenFile, status: FileStatus) {
+    now_shows(file, status, false);
+}
+
+/// Until a file has its times, programs are shown those that it will have.
+fn committed_but_for_times(file: &OpenFile, state: &State, status: FileStatus) {
+    now_shows(file, status, state.times.mtime.is_some());
+}
+
+fn now_shows(file: &OpenFile, status: FileStatus, keeps_local: bool) {
     let mut seen = file.seen.lock();
-    (seen.status, seen.local) = (status, None);
+    seen.local = seen.local.filter(|_| keeps_local);
+    seen.status = status;
     seen.commits += 1;
 }
 

@@ -61,6 +61,18 @@ impl Kernel {
         }));
     }
 
+    /// Goes on with a request that was answered. It keeps no other from being worked on.
+    pub(crate) fn go_on_behind<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        request: &'static str,
+        work: impl FnOnce(Arc<Core>) -> F,
+    ) {
+        self.core.figures.answered(request, Duration::ZERO);
+        let work = work(Arc::clone(&self.core));
+        let _on_runtime = self.runtime.enter();
+        drop(base::task::spawn(&self.tasks, work));
+    }
+
     pub(crate) fn ttl(&self) -> Duration {
         self.core.config.attribute_ttl
     }

@@ -9,6 +9,9 @@ use crate::errno::Errno;
 
 impl Core {
     pub(crate) async fn set_xattr(&self, uid: u32, number: u64, name: &str, value: Bytes, flags: i32) -> Answer<()> {
+        let open = self.file(number);
+        // A commit in the middle may have copied the attributes already.
+        let _still = self.hold_still(open.as_deref()).await?;
         if let Some(scope) = acl::scope(name) {
             let entries = acl::decoded(&value, scope, &self.people)?;
             return self.set_acl(uid, number, scope, entries).await;
@@ -46,6 +49,8 @@ impl Core {
     }
 
     pub(crate) async fn remove_xattr(&self, uid: u32, number: u64, name: &str) -> Answer<()> {
+        let open = self.file(number);
+        let _still = self.hold_still(open.as_deref()).await?;
         if let Some(scope) = acl::scope(name) {
             return self.set_acl(uid, number, scope, Vec::new()).await;
         }

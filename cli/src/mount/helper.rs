@@ -12,7 +12,7 @@ const NAME: &str = "mount.blockyard";
 /// Options that are flags of `mount` without a value.
 const FLAGS: [(&str, &str); 3] = [("ro", "--read-only"), ("allow_other", "--allow-other"), ("debug", "--debug")];
 /// Options that are flags of `mount` with one. Several users of a map are several options.
-const VALUES: [&str; 7] = ["user", "http", "uid-map", "cache-dir", "cache-size", "timeout", "log-file"];
+const VALUES: [&str; 8] = ["user", "http", "sync", "uid-map", "cache-dir", "cache-size", "timeout", "log-file"];
 
 /// The words of a call by mount(8) as those of `blockyard mount`; `None` if it is no such call. What is not known is for the
 /// kernel or for mount(8) itself (`rw`, `_netdev`, `noauto`, `x-systemd.automount`, …).

@@ -21,13 +21,13 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Stands between a mount and its namenode, and can be silent.
-struct Line {
-    uri: String,
-    up: watch::Sender<bool>,
+pub(crate) struct Line {
+    pub(crate) uri: String,
+    pub(crate) up: watch::Sender<bool>,
 }
 
 impl Line {
-    async fn to(namenode: String) -> Self {
+    pub(crate) async fn to(namenode: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("blockyard://{}", listener.local_addr().unwrap());
         let (up, seen) = watch::channel(true);

@@ -5,6 +5,7 @@
     reason = "these tests stand where programs are, with the system's own files; a failure may be loud"
 )]
 
+mod behind;
 mod content;
 mod failures;
 mod figures;
