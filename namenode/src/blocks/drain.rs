@@ -216,7 +216,8 @@ impl BlockManager {
     /// Why what is known of this node, which is being emptied since `began`, is not enough to let it go.
     fn unheard(&self, node: NodeIndex, began: Moment) -> Option<Why> {
         let term = self.leading?.term;
-        let mut disks = self.registry.node(node).storages.iter().filter(|s| self.registry.at(**s).failure.is_none());
+        let works = |storage: &&StorageIndex| self.registry.at(**storage).failure.is_none();
+        let mut disks = self.registry.node(node).storages.iter().filter(works);
         let dead = self.registry.node(node).state == NodeState::Dead;
         let stream = |storage: &StorageIndex| &self.streams[storage.0 as usize];
         if !dead {
@@ -226,16 +227,21 @@ impl BlockManager {
             let silent = self.registry.node(node).last_contact.is_none_or(|at| at <= began);
             // Where open blocks were placed before this member started it learns from the open files.
             let unplaced = self.open_looks > 0;
-            return (silent || unplaced || disks.any(untold)).then_some(Why::NotReported);
+            if silent || unplaced || disks.any(untold) {
+                return Some(Why::NotReported);
+            }
         }
-        // What a dead node has nobody can say, unless it said so before: it may be what other blocks lack.
-        let unknown = disks.any(|disk| !stream(disk).complete());
+        // What a dead node has, or a failed disk, nobody can say, unless it was said before: it may be what other blocks lack.
+        let mut all = self.registry.node(node).storages.iter();
+        let unknown = all.any(|disk| (dead || !works(&disk)) && !stream(disk).complete());
         let lacking = self.repair.under_count() + self.short_open.len() as u64;
         match (unknown, self.passes.is_empty() && self.open_looks == 0) {
             (false, _) => None,
             // Not every block was looked at by this leader yet, or not every open one.
             (true, false) => Some(Why::NotReported),
-            (true, true) => (lacking > 0).then_some(Why::Silent { lacking }),
+            (true, true) if lacking == 0 => None,
+            (true, true) if dead => Some(Why::Silent { lacking }),
+            (true, true) => Some(Why::FailedDisk { lacking }),
         }
     }
 

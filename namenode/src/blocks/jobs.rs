@@ -108,6 +108,11 @@ pub enum Why {
         /// How many.
         lacking: u64,
     },
+    /// A disk of the node has failed, and blocks lack copies.
+    FailedDisk {
+        /// How many.
+        lacking: u64,
+    },
     /// What is left cannot be moved without losing a rack, or is longer than the difference.
     NothingFits,
 }
@@ -137,6 +142,10 @@ impl fmt::Display for Why {
             Self::Silent { lacking } => {
                 write!(f, "the datanode does not answer, and {lacking} blocks lack copies that it may hold: start it")
             }
+            Self::FailedDisk { lacking } => write!(
+                f,
+                "a disk of the datanode has failed, and {lacking} blocks lack copies that it may hold: mend it, or restart the datanode"
+            ),
             Self::NothingFits => {
                 f.write_str("no block that is left can move without losing a rack, or fits the difference")
             }

@@ -64,6 +64,31 @@ fn l_7_a_node_that_leaves_is_done_when_every_block_has_its_copies_elsewhere() {
 }
 
 #[test]
+fn l_7_a_node_does_not_go_while_a_failed_disk_that_never_reported_may_hold_a_last_copy() {
+    let mut bench = Bench::empty(config(), &[1; 3]);
+    bench.put(0, 0, whole(1));
+    bench.nodes[0].disks[0].failed = true;
+    bench.services(&[(0, LEAVES)]);
+    bench.lead(1);
+    (0..3).for_each(|node| bench.register(node));
+    (1..3).for_each(|node| assert_eq!(bench.full_report(node), 0));
+    bench.allocate(1, 1, Vec::new());
+    bench.commit(1);
+    for _ in 0..60 {
+        bench.pass(1);
+        (0..3).for_each(|node| drop(bench.beat(node)));
+        bench.tick();
+    }
+    assert_eq!(reasons(&bench, 0), [Why::FailedDisk { lacking: 1 }]);
+    assert_eq!(job(&bench, 0).state, JobState::Blocked);
+    // The next start of the node finds the disk working.
+    bench.nodes[0].disks[0].failed = false;
+    bench.restart(0);
+    bench.run(60);
+    assert_eq!((job(&bench, 0).state, bench.holders_beside(1, &[0])), (JobState::Done, 1));
+}
+
+#[test]
 fn l_7_a_node_that_may_go_is_no_reason_to_remove_a_damaged_copy() {
     let mut bench = Bench::new(4);
     bench.file(1, 2, &[0, 1]);
