@@ -97,6 +97,8 @@ mutations! {
     Sc28LossIsProof = "sc-28-loss-is-proof";
     /// An append goes on behind whatever length a replica has.
     Sc29AppendAtAnyLength = "sc-29-append-at-any-length";
+    /// What is appended to is not read before.
+    Sc29AppendReadsNothing = "sc-29-append-reads-nothing";
     /// A block that readers may have seen is given back because its writer was told of no acknowledgement.
     Sc33SeenBlockIsAbandoned = "sc-33-seen-block-is-abandoned";
     /// A write is begun by nobody whose end could be noticed.

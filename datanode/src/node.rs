@@ -90,6 +90,18 @@ impl Node {
     /// # Errors
     /// [`Refusal`], to be sent to the peer. Nothing stays behind.
     pub fn begin_write(&self, setup: &WriteSetup, now_wall_ms: i64) -> Result<ReplicaWriter, Refusal> {
+        self.begin_write_within(setup, now_wall_ms, &|| false)
+    }
+    /// As [`Node::begin_write`]; what is appended to is read before, until `is_late`.
+    ///
+    /// # Errors
+    /// As [`Node::begin_write`].
+    pub fn begin_write_within(
+        &self,
+        setup: &WriteSetup,
+        now_wall_ms: i64,
+        is_late: &dyn Fn() -> bool,
+    ) -> Result<ReplicaWriter, Refusal> {
         if matches!(setup.stage, WriteStage::DataStreaming | WriteStage::PipelineClose | WriteStage::TransferFinalized)
         {
             let what = setup.stage.as_str_name();
@@ -115,7 +127,7 @@ impl Node {
             self.check_token(&setup.token, &setup.block, mode, now_wall_ms)?;
             let (stage, floor, new_stamp) = (setup.stage, setup.block.stamp, setup.new_stamp);
             let wish = Wish { stage, floor, new_stamp, min_bytes: setup.min_bytes, max_bytes: setup.max_bytes };
-            let writer = self.store.resume(&setup.block, &wish, storage, setup.chunks)?;
+            let writer = self.store.resume_within(&setup.block, &wish, storage, setup.chunks, is_late)?;
             writer.set_observed(setup.digest_observed);
             return Ok(writer);
         }

@@ -32,6 +32,8 @@ const ANSWER: Duration = Duration::from_secs(3);
 const ANSWER_PER_NODE: Duration = Duration::from_secs(2);
 /// What is received of acks at a time.
 const ACK_BYTES: usize = 1024;
+/// Time in which a node reads what is appended to. The one before it waits for 2 s more than the next one does.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 /// Longest wait of one send to the next node.
 const SEND: Duration = Duration::from_secs(30);
 
@@ -53,9 +55,11 @@ pub(super) fn serve(context: &Context, peer: &mut Peer<'_>, op: &OpWriteBlock) -
 
 /// Sets the pipeline up and runs it. `Ok(false)`: it failed and the peer was told.
 fn set_up(context: &Context, peer: &mut Peer<'_>, op: &OpWriteBlock) -> io::Result<bool> {
+    let read_until = context.clock.now().plus(READ_WITHIN);
+    let is_late = || context.clock.now() >= read_until;
     let begun = WriteSetup::from_op(op)
         .map_err(|error| Refusal { status: Status::ErrorInvalid, message: error.to_string() })
-        .and_then(|setup| Ok((context.node.begin_write(&setup, context.wall_ms())?, setup)));
+        .and_then(|setup| Ok((context.node.begin_write_within(&setup, context.wall_ms(), &is_late)?, setup)));
     let (writer, setup) = match begun {
         Ok(begun) => begun,
         Err(refusal) => {

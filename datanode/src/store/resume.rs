@@ -94,6 +94,7 @@ fn stop(open: Option<&Arc<OpenReplica>>, id: BlockId) -> Result<Option<MutexGuar
 
 impl Store {
     /// Starts to write a replica that may exist, as [`Wish::stage`] says. A writer that is at it is stopped first, for good.
+    /// What is appended to is read whole before: the append's stamp makes those copies stale that do not take part.
     ///
     /// # Errors
     /// Those of the decision (see `admit`); [`StoreError::Busy`] if the old writer hangs in a disk call,
@@ -105,6 +106,20 @@ impl Store {
         storage: Option<&StorageId>,
         chunks: ChunkFormat,
     ) -> Result<ReplicaWriter, StoreError> {
+        self.resume_within(block, wish, storage, chunks, &|| false)
+    }
+    /// As [`Store::resume`]; what is appended to is read until `is_late`: the writer waits, and not for ever.
+    ///
+    /// # Errors
+    /// As [`Store::resume`].
+    pub fn resume_within(
+        &self,
+        block: &BlockRef,
+        wish: &Wish,
+        storage: Option<&StorageId>,
+        chunks: ChunkFormat,
+        is_late: &dyn Fn() -> bool,
+    ) -> Result<ReplicaWriter, StoreError> {
         self.check_pool(&block.pool)?;
         // Also the fence of a recovery that found no replica, whichever volume it asked.
         self.check_fence(block.id, wish.new_stamp)?;
@@ -112,6 +127,7 @@ impl Store {
         volume.working()?;
         let seen = read_if_left(volume, block, wish, seen)?;
         decide(block.id, wish, Some(&seen.here()))?;
+        read_before_append(volume, block, wish, (&seen, is_late))?;
         let held = stop(seen.open.as_ref(), block.id)?;
         let again = Seen::of(&volume.state.lock(), block.id);
         let Some(again) = again else {
@@ -453,6 +469,23 @@ fn read_if_left(volume: &Volume, block: &BlockRef, wish: &Wish, seen: Seen) -> R
     }
     prove_left(volume, &block.pool, block.id, &seen)?;
     Seen::of(&volume.state.lock(), block.id).ok_or(StoreError::Changed(block.id))
+}
+
+/// Reads what is appended to. A damaged replica would be the only current one where the pipeline has no other node, or loses
+/// it: the append's stamp makes the good copies stale that are not in it.
+fn read_before_append(
+    volume: &Arc<Volume>,
+    block: &BlockRef,
+    wish: &Wish,
+    (seen, is_late): (&Seen, &dyn Fn() -> bool),
+) -> Result<(), StoreError> {
+    if wish.stage != WriteStage::PipelineSetupAppend || base::mutated!(Sc29AppendReadsNothing) {
+        return Ok(());
+    }
+    match read_if_whole(volume, &block.pool, (block.id, &seen.replica), is_late)? {
+        ReplicaState::Corrupt => Err(StoreError::NotWhole { id: block.id, state: ReplicaState::Corrupt.as_str() }),
+        _ => Ok(()),
+    }
 }
 
 /// What a whole replica is, by its bytes: a recovery may end the block on it alone, and what the others have counts for nothing

@@ -253,7 +253,7 @@ impl Volume {
         unsynced.forget();
         if !found.orphans.is_empty() {
             let blocks = found.orphans.len();
-            tracing::warn!(dir = %dir.display(), blocks, "checksum files without data are left alone for now");
+            tracing::warn!(dir = %dir.display(), blocks, "checksum files without data stay until their block begins again");
         }
         let mut journal = Journal::new(incarnation);
         let mut whole = vec![0; usize::from(layout::FOLDERS)].into_boxed_slice();

@@ -445,3 +445,28 @@ fn a_mark_knows_its_checksum_or_is_none() {
     assert_eq!(mark(0, 1100), Some(Mark { len_bytes: 1100, tail: tail(1100) }));
     assert_eq!(mark(1030, 1100), None, "its checksum is of seventy bytes of the chunk only");
 }
+
+/// The append's stamp makes the good copies stale that are not in its pipeline.
+#[test]
+fn i_2_sc_29_nothing_is_appended_to_a_replica_whose_bytes_differ() {
+    let (disk, store) = joined(1);
+    store_block(&store, 1, 70_000).unwrap();
+    let data = disk.files().into_iter().find(|file| file.ends_with(&format!("/{}", block(1).id))).unwrap();
+    disk.flip_bit(Path::new(&data), 66_000, 3).unwrap();
+    assert!(matches!(append(&store, 2, 70_000), Err(StoreError::NotWhole { .. })));
+    assert_eq!(state(&store, 1), Some(ReplicaState::Corrupt), "it is reported");
+    let (_, kept) = store.replica(block(1).id).unwrap();
+    assert_eq!((kept.stamp, kept.len_bytes), (block(1).stamp, 70_000), "nothing of it has changed");
+}
+
+#[test]
+fn an_append_does_not_wait_for_a_disk_that_reads_slowly() {
+    let (_disk, store) = joined(1);
+    store_block(&store, 1, 3 << 20).unwrap();
+    let looks = std::cell::Cell::new(0);
+    let is_late = || looks.replace(looks.get() + 1) >= 2;
+    let append = wish(WriteStage::PipelineSetupAppend, 2, 3 << 20, 3 << 20);
+    let writer = store.resume_within(&block(1), &append, None, FORMAT, &is_late).unwrap();
+    assert_eq!(looks.get(), 3);
+    drop(writer);
+}
