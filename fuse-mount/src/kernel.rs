@@ -17,8 +17,8 @@ use fuser::{
 use crate::config::SyncAt;
 use crate::dirs::{Entry, OpenDirectory};
 use crate::errno::Errno;
-use crate::files::Opened;
 use crate::names::Change;
+use crate::opening::Opened;
 use crate::requests::{Kernel, give_xattr, utf8};
 use crate::spelling::{read, spelled};
 

@@ -11,7 +11,7 @@
 //!                        └──────────── client: the library, a client for each user ────────────┘
 //! ```
 //!
-//! `kernel` and `requests` translate, `core` has the tables and the deadline, `names` and `files` are the requests. `commit`, `ranges`,
+//! `kernel` and `requests` translate, `core` has the tables and the deadline, `names`, `opening` and `files` are the requests. `commit`, `ranges`,
 //! `inodes`, `errno` and `people` decide and touch nothing. Every call of the client is made within one deadline, and whoever
 //! holds a file holds it for such calls only: nothing hangs.
 //!
@@ -34,6 +34,7 @@ mod kernel;
 pub mod mount;
 mod names;
 mod open_file;
+mod opening;
 mod people;
 mod publish;
 mod ranges;
