@@ -222,6 +222,8 @@ mutations! {
     Sc95SecondAttemptsAreFree = "sc-95-second-attempts-are-free";
     /// A slow replica is waited for while another one is idle.
     Sc96SlowReplicaIsWaitedFor = "sc-96-slow-replica-is-waited-for";
+    /// A call that was refused because the file is open happens when a copy of it comes late.
+    Sc97RefusalIsForgotten = "sc-97-refusal-is-forgotten";
     /// A repeated call takes effect again.
     Sc97RetryTakesEffectAgain = "sc-97-retry-takes-effect-again";
     /// Doubt is taken for refusal: what may be published is thrown away.

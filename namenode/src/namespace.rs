@@ -266,9 +266,8 @@ impl Namespace {
         let mut effects = Vec::new();
         self.unchecked = None;
         let result = self.run(&call, command.op.as_ref(), &mut effects);
-        // A refusal that may be over soon is not remembered: the client sends the same call again to find out.
         if let Some(session) = session
-            && !result.as_ref().is_err_and(FsError::retryable)
+            && !result.as_ref().is_err_and(|refusal| is_asked_again(entry.version, refusal))
         {
             self.sessions.remember(session, command.call, answers::encode(&result));
         }
@@ -352,3 +351,15 @@ impl Applied {
 
 /// An answer as sessions keep it.
 type Answer = Arc<[u8]>;
+
+/// Since this version of the commands a call that was refused because the file is open is over.
+const SINCE_OPEN_IS_AN_ANSWER: u32 = 8;
+
+/// Is the same call sent again after this refusal, to find out whether it is over? Then it is not remembered. Clients take "is
+/// being written" for an answer: what was refused with it does not happen later, when a late copy of the call comes.
+fn is_asked_again(version: u32, refusal: &FsError) -> bool {
+    let is_answer = version >= SINCE_OPEN_IS_AN_ANSWER
+        && refusal.code == ErrorCode::FileOpen
+        && !base::mutated!(Sc97RefusalIsForgotten);
+    refusal.retryable() && !is_answer
+}

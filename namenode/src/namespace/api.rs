@@ -6,7 +6,7 @@ use proto::ids::{BlockId, ClusterId, GenerationStamp, InodeId, LeaseEpoch, NodeI
 use proto::namespace::FileStatus;
 
 /// Highest version of the command set that this build can apply ([`proto::log::Entry::version`]).
-pub const COMMAND_SET_VERSION: u32 = 7;
+pub const COMMAND_SET_VERSION: u32 = 8;
 
 /// Number of a storage in the replicated registry, from 0, never reused; below 2^24.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -383,6 +383,29 @@ fn retries_take_effect_once() {
     assert!(bench.run(from(3, 3), complete(2)).replayed);
 }
 
+/// Who is told that a file is being written takes that for the answer: a copy of the call that was under way all the time does
+/// not cut the file after all.
+#[test]
+fn n_7_a_call_that_was_refused_because_the_file_is_open_does_not_happen_later() {
+    let mut bench = Bench::new();
+    let from = |call, lowest| From { user: "ann", session: Some((session(9), call, lowest)) };
+    for (version, takes_effect_late) in [(7, true), (8, false)] {
+        let path = format!("/tmp/f{version}");
+        let opened =
+            bench.run(by("ann"), Op::Create(Create { path: path.clone(), publish_at_once: true, ..new_file() }));
+        let Ok(Outcome::Create { inode, lease_epoch, .. }) = opened.result else { panic!() };
+        bench.version = version;
+        let append = Op::Append(proto::log::Append { path, ..Default::default() });
+        let call = u64::from(version);
+        assert_eq!(code(bench.run(from(call, 1), append.clone()).result), ErrorCode::FileOpen);
+        let (inode, lease_epoch) = (inode.raw(), lease_epoch.raw());
+        bench.run(by("ann"), Op::Complete(proto::log::Complete { inode, lease_epoch, last: None })).result.unwrap();
+        let late = bench.run(from(call, 1), append);
+        assert_eq!((late.result.is_ok(), late.replayed), (takes_effect_late, !takes_effect_late), "version {version}");
+    }
+    bench.check();
+}
+
 #[test]
 fn the_registry_keeps_storages_with_their_nodes() {
     let mut bench = Bench::new();
