@@ -18,6 +18,8 @@ const MAX_LOST: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Behind {
     turns: Semaphore,
+    /// Commits of changed copies, whoever waits for them.
+    under_way: AtomicU64,
     /// Told whenever one has ended.
     ended: Notify,
     /// Steps of commits, of whatever file: whoever waits for them all sees that they go on.
@@ -30,6 +32,7 @@ impl Default for Behind {
     fn default() -> Self {
         Self {
             turns: Semaphore::new(MAX_COMMITS),
+            under_way: AtomicU64::new(0),
             ended: Notify::new(),
             steps: AtomicU64::new(0),
             lost: Mutex::default(),
@@ -46,22 +49,27 @@ impl Behind {
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.turns.acquire().await.ok()
     }
-    /// How many are being committed.
+    /// A changed copy is about to be committed, until the guard goes: then its room is free.
+    pub(crate) fn begin(&self) -> UnderWay<'_> {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        UnderWay(self)
+    }
+    /// Changed copies that are being committed.
     pub(crate) fn under_way(&self) -> u64 {
-        MAX_COMMITS.saturating_sub(self.turns.available_permits()) as u64
+        self.under_way.load(Ordering::SeqCst)
     }
     /// A commit has gone on.
     pub(crate) fn step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
-    /// A commit has ended.
-    pub(crate) fn end(&self) {
+    fn end(&self) {
         self.step();
         self.ended.notify_waiters();
     }
-    /// Ends when the next one does that has not ended by now.
-    pub(crate) fn next_end(&self) -> Notified<'_> {
-        self.ended.notified()
+    /// If some are being committed, or wait for their turn: ends when the next one does that has not ended by now.
+    pub(crate) fn room_to_come(&self) -> Option<Notified<'_>> {
+        let next_end = self.ended.notified();
+        (self.under_way() > 0).then_some(next_end)
     }
     /// Steps so far.
     pub(crate) fn steps(&self) -> u64 {
@@ -82,6 +90,17 @@ impl Behind {
     }
 }
 
+/// A commit that is under way.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'a>(&'a Behind);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.0.end();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,13 +116,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_waits_for_the_end_of_a_commit_is_told() {
+        let behind = Behind::default();
+        let under_way = behind.begin();
+        assert_eq!(behind.under_way(), 1);
+        let end = behind.room_to_come().unwrap();
+        drop(under_way);
+        end.await;
+        assert!(behind.under_way() == 0 && behind.room_to_come().is_none());
+    }
+
+    #[tokio::test]
     async fn so_many_are_committed_at_the_same_time_and_no_more() {
         let behind = Behind::default();
         let mut turns = Vec::new();
         for _ in 0..MAX_COMMITS {
             turns.push(behind.turn().await);
         }
-        assert_eq!(behind.under_way(), MAX_COMMITS as u64);
         assert!(behind.turns.try_acquire().is_err());
         turns.pop();
         behind.room().await;

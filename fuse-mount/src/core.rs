@@ -31,7 +31,7 @@ pub(crate) type Answer<T> = Result<T, Errno>;
 pub(crate) struct Core {
     pub(crate) config: MountConfig,
     pub(crate) people: People,
-    /// Held for reading by whoever moves a name, from before the cluster does until the inodes here say so.
+    /// Held for reading by whoever moves a directory, from before the cluster does until the inodes here say so.
     pub(crate) moves: tokio::sync::RwLock<()>,
     /// On the mount's own account.
     pub(crate) own: Client,
@@ -120,6 +120,11 @@ impl Core {
         }
     }
 
+    /// Waits until the inodes here say where directories are that were being moved.
+    pub(crate) async fn moves_are_known(&self) {
+        drop(self.moves.write().await);
+    }
+
     /// By which the namespace finds a file.
     pub(crate) fn path(&self, number: u64) -> Answer<String> {
         self.inodes.lock().path(number).ok_or(Errno::ESTALE)
@@ -143,11 +148,6 @@ impl Core {
         self.clock.wall_ns()
     }
 
-    /// For how long the kernel believes what it is told.
-    pub(crate) fn ttl_ns(&self) -> i64 {
-        i64::try_from(self.config.attribute_ttl.as_nanos()).unwrap_or(i64::MAX)
-    }
-
     /// The open file of a number.
     pub(crate) fn file(&self, number: u64) -> Option<Arc<OpenFile>> {
         self.files.lock().get(&number).map(|(file, _)| Arc::clone(file))
@@ -166,28 +166,29 @@ impl Core {
         *handles += 1;
         Arc::clone(file)
     }
-    /// One handle less.
-    pub(crate) fn let_go(&self, number: u64) {
+    /// One handle less; true if it was the last.
+    pub(crate) fn let_go(&self, number: u64) -> bool {
         let mut files = self.files.lock();
-        let Some((_, handles)) = files.get_mut(&number) else { return };
+        let Some((_, handles)) = files.get_mut(&number) else { return true };
         *handles -= 1;
-        if *handles == 0 {
+        let was_last = *handles == 0;
+        if was_last {
             files.remove(&number);
             self.inodes.lock().unpin(number);
         }
+        was_last
     }
-    /// Has anybody this file open, or is it being committed?
-    pub(crate) fn is_held(&self, file: &Arc<OpenFile>) -> bool {
-        self.files.lock().get(&file.number).is_some_and(|(held, _)| Arc::ptr_eq(held, file))
+    /// One handle less, unless it is the last: false then.
+    pub(crate) fn let_go_of_one_of_many(&self, number: u64) -> bool {
+        let mut files = self.files.lock();
+        let Some((_, handles)) = files.get_mut(&number).filter(|(_, handles)| *handles > 1) else { return false };
+        *handles -= 1;
+        true
     }
     /// A piece of a file's content has come or gone.
     pub(crate) fn goes_on(&self, file: &OpenFile) {
         file.goes_on();
         self.behind.step();
-    }
-    /// Is this the only handle of a file?
-    pub(crate) fn is_last_handle(&self, number: u64) -> bool {
-        self.files.lock().get(&number).is_none_or(|(_, handles)| *handles <= 1)
     }
 
     pub(crate) fn add_handle(&self, handle: Handle) -> u64 {

@@ -95,6 +95,11 @@ impl Draft {
         self.len_bytes
     }
 
+    /// Could it have so much more, if it were alone?
+    pub(crate) fn could_hold(&self, more_bytes: usize) -> bool {
+        self.held_bytes.saturating_add(more_bytes as u64) <= self.room.most_bytes
+    }
+
     /// Is there something that the cluster does not have?
     pub(crate) fn is_changed(&self) -> bool {
         let same = self.len_bytes == self.base_len_bytes && self.floor_len_bytes == self.base_len_bytes;
@@ -160,9 +165,15 @@ impl Draft {
         self.room.take(new_bytes)?;
         self.held_bytes += new_bytes;
         let local = Arc::clone(&self.local);
-        on_disk(move || local.write_at(offset_bytes, &bytes)).await?;
-        self.have.add(range);
-        Ok(())
+        let kept = on_disk(move || local.write_at(offset_bytes, &bytes)).await;
+        match kept {
+            Ok(()) => self.have.add(range),
+            Err(_) => {
+                self.room.give_back(new_bytes);
+                self.held_bytes -= new_bytes;
+            }
+        }
+        kept
     }
 
     /// Makes a range zeros, up to the end. What was here of it takes no room any more.

@@ -93,7 +93,7 @@ impl Collector for Held {
                 "Files and directories that the kernel remembers",
                 core.inodes.lock().len(),
             ),
-            ("blockyard_mount_commits", "Closed files that are being committed", core.behind.under_way()),
+            ("blockyard_mount_commits", "Changed files that are being committed", core.behind.under_way()),
             ("blockyard_mount_cache_bytes", "Bytes of changed copies in the cache folder", held_bytes),
             ("blockyard_mount_cache_most_bytes", "Most bytes that may be there", most_bytes),
         ];

@@ -1,8 +1,10 @@
 //! Requests on the content of files: reading, writing, lengths.
 
+use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
+use base::clock::{Clock, Moment};
 use base::local::ScratchFile;
 use base::task;
 use bytes::Bytes;
@@ -114,7 +116,7 @@ impl Core {
         let written = self.write_to(file, &mut state, (offset_bytes, appends), bytes).await;
         state.told |= written.is_err() && state.failed.is_some();
         written?;
-        state.times.mtime = None;
+        state.changed();
         self.show_local(file, &state);
         Ok(())
     }
@@ -125,7 +127,8 @@ impl Core {
         let wanted = without_setuid(mode);
         if wanted != mode {
             let attributes = Attributes { mode: Some(wanted), ..Attributes::default() };
-            self.change(self.own.set_attributes(&self.path(file.number)?, &attributes)).await?;
+            let status = self.change(self.own.set_attributes(&self.path(file.number)?, &attributes)).await?;
+            self.inodes.lock().changed(status.inode);
             file.seen.lock().status.mode = wanted;
             self.forget_attributes(file.number);
         }
@@ -173,21 +176,36 @@ impl Core {
         }
         self.has_room_for_zeros(offset_bytes.saturating_sub(len_of(file, state))).await?;
         let draft = self.draft(file, state).await?;
-        self.write_draft(draft, offset_bytes, bytes).await
-    }
-
-    /// Room that closed files take is given back when they are committed.
-    async fn write_draft(&self, draft: &mut Draft, offset_bytes: u64, bytes: Bytes) -> Answer<()> {
+        let until = self.room_until();
         loop {
-            let next_end = self.behind.next_end();
-            match draft.write(offset_bytes, bytes.clone()).await {
-                Err(Errno::ENOSPC) if self.behind.under_way() > 0 => {}
-                ended => return ended,
-            }
-            if tokio::time::timeout(self.config.deadline, next_end).await.is_err() {
-                return Err(Errno::ENOSPC);
+            let room = if draft.could_hold(bytes.len()) { self.behind.room_to_come() } else { None };
+            let written = draft.write(offset_bytes, bytes.clone()).await;
+            if self.found_room(file, written, room, until).await? {
+                return Ok(());
             }
         }
+    }
+
+    /// Until when a request waits for room in the cache folder.
+    pub(crate) fn room_until(&self) -> Moment {
+        self.clock.now().plus(self.config.deadline)
+    }
+    /// Was there room in the cache folder for what was tried? Room that other files take is given back when they are committed:
+    /// if some were when the try began, the end of one is waited for, and then it is worth another try (false).
+    pub(crate) async fn found_room(
+        &self,
+        file: &OpenFile,
+        tried: Answer<()>,
+        room: Option<impl Future<Output = ()>>,
+        until: Moment,
+    ) -> Answer<bool> {
+        let (Err(Errno::ENOSPC), Some(room)) = (tried, room) else { return tried.map(|()| true) };
+        if tokio::time::timeout(until.since(self.clock.now()), room).await.is_err() {
+            return Err(Errno::ENOSPC);
+        }
+        // Whoever waits for this file sees that it goes on.
+        self.goes_on(file);
+        Ok(false)
     }
 
     /// Zeros that nobody wrote are stored as all bytes are. Before there are many, the cluster is asked whether it could take
@@ -279,12 +297,19 @@ impl Core {
         let status = self.status(client, number).await?;
         let file = self.hold(number, || OpenFile::new(number, status, How::Clean(None)));
         let set = self.set_len_at_once(&file, len_bytes).await;
-        self.let_go(number);
+        self.end_hold(&file, false, false).await;
         set
     }
     async fn set_len_at_once(&self, file: &OpenFile, len_bytes: u64) -> Answer<()> {
         self.set_len_of(file, len_bytes).await?;
-        self.commit(file, &mut *self.lock(file).await?).await
+        let mut state = self.lock(file).await?;
+        let ended = self.commit(file, &mut state).await;
+        if ended.is_err() && !file.is_open() {
+            // Whoever asked for it is told that it did not happen.
+            state.how = How::Clean(None);
+            file.seen.lock().local = None;
+        }
+        state.tell(ended)
     }
 
     pub(crate) async fn set_len_of(&self, file: &OpenFile, len_bytes: u64) -> Answer<()> {
@@ -306,7 +331,7 @@ impl Core {
         }
         self.has_room_for_zeros(len_bytes.saturating_sub(now_bytes)).await?;
         self.draft(file, &mut state).await?.set_len(len_bytes).await?;
-        state.times.mtime = None;
+        state.changed();
         self.show_local(file, &state);
         Ok(())
     }
@@ -336,7 +361,7 @@ impl Core {
             return Ok(());
         }
         self.draft(file, &mut state).await?.zero(range).await?;
-        state.times.mtime = None;
+        state.changed();
         self.show_local(file, &state);
         Ok(())
     }

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 use client::FileStatus;
 
+use crate::changes::{Asked, Changes, What};
+
 /// The number of the root, by FUSE.
 pub(crate) const ROOT: u64 = 1;
 /// Deepest path that is put together: the namespace allows 1,000 names.
@@ -62,12 +64,14 @@ pub(crate) struct Inodes {
     by_name: BTreeMap<(u64, String), u64>,
     /// Inodes that are about to take the place of the one behind a number.
     reserved: BTreeMap<u64, u64>,
+    changes: Changes,
 }
 
 impl Default for Inodes {
     fn default() -> Self {
         let nodes = BTreeMap::from([(ROOT, Node { pins: 1, ..Node::default() })]);
-        Self { nodes, by_inode: BTreeMap::new(), by_name: BTreeMap::new(), reserved: BTreeMap::new() }
+        let (by_inode, by_name, reserved) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { nodes, by_inode, by_name, reserved, changes: Changes::default() }
     }
 }
 
@@ -128,6 +132,43 @@ impl Inodes {
         self.nodes.get(&number).is_some_and(|node| node.names.len() > 1)
     }
 
+    /// The cluster is asked for something now: what it answers may be old by then.
+    #[must_use]
+    pub(crate) const fn asked(&self) -> Asked {
+        self.changes.asked()
+    }
+    /// Did this mount change what a name stands for since the cluster was asked?
+    #[must_use]
+    pub(crate) fn is_old_name(&self, asked: Asked, directory: u64, name: &str) -> bool {
+        self.changes.since(asked, &What::Name(directory, name.to_owned()))
+    }
+    /// Did it change this inode?
+    #[must_use]
+    pub(crate) fn is_old_inode(&self, asked: Asked, inode: u64) -> bool {
+        self.changes.since(asked, &What::Inode(inode))
+    }
+    /// This mount has changed content or attributes of an inode.
+    pub(crate) fn changed(&mut self, inode: u64) {
+        self.changes.note(What::Inode(inode));
+    }
+    fn name_changed(&mut self, directory: u64, name: &str) {
+        self.changes.note(What::Name(directory, name.to_owned()));
+        if let Some(inode) = self.child(directory, name).map(|number| self.inode(number)) {
+            self.changed(inode);
+        }
+    }
+
+    /// As [`Inodes::told`], of a name that this mount has made.
+    pub(crate) fn made(&mut self, directory: u64, name: &str, inode: u64) -> u64 {
+        let number = self.told(directory, name, inode);
+        self.name_changed(directory, name);
+        number
+    }
+    /// As [`Inodes::told`], unless this mount has changed what the cluster said of it since that was asked.
+    pub(crate) fn told_if_new(&mut self, asked: Asked, directory: u64, name: &str, inode: u64) -> Option<u64> {
+        let is_old = self.is_old_name(asked, directory, name) || self.is_old_inode(asked, inode);
+        (!is_old).then(|| self.told(directory, name, inode))
+    }
     /// The namespace has this inode under this name, and the kernel is told so once. Its number.
     pub(crate) fn told(&mut self, directory: u64, name: &str, inode: u64) -> u64 {
         let key = (directory, name.to_owned());
@@ -172,27 +213,45 @@ impl Inodes {
 
     /// A name is gone.
     pub(crate) fn removed(&mut self, directory: u64, name: &str) {
+        self.name_changed(directory, name);
+        self.lost(directory, name);
+    }
+    /// A name was not there any more when the cluster was asked.
+    pub(crate) fn missed(&mut self, asked: Asked, directory: u64, name: &str) -> bool {
+        let is_old = self.is_old_name(asked, directory, name);
+        if !is_old {
+            self.lost(directory, name);
+        }
+        !is_old
+    }
+    fn lost(&mut self, directory: u64, name: &str) {
         let key = (directory, name.to_owned());
         if let Some(number) = self.by_name.remove(&key) {
             self.lose_name(number, &key);
             self.drop_unused(directory);
         }
     }
-    /// A name moved, in the place of what was there.
-    pub(crate) fn renamed(&mut self, from: (u64, &str), to: (u64, &str)) {
+    /// A name moved, in the place of what was there. `moved`: the number that it stood for before the cluster was asked to, if
+    /// that was known, whatever somebody learned of either name meanwhile; `both`: it was that of the other name, too.
+    pub(crate) fn renamed(&mut self, from: (u64, &str), to: (u64, &str), (moved, both): (Option<u64>, bool)) {
+        self.name_changed(from.0, from.1);
+        self.name_changed(to.0, to.1);
+        if both {
+            // Two names of one file: the namespace leaves both.
+            return;
+        }
         let key = (from.0, from.1.to_owned());
-        let Some(number) = self.by_name.remove(&key) else {
-            return self.removed(to.0, to.1);
+        let known = self.by_name.remove(&key);
+        if let Some(other) = known.filter(|other| Some(*other) != moved) {
+            self.lose_name(other, &key);
+        }
+        let Some(number) = moved.or(known).filter(|number| self.nodes.contains_key(number)) else {
+            return self.lost(to.0, to.1);
         };
         let new = (to.0, to.1.to_owned());
         match self.by_name.insert(new.clone(), number) {
-            // Two names of one file: the namespace leaves both.
-            Some(before) if before == number => {
-                self.by_name.insert(key, number);
-                return;
-            }
-            Some(before) => self.lose_name(before, &new),
-            None => {}
+            Some(before) if before != number => self.lose_name(before, &new),
+            _ => {}
         }
         if let Some(node) = self.nodes.get_mut(&number) {
             node.names.retain(|name| *name != key && *name != new);
@@ -202,6 +261,8 @@ impl Inodes {
     }
     /// Two names stand for what the other one stood for.
     pub(crate) fn exchanged(&mut self, from: (u64, &str), to: (u64, &str)) {
+        self.name_changed(from.0, from.1);
+        self.name_changed(to.0, to.1);
         let keys = [from, to].map(|(directory, name)| (directory, name.to_owned()));
         let [one, other] = [0, 1].map(|at| keys.get(at).and_then(|key| self.by_name.get(key)).copied());
         if one == other {
@@ -229,6 +290,8 @@ impl Inodes {
     /// Another inode stands behind a number from now on.
     pub(crate) fn replaced(&mut self, number: u64, inode: u64) {
         self.unreserve(inode);
+        self.changed(self.inode(number));
+        self.changed(inode);
         if let Some(node) = self.nodes.get_mut(&number) {
             self.by_inode.remove(&node.inode);
             node.inode = inode;
@@ -271,7 +334,7 @@ impl Inodes {
 
     /// Of what is below a directory the path is wanted for as long as it is known: a file may be committed when the kernel has
     /// forgotten all of them.
-    fn has_children(&self, directory: u64) -> bool {
+    pub(crate) fn has_children(&self, directory: u64) -> bool {
         let first = self.by_name.range((directory, String::new())..).next();
         first.is_some_and(|((of, _), _)| *of == directory)
     }
@@ -308,7 +371,7 @@ mod tests {
         let a = inodes.told(ROOT, "a", 100);
         let f = inodes.told(a, "f", 101);
         assert_eq!((a, inodes.path(f).as_deref(), inodes.path(ROOT).as_deref()), (100, Some("/a/f"), Some("/")));
-        inodes.renamed((ROOT, "a"), (ROOT, "b"));
+        inodes.renamed((ROOT, "a"), (ROOT, "b"), (Some(a), false));
         assert_eq!((inodes.path(f).as_deref(), inodes.child(ROOT, "a")), (Some("/b/f"), None));
         inodes.removed(a, "f");
         assert_eq!(inodes.path(f), None);
@@ -345,7 +408,7 @@ mod tests {
         let f = inodes.told(a, "f", 102);
         inodes.pin(f);
         [a, f].into_iter().for_each(|number| inodes.forget(number, 1));
-        inodes.renamed((a, "f"), (ROOT, "g"));
+        inodes.renamed((a, "f"), (ROOT, "g"), (Some(f), false));
         assert_eq!((inodes.path(f).as_deref(), inodes.path(a)), (Some("/g"), None));
         inodes.removed(ROOT, "g");
         inodes.unpin(f);
@@ -387,14 +450,59 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_before_a_rename_or_a_commit_takes_no_name_away() {
+        let mut inodes = Inodes::default();
+        let f = inodes.told(ROOT, "f", 101);
+        let asked = inodes.asked();
+        inodes.renamed((ROOT, "f"), (ROOT, "g"), (Some(f), false));
+        assert_eq!(inodes.told_if_new(asked, ROOT, "f", 101), None);
+        assert!(!inodes.missed(asked, ROOT, "g"), "asked before it came");
+        let asked = inodes.asked();
+        inodes.replaced(f, 900);
+        assert_eq!(inodes.told_if_new(asked, ROOT, "g", 101), None, "the inode of before");
+        assert_eq!((inodes.path(f).as_deref(), inodes.inode(f)), (Some("/g"), 900));
+        let asked = inodes.asked();
+        let h = inodes.made(ROOT, "h", 102);
+        assert!(!inodes.missed(asked, ROOT, "h"));
+        assert_eq!(inodes.told_if_new(asked, ROOT, "h", 77), None);
+        let asked = inodes.asked();
+        assert_eq!(
+            (inodes.told_if_new(asked, ROOT, "g", 900), inodes.told_if_new(asked, ROOT, "h", 102)),
+            (Some(f), Some(h))
+        );
+        inodes.exchanged((ROOT, "g"), (ROOT, "h"));
+        assert_eq!(
+            (inodes.told_if_new(asked, ROOT, "g", 900), inodes.told_if_new(asked, ROOT, "h", 102)),
+            (None, None)
+        );
+        assert!(inodes.missed(inodes.asked(), ROOT, "h"));
+        assert_eq!(inodes.path(f), None);
+    }
+
+    #[test]
+    fn what_is_learned_of_a_name_while_it_moves_takes_no_name_away() {
+        let mut inodes = Inodes::default();
+        let f = inodes.told(ROOT, "f", 101);
+        // The cluster has moved it, and somebody asks for the old name, and for the new one, before that is known here.
+        assert!(inodes.missed(inodes.asked(), ROOT, "f"));
+        inodes.renamed((ROOT, "f"), (ROOT, "g"), (Some(f), false));
+        assert_eq!(inodes.path(f).as_deref(), Some("/g"));
+        let h = inodes.told(ROOT, "h", 102);
+        assert_eq!(inodes.told(ROOT, "g", 102), h);
+        inodes.renamed((ROOT, "h"), (ROOT, "g"), (Some(h), false));
+        assert_eq!((inodes.path(h).as_deref(), inodes.child(ROOT, "h")), (Some("/g"), None));
+        assert!(!inodes.has_another_name(h) && inodes.path(f).is_none());
+    }
+
+    #[test]
     fn renaming_one_name_of_a_file_onto_another_changes_nothing() {
         let mut inodes = Inodes::default();
         let f = inodes.told(ROOT, "f", 101);
         inodes.told(ROOT, "g", 101);
-        inodes.renamed((ROOT, "f"), (ROOT, "g"));
+        inodes.renamed((ROOT, "f"), (ROOT, "g"), (Some(f), true));
         assert_eq!((inodes.child(ROOT, "f"), inodes.child(ROOT, "g")), (Some(f), Some(f)));
         let other = inodes.told(ROOT, "h", 102);
-        inodes.renamed((ROOT, "h"), (ROOT, "g"));
+        inodes.renamed((ROOT, "h"), (ROOT, "g"), (Some(other), false));
         assert_eq!((inodes.path(other).as_deref(), inodes.path(f).as_deref()), (Some("/g"), Some("/f")));
     }
 

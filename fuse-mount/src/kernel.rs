@@ -302,8 +302,9 @@ impl Filesystem for Kernel {
                         let number = INodeNo(core.entry_number(status));
                         reply.add(number, next, crate::attr::kind(status), read(&status.path))
                     }
+                    Entry::Told(name, attr, _) => reply.add(attr.ino, next, attr.kind, read(name)),
                 };
-                core.read_directory(&directory, offset, take).await
+                core.read_directory(&directory, (offset, false), take).await
             };
             match read.await {
                 Ok(()) => reply.ok(),
@@ -313,7 +314,6 @@ impl Filesystem for Kernel {
     }
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let ttl = self.ttl();
         self.start("readdirplus", move |core| async move {
             let read = async {
                 let directory = core.directory(fh.0)?;
@@ -322,18 +322,14 @@ impl Filesystem for Kernel {
                     !match entry {
                         Entry::Itself => reply.add(ino, next, ".", &Duration::ZERO, &itself, Generation(0)),
                         Entry::Above => reply.add(ino, next, "..", &Duration::ZERO, &itself, Generation(0)),
-                        Entry::Name(status) => {
-                            let attr = core.tell_entry(ino.0, status);
-                            let full = reply.add(attr.ino, next, read(&status.path), &ttl, &attr, Generation(0));
-                            if full {
-                                // The kernel was not told after all.
-                                core.inodes.lock().forget(attr.ino.0, 1);
-                            }
-                            full
+                        // Asked for with what the kernel is to be told.
+                        Entry::Name(_) => false,
+                        Entry::Told(name, attr, ttl) => {
+                            reply.add(attr.ino, next, read(name), &ttl, &attr, Generation(0))
                         }
                     }
                 };
-                core.read_directory(&directory, offset, take).await
+                core.read_directory(&directory, (offset, true), take).await
             };
             match read.await {
                 Ok(()) => reply.ok(),

@@ -11,9 +11,9 @@
 //!                        └──────────── client: the library, a client for each user ────────────┘
 //! ```
 //!
-//! `kernel` and `requests` translate, `core` has the tables and the deadline, `names`, `opening` and `files` are the requests. `commit`, `ranges`,
-//! `inodes`, `errno` and `people` decide and touch nothing. Every call of the client is made within one deadline, and whoever
-//! holds a file holds it for such calls only: nothing hangs.
+//! `kernel` and `requests` translate, `core` has the tables and the deadline, `names`, `opening` and `files` are the requests.
+//! `commit`, `ranges`, `inodes`, `changes`, `errno` and `people` decide and touch nothing. Every call of the client is made
+//! within one deadline, and whoever holds a file holds it for such calls only: nothing hangs.
 //!
 //! Names are the namespace's, and nothing of them is kept here beyond what the kernel remembers, for a second. What another
 //! mount sees of a file's content, and when, is in ARCHITECTURE.md.
@@ -21,6 +21,7 @@
 mod acl;
 mod attr;
 mod behind;
+mod changes;
 mod commit;
 pub mod config;
 mod core;

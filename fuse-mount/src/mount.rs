@@ -168,7 +168,10 @@ impl Mounted {
         let ended = tokio::select! {
             ended = &mut end => ended,
             () = stop => {
-                self.take_away(grace).await?;
+                if let Err(error) = self.take_away(grace).await {
+                    self.settle(grace, true).await;
+                    return Err(error);
+                }
                 // Who still has a file open keeps the kernel's side up: it ends with this process.
                 match tokio::time::timeout(grace, end).await {
                     Ok(ended) => ended,

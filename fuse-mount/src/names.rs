@@ -1,20 +1,26 @@
 //! Requests on names: what the namespace does by itself.
 
+use std::time::Duration;
+
 use client::{Attributes, Client, ErrorCode, FileKind, FileStatus, FsError, Replace, Time};
 use fuser::{FileAttr, TimeOrNow};
 
 use crate::attr::{attr, given_ns};
+use crate::changes::Asked;
 use crate::config::SyncAt;
 use crate::core::{Answer, Core};
 use crate::errno::Errno;
 use crate::files::without_setuid;
 use crate::inodes::{ROOT, Version};
+use crate::open_file::{OpenFile, State};
 use crate::people::groups_of;
-use crate::publish::Kept;
 
 /// Where snapshots are looked at. Their inodes have the numbers of what is there now, and one number is one file to the
 /// kernel: they are not shown.
 const SNAPSHOTS: &str = ".snapshot";
+
+/// Times that the cluster is asked for something that this mount changes meanwhile.
+pub(crate) const ASKS: u32 = 16;
 
 /// Bits of a mode.
 const SETGID: u32 = 0o2000;
@@ -76,21 +82,45 @@ fn is_only_now(attributes: &Attributes) -> bool {
 }
 
 impl Core {
-    /// The kernel is told of a name.
-    fn tell(&self, directory: u64, name: &str, status: &FileStatus) -> FileAttr {
-        let number = self.inodes.lock().told(directory, name, status.inode);
+    /// The kernel is told of a name that this mount has made.
+    fn tell_made(&self, directory: u64, name: &str, status: &FileStatus) -> FileAttr {
+        let number = self.inodes.lock().made(directory, name, status.inode);
+        self.show_over(number, status, self.config.attribute_ttl)
+    }
+    /// The kernel is told of a name, which it believes for a while, unless this mount changed what it is since the cluster was
+    /// asked.
+    pub(crate) fn tell_if_new(
+        &self,
+        asked: Asked,
+        (directory, name): (u64, &str),
+        status: &FileStatus,
+        believed: Duration,
+    ) -> Option<FileAttr> {
+        let number = self.inodes.lock().told_if_new(asked, directory, name, status.inode)?;
+        let attr = self.show_over(number, status, believed);
+        // A commit may have ended between the two steps.
+        let mut inodes = self.inodes.lock();
+        if inodes.is_old_inode(asked, status.inode) {
+            inodes.forget(number, 1);
+            return None;
+        }
+        Some(attr)
+    }
+    /// Attributes for the kernel, with what is newer here.
+    fn show_over(&self, number: u64, status: &FileStatus, believed: Duration) -> FileAttr {
         match self.file(number) {
             Some(file) => {
                 let shown = file.seen.lock().over(status.clone());
-                self.show(number, &shown)
+                self.show(number, &shown, believed)
             }
-            None => self.show(number, status),
+            None => self.show(number, status, believed),
         }
     }
 
     /// Attributes for the kernel.
-    fn show(&self, number: u64, status: &FileStatus) -> FileAttr {
-        let plain_until_ns = if status.has_acl { 0 } else { self.now_ns().saturating_add(self.ttl_ns()) };
+    fn show(&self, number: u64, status: &FileStatus, believed: Duration) -> FileAttr {
+        let believed_ns = i64::try_from(believed.as_nanos()).unwrap_or(i64::MAX);
+        let plain_until_ns = if status.has_acl { 0 } else { self.now_ns().saturating_add(believed_ns) };
         self.inodes.lock().shows(number, Version::of(status), plain_until_ns);
         attr(number, status, &self.people)
     }
@@ -109,64 +139,83 @@ impl Core {
         }
     }
 
-    /// As [`Core::tell`], of a directory's entry.
-    pub(crate) fn tell_entry(&self, directory: u64, status: &FileStatus) -> FileAttr {
-        self.tell(directory, &status.path, status)
-    }
     /// Attributes of an entry of which the kernel is not told a number for later.
     pub(crate) fn entry_number(&self, status: &FileStatus) -> u64 {
         self.inodes.lock().number_of(status.inode)
     }
 
     pub(crate) async fn lookup(&self, uid: u32, directory: u64, name: &str) -> Answer<FileAttr> {
+        self.look_up(&self.client(uid)?, directory, name).await
+    }
+
+    /// The kernel is told what a name stands for. What this mount changes meanwhile is asked for again: told late, the state of
+    /// before would take the name of an open file away here.
+    pub(crate) async fn look_up(&self, client: &Client, directory: u64, name: &str) -> Answer<FileAttr> {
         if name == SNAPSHOTS {
             return Err(Errno::ENOENT);
         }
-        let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
-        match self.ask(client.stat_link(&path)).await {
-            Ok(status) => {
-                let status = self.visible(&path, status).await;
-                Ok(self.tell(directory, name, &status))
+        for _ in 0..ASKS {
+            let asked = self.inodes.lock().asked();
+            let path = self.path_in(directory, name)?;
+            let found = self.ask(client.stat_link(&path)).await.map_err(Errno::from);
+            if found == Err(Errno::ENOENT) {
+                self.moves_are_known().await;
             }
-            Err(error) => {
-                if Errno::from(&error) == Errno::ENOENT {
-                    self.inodes.lock().removed(directory, name);
+            if self.path_in(directory, name)? != path {
+                continue;
+            }
+            match found {
+                Ok(status) => {
+                    let status = self.visible(&path, status).await;
+                    if let Some(attr) = self.tell_if_new(asked, (directory, name), &status, self.config.attribute_ttl) {
+                        return Ok(attr);
+                    }
                 }
-                Err(error.into())
+                Err(Errno::ENOENT) if !self.inodes.lock().missed(asked, directory, name) => {}
+                Err(errno) => return Err(errno),
             }
         }
+        Err(Errno::EIO)
     }
 
     pub(crate) async fn getattr(&self, uid: u32, number: u64) -> Answer<FileAttr> {
-        let open = self.file(number);
-        if let Some(file) = &open {
-            let seen = file.seen.lock();
-            if seen.unlinked {
-                let mut attr = attr(number, &seen.over(seen.status.clone()), &self.people);
-                attr.nlink = 0;
+        let client = self.client(uid)?;
+        for _ in 0..ASKS {
+            if let Some(attr) = self.unlinked_attr(number) {
                 return Ok(attr);
             }
-        }
-        let commits = open.as_ref().map(|file| file.seen.lock().commits);
-        let status = self.status(&self.client(uid)?, number).await;
-        match (status, open) {
-            (Ok(status), Some(file)) => {
-                let shown = {
+            let (asked, inode) = {
+                let inodes = self.inodes.lock();
+                (inodes.asked(), inodes.inode(number))
+            };
+            let status = self.status(&client, number).await;
+            let shown = status.map(|status| self.show_over(number, &status, self.config.attribute_ttl));
+            if self.inodes.lock().is_old_inode(asked, inode) {
+                continue;
+            }
+            return match (shown, self.file(number)) {
+                (Ok(attr), _) => Ok(attr),
+                // Somebody else gave its name to another file, or removed it: who has it open goes on.
+                (Err(Errno::ESTALE), Some(file)) if !file.is_placeholder() => {
                     let seen = file.seen.lock();
-                    // Committed since the cluster was asked: what it said is old.
-                    let old = commits != Some(seen.commits);
-                    seen.over(if old { seen.status.clone() } else { status })
-                };
-                Ok(self.show(number, &shown))
-            }
-            (Ok(status), None) => Ok(self.show(number, &status)),
-            // Somebody else gave its name to another file, or removed it: who has it open goes on.
-            (Err(Errno::ESTALE), Some(file)) => {
-                let seen = file.seen.lock();
-                Ok(attr(number, &seen.over(seen.status.clone()), &self.people))
-            }
-            (Err(error), _) => Err(error),
+                    Ok(attr(number, &seen.over(seen.status.clone()), &self.people))
+                }
+                (Err(error), _) => Err(error),
+            };
         }
+        Err(Errno::EIO)
+    }
+
+    /// Attributes of an open file that has no name any more.
+    fn unlinked_attr(&self, number: u64) -> Option<FileAttr> {
+        let file = self.file(number).filter(|file| !file.is_placeholder())?;
+        let seen = file.seen.lock();
+        if !seen.unlinked {
+            return None;
+        }
+        let mut attr = attr(number, &seen.over(seen.status.clone()), &self.people);
+        attr.nlink = 0;
+        Some(attr)
     }
 
     /// What the cluster knows of a number. `ESTALE`: its name leads to another file by now, or to none.
@@ -177,16 +226,20 @@ impl Core {
 
     /// The same without what another writer flushed.
     pub(crate) async fn same(&self, client: &Client, number: u64) -> Answer<FileStatus> {
-        let path = self.path(number)?;
-        let status = self.ask(client.stat_link(&path)).await.map_err(|error| match Errno::from(&error) {
-            Errno::ENOENT => Errno::ESTALE,
-            other => other,
-        })?;
-        let inode = self.inodes.lock().inode(number);
-        if number != ROOT && inode != status.inode {
-            return Err(Errno::ESTALE);
+        for _ in 0..ASKS {
+            let path = self.path(number)?;
+            match self.ask(client.stat_link(&path)).await.map_err(Errno::from) {
+                Ok(status) if number == ROOT || self.inodes.lock().inode(number) == status.inode => return Ok(status),
+                Ok(_) | Err(Errno::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+            // The cluster may have moved a directory above before its new path is known here.
+            self.moves_are_known().await;
+            if self.path(number)? == path {
+                break;
+            }
         }
-        Ok(status)
+        Err(Errno::ESTALE)
     }
 
     /// May a user do this with a file that the cluster does not have any more? Nobody is known here as a member of its group:
@@ -270,6 +323,9 @@ impl Core {
             return self.set_in_cluster(uid, client, number, &attributes).await.map(drop);
         };
         let mut state = self.lock(&file).await?;
+        if state.unlinked && file.is_placeholder() {
+            return Err(Errno::ESTALE);
+        }
         if state.unlinked {
             self.may_set_unlinked(uid, &file.seen.lock().status, &attributes)?;
             self.set_unlinked(&file, &attributes);
@@ -296,6 +352,7 @@ impl Core {
             return Err(Errno::EPERM);
         }
         let set = self.change(client.set_attributes(&path, attributes)).await;
+        self.inodes.lock().changed(now.inode);
         set.map_err(|error| if only_now { error.into() } else { Errno::of_owners(error.code) })
     }
 
@@ -325,7 +382,7 @@ impl Core {
     }
 
     /// Attributes of a file that the cluster does not have any more.
-    fn set_unlinked(&self, file: &crate::open_file::OpenFile, attributes: &Attributes) {
+    fn set_unlinked(&self, file: &OpenFile, attributes: &Attributes) {
         let now_ns = self.now_ns();
         let mut seen = file.seen.lock();
         let status = &mut seen.status;
@@ -350,13 +407,13 @@ impl Core {
         let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
         let (mode, masked) = (mode & 0o7777, mode & 0o7777 & !umask);
         let status = self.change(client.mkdir_inheriting(&path, masked, Some(mode), false)).await?;
-        Ok(self.tell(directory, name, &status))
+        Ok(self.tell_made(directory, name, &status))
     }
 
     pub(crate) async fn symlink(&self, uid: u32, directory: u64, name: &str, target: &str) -> Answer<FileAttr> {
         let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
         let status = self.change(client.symlink(&path, target, false)).await?;
-        Ok(self.tell(directory, name, &status))
+        Ok(self.tell_made(directory, name, &status))
     }
 
     /// A pipe, a socket or a device.
@@ -371,7 +428,7 @@ impl Core {
         let (path, client) = (self.path_in(directory, name)?, self.client(uid)?);
         let modes = (mode & 0o7777 & !umask, mode & 0o7777);
         let status = self.change(client.make_node(&path, kind, modes, device)).await?;
-        Ok(self.tell(directory, name, &status))
+        Ok(self.tell_made(directory, name, &status))
     }
 
     pub(crate) async fn link(&self, uid: u32, number: u64, directory: u64, name: &str) -> Answer<FileAttr> {
@@ -381,7 +438,7 @@ impl Core {
         let (existing, path) = (self.path(number)?, self.path_in(directory, name)?);
         let client = self.client(uid)?;
         let status = self.change(client.link(&existing, &path)).await?;
-        Ok(self.tell(directory, name, &status))
+        Ok(self.tell_made(directory, name, &status))
     }
 
     pub(crate) async fn rmdir(&self, uid: u32, directory: u64, name: &str) -> Answer<()> {
@@ -397,18 +454,18 @@ impl Core {
         let client = self.client(uid)?;
         let number = self.inodes.lock().child(directory, name);
         let mut kept = self.keep_content(uid, &client, &[directory], number).await?;
-        // A commit by a name that goes would not find it any more.
-        let named = number.filter(|_| kept.is_none()).and_then(|number| self.file(number));
-        let _still = self.hold_still(named.as_deref()).await?;
+        let removed = self.remove(&client, (directory, name)).await;
+        self.let_kept_go(&mut kept, removed.is_ok()).await;
+        removed
+    }
+
+    async fn remove(&self, client: &Client, (directory, name): (u64, &str)) -> Answer<()> {
         // Only now: whoever waited may have seen a directory above move.
         let path = self.path_in(directory, name)?;
         if let Err(error) = self.change(client.delete(&path, false)).await {
-            return Err(self.removal_refused(&client, &[directory], error).await);
+            return Err(self.removal_refused(client, &[directory], error).await);
         }
         self.inodes.lock().removed(directory, name);
-        if let Some(Kept { file, state }) = &mut kept {
-            self.stands_alone(file, state);
-        }
         Ok(())
     }
 
@@ -422,34 +479,55 @@ impl Core {
         // What is committed meanwhile would get the old name.
         let moved = source.and_then(|source| self.file(source));
         let mut still = self.hold_still(moved.as_deref()).await?;
-        if let (Some(file), Some(state)) = (&moved, &mut still)
-            && lost.is_some()
-            && self.config.sync == SyncAt::Fsync
-        {
-            // Whoever puts a new file in the place of an old one has either of them whole, whatever happens.
-            Self::keep_shown_time(file, state);
-            let ended = self.commit(file, state).await;
-            state.tell(ended)?;
+        if lost.is_some() || replace == Replace::Exchange {
+            self.commit_before_move(moved.as_deref(), still.as_deref_mut()).await?;
         }
+        // What goes the other way: a commit of it must not meet this either.
         let other = target.filter(|_| replace == Replace::Exchange && source != target);
         let other = other.and_then(|target| self.file(target));
-        let _other = self.hold_still(other.as_deref()).await?;
+        let mut still_other = self.hold_still(other.as_deref()).await?;
+        self.commit_before_move(other.as_deref(), still_other.as_deref_mut()).await?;
         let mut kept = self.keep_content(uid, &client, &[from.0, to.0], lost).await?;
-        let moving = self.moves.read().await;
+        let moved = self.move_name(&client, (from, to), (source, target), replace).await;
+        self.let_kept_go(&mut kept, moved.is_ok()).await;
+        moved
+    }
+
+    async fn move_name(
+        &self,
+        client: &Client,
+        (from, to): ((u64, &str), (u64, &str)),
+        (source, target): (Option<u64>, Option<u64>),
+        replace: Replace,
+    ) -> Answer<()> {
+        // Of what is below a directory that moves, others see where it is when this is over.
+        let above_others = [source, target].into_iter().flatten().any(|number| self.inodes.lock().has_children(number));
+        let moving = if above_others { Some(self.moves.read().await) } else { None };
         let (old, new) = (self.path_in(from.0, from.1)?, self.path_in(to.0, to.1)?);
         if let Err(error) = self.change(client.rename(&old, &new, replace)).await {
             drop(moving);
-            return Err(self.removal_refused(&client, &[from.0, to.0], error).await);
+            return Err(self.removal_refused(client, &[from.0, to.0], error).await);
         }
+        let mut inodes = self.inodes.lock();
         match replace {
-            Replace::Exchange => self.inodes.lock().exchanged(from, to),
-            Replace::Allow | Replace::Refuse => self.inodes.lock().renamed(from, to),
-        }
-        drop(moving);
-        if let Some(Kept { file, state }) = &mut kept {
-            self.stands_alone(file, state);
+            Replace::Exchange => inodes.exchanged(from, to),
+            Replace::Allow | Replace::Refuse => {
+                inodes.renamed(from, to, (source, source.is_some() && source == target))
+            }
         }
         Ok(())
+    }
+
+    /// Whoever puts a new file in the place of an old one has either of them whole, whatever happens, also where a close has
+    /// not brought it to the cluster.
+    async fn commit_before_move(&self, file: Option<&OpenFile>, state: Option<&mut State>) -> Answer<()> {
+        let (Some(file), Some(state)) = (file, state) else { return Ok(()) };
+        if self.config.sync == SyncAt::Close {
+            return Ok(());
+        }
+        Self::keep_shown_time(file, state);
+        let ended = self.commit(file, state).await;
+        state.tell(ended)
     }
 
     pub(crate) async fn access(&self, uid: u32, number: u64, rights: u32) -> Answer<()> {

@@ -75,10 +75,19 @@ impl State {
     /// Is there anything that the cluster has not?
     pub(crate) fn has_changes(&self) -> bool {
         match &self.how {
-            How::Clean(_) => false,
+            How::Clean(_) => self.has_times(),
             How::Stream(_) => true,
             How::Draft(draft) => draft.is_changed() && !self.unlinked,
         }
+    }
+    /// Are there times that are to be set when the content is the cluster's?
+    pub(crate) fn has_times(&self) -> bool {
+        self.times != Attributes::default() && !self.unlinked
+    }
+    /// Its content was changed now: what was told before is of other bytes.
+    pub(crate) fn changed(&mut self) {
+        self.told = false;
+        self.times.mtime = None;
     }
     /// Notes that a program hears what became of its bytes.
     pub(crate) fn tell(&mut self, ended: Result<(), Errno>) -> Result<(), Errno> {
@@ -104,8 +113,6 @@ pub(crate) struct Seen {
     /// Length and time of the last change here, if that is not what the cluster says.
     pub(crate) local: Option<(u64, i64)>,
     pub(crate) unlinked: bool,
-    /// Commits so far: what the cluster said before one of them is old.
-    pub(crate) commits: u64,
     /// Bytes of an earlier `open` are lost, and nobody was told yet.
     pub(crate) late: Option<Errno>,
 }
@@ -158,7 +165,7 @@ impl OpenFile {
                 unlinked: false,
                 elsewhere: false,
             })),
-            seen: Mutex::new(Seen { status, local, unlinked: false, commits: 0, late: None }),
+            seen: Mutex::new(Seen { status, local, unlinked: false, late: None }),
             steps: AtomicU64::new(0),
             descriptors: AtomicU64::new(0),
         }
@@ -170,6 +177,14 @@ impl OpenFile {
     /// Has a program a descriptor of it? Without one it is only being committed.
     pub(crate) fn is_open(&self) -> bool {
         self.descriptors.load(Ordering::SeqCst) > 0
+    }
+    /// Does it only keep others from opening a file that loses its name? Nothing is known of that one here.
+    pub(crate) fn is_placeholder(&self) -> bool {
+        self.seen.lock().status.inode == 0
+    }
+    /// A program gets a descriptor.
+    pub(crate) fn opened(&self) {
+        self.descriptors.fetch_add(1, Ordering::SeqCst);
     }
     /// A descriptor was closed for good.
     pub(crate) fn closed(&self) {
@@ -209,7 +224,6 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn new(file: Arc<OpenFile>, flags: i32) -> Self {
         let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
-        file.descriptors.fetch_add(1, Ordering::SeqCst);
         Self { file, writes, appends: flags & libc::O_APPEND != 0, sequence: tokio::sync::Mutex::default() }
     }
 }

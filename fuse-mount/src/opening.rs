@@ -3,20 +3,49 @@
 use std::sync::Arc;
 
 use base::clock::Clock;
-use client::{CreateOptions, ErrorCode, FileStatus, Reader};
+use client::{Client, CreateOptions, ErrorCode, FileStatus, Reader};
 use fuser::FileAttr;
 
 use crate::attr::attr;
+use crate::changes::Asked;
 use crate::config::SyncAt;
 use crate::core::{Answer, Core};
 use crate::errno::Errno;
 use crate::files::lose;
 use crate::inodes::Version;
+use crate::names::ASKS;
 use crate::open_file::{Handle, How, OpenFile, State, Stream};
 
 /// Rights of `check_access`.
 const READ: u32 = 4;
 const WRITE: u32 = 2;
+
+/// What an `open` asks for.
+#[derive(Clone, Copy, Debug)]
+struct Rights {
+    reads: bool,
+    writes: bool,
+}
+
+impl Rights {
+    const fn of(flags: i32) -> Self {
+        let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
+        // Whoever only reads may still ask for an empty file.
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
+        Self { reads, writes }
+    }
+    const fn bits(self) -> u32 {
+        (if self.reads { READ } else { 0 }) | (if self.writes { WRITE } else { 0 })
+    }
+}
+
+/// What the cluster has of a file.
+#[derive(Debug)]
+struct Content {
+    asked: Asked,
+    status: FileStatus,
+    reader: Option<Arc<Reader>>,
+}
 
 /// What opening made.
 #[derive(Clone, Copy, Debug)]
@@ -47,16 +76,21 @@ impl Core {
         let writer = match self.change(client.create(&path, options)).await {
             Ok(writer) => writer,
             Err(error) if error.code == ErrorCode::AlreadyExists && flags & libc::O_EXCL == 0 => {
-                let attr = self.lookup(uid, directory, name).await?;
-                let opened = self.open(uid, attr.ino.0, flags).await?;
-                return Ok((attr, opened));
+                let attr = self.look_up(&client, directory, name).await?;
+                let opened = self.open(uid, attr.ino.0, flags).await;
+                if opened.is_err() {
+                    // The kernel is not told of it.
+                    self.inodes.lock().forget(attr.ino.0, 1);
+                }
+                return Ok((attr, opened?));
             }
             Err(error) => return Err(error.into()),
         };
         let status = writer.status().clone();
-        let number = self.inodes.lock().told(directory, name, status.inode);
+        let number = self.inodes.lock().made(directory, name, status.inode);
         let attr = attr(number, &status, &self.people);
         let file = self.hold(number, || OpenFile::new(number, status, How::Stream(Box::new(Stream::new(writer)))));
+        file.opened();
         let handle = self.add_handle(Handle::new(file, flags));
         Ok((attr, Opened { handle, keep_pages: false }))
     }
@@ -66,100 +100,140 @@ impl Core {
         let (attr, opened) = self.create(uid, at, modes, libc::O_WRONLY | libc::O_EXCL).await?;
         let flushed = self.flush(opened.handle).await;
         self.release(opened.handle, false).await;
+        if flushed.is_err() {
+            self.inodes.lock().forget(attr.ino.0, 1);
+        }
         flushed.map(|()| attr)
     }
 
     pub(crate) async fn open(&self, uid: u32, number: u64, flags: i32) -> Answer<Opened> {
         let client = self.client(uid)?;
-        let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
-        // Whoever only reads may still ask for an empty file.
-        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
-        if let Some(file) = self.file(number).filter(|file| file.seen.lock().unlinked) {
-            let rights = if reads { READ } else { 0 } | if writes { WRITE } else { 0 };
-            if !self.permits(uid, &file.seen.lock().status, rights) {
+        let rights = Rights::of(flags);
+        if let Some(file) = self.file(number).filter(|file| file.seen.lock().unlinked && file.is_open()) {
+            if !self.permits(uid, &file.seen.lock().status, rights.bits()) {
                 return Err(Errno::EACCES);
             }
             return self.open_unlinked(&file, flags).await;
         }
         // What was closed a moment ago may be on its way into the cluster, under another inode.
         drop(self.hold_still(self.file(number).as_deref()).await?);
-        let path = self.path(number)?;
-        if writes && !self.ask(client.check_access(&path, WRITE)).await? {
+        if rights.writes && !self.ask(client.check_access(&self.path(number)?, WRITE)).await? {
             return Err(Errno::EACCES);
         }
-        let commits = self.file(number).map_or(0, |file| file.seen.lock().commits);
-        let (status, reader) = if reads {
-            let reader = Arc::new(self.ask(client.open(&path)).await?);
-            (reader.status().clone(), Some(reader))
-        } else {
-            (self.ask(client.stat(&path)).await?, None)
-        };
-        let inode = self.inodes.lock().inode(number);
-        if status.inode != inode {
-            return Err(Errno::ESTALE);
-        }
-        let version = Version::of(&status);
+        let asked = self.ask_for_content(&client, number, rights).await?;
+        let (version, inode) = (Version::of(&asked.status), asked.status.inode);
         let (keep_pages, shows_another) = {
             let mut inodes = self.inodes.lock();
-            (inodes.keeps_pages(number, version) && !status.open_for_write, inodes.shows_another(number, version))
+            let keeps = inodes.keeps_pages(number, version) && !asked.status.open_for_write;
+            (keeps, inodes.shows_another(number, version))
         };
         if shows_another {
             self.forget_attributes(number);
         }
-        let file = self.hold(number, || OpenFile::new(number, status.clone(), How::Clean(reader.clone())));
-        if let Err(error) = self.renew(&file, commits, status, reader).await {
-            self.let_go(number);
-            return Err(error);
-        }
-        if flags & libc::O_TRUNC != 0
-            && let Err(error) = self.set_len_of(&file, 0).await
-        {
-            self.let_go(number);
-            return Err(error);
-        }
+        let file = self.hold(number, || OpenFile::new(number, asked.status.clone(), How::Clean(asked.reader.clone())));
+        self.renew_or_let_go(&file, asked, flags).await?;
         // Who only reads hears of nothing at close.
-        if writes && let Some(lost) = self.behind.take_lost(inode) {
+        if rights.writes
+            && let Some(lost) = self.behind.take_lost(inode)
+        {
             file.seen.lock().late = Some(lost);
         }
         Ok(Opened { handle: self.add_handle(Handle::new(file, flags)), keep_pages })
     }
 
-    /// By its descriptor, through /proc: it has no name.
-    async fn open_unlinked(&self, file: &OpenFile, flags: i32) -> Answer<Opened> {
-        let number = file.number;
-        let file = self.hold(number, || OpenFile::new(number, file.seen.lock().status.clone(), How::Clean(None)));
-        if flags & libc::O_TRUNC != 0
-            && let Err(error) = self.set_len_of(&file, 0).await
-        {
-            self.let_go(number);
-            return Err(error);
+    /// What the cluster has of a file that is to be opened; once more, if this mount commits something of it meanwhile.
+    async fn ask_for_content(&self, client: &Client, number: u64, rights: Rights) -> Answer<Content> {
+        for _ in 0..ASKS {
+            let (asked, inode) = {
+                let inodes = self.inodes.lock();
+                (inodes.asked(), inodes.inode(number))
+            };
+            let path = self.path(number)?;
+            let found = match rights.reads {
+                true => {
+                    self.ask(client.open(&path)).await.map(|reader| (reader.status().clone(), Some(Arc::new(reader))))
+                }
+                false => self.ask(client.stat(&path)).await.map(|status| (status, None)),
+            };
+            let found = found.map_err(Errno::from);
+            let is_same = {
+                let inodes = self.inodes.lock();
+                let is_same = found.as_ref().is_ok_and(|(status, _)| status.inode == inodes.inode(number));
+                is_same && !inodes.is_old_inode(asked, inode)
+            };
+            match found {
+                Ok((status, reader)) if is_same => return Ok(Content { asked, status, reader }),
+                Ok(_) | Err(Errno::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+            // It is being committed, moved, or was; else its name leads to another file by now, or to none.
+            drop(self.hold_still(self.file(number).as_deref()).await?);
+            self.moves_are_known().await;
+            if self.path(number)? == path && !self.inodes.lock().is_old_inode(asked, inode) {
+                break;
+            }
         }
-        Ok(Opened { handle: self.add_handle(Handle::new(file, flags)), keep_pages: true })
+        Err(Errno::ESTALE)
     }
 
-    /// A file that is opened shows what the cluster has, unless this mount has something newer.
-    async fn renew(
-        &self,
-        file: &OpenFile,
-        commits: u64,
-        status: FileStatus,
-        reader: Option<Arc<Reader>>,
-    ) -> Answer<()> {
+    /// By its descriptor, through /proc: it has no name.
+    async fn open_unlinked(&self, file: &Arc<OpenFile>, flags: i32) -> Answer<Opened> {
+        let number = file.number;
+        let held = self.hold(number, || OpenFile::new(number, file.seen.lock().status.clone(), How::Clean(None)));
+        if !Arc::ptr_eq(&held, file) || !held.is_open() {
+            self.end_hold(&held, false, false).await;
+            return Err(Errno::ESTALE);
+        }
+        held.opened();
+        self.cut_if_wanted(&held, flags).await?;
+        Ok(Opened { handle: self.add_handle(Handle::new(held, flags)), keep_pages: true })
+    }
+
+    /// A file that is held gets a descriptor, or is let go.
+    async fn renew_or_let_go(&self, file: &Arc<OpenFile>, asked: Content, flags: i32) -> Answer<()> {
+        if let Err(error) = self.renew(file, asked).await {
+            self.end_hold(file, false, false).await;
+            return Err(error);
+        }
+        self.cut_if_wanted(file, flags).await
+    }
+
+    /// `O_TRUNC` of a file that has its descriptor already. After an error it has none.
+    async fn cut_if_wanted(&self, file: &Arc<OpenFile>, flags: i32) -> Answer<()> {
+        if flags & libc::O_TRUNC == 0 {
+            return Ok(());
+        }
+        let cut = self.set_len_of(file, 0).await;
+        if cut.is_err() {
+            file.closed();
+            self.end_hold(file, false, false).await;
+        }
+        cut
+    }
+
+    /// A file that is opened shows what the cluster has, unless this mount has something newer. It has one descriptor more then:
+    /// whoever takes its last name away brings its content here first.
+    async fn renew(&self, file: &OpenFile, asked: Content) -> Answer<()> {
         let mut state = self.lock(file).await?;
+        if state.unlinked {
+            return Err(Errno::ESTALE);
+        }
         let clean = match &state.how {
             How::Clean(_) => true,
             How::Stream(_) => false,
             How::Draft(draft) => !draft.is_changed(),
         };
-        if clean && !state.unlinked {
-            let mut seen = file.seen.lock();
-            // Committed since the cluster was asked: what it said is old.
-            let old = seen.commits != commits;
-            state.how = How::Clean(reader.filter(|_| !old));
-            if !old {
-                (seen.status, seen.local) = (status, None);
+        if clean {
+            let Content { asked, mut status, mut reader } = asked;
+            if self.inodes.lock().is_old_inode(asked, status.inode) {
+                // Committed since the cluster was asked. While this file is held, nothing more is.
+                (status, reader) = (self.status(&self.own, file.number).await?, None);
             }
+            state.how = How::Clean(reader);
+            let mut seen = file.seen.lock();
+            (seen.status, seen.local) = (status, None);
         }
+        file.opened();
         Ok(())
     }
 
@@ -237,38 +311,53 @@ impl Core {
         let file = &handle.file;
         file.closed();
         // Only for what is to be brought to the cluster; who waits for another's commit of the same file takes no turn.
-        let waits = behind && file.state.try_lock().is_ok_and(|state| state.has_changes());
-        let _turn = if waits { self.behind.turn().await } else { None };
+        let waits = file.state.try_lock().is_ok_and(|state| state.has_changes());
+        let under_way = waits.then(|| self.behind.begin());
+        let turn = if waits && behind { self.behind.turn().await } else { None };
+        self.end_hold(file, handle.writes, behind).await;
+        drop((turn, handle));
+        // Last: whoever waits for room finds it.
+        drop(under_way);
+    }
+
+    /// One hold of a file less. What is left of changes is brought to the cluster by whoever writes (`commits`), and by the last
+    /// one: a file that was mapped is written after its descriptor was closed.
+    pub(crate) async fn end_hold(&self, file: &OpenFile, commits: bool, behind: bool) {
+        if !commits && self.let_go_of_one_of_many(file.number) {
+            return;
+        }
         let mut state = file.state.lock().await;
-        let changes = state.has_changes();
-        let mut ended = Ok(());
-        // A file that was mapped is written after its descriptor was closed.
-        if handle.writes || self.is_last_handle(file.number) {
-            if behind {
-                Self::keep_shown_time(file, &mut state);
-            }
-            let known = state.failed.is_some();
-            ended = self.commit(file, &mut state).await;
-            if let Err(error) = ended
-                && !known
-            {
-                let errno = self.figures.failed("release", error);
-                let path = self.path(file.number).unwrap_or_default();
-                tracing::error!("{path} was not committed behind its close: error {}", errno.number());
-            }
+        if behind {
+            Self::keep_shown_time(file, &mut state);
         }
-        if self.is_last_handle(file.number) && !state.unlinked {
-            let untold = ended.err().filter(|_| !state.told).or_else(|| file.seen.lock().late.take());
-            if let Some(errno) = untold {
-                self.behind.lose(self.inodes.lock().inode(file.number), errno);
-            }
-        }
+        let ended = self.commit_for_nobody(file, &mut state).await;
+        let (inode, unlinked, told) = (self.inodes.lock().inode(file.number), state.unlinked, state.told);
         // Before the lock is let go: who waits for it sees whether anybody has the file.
-        self.let_go(file.number);
-        drop(state);
-        if changes {
-            self.behind.end();
+        let was_last = self.let_go(file.number);
+        if was_last && !unlinked {
+            let untold = ended.err().filter(|_| !told).or_else(|| file.seen.lock().late.take());
+            untold.into_iter().for_each(|errno| self.behind.lose(inode, errno));
         }
+        drop(state);
+    }
+
+    /// As [`Core::commit`], where nobody is told of an error: it is logged. Times that a file did not get are no lost bytes.
+    async fn commit_for_nobody(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
+        let known = state.failed.is_some();
+        let ended = self.commit_content(file, state).await;
+        let times = if ended.is_ok() { self.give_times(file, state).await } else { Ok(()) };
+        let path = || self.path(file.number).unwrap_or_default();
+        if let Err(error) = ended
+            && !known
+        {
+            let errno = self.figures.failed("release", error);
+            tracing::error!("{} was not committed behind its close: error {}", path(), errno.number());
+        }
+        if let Err(error) = times {
+            let errno = self.figures.failed("release", error);
+            tracing::warn!("{} has not got the times that it was given: error {}", path(), errno.number());
+        }
+        ended
     }
 }
 

@@ -10,6 +10,7 @@ use client::{
 };
 
 use crate::commit::{Commit, commit};
+use crate::config::SyncAt;
 use crate::core::{Answer, Core};
 use crate::draft::{Draft, Place, read_piece};
 use crate::errno::Errno;
@@ -22,7 +23,7 @@ const MOVES: u32 = 3;
 /// Bytes of a changed copy that are handed on at a time.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// A file that is about to lose its last known name. Nothing is committed of it as long as this lives.
+/// A file that is about to lose a name. Nothing is committed of it as long as this lives, and nobody gets a descriptor.
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) file: Arc<OpenFile>,
@@ -32,22 +33,31 @@ pub(crate) struct Kept {
 impl Core {
     /// All that this mount has of a file is the cluster's when this returns.
     pub(crate) async fn commit(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
+        let is_clean = matches!(state.how, How::Clean(_));
+        self.commit_content(file, state).await?;
+        if is_clean && state.has_times() && self.same(&self.own, file.number).await == Err(Errno::ESTALE) {
+            // Times that it did not get after an earlier commit: somebody else has put another file there since.
+            state.times = Attributes::default();
+        }
+        self.give_times(file, state).await
+    }
+
+    /// The same without the times that were set.
+    pub(crate) async fn commit_content(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
         if let Some(failed) = state.failed {
             return Err(failed);
         }
         match &mut state.how {
             How::Clean(_) => Ok(()),
-            How::Stream(_) => {
-                self.end_stream(file, state).await?;
-                self.give_times(file, state).await
-            }
+            How::Stream(_) => self.end_stream(file, state).await,
             How::Draft(draft) if state.unlinked || !draft.is_changed() => Ok(()),
             How::Draft(_) => {
+                let _under_way = self.behind.begin();
                 let status = self.commit_under_its_name(file, state).await?;
                 // Its room is for others, and the cluster says what the file is from now on.
                 state.how = How::Clean(None);
-                committed_but_for_times(file, state, status);
-                self.give_times(file, state).await
+                self.committed_but_for_times(file, state, status);
+                Ok(())
             }
         }
     }
@@ -72,22 +82,23 @@ impl Core {
         match self.change(stream.writer.close()).await {
             Ok(status) => {
                 state.failed = None;
-                committed_but_for_times(file, state, status);
+                self.committed_but_for_times(file, state, status);
                 Ok(())
             }
             Err(error) => Err(lose(state, &error)),
         }
     }
 
-    /// A commit put its own time in the place of one that a program had set before.
-    async fn give_times(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
-        if state.times == Attributes::default() {
+    /// A commit put its own time in the place of one that a program had set before. What cannot be given is given with the next
+    /// commit.
+    pub(crate) async fn give_times(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
+        if !state.has_times() {
             return Ok(());
         }
         let path = self.path(file.number)?;
         let status = self.change(self.own.set_attributes(&path, &state.times)).await?;
         state.times = Attributes::default();
-        committed(file, status);
+        self.committed(file, status);
         Ok(())
     }
 
@@ -111,10 +122,13 @@ impl Core {
             How::Stream(_) => true,
             How::Draft(draft) => draft.is_changed() || state.unlinked,
         };
+        let (mtime, atime) = (attributes.mtime, attributes.atime);
         if !changed {
+            // It has them. Older ones that it did not get after a commit are of no use any more.
+            state.times.mtime = state.times.mtime.filter(|_| mtime.is_none());
+            state.times.atime = state.times.atime.filter(|_| atime.is_none());
             return;
         }
-        let (mtime, atime) = (attributes.mtime, attributes.atime);
         state.times.mtime = mtime.or(state.times.mtime);
         state.times.atime = atime.or(state.times.atime);
         if let Some(client::Time::At(ns)) = mtime
@@ -133,7 +147,7 @@ impl Core {
                 ended => return ended,
             }
             // The cluster may have moved it before its new path is known here.
-            drop(self.moves.write().await);
+            self.moves_are_known().await;
             if self.path(file.number)? == path {
                 break;
             }
@@ -333,6 +347,7 @@ impl Core {
     async fn fetch(&self, file: &OpenFile, draft: &mut Draft) -> Answer<()> {
         let all = 0..draft.len_bytes();
         self.need_base(file.number, draft, all.clone()).await?;
+        let until = self.room_until();
         for (piece, place) in draft.pieces(all) {
             if !matches!(place, Place::Base) {
                 continue;
@@ -340,7 +355,13 @@ impl Core {
             for part in parts(piece) {
                 let start = part.start;
                 let bytes = self.ask(read_piece(part, place.clone(), draft.base.as_ref())).await?;
-                draft.put(start, bytes).await?;
+                loop {
+                    let room = if draft.could_hold(bytes.len()) { self.behind.room_to_come() } else { None };
+                    let kept = draft.put(start, bytes.clone()).await;
+                    if self.found_room(file, kept, room, until).await? {
+                        break;
+                    }
+                }
                 self.goes_on(file);
             }
         }
@@ -353,8 +374,8 @@ impl Core {
         match self.cut_in_cluster((&path, inode), len_bytes).await {
             Ok(status) => {
                 state.how = How::Clean(None);
-                state.times.mtime = None;
-                committed(file, status);
+                state.changed();
+                self.committed(file, status);
                 Ok(true)
             }
             // Too many blocks for one call.
@@ -371,8 +392,8 @@ impl Core {
         Ok(self.change(self.own.until_closed(path, self.config.deadline)).await?)
     }
 
-    /// Before an open file loses a name in the last of these directories: if it is the last one that is known, what is in it is
-    /// brought here.
+    /// Before a file loses a name in the last of these directories: if it is the last one that is known, and programs have it
+    /// open, what is in it is brought here. Whoever opens a file by that name meanwhile waits, and learns that it is gone.
     pub(crate) async fn keep_content(
         &self,
         uid: u32,
@@ -380,27 +401,44 @@ impl Core {
         directories: &[u64],
         number: Option<u64>,
     ) -> Answer<Option<Kept>> {
-        let Some(number) = number.filter(|number| !self.inodes.lock().has_another_name(*number)) else {
-            return Ok(None);
-        };
-        let mut asked = false;
-        while let Some(file) = self.file(number) {
-            if !asked {
-                let owner = file.seen.lock().status.owner.clone();
-                self.may_lose_name(uid, client, directories, &owner).await?;
-                asked = true;
+        let Some(number) = number else { return Ok(None) };
+        let file = self.hold(number, || OpenFile::new(number, FileStatus::default(), How::Clean(None)));
+        let kept = self.keep_held(uid, client, directories, &file).await;
+        match kept {
+            Ok(state) => Ok(Some(Kept { file, state })),
+            Err(error) => {
+                self.end_hold(&file, false, false).await;
+                Err(error)
             }
-            let mut state = file.lock_for_long(self.config.deadline).await?;
-            if !self.is_held(&file) {
-                // Committed meanwhile, behind whoever closed it; or opened anew.
-                continue;
-            }
-            if state.failed.is_none() && !state.unlinked {
-                self.bring_here(&file, &mut state).await?;
-            }
-            return Ok(Some(Kept { file, state }));
         }
-        Ok(None)
+    }
+
+    async fn keep_held(
+        &self,
+        uid: u32,
+        client: &Client,
+        directories: &[u64],
+        file: &OpenFile,
+    ) -> Answer<OwnedMutexGuard<State>> {
+        let mut state = file.lock_for_long(self.config.deadline).await?;
+        let is_used = file.is_open() || !matches!(state.how, How::Clean(_));
+        let is_last = !self.inodes.lock().has_another_name(file.number);
+        if is_used && is_last && state.failed.is_none() && !state.unlinked {
+            let owner = file.seen.lock().status.owner.clone();
+            self.may_lose_name(uid, client, directories, &owner).await?;
+            self.bring_here(file, &mut state).await?;
+        }
+        Ok(state)
+    }
+
+    /// The other end of [`Core::keep_content`].
+    pub(crate) async fn let_kept_go(&self, kept: &mut Option<Kept>, has_lost_name: bool) {
+        let Some(Kept { file, mut state }) = kept.take() else { return };
+        if has_lost_name && self.inodes.lock().path(file.number).is_none() {
+            self.stands_alone(&file, &mut state);
+        }
+        drop(state);
+        self.end_hold(&file, false, self.config.sync == SyncAt::Fsync).await;
     }
 
     /// May a name be taken from the last of these directories, and from the others for another one?
@@ -420,10 +458,13 @@ impl Core {
         }
         if file.is_open() {
             let draft = self.draft(file, state).await?;
-            self.fetch(file, draft).await.map_err(|error| {
-                // Nothing of it was removed: it is too long to be kept here for those who have it open.
-                if error == Errno::ENOSPC { Errno::EBUSY } else { error }
-            })?;
+            let fetched = self.fetch(file, draft).await;
+            if fetched.is_err() && !draft.is_changed() {
+                // Its room is for others.
+                state.how = How::Clean(None);
+            }
+            // Nothing of it was removed: it is too long to be kept here for those who have it open.
+            fetched.map_err(|error| if error == Errno::ENOSPC { Errno::EBUSY } else { error })?;
         }
         Ok(())
     }
@@ -454,6 +495,23 @@ impl Core {
         file.seen.lock().unlinked = true;
     }
 
+    fn committed(&self, file: &OpenFile, status: FileStatus) {
+        self.now_shows(file, status, false);
+    }
+
+    /// Until a file has its times, programs are shown those that it will have.
+    fn committed_but_for_times(&self, file: &OpenFile, state: &State, status: FileStatus) {
+        self.now_shows(file, status, state.times.mtime.is_some());
+    }
+
+    fn now_shows(&self, file: &OpenFile, status: FileStatus, keeps_local: bool) {
+        // First: what the cluster was asked before counts as old from now on.
+        self.inodes.lock().changed(status.inode);
+        let mut seen = file.seen.lock();
+        seen.local = seen.local.filter(|_| keeps_local);
+        seen.status = status;
+    }
+
     /// A new file that gets nobody's name: where it was made, or where its directory is by now.
     async fn discard(&self, number: u64, path: &str, name: &str) {
         self.remove_quietly(&beside(path, name)).await;
@@ -481,22 +539,6 @@ fn has_all(path: &str, answered_bytes: u64, len_bytes: u64) -> FsResult<()> {
     let message = format!("the namenode did not take the content: {answered_bytes} bytes instead of {len_bytes}");
     tracing::error!("{path} was not committed: {message}");
     Err(FsError::new(ErrorCode::Internal, message).with_path(path))
-}
-
-fn committed(file: &OpenFile, status: FileStatus) {
-    now_shows(file, status, false);
-}
-
-/// Until a file has its times, programs are shown those that it will have.
-fn committed_but_for_times(file: &OpenFile, state: &State, status: FileStatus) {
-    now_shows(file, status, state.times.mtime.is_some());
-}
-
-fn now_shows(file: &OpenFile, status: FileStatus, keeps_local: bool) {
-    let mut seen = file.seen.lock();
-    seen.local = seen.local.filter(|_| keeps_local);
-    seen.status = status;
-    seen.commits += 1;
 }
 
 /// A range in pieces that are handed on at a time.

@@ -85,7 +85,13 @@ impl Core {
             (true, AclScope::Access) => (AclChange::Set, acl::of_mode(self.same(&client, number).await?.mode)),
         };
         let set = self.change(client.change_acl(&path, change, entries)).await;
-        self.inodes.lock().not_plain(number);
+        {
+            let mut inodes = self.inodes.lock();
+            // What was asked before, and is told from now on, says nothing of it.
+            let inode = inodes.inode(number);
+            inodes.changed(inode);
+            inodes.not_plain(number);
+        }
         self.forget_attributes(number);
         if let (Some(file), Ok(status)) = (self.file(number), self.same(&self.own, number).await) {
             file.seen.lock().takes_rights(&status);

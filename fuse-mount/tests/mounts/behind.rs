@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base::metrics::Metrics;
@@ -265,5 +266,89 @@ async fn d_3_what_could_not_be_committed_is_told_to_whoever_opens_the_file_next_
         assert!(fs::read(&path).unwrap() == content(1000, 7));
     })
     .await;
+    place.end().await;
+}
+
+/// One changes files and moves them about, others list the directory all the time. What a listing said before a change, and is
+/// told after it, takes no name away and makes no file shorter.
+async fn listed_while_it_changes(place: Place) {
+    let dir = place.dir(0);
+    by_program(move || {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        for entry in fs::read_dir(&dir).unwrap() {
+                            // It may have gone meanwhile.
+                            drop(entry.unwrap().metadata());
+                        }
+                    }
+                });
+            }
+            let changed = std::panic::catch_unwind(|| (0..120).for_each(|round| change_and_move(&dir, round)));
+            done.store(true, Ordering::Relaxed);
+            changed.unwrap();
+        });
+    })
+    .await;
+    place.end().await;
+}
+
+fn change_and_move(dir: &Path, round: usize) {
+    let (here, there) = (dir.join(format!("f{}", round % 3)), dir.join("there"));
+    let mut wanted = content(200 + round * 7, round as u64);
+    let says = |path: &Path, wanted: &[u8]| {
+        assert_eq!(fs::metadata(path).unwrap().len(), wanted.len() as u64, "round {round}");
+        assert!(fs::read(path).unwrap() == wanted, "round {round}");
+    };
+    fs::write(&here, &wanted).unwrap();
+    says(&here, &wanted);
+    change(&here, 100);
+    wanted[100..107].copy_from_slice(b"CHANGED");
+    says(&here, &wanted);
+    let open = OpenOptions::new().write(true).open(&here).unwrap();
+    fs::rename(&here, &there).unwrap();
+    open.write_all_at(b"MOVED", 50).unwrap();
+    assert_eq!(close(open), None, "round {round}");
+    wanted[50..55].copy_from_slice(b"MOVED");
+    says(&there, &wanted);
+    fs::rename(&there, &here).unwrap();
+    says(&here, &wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn v_5_listings_that_are_told_late_change_nothing_where_a_close_promises_nothing() {
+    let Some(place) = place().await else { return };
+    listed_while_it_changes(place).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn v_5_listings_that_are_told_late_change_nothing() {
+    let Some(place) = Place::with(1).await else { return };
+    listed_while_it_changes(place).await;
+}
+
+/// Programs that prepare a file beside an old one and exchange the two have either of them whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_exchanged_is_in_the_cluster_before() {
+    let Some(place) = place().await else { return };
+    let (dir, client) = (place.dir(0), place.cluster.client().unwrap());
+    let at = dir.clone();
+    by_program(move || {
+        for (name, salt) in [("one", 1), ("other", 2)] {
+            fs::write(at.join(name), content(700, salt)).unwrap();
+            change(&at.join(name), 100);
+        }
+        let (cwd, exchange) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+        rustix::fs::renameat_with(cwd, at.join("one"), cwd, at.join("other"), exchange).unwrap();
+    })
+    .await;
+    for (name, salt) in [("one", 2), ("other", 1)] {
+        let mut wanted = content(700, salt);
+        wanted[100..107].copy_from_slice(b"CHANGED");
+        let path = format!("/t/{name}");
+        assert!(client.open(&path).await.unwrap().read_at(0, 700).await.unwrap() == wanted, "{path}");
+    }
     place.end().await;
 }
