@@ -42,6 +42,13 @@ impl Listing {
         self
     }
 
+    /// Begins behind a name, whether that is there or not. To be called before the first entry is asked for.
+    #[must_use]
+    pub fn after(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.start_after);
+        self
+    }
+
     /// The next entry, whose path is its name only; `None` after the last. The listing of a file has one entry,
     /// with an empty path: the file itself.
     ///

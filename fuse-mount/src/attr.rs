@@ -71,6 +71,12 @@ pub(crate) fn attr(inode: u64, status: &FileStatus, people: &People) -> FileAttr
     }
 }
 
+/// A name that is not there, of which the kernel may remember that: it has no number.
+#[must_use]
+pub(crate) fn nothing() -> FileAttr {
+    attr(0, &FileStatus::default(), &People::default())
+}
+
 /// A time of the cluster.
 #[must_use]
 fn time(ns: i64) -> SystemTime {

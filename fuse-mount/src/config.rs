@@ -52,6 +52,9 @@ pub struct MountConfig {
     /// For how long the kernel believes what it was told of a name. Default: 1 s. Longer is faster, and shows changes of
     /// others later.
     pub attribute_ttl: Duration,
+    /// Most names of a directory that is read as a whole, so that the kernel may keep its listing. Default: 16,384. Longer ones
+    /// are read page by page: more takes more memory for each program that reads one.
+    pub max_whole_names: usize,
     /// Most requests that are worked on at the same time; others wait in the kernel. Default: 256.
     pub max_requests: usize,
     /// How far the kernel reads ahead, in KiB, where the mount may set it (as root). Default: 1024.
@@ -80,6 +83,7 @@ impl MountConfig {
             cache_bytes: 8 << 30,
             deadline: Duration::from_secs(30),
             attribute_ttl: Duration::from_secs(1),
+            max_whole_names: 16_384,
             max_requests: 256,
             read_ahead_kib: 1024,
         }

@@ -96,8 +96,8 @@ impl Draft {
     }
 
     /// Could it have so much more, if it were alone?
-    pub(crate) fn could_hold(&self, more_bytes: usize) -> bool {
-        self.held_bytes.saturating_add(more_bytes as u64) <= self.room.most_bytes
+    pub(crate) fn could_hold(&self, more_bytes: u64) -> bool {
+        self.held_bytes.saturating_add(more_bytes) <= self.room.most_bytes
     }
 
     /// Is there something that the cluster does not have?

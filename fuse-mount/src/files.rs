@@ -10,6 +10,7 @@ use base::task;
 use bytes::Bytes;
 use client::{AppendOptions, Attributes, Client, Reader};
 use fuser::WriteFlags;
+use tokio::sync::futures::Notified;
 
 use crate::core::{Answer, Core};
 use crate::draft::{Draft, read_piece};
@@ -178,7 +179,7 @@ impl Core {
         let draft = self.draft(file, state).await?;
         let until = self.room_until();
         loop {
-            let room = if draft.could_hold(bytes.len()) { self.behind.room_to_come() } else { None };
+            let room = self.room_to_come(draft, bytes.len() as u64, until);
             let written = draft.write(offset_bytes, bytes.clone()).await;
             if self.found_room(file, written, room, until).await? {
                 return Ok(());
@@ -190,6 +191,11 @@ impl Core {
     pub(crate) fn room_until(&self) -> Moment {
         self.clock.now().plus(self.config.deadline)
     }
+    /// Room that may come for more bytes of a copy; `None`: none that it could wait for.
+    pub(crate) fn room_to_come(&self, draft: &Draft, more_bytes: u64, until: Moment) -> Option<Notified<'_>> {
+        let waits = self.clock.now() < until && draft.could_hold(more_bytes);
+        if waits { self.behind.room_to_come() } else { None }
+    }
     /// Was there room in the cache folder for what was tried? Room that other files take is given back when they are committed:
     /// if some were when the try began, the end of one is waited for, and then it is worth another try (false).
     pub(crate) async fn found_room(
@@ -200,9 +206,8 @@ impl Core {
         until: Moment,
     ) -> Answer<bool> {
         let (Err(Errno::ENOSPC), Some(room)) = (tried, room) else { return tried.map(|()| true) };
-        if tokio::time::timeout(until.since(self.clock.now()), room).await.is_err() {
-            return Err(Errno::ENOSPC);
-        }
+        // Then, too: room comes back in other ways.
+        drop(tokio::time::timeout(until.since(self.clock.now()), room).await);
         // Whoever waits for this file sees that it goes on.
         self.goes_on(file);
         Ok(false)
@@ -301,10 +306,11 @@ impl Core {
         set
     }
     async fn set_len_at_once(&self, file: &OpenFile, len_bytes: u64) -> Answer<()> {
-        self.set_len_of(file, len_bytes).await?;
         let mut state = self.lock(file).await?;
+        let had_changes = state.has_changes();
+        self.set_len_in(file, &mut state, len_bytes).await?;
         let ended = self.commit(file, &mut state).await;
-        if ended.is_err() && !file.is_open() {
+        if ended.is_err() && !had_changes && !file.is_open() {
             // Whoever asked for it is told that it did not happen.
             state.how = How::Clean(None);
             file.seen.lock().local = None;
@@ -314,25 +320,29 @@ impl Core {
 
     pub(crate) async fn set_len_of(&self, file: &OpenFile, len_bytes: u64) -> Answer<()> {
         let mut state = self.lock(file).await?;
+        self.set_len_in(file, &mut state, len_bytes).await
+    }
+
+    async fn set_len_in(&self, file: &OpenFile, state: &mut State, len_bytes: u64) -> Answer<()> {
         state.takes_changes()?;
-        if matches!(state.how, How::Stream(_)) && len_bytes < len_of(file, &state) {
-            self.end_stream(file, &mut state).await?;
+        if matches!(state.how, How::Stream(_)) && len_bytes < len_of(file, state) {
+            self.end_stream(file, state).await?;
         }
-        self.look_again(file, &mut state).await?;
-        let now_bytes = len_of(file, &state);
+        self.look_again(file, state).await?;
+        let now_bytes = len_of(file, state);
         if len_bytes == now_bytes {
             return Ok(());
         }
         if len_bytes < now_bytes {
             let in_cluster = matches!(state.how, How::Clean(_)) && !state.unlinked;
-            if in_cluster && self.cut(file, &mut state, len_bytes).await? {
+            if in_cluster && self.cut(file, state, len_bytes).await? {
                 return Ok(());
             }
         }
         self.has_room_for_zeros(len_bytes.saturating_sub(now_bytes)).await?;
-        self.draft(file, &mut state).await?.set_len(len_bytes).await?;
+        self.draft(file, state).await?.set_len(len_bytes).await?;
         state.changed();
-        self.show_local(file, &state);
+        self.show_local(file, state);
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use base::clock::Moment;
 use client::FileStatus;
 
 use crate::changes::{Asked, Changes, What};
@@ -36,6 +37,14 @@ struct Node {
     shown: Option<Version>,
     /// It was told, too, that there is no ACL; believed until then.
     plain_until_ns: i64,
+    listed: Option<Listed>,
+}
+
+/// How a directory was read last, if that was as a whole.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    by: u32,
+    believed_until: Moment,
 }
 
 /// A version of a file's content.
@@ -259,24 +268,28 @@ impl Inodes {
         }
         self.drop_unused(from.0);
     }
-    /// Two names stand for what the other one stood for.
-    pub(crate) fn exchanged(&mut self, from: (u64, &str), to: (u64, &str)) {
-        self.name_changed(from.0, from.1);
-        self.name_changed(to.0, to.1);
-        let keys = [from, to].map(|(directory, name)| (directory, name.to_owned()));
-        let [one, other] = [0, 1].map(|at| keys.get(at).and_then(|key| self.by_name.get(key)).copied());
-        if one == other {
-            // Two names of one file, or nobody asked for either.
+    /// Two names stand for what the other one stood for before the cluster was asked to, as far as that was known, whatever
+    /// somebody learned of them meanwhile.
+    pub(crate) fn exchanged(&mut self, from: ((u64, &str), Option<u64>), to: ((u64, &str), Option<u64>)) {
+        let ends = [from, to].map(|((directory, name), number)| {
+            self.name_changed(directory, name);
+            ((directory, name.to_owned()), number)
+        });
+        let [(first, one), (second, other)] = &ends;
+        if one.is_some() && one == other {
+            // Two names of one file.
             return;
         }
-        let [first, second] = &keys;
-        for (number, old, new) in [(one, first, second), (other, second, first)] {
-            self.by_name.remove(new);
-            self.by_name.extend(number.map(|number| (new.clone(), number)));
-            if let Some(node) = number.and_then(|number| self.nodes.get_mut(&number)) {
-                node.names.retain(|name| name != old);
-                node.names.push(new.clone());
+        for (key, _) in &ends {
+            if let Some(number) = self.by_name.remove(key) {
+                self.lose_name(number, key);
             }
+        }
+        for (number, old, new) in [(one, first, second), (other, second, first)] {
+            let Some(node) = number.and_then(|number| self.nodes.get_mut(&number)) else { continue };
+            node.names.retain(|name| name != old && name != new);
+            node.names.push(new.clone());
+            self.by_name.extend(number.map(|number| (new.clone(), number)));
         }
     }
     /// This inode is about to take the place of the one behind a number, under the same name.
@@ -303,6 +316,21 @@ impl Inodes {
     pub(crate) fn keeps_pages(&mut self, number: u64, version: Version) -> bool {
         let Some(node) = self.nodes.get_mut(&number) else { return false };
         node.cached.replace(version) == Some(version)
+    }
+
+    /// A directory was read as a whole, by this user and to be believed until then; `None`: it is too long for that.
+    pub(crate) fn listed(&mut self, number: u64, whole: Option<(u32, Moment)>) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.listed = whole.map(|(by, believed_until)| Listed { by, believed_until });
+        }
+    }
+    /// May the kernel keep what a user reads of a directory? Only of one that was read as a whole, in which names have places for
+    /// good. May it give him what it has kept? Only as long as it may believe it, and to whom it was given.
+    pub(crate) fn keeps_listing(&self, number: u64, by: u32, now: Moment) -> (bool, bool) {
+        match self.nodes.get(&number).and_then(|node| node.listed) {
+            Some(listed) => (listed.by == by, listed.by == by && now < listed.believed_until),
+            None => (false, false),
+        }
     }
 
     /// The kernel is told of this version, and that its mode says all there is about rights until some time; 0: it does not.
@@ -450,6 +478,19 @@ mod tests {
     }
 
     #[test]
+    fn a_listing_is_kept_for_who_read_it_and_as_long_as_it_is_believed() {
+        let mut inodes = Inodes::default();
+        let (now, until) = (Moment::START, Moment::START.plus(std::time::Duration::from_secs(1)));
+        assert_eq!(inodes.keeps_listing(ROOT, 5, now), (false, false), "how long it is, nobody knows");
+        inodes.listed(ROOT, Some((5, until)));
+        assert_eq!(inodes.keeps_listing(ROOT, 5, now), (true, true));
+        assert_eq!(inodes.keeps_listing(ROOT, 5, until), (true, false));
+        assert_eq!(inodes.keeps_listing(ROOT, 6, now), (false, false), "he may not be allowed to read it");
+        inodes.listed(ROOT, None);
+        assert_eq!(inodes.keeps_listing(ROOT, 5, now), (false, false));
+    }
+
+    #[test]
     fn what_was_asked_before_a_rename_or_a_commit_takes_no_name_away() {
         let mut inodes = Inodes::default();
         let f = inodes.told(ROOT, "f", 101);
@@ -470,12 +511,17 @@ mod tests {
             (inodes.told_if_new(asked, ROOT, "g", 900), inodes.told_if_new(asked, ROOT, "h", 102)),
             (Some(f), Some(h))
         );
-        inodes.exchanged((ROOT, "g"), (ROOT, "h"));
+        inodes.exchanged(((ROOT, "g"), Some(f)), ((ROOT, "h"), Some(h)));
         assert_eq!(
             (inodes.told_if_new(asked, ROOT, "g", 900), inodes.told_if_new(asked, ROOT, "h", 102)),
             (None, None)
         );
-        assert!(inodes.missed(inodes.asked(), ROOT, "h"));
+        assert_eq!((inodes.path(f).as_deref(), inodes.path(h).as_deref()), (Some("/h"), Some("/g")));
+        // Somebody learned of both before this mount did.
+        assert_eq!((inodes.told(ROOT, "h", 102), inodes.told(ROOT, "g", 900)), (h, f));
+        inodes.exchanged(((ROOT, "h"), Some(f)), ((ROOT, "g"), Some(h)));
+        assert_eq!((inodes.path(f).as_deref(), inodes.path(h).as_deref()), (Some("/g"), Some("/h")));
+        assert!(inodes.missed(inodes.asked(), ROOT, "g"));
         assert_eq!(inodes.path(f), None);
     }
 

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use base::clock::Clock;
 use bytes::Bytes;
 use client::Replace;
 use fuser::{
@@ -70,8 +71,18 @@ impl Filesystem for Kernel {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (uid, name) = (req.uid(), spelled(name));
-        self.entry("lookup", reply, move |core| async move { core.lookup(uid, parent.0, &name).await });
+        let (uid, name, ttl) = (req.uid(), spelled(name), self.ttl());
+        self.start("lookup", move |core| async move {
+            match core.lookup(uid, parent.0, &name).await {
+                Ok(attr) => reply.entry(&ttl, &attr, Generation(0)),
+                // Believed for as long as attributes are.
+                Err(Errno::ENOENT) => {
+                    core.figures.failed("lookup", Errno::ENOENT);
+                    reply.entry(&ttl, &crate::attr::nothing(), Generation(0));
+                }
+                Err(error) => reply.error(core.figures.failed("lookup", error).into()),
+            }
+        });
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -284,8 +295,12 @@ impl Filesystem for Kernel {
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         match self.core.client(req.uid()) {
             Ok(client) => {
-                let handle = self.core.add_directory(OpenDirectory::new(ino.0, client));
-                reply.opened(FileHandle(handle), FopenFlags::empty());
+                let (keeps, has) = self.core.inodes.lock().keeps_listing(ino.0, req.uid(), self.core.clock.now());
+                let handle = self.core.add_directory(OpenDirectory::new(ino.0, req.uid(), client));
+                let mut flags = FopenFlags::empty();
+                flags.set(FopenFlags::FOPEN_CACHE_DIR, keeps);
+                flags.set(FopenFlags::FOPEN_KEEP_CACHE, has);
+                reply.opened(FileHandle(handle), flags);
             }
             Err(error) => reply.error(error.into()),
         }

@@ -191,6 +191,11 @@ impl Core {
             let status = self.status(&client, number).await;
             let shown = status.map(|status| self.show_over(number, &status, self.config.attribute_ttl));
             if self.inodes.lock().is_old_inode(asked, inode) {
+                // Committed meanwhile: as long as it is known here, it is as it was committed.
+                if let Some(file) = self.file(number).filter(|file| !file.is_placeholder()) {
+                    let status = file.seen.lock().status.clone();
+                    return Ok(self.show_over(number, &status, self.config.attribute_ttl));
+                }
                 continue;
             }
             return match (shown, self.file(number)) {
@@ -352,7 +357,12 @@ impl Core {
             return Err(Errno::EPERM);
         }
         let set = self.change(client.set_attributes(&path, attributes)).await;
-        self.inodes.lock().changed(now.inode);
+        {
+            let mut inodes = self.inodes.lock();
+            // Of the root only the number is known.
+            let known = inodes.inode(number);
+            [known, now.inode].into_iter().for_each(|inode| inodes.changed(inode));
+        }
         set.map_err(|error| if only_now { error.into() } else { Errno::of_owners(error.code) })
     }
 
@@ -510,7 +520,7 @@ impl Core {
         }
         let mut inodes = self.inodes.lock();
         match replace {
-            Replace::Exchange => inodes.exchanged(from, to),
+            Replace::Exchange => inodes.exchanged((from, source), (to, target)),
             Replace::Allow | Replace::Refuse => {
                 inodes.renamed(from, to, (source, source.is_some() && source == target))
             }

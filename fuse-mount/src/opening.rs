@@ -311,9 +311,15 @@ impl Core {
         let file = &handle.file;
         file.closed();
         // Only for what is to be brought to the cluster; who waits for another's commit of the same file takes no turn.
-        let waits = file.state.try_lock().is_ok_and(|state| state.has_changes());
-        let under_way = waits.then(|| self.behind.begin());
-        let turn = if waits && behind { self.behind.turn().await } else { None };
+        let (mut waits, mut gives_room) = (false, false);
+        if (handle.writes || !file.is_open())
+            && let Ok(state) = file.state.try_lock()
+        {
+            waits = behind && state.has_changes();
+            gives_room = matches!(state.how, How::Draft(_));
+        }
+        let under_way = gives_room.then(|| self.behind.begin());
+        let turn = if waits { self.behind.turn().await } else { None };
         self.end_hold(file, handle.writes, behind).await;
         drop((turn, handle));
         // Last: whoever waits for room finds it.
@@ -344,8 +350,9 @@ impl Core {
     /// As [`Core::commit`], where nobody is told of an error: it is logged. Times that a file did not get are no lost bytes.
     async fn commit_for_nobody(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
         let known = state.failed.is_some();
+        let was_clean = matches!(state.how, How::Clean(_));
         let ended = self.commit_content(file, state).await;
-        let times = if ended.is_ok() { self.give_times(file, state).await } else { Ok(()) };
+        let times = if ended.is_ok() { self.give_times(file, state, was_clean).await } else { Ok(()) };
         let path = || self.path(file.number).unwrap_or_default();
         if let Err(error) = ended
             && !known

@@ -26,20 +26,18 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// A file that is about to lose a name. Nothing is committed of it as long as this lives, and nobody gets a descriptor.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    pub(crate) file: Arc<OpenFile>,
-    pub(crate) state: OwnedMutexGuard<State>,
+    file: Arc<OpenFile>,
+    state: OwnedMutexGuard<State>,
+    /// What programs have open is here, or there is nothing.
+    is_here: bool,
 }
 
 impl Core {
     /// All that this mount has of a file is the cluster's when this returns.
     pub(crate) async fn commit(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
-        let is_clean = matches!(state.how, How::Clean(_));
+        let was_clean = matches!(state.how, How::Clean(_));
         self.commit_content(file, state).await?;
-        if is_clean && state.has_times() && self.same(&self.own, file.number).await == Err(Errno::ESTALE) {
-            // Times that it did not get after an earlier commit: somebody else has put another file there since.
-            state.times = Attributes::default();
-        }
-        self.give_times(file, state).await
+        self.give_times(file, state, was_clean).await
     }
 
     /// The same without the times that were set.
@@ -90,9 +88,13 @@ impl Core {
     }
 
     /// A commit put its own time in the place of one that a program had set before. What cannot be given is given with the next
-    /// commit.
-    pub(crate) async fn give_times(&self, file: &OpenFile, state: &mut State) -> Answer<()> {
+    /// commit, unless somebody else has put another file there until then (`was_clean`: nothing was committed now).
+    pub(crate) async fn give_times(&self, file: &OpenFile, state: &mut State, was_clean: bool) -> Answer<()> {
         if !state.has_times() {
+            return Ok(());
+        }
+        if was_clean && self.same(&self.own, file.number).await == Err(Errno::ESTALE) {
+            state.times = Attributes::default();
             return Ok(());
         }
         let path = self.path(file.number)?;
@@ -347,8 +349,12 @@ impl Core {
     async fn fetch(&self, file: &OpenFile, draft: &mut Draft) -> Answer<()> {
         let all = 0..draft.len_bytes();
         self.need_base(file.number, draft, all.clone()).await?;
-        let until = self.room_until();
-        for (piece, place) in draft.pieces(all) {
+        let (until, pieces) = (self.room_until(), draft.pieces(all));
+        let missing = pieces.iter().filter(|(_, place)| matches!(place, Place::Base));
+        if !draft.could_hold(missing.map(|(piece, _)| piece.end - piece.start).sum()) {
+            return Err(Errno::ENOSPC);
+        }
+        for (piece, place) in pieces {
             if !matches!(place, Place::Base) {
                 continue;
             }
@@ -356,7 +362,7 @@ impl Core {
                 let start = part.start;
                 let bytes = self.ask(read_piece(part, place.clone(), draft.base.as_ref())).await?;
                 loop {
-                    let room = if draft.could_hold(bytes.len()) { self.behind.room_to_come() } else { None };
+                    let room = self.room_to_come(draft, bytes.len() as u64, until);
                     let kept = draft.put(start, bytes.clone()).await;
                     if self.found_room(file, kept, room, until).await? {
                         break;
@@ -405,7 +411,7 @@ impl Core {
         let file = self.hold(number, || OpenFile::new(number, FileStatus::default(), How::Clean(None)));
         let kept = self.keep_held(uid, client, directories, &file).await;
         match kept {
-            Ok(state) => Ok(Some(Kept { file, state })),
+            Ok((state, is_here)) => Ok(Some(Kept { file, state, is_here })),
             Err(error) => {
                 self.end_hold(&file, false, false).await;
                 Err(error)
@@ -419,7 +425,7 @@ impl Core {
         client: &Client,
         directories: &[u64],
         file: &OpenFile,
-    ) -> Answer<OwnedMutexGuard<State>> {
+    ) -> Answer<(OwnedMutexGuard<State>, bool)> {
         let mut state = file.lock_for_long(self.config.deadline).await?;
         let is_used = file.is_open() || !matches!(state.how, How::Clean(_));
         let is_last = !self.inodes.lock().has_another_name(file.number);
@@ -428,14 +434,20 @@ impl Core {
             self.may_lose_name(uid, client, directories, &owner).await?;
             self.bring_here(file, &mut state).await?;
         }
-        Ok(state)
+        Ok((state, is_last || !is_used))
     }
 
     /// The other end of [`Core::keep_content`].
     pub(crate) async fn let_kept_go(&self, kept: &mut Option<Kept>, has_lost_name: bool) {
-        let Some(Kept { file, mut state }) = kept.take() else { return };
-        if has_lost_name && self.inodes.lock().path(file.number).is_none() {
-            self.stands_alone(&file, &mut state);
+        let Some(Kept { file, mut state, is_here }) = kept.take() else { return };
+        let is_nameless = has_lost_name && self.inodes.lock().path(file.number).is_none();
+        match &state.how {
+            // Another mount took its other name away, and what was not changed here is gone with it.
+            How::Draft(_) | How::Stream(_) if is_nameless && !is_here => state.failed = Some(Errno::EIO),
+            _ if is_nameless => self.stands_alone(&file, &mut state),
+            // Its room is for others.
+            How::Draft(draft) if !draft.is_changed() && !state.unlinked => state.how = How::Clean(None),
+            _ => {}
         }
         drop(state);
         self.end_hold(&file, false, self.config.sync == SyncAt::Fsync).await;

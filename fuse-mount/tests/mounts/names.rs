@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuse_mount::MountConfig;
@@ -254,6 +255,90 @@ async fn who_may_not_change_a_file_does_not_change_it_while_others_do() {
         assert_eq!(removed.unwrap_err().raw_os_error(), Some(libc::EACCES));
         assert_eq!(fs::remove_file(dir.join("d/large")).unwrap_err().raw_os_error(), Some(libc::EBUSY));
         drop(large);
+    })
+    .await;
+    place.end().await;
+}
+
+/// Programs that remove what they list, while others list it, too, and make more: each name is given once, and nobody misses one
+/// that was there all the time.
+fn remove_while_others_list(dir: &Path) {
+    let name = |number: usize| format!("{}{number:04}", "a-long-name".repeat(18));
+    (0..500).for_each(|number| drop(File::create(dir.join(name(number))).unwrap()));
+    let list = || -> BTreeSet<String> {
+        let names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let set: BTreeSet<_> = names.iter().cloned().collect();
+        assert_eq!(names.len(), set.len(), "each of them once");
+        set
+    };
+    let mut there: BTreeSet<_> = (0..500).map(name).collect();
+    // The third time the kernel has kept it.
+    (0..3).for_each(|_| assert!(list() == there));
+    let mut slow = fs::read_dir(dir).unwrap();
+    let mut seen: Vec<String> = Vec::new();
+    for round in 0..10 {
+        for entry in slow.by_ref().take(30) {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if seen.len() % 2 == 0 {
+                fs::remove_file(dir.join(&name)).unwrap();
+                there.remove(&name);
+            }
+            seen.push(name);
+        }
+        let new = format!("new{round}");
+        File::create(dir.join(&new)).unwrap();
+        there.insert(new);
+        assert!(list() == there, "round {round}");
+    }
+    seen.extend(slow.map(|entry| entry.unwrap().file_name().into_string().unwrap()));
+    let set: BTreeSet<_> = seen.iter().cloned().collect();
+    assert_eq!(set.len(), seen.len(), "each of them once");
+    assert!((0..500).map(name).all(|name| set.contains(&name)), "none was missed");
+    for name in list() {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+    fs::remove_dir(dir).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn listings_that_the_kernel_keeps_are_what_programs_have_left_there() {
+    let Some(mut place) = Place::with(1).await else { return };
+    let paged = MountConfig { max_whole_names: 100, ..config(place.cluster.uri(), Duration::from_secs(30)) };
+    place.mounts.push(mount(paged).await);
+    let (whole, pages) = (place.dir(0).join("whole"), place.dir(1).join("pages"));
+    by_program(move || {
+        for dir in [whole, pages] {
+            fs::create_dir(&dir).unwrap();
+            remove_while_others_list(&dir);
+        }
+    })
+    .await;
+    place.end().await;
+}
+
+/// A second later at most another mount's names are here, and those that it took away are not, also where the kernel has
+/// been told that there is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn v_5_names_of_another_mount_are_seen_a_second_later() {
+    let Some(place) = Place::with(2).await else { return };
+    let (here, there) = (place.dir(0), place.dir(1));
+    by_program(move || {
+        let lists = |name: &str| fs::read_dir(&here).unwrap().any(|entry| entry.unwrap().file_name() == name);
+        for round in 0..2 {
+            let name = format!("f{round}");
+            (0..3).for_each(|_| assert!(!lists(&name) && !here.join(&name).exists()));
+            File::create(there.join(&name)).unwrap();
+            let begun = std::time::Instant::now();
+            while !(lists(&name) && here.join(&name).exists()) {
+                assert!(begun.elapsed() < Duration::from_secs(3), "it is not there");
+            }
+            fs::remove_file(there.join(&name)).unwrap();
+            let begun = std::time::Instant::now();
+            while lists(&name) || here.join(&name).exists() {
+                assert!(begun.elapsed() < Duration::from_secs(3), "it is there");
+            }
+        }
     })
     .await;
     place.end().await;
