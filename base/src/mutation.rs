@@ -196,6 +196,8 @@ mutations! {
     Sc73UnknownIsGone = "sc-73-unknown-is-gone";
 
     // --- repair ---
+    /// Copies of an older stamp count as places where an open block stays.
+    Sc75OldCopiesStay = "sc-75-old-copies-stay";
     /// Copies on nodes that have fallen silent count as the others, and one that is heard of goes for them.
     Sc76SilentCopiesCount = "sc-76-silent-copies-count";
     /// A copy goes although news of the others is on its way.

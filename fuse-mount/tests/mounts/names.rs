@@ -280,7 +280,7 @@ fn remove_while_others_list(dir: &Path) {
     for round in 0..10 {
         for entry in slow.by_ref().take(30) {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            if seen.len() % 2 == 0 {
+            if seen.len().is_multiple_of(2) {
                 fs::remove_file(dir.join(&name)).unwrap();
                 there.remove(&name);
             }
@@ -320,7 +320,7 @@ async fn listings_that_the_kernel_keeps_are_what_programs_have_left_there() {
 /// A second later at most another mount's names are here, and those that it took away are not, also where the kernel has
 /// been told that there is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn v_5_names_of_another_mount_are_seen_a_second_later() {
+async fn v_5_names_and_attributes_of_another_mount_are_seen_a_second_later() {
     let Some(place) = Place::with(2).await else { return };
     let (here, there) = (place.dir(0), place.dir(1));
     by_program(move || {
@@ -333,6 +333,15 @@ async fn v_5_names_of_another_mount_are_seen_a_second_later() {
             while !(lists(&name) && here.join(&name).exists()) {
                 assert!(begun.elapsed() < Duration::from_secs(3), "it is not there");
             }
+            // Attributes, too.
+            fs::write(there.join(&name), b"written there").unwrap();
+            fs::set_permissions(there.join(&name), Permissions::from_mode(0o612)).unwrap();
+            let begun = std::time::Instant::now();
+            let seen = || fs::metadata(here.join(&name)).map(|info| (info.len(), info.mode() & 0o7777)).unwrap();
+            while seen() != (13, 0o612) {
+                assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", seen());
+            }
+            assert_eq!(fs::read(here.join(&name)).unwrap(), b"written there");
             fs::remove_file(there.join(&name)).unwrap();
             let begun = std::time::Instant::now();
             while lists(&name) || here.join(&name).exists() {

@@ -407,8 +407,11 @@ impl BlockManager {
             return;
         }
         let odd = self.replicas.odd_of(block);
+        // A recovery may end the block on the newest ones alone: others count for nothing then.
+        let newest = odd.iter().map(|(_, odd)| odd.stamp).max().filter(|_| !base::mutated!(Sc75OldCopiesStay));
+        let least_stamp = newest.map_or(facts.stamp, |newest| newest.max(facts.stamp));
         let is_written = |odd: &Odd| {
-            let whole = odd.stamp >= facts.stamp && odd.len_bytes >= facts.len_bytes;
+            let whole = odd.stamp >= least_stamp && odd.len_bytes >= facts.len_bytes;
             whole && !odd.marked && odd.state != ReplicaState::Corrupt
         };
         let written = odd.iter().filter(|(_, odd)| is_written(odd)).map(|(storage, _)| *storage);
@@ -423,6 +426,7 @@ impl BlockManager {
         let storages: Vec<_> = written.chain(placed).collect();
         let stays = |storage: &&StorageIndex| self.registry.counts(**storage) && self.registry.in_service(**storage);
         let staying: BTreeSet<_> = storages.iter().filter(stays).map(|s| self.registry.at(*s).node).collect();
+        let staying = if self.is_in_round(block) { BTreeSet::new() } else { staying };
         let wanted = if service.is_maintenance() { 1 } else { facts.replication };
         look.found.total_blocks += 1;
         if staying.len() as u32 >= wanted {

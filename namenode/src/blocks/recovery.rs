@@ -140,6 +140,8 @@ struct File {
     tries: u32,
     /// Stamp of its last round. Of each stamp there is one round: commands of one that is over may still be under way.
     used: Option<GenerationStamp>,
+    /// The block of its last round.
+    block: Option<BlockId>,
     place: Place,
 }
 
@@ -170,7 +172,8 @@ impl Recoveries {
             Place::Resting { until, .. } => drop(self.resting.insert((until, inode))),
             Place::Logged | Place::Round(_) => drop(self.running.insert(inode)),
         }
-        self.files.entry(inode).or_insert(File { tries: 0, used: None, place: Place::Logged }).place = place;
+        self.files.entry(inode).or_insert(File { tries: 0, used: None, block: None, place: Place::Logged }).place =
+            place;
     }
     /// Takes a file out of the index of its place.
     fn leave(&mut self, inode: InodeId) {
@@ -253,6 +256,10 @@ impl BlockManager {
     pub fn is_recovering(&self, inode: InodeId) -> bool {
         self.recovery.files.contains_key(&inode)
     }
+    /// Is there a round for this block, or is its end on its way into the log? Which of its replicas count after that is open.
+    pub(super) fn is_in_round(&self, block: BlockId) -> bool {
+        self.recovery.running.iter().any(|inode| self.recovery.files.get(inode).is_some_and(|f| f.block == Some(block)))
+    }
     /// Files that are being recovered, those that wait included.
     #[must_use]
     pub fn recoveries(&self) -> u64 {
@@ -286,11 +293,11 @@ impl BlockManager {
     /// Begins a round.
     pub fn recover(&mut self, what: ToRecover, now: Moment) {
         tracing::info!(inode = %what.inode, block = %what.block, stamp = %what.recovery_stamp, "a block is being recovered");
-        let (inode, stamp) = (what.inode, what.recovery_stamp);
+        let (inode, block, stamp) = (what.inode, what.block, what.recovery_stamp);
         let round = Round { what, began: now, stage: Stage::Asking, asked: BTreeMap::new() };
         self.recovery.put(inode, Place::Round(Box::new(round)));
         if let Some(file) = self.recovery.files.get_mut(&inode) {
-            file.used = Some(stamp);
+            (file.used, file.block) = (Some(stamp), Some(block));
         }
         self.ask_more(inode);
     }

@@ -136,3 +136,53 @@ fn without_a_cluster_or_a_directory_mount_says_what_is_wrong() {
     assert_eq!(nobody.code(), 5, "{}", nobody.stderr);
     assert!(!is_mounted(&dir) && processes(&dir).is_empty());
 }
+
+/// Most memory that a process has ever had, in KiB.
+fn peak_kib(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+}
+
+/// Writes, reads and changes a file of so many MiB, a MiB at a time.
+fn use_file(path: &Path, mib: u64, salt: u8) {
+    let mut piece = vec![salt; 1 << 20];
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(path).expect("create");
+    (0..mib).for_each(|at| file.write_all_at(&piece, at << 20).expect("write"));
+    file.sync_all().expect("fsync");
+    for at in 0..mib {
+        file.read_exact_at(&mut piece, at << 20).expect("read");
+        assert!(piece.iter().all(|byte| *byte == salt));
+    }
+    (0..mib).step_by(16).for_each(|at| file.write_all_at(&[salt; 4096], (at << 20) + 77).expect("change"));
+}
+
+/// Much more goes through it than it may hold.
+#[test]
+fn l_10_the_memory_of_a_mount_is_bounded_whatever_goes_through_it() {
+    const FILES: u8 = 8;
+    const MIB_EACH: u64 = 96;
+    const MOST_KIB: u64 = 384 << 10;
+    const NAMES: u32 = 3000;
+    let cluster = Cluster::start();
+    let Some(dir) = target(&cluster, "mnt") else { return };
+    mount(&cluster, &dir, &[]).ok();
+    let pid = processes(&dir)[0];
+    std::thread::scope(|scope| {
+        for number in 0..FILES {
+            let path = dir.join(format!("f{number}"));
+            scope.spawn(move || use_file(&path, MIB_EACH, number + 1));
+        }
+    });
+    let much = peak_kib(pid);
+    for round in 0..3 {
+        let many = dir.join(format!("many{round}"));
+        fs::create_dir(&many).expect("mkdir");
+        (0..NAMES).for_each(|number| drop(File::create(many.join(format!("f{number}"))).expect("create")));
+        assert_eq!(fs::read_dir(&many).expect("list").count(), NAMES as usize);
+    }
+    let all = peak_kib(pid);
+    eprintln!("the mount had {} MiB at most, {} MiB for content alone", all >> 10, much >> 10);
+    assert!(all < MOST_KIB, "{all} KiB");
+    cluster.run(&["umount", command::arg(&dir)]).ok();
+}

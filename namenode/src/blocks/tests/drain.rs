@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use base::random::SeededRandom;
 use proptest::prelude::*;
 use proto::cluster::ReplicaState;
-use proto::ids::{GenerationStamp, Term};
+use proto::ids::{GenerationStamp, InodeId, LeaseEpoch, Term};
 
-use super::super::{Facts, JobState, JobView, Place, Why};
+use super::super::{Facts, JobState, JobView, Place, ToRecover, Why};
 use super::harness::*;
 use super::recovery::reopen;
 use super::services::{AWAY, LEAVES};
@@ -254,6 +254,46 @@ fn sc_75_a_block_that_is_open_again_is_elsewhere_only_where_nodes_say_that_it_is
     bench.erase(3, 0, 1);
     bench.hold(1, record(block(1), STAMP, LEN, ReplicaState::BeingWritten));
     bench.run(5);
+    assert_eq!(job(&bench, 0).state, JobState::Done);
+}
+
+/// What it has may be all that is left when the recovery is over, whatever others have of a stamp below.
+#[test]
+fn sc_75_a_node_whose_replica_a_recovery_may_end_on_does_not_go() {
+    let mut bench = Bench::new(4);
+    bench.file(1, 2, &[0, 1, 2]);
+    reopen(&mut bench, 1, LEN, &[0, 1]);
+    let newer = GenerationStamp::from_raw(STAMP.raw() + 5);
+    bench.hold(0, record(block(1), newer, LEN, ReplicaState::Finalized));
+    bench.services(&[(0, LEAVES)]);
+    bench.run(10);
+    assert_eq!(reasons(&bench, 0), [Why::Open { have: 0, wanted: 2 }]);
+    bench.hold(1, record(block(1), newer, LEN, ReplicaState::Finalized));
+    bench.run(5);
+    assert_eq!(reasons(&bench, 0), [Why::Open { have: 1, wanted: 2 }]);
+    // While its end is on the way into the log, too: who finished may not have reported it yet.
+    let mut bench = Bench::new(4);
+    bench.file(1, 2, &[0, 1, 2]);
+    reopen(&mut bench, 1, LEN, &[0, 1]);
+    let what = ToRecover {
+        inode: InodeId::from_raw(17),
+        lease_epoch: LeaseEpoch::from_raw(1),
+        block: block(1),
+        stamp: STAMP,
+        recovery_stamp: newer,
+        floor_bytes: LEN,
+        target_bytes: None,
+        homes: vec![bench.storage(0, 0), bench.storage(1, 0)],
+        untouched: true,
+        accept_loss: false,
+    };
+    bench.map.recover(what, bench.now);
+    bench.map.recovery_is_logged(InodeId::from_raw(17));
+    bench.services(&[(0, LEAVES)]);
+    bench.run(3);
+    assert_eq!(reasons(&bench, 0), [Why::Open { have: 0, wanted: 2 }]);
+    bench.map.recovery_is_over(InodeId::from_raw(17));
+    bench.run(10);
     assert_eq!(job(&bench, 0).state, JobState::Done);
 }
 
