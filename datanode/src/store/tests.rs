@@ -664,6 +664,20 @@ fn a_file_in_the_way_goes_to_the_trash_and_does_not_cost_the_disk() {
         assert!(!disk.files().iter().any(|file| file.contains("/trash/")));
         assert_eq!(read(&store, 1).unwrap(), bytes(1, 900));
     }
+    // What came there after the start, by whatever way.
+    let (disk, store) = joined(1);
+    let (volume, id) = (&store.volumes[0], block(1).id);
+    let pool = volume.pool().unwrap();
+    volume.make_folder(&pool, layout::folder_of(id)).unwrap();
+    for path in [volume.data_path(&pool, id), volume.meta_path(&pool, id, block(1).stamp)] {
+        let file = disk.shared().create_new(&path, CrashPoint::BlockCreate).unwrap();
+        file.write_at(&[7; 3000], 0).unwrap();
+    }
+    store_block(&store, 1, 900).unwrap();
+    drop(store);
+    let store = open(&disk, 1).unwrap();
+    assert_eq!(state(&store, 1), Some(ReplicaState::Finalized));
+    assert_eq!(read(&store, 1).unwrap(), bytes(1, 900));
 }
 
 #[test]
